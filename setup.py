@@ -1,0 +1,37 @@
+"""mig_jax: step-wise credit for reasoning policies, in JAX."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="mig_jax",
+    version="0.1.0",
+    description="Marginal information gain: step-wise credit for reasoning policies in JAX and Flax.",
+    packages=find_packages(include=["mig_jax", "mig_jax.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py",
+        "chex",
+        "flax>=0.12",
+        "grain",
+        "jax>=0.10",
+        "jinja2",
+        "math-verify",
+        "matplotlib",
+        "ml-collections",
+        "numpy",
+        "optax",
+        "orbax-checkpoint",
+        "safetensors",
+        "tensorboardX",
+        "tokenizers",
+        "tqdm",
+        "transformers>=5",
+    ],
+    extras_require={
+        "test": ["pytest", "reasoning-gym", "ruff"],
+        "reasoning-gym": ["reasoning-gym"],
+        # Only the live parity tests need torch; without it they are skipped and the stored references are used.
+        "parity": ["torch"],
+    },
+    entry_points={"console_scripts": ["mig-jax = mig_jax.main:main"]},
+)
