@@ -1,0 +1,152 @@
+"""The hybrid loss: process on the reasoning, outcome on the whole completion, imitation of what was right.
+
+Every stream is a mean over tokens, and every mean is a sum with weights that are known before the first forward
+pass. So micro-batches simply add up, exactly, however unequal their masks are.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+class Batch(NamedTuple):
+    """What one update learns from. A row is a prompt, padded on the left, and its completion, padded on the right.
+
+    token_bs: `[B, S]` prompt and completion; the last T slots are the completion's.
+    start_b: `[B]` slot of the first token of the prompt.
+    full_mask_bt: `[B, T]` bool, tokens of the completion, its end-of-sequence included.
+    cot_mask_bt: `[B, T]` bool, tokens inside the think block.
+    old_logprob_bt: `[B, T]` log-probs under the policy that sampled, in nats.
+    ref_logprob_bt: `[B, T]` log-probs under the frozen reference, in nats; None when no KL is asked for.
+    process_advantage_bt, outcome_advantage_bt: `[B, T]`.
+    gate_b: `[B]` bool, responses to imitate.
+    """
+
+    token_bs: chex.Array
+    start_b: chex.Array
+    full_mask_bt: chex.Array
+    cot_mask_bt: chex.Array
+    old_logprob_bt: chex.Array
+    ref_logprob_bt: chex.Array | None
+    process_advantage_bt: chex.Array
+    outcome_advantage_bt: chex.Array
+    gate_b: chex.Array
+
+
+class Weights(NamedTuple):
+    """`[B, T]` weight of each token in the mean of each stream; each sums to 1, or to 0 where a stream is empty."""
+
+    process_bt: chex.Array
+    outcome_bt: chex.Array
+    sft_bt: chex.Array
+
+
+def mean_weights(mask_bt: chex.Array, *, over: str) -> chex.Array:
+    """Weights w with Σ w·x the mean of x over a mask.
+
+        over="responses":  w = m / (|mᵦ| · number of responses with a token)     mean of the responses' means
+        over="tokens":     w = m / Σ m                                           mean over all tokens of the batch
+
+    Args:
+      mask_bt: `[B, T]` bool, of the whole batch.
+
+    Raises:
+      ValueError: `over` is neither.
+    """
+    length_b = mask_bt.sum(1)
+    if over == "responses":
+        per_row_b = 1.0 / (jnp.maximum(length_b, 1) * jnp.maximum((length_b > 0).sum(), 1))
+    elif over == "tokens":
+        per_row_b = jnp.broadcast_to(1.0 / jnp.maximum(length_b.sum(), 1), length_b.shape)
+    else:
+        raise ValueError(f"over={over!r}: a mean is taken over 'responses' or 'tokens'")
+    return jnp.where(mask_bt, per_row_b[:, None], 0.0)
+
+
+def stream_weights(batch: Batch, *, over: str) -> Weights:
+    """The weights of all three streams, from the masks of the whole batch."""
+    return Weights(
+        process_bt=mean_weights(batch.cot_mask_bt, over=over),
+        outcome_bt=mean_weights(batch.full_mask_bt, over=over),
+        sft_bt=mean_weights(batch.full_mask_bt & batch.gate_b[:, None], over=over),
+    )
+
+
+def clipped_surrogate(
+    logprob_bt: chex.Array,
+    old_logprob_bt: chex.Array,
+    advantage_bt: chex.Array,
+    *,
+    clip_low: float,
+    clip_high: float,
+) -> chex.Array:
+    """Token by token, min(ρ A, clip(ρ, 1−ε_low, 1+ε_high) A) with ρ = πθ / π_old: to be maximised.
+
+    References:
+      arXiv 2602.01034; PPO (arXiv 1707.06347), with separate bounds as in DAPO (arXiv 2503.14476).
+    """
+    chex.assert_equal_shape([logprob_bt, old_logprob_bt, advantage_bt])
+    ratio_bt = jnp.exp(logprob_bt - old_logprob_bt)
+    clipped_bt = jnp.clip(ratio_bt, 1.0 - clip_low, 1.0 + clip_high)
+    return jnp.minimum(ratio_bt * advantage_bt, clipped_bt * advantage_bt)
+
+
+def kl_estimate(logprob_bt: chex.Array, other_logprob_bt: chex.Array) -> chex.Array:
+    """Token by token, KL(πθ ‖ π_other) ≈ r − 1 − log r with r = π_other / πθ: unbiased and never negative."""
+    log_ratio_bt = other_logprob_bt - logprob_bt
+    return jnp.exp(log_ratio_bt) - 1.0 - log_ratio_bt
+
+
+def total_loss(
+    logprob_bt: chex.Array,
+    entropy_bt: chex.Array,
+    batch: Batch,
+    weights: Weights,
+    *,
+    alpha: float,
+    beta: float,
+    gamma: float,
+    kappa: float,
+    clip_low: float,
+    clip_high: float,
+) -> tuple[chex.Array, dict[str, chex.Array]]:
+    """L = α L_MIG + β L_out + γ L_SFT + κ KL(πθ ‖ π_ref), for a batch or for the rows of a micro-batch of it.
+
+    Args:
+      logprob_bt: `[B, T]` log-probs of the completions under πθ, in nats.
+      entropy_bt: `[B, T]` entropy of the policy at each token, in nats; only reported.
+      batch: the same rows.
+      weights: the same rows of `stream_weights` of the whole batch.
+
+    Returns:
+      The loss, and metrics that add up over micro-batches.
+    """
+    chex.assert_equal_shape([logprob_bt, entropy_bt, batch.full_mask_bt])
+    # Padding may hold any number: take it out before exp can overflow.
+    old_logprob_bt = jnp.where(batch.full_mask_bt, batch.old_logprob_bt, jax.lax.stop_gradient(logprob_bt))
+    clip = {"clip_low": clip_low, "clip_high": clip_high}
+    process_bt = clipped_surrogate(logprob_bt, old_logprob_bt, batch.process_advantage_bt, **clip)
+    outcome_bt = clipped_surrogate(logprob_bt, old_logprob_bt, batch.outcome_advantage_bt, **clip)
+    parts = {
+        "loss/process": -jnp.sum(weights.process_bt * process_bt),
+        "loss/outcome": -jnp.sum(weights.outcome_bt * outcome_bt),
+        "loss/sft": -jnp.sum(weights.sft_bt * logprob_bt),
+    }
+    loss = alpha * parts["loss/process"] + beta * parts["loss/outcome"] + gamma * parts["loss/sft"]
+    if batch.ref_logprob_bt is not None:
+        ref_logprob_bt = jnp.where(batch.full_mask_bt, batch.ref_logprob_bt, jax.lax.stop_gradient(logprob_bt))
+        parts["kl/reference"] = jnp.sum(weights.outcome_bt * kl_estimate(logprob_bt, ref_logprob_bt))
+        loss = loss + kappa * parts["kl/reference"]
+
+    ratio_bt = jnp.exp(logprob_bt - old_logprob_bt)
+    is_clipped_bt = (ratio_bt < 1.0 - clip_low) | (ratio_bt > 1.0 + clip_high)
+    metrics = parts | {
+        "loss/total": loss,
+        "policy/entropy": jnp.sum(weights.outcome_bt * entropy_bt),
+        "ratio/mean": jnp.sum(weights.outcome_bt * ratio_bt),
+        "ratio/clipped": jnp.sum(weights.outcome_bt * is_clipped_bt),
+        "kl/old": jnp.sum(weights.outcome_bt * kl_estimate(old_logprob_bt, logprob_bt)),
+    }
+    return loss, jax.lax.stop_gradient(metrics)

@@ -1,0 +1,142 @@
+"""One pure update of the policy, for every method: what differs between them is the weights of the loss."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from mig_jax.learning import losses
+
+LogprobFn = Callable[[Any, losses.Batch], tuple[chex.Array, chex.Array]]
+LossFn = Callable[..., tuple[chex.Array, dict[str, chex.Array]]]
+
+
+class TrainState(NamedTuple):
+    """Everything that an update changes.
+
+    step: scalar int32, number of updates so far.
+    params: pytree of weights.
+    opt_state: the optimizer's state.
+    """
+
+    step: chex.Array
+    params: Any
+    opt_state: Any
+
+
+def make_optimizer(
+    *,
+    peak_lr: float,
+    warmup_steps: int,
+    total_steps: int,
+    decay: str,
+    weight_decay: float,
+    clip_norm: float,
+    b1: float,
+    b2: float,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """AdamW behind a clip of the global gradient norm; linear warm-up, then `decay` "constant" or "cosine" to 0.
+
+    Weight decay acts on matrices only, not on norms and biases of any layer.
+    """
+    ramp = optax.linear_schedule(0.0, peak_lr, max(warmup_steps, 1))
+    if decay == "cosine":
+        after = optax.cosine_decay_schedule(peak_lr, max(total_steps - warmup_steps, 1))
+    elif decay == "constant":
+        after = optax.constant_schedule(peak_lr)
+    else:
+        raise ValueError(f"decay={decay!r}: 'constant' or 'cosine'")
+    schedule = optax.join_schedules([ramp, after], [warmup_steps]) if warmup_steps else after
+    tx = optax.chain(
+        optax.clip_by_global_norm(clip_norm),
+        optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=_is_matrix),
+    )
+    return tx, schedule
+
+
+def _is_matrix(params: Any) -> Any:
+    """Which weights decay: everything but norms and biases, by name (layers are stacked, so rank does not tell)."""
+
+    def decays(path, _):
+        name = jax.tree_util.keystr(path)
+        return "norm" not in name and "bias" not in name
+
+    return jax.tree_util.tree_map_with_path(decays, params)
+
+
+def init_state(params: Any, tx: optax.GradientTransformation) -> TrainState:
+    """The state before the first update."""
+    return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params))
+
+
+def make_train_step(
+    logprob_fn: LogprobFn,
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    *,
+    mean_over: str,
+    microbatches: int,
+) -> Callable[[TrainState, losses.Batch], tuple[TrainState, dict[str, chex.Array]]]:
+    """The pure step (state, batch) → (state, metrics).
+
+    Args:
+      logprob_fn: (params, batch) → logprob_bt, entropy_bt of the completions.
+      loss_fn: `losses.total_loss` with its hyperparameters.
+      mean_over: how a mean over tokens is taken, see `losses.mean_weights`.
+      microbatches: the rows are cut into so many parts, one after the other; the update is the same.
+    """
+
+    def micro_loss(params, batch, weights):
+        logprob_bt, entropy_bt = logprob_fn(params, batch)
+        return loss_fn(logprob_bt, entropy_bt, batch, weights)
+
+    def train_step(state: TrainState, batch: losses.Batch):
+        weights = losses.stream_weights(batch, over=mean_over)
+        gradients, metrics = sum_of_gradients(
+            functools.partial(jax.grad(micro_loss, has_aux=True), state.params), (batch, weights), microbatches
+        )
+        metrics["gradient/norm"] = optax.global_norm(gradients)
+        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+
+    return train_step
+
+
+def sum_of_gradients(gradient_fn: Callable, rows: Any, microbatches: int) -> tuple[Any, dict[str, chex.Array]]:
+    """Σ over micro-batches of gradient_fn(*rows), one part at a time; exact, because the weights are the batch's.
+
+    Rows are dealt out like cards, so that a batch sharded over devices stays evenly sharded in every part.
+
+    Raises:
+      ValueError: the rows cannot be cut into equal parts.
+    """
+    if microbatches == 1:
+        return gradient_fn(*rows)
+
+    def deal(x):
+        if x.shape[0] % microbatches:
+            raise ValueError(f"{x.shape[0]} rows cannot be cut into {microbatches} micro-batches")
+        return x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1)
+
+    dealt = jax.tree.map(deal, rows)
+    shapes = jax.eval_shape(gradient_fn, *jax.tree.map(lambda x: x[0], dealt))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, gradient_fn(*part)), None
+
+    return jax.lax.scan(add, zeros, dealt)[0]
+
+
+def jit_train_step(train_step: Callable, state_sharding: Any, batch_sharding: Any) -> Callable:
+    """The step compiled with shardings; the state is donated, so its memory is used again."""
+    return jax.jit(
+        train_step,
+        in_shardings=(state_sharding, batch_sharding),
+        out_shardings=(state_sharding, None),
+        donate_argnums=0,
+    )
