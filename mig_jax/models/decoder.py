@@ -1,0 +1,282 @@
+"""One decoder for the Llama, Qwen2, Qwen2.5 and Qwen3 family: a pre-norm transformer with rotary, grouped attention.
+
+    x ← x + Attention(RMSNorm(x))        x ← x + W_down(silu(W_gate y) ⊙ W_up y),  y = RMSNorm(x)
+
+The families differ by flags of `DecoderConfig` alone. The parameters are a nested dict of arrays, each layer's stacked
+on a leading axis L and scanned over, so that the program does not grow with depth:
+
+    params = decoder.init_params(config, key)
+    model = decoder.bind(config, params)                  # inside jit and grad: params are their arguments
+    hidden_btd, new = model(token_bt, position_bt, mask_btx, cache)
+    unembed_dv = model.unembed_dv()
+
+Sources: Llama (arXiv 2302.13971), Qwen2 (2407.10671), Qwen3 (2505.09388), RoPE (2104.09864), GQA (2305.13245).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+# Finite, so that a row that sees nothing (padding) gets a harmless average instead of NaN.
+_UNSEEN = -1e30
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """The shape of a decoder, and how it is computed.
+
+    vocab_size, width, layers, heads, kv_heads, head_size, mlp_width: V, D, L, N, M, H, F of the README; M divides N.
+    rope_theta: base of the rotary wavelengths, 2π to 2π·theta tokens.
+    norm_eps: added to the mean square in every RMSNorm.
+    tied_head: the output matrix is the transposed embedding.
+    qkv_bias: queries, keys and values have biases (Qwen2; Llama with `attention_bias`).
+    o_bias: so has the output of attention (Llama with `attention_bias`).
+    qk_norm: queries and keys are normalised per head (Qwen3).
+    max_positions: what the model was trained for, in tokens; for information.
+    dtype: of activations and caches; "float32" or "bfloat16". Norms, rotary angles and softmax are float32 always.
+    param_dtype: of the parameters.
+    remat: recompute each layer in the backward pass instead of keeping its activations.
+    """
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    mlp_width: int
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-6
+    tied_head: bool = True
+    qkv_bias: bool = False
+    o_bias: bool = False
+    qk_norm: bool = False
+    max_positions: int = 32_768
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+    remat: bool = False
+
+
+class KVCache(NamedTuple):
+    """Keys, already rotated, and values of S tokens: each `[L, B, S, M, H]`."""
+
+    key_lbsmh: chex.Array
+    value_lbsmh: chex.Array
+
+
+KeyValue = tuple[chex.Array, chex.Array]
+Forward = Callable[[chex.Array, chex.Array, chex.Array, KVCache | None], tuple[chex.Array, KVCache]]
+
+
+def causal_mask(valid_bt: chex.Array) -> chex.Array:
+    """`[B, T, T]`: token t sees s ≤ t where s is valid."""
+    length = valid_bt.shape[1]
+    return jnp.tril(jnp.ones((length, length), bool))[None] & valid_bt[:, None, :]
+
+
+def rope_angles(position_bt: chex.Array, head_size: int, theta: float) -> tuple[chex.Array, chex.Array]:
+    """cos and sin of position · theta^(−2i/H), i < H/2: each float32 `[B, T, H/2]`."""
+    frequency = theta ** (-jnp.arange(0, head_size, 2, dtype=jnp.float32) / head_size)
+    angle = position_bt.astype(jnp.float32)[..., None] * frequency[None, None]
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotate(x_btnh: chex.Array, rope: tuple[chex.Array, chex.Array]) -> chex.Array:
+    """Rotary position embedding of queries or keys; dimension i is paired with i + H/2, as Hugging Face does."""
+    cos, sin = (part[:, :, None] for part in rope)
+    left, right = jnp.split(x_btnh.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x_btnh.dtype)
+
+
+def attend(q_btnh: chex.Array, new: KeyValue, old: KeyValue | None, mask_btx: chex.Array) -> chex.Array:
+    """Attention of T new tokens to S cached ones (`old`) and to themselves (`new`): `[B, T, N, H]`.
+
+    softmax over S+T together, in float32; scores are joined, keys and values are neither joined nor repeated.
+    """
+    rows, length, heads, head_size = q_btnh.shape
+    parts = [new] if old is None else [old, new]
+    kv_heads = new[0].shape[2]
+    q_btmgh = q_btnh.reshape(rows, length, kv_heads, heads // kv_heads, head_size)
+    scores = [jnp.einsum("btmgh,bsmh->bmgts", q_btmgh, k, preferred_element_type=jnp.float32) for k, _ in parts]
+    score = jnp.concatenate(scores, axis=-1) * head_size**-0.5
+    weight = jax.nn.softmax(jnp.where(mask_btx[:, None, None], score, _UNSEEN)).astype(q_btnh.dtype)
+    weights = jnp.split(weight, [weight.shape[-1] - length], axis=-1)[-len(parts) :]
+    out = sum(jnp.einsum("bmgts,bsmh->btmgh", w, v) for w, (_, v) in zip(weights, parts, strict=True))
+    return out.reshape(q_btnh.shape)
+
+
+def rms_norm(x: chex.Array, scale_h: chex.Array, eps: float) -> chex.Array:
+    """x / √(mean x² + eps) · scale over the last axis; the mean in float32."""
+    wide = x.astype(jnp.float32)
+    wide = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + eps)
+    return wide.astype(x.dtype) * scale_h.reshape((1,) * (x.ndim - 1) + (-1,)).astype(x.dtype)
+
+
+class _Initializer:
+    """Draws parameters, `layers` of them stacked when that is given, and notes the logical axes of each."""
+
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, *, stacked: bool):
+        self.lead = (config.layers,) if stacked else ()
+        self.axes = ("layers",) if stacked else ()
+        self.dtype, self.rngs = config.param_dtype, rngs
+
+    def normal(self, shape: tuple[int, ...], axes: tuple[str, ...], *, std: float = 0.02) -> nnx.Param:
+        value = std * jax.random.normal(self.rngs.params(), self.lead + shape, self.dtype)
+        return nnx.Param(value, axes=self.axes + axes)
+
+    def constant(self, value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+        return nnx.Param(jnp.full(self.lead + shape, value, self.dtype), axes=self.axes + axes)
+
+
+class Attention(nnx.Module):
+    """Projections around `attend`; holds the parameters of all layers, is called on those of one."""
+
+    def __init__(self, config: DecoderConfig, init: _Initializer):
+        c = self.config = config
+        queries, keys = (c.heads, c.head_size), (c.kv_heads, c.head_size)
+        self.query = init.normal((c.width, *queries), ("embed", "heads", "head_size"))
+        self.key = init.normal((c.width, *keys), ("embed", "kv_heads", "head_size"))
+        self.value = init.normal((c.width, *keys), ("embed", "kv_heads", "head_size"))
+        self.out = init.normal((*queries, c.width), ("heads", "head_size", "embed"), std=_residual_std(c))
+        if c.qkv_bias:
+            self.query_bias = init.constant(0, queries, ("heads", "head_size"))
+            self.key_bias = init.constant(0, keys, ("kv_heads", "head_size"))
+            self.value_bias = init.constant(0, keys, ("kv_heads", "head_size"))
+        if c.o_bias:
+            self.out_bias = init.constant(0, (c.width,), ("embed",))
+        if c.qk_norm:
+            self.query_norm = init.constant(1, (c.head_size,), ("head_size",))
+            self.key_norm = init.constant(1, (c.head_size,), ("head_size",))
+
+    def __call__(self, x_btd, rope, mask_btx, old) -> tuple[chex.Array, KeyValue]:
+        c, dtype = self.config, x_btd.dtype
+        q_btnh = jnp.einsum("btd,dnh->btnh", x_btd, self.query.astype(dtype))
+        k_btmh = jnp.einsum("btd,dmh->btmh", x_btd, self.key.astype(dtype))
+        v_btmh = jnp.einsum("btd,dmh->btmh", x_btd, self.value.astype(dtype))
+        if c.qkv_bias:
+            q_btnh += self.query_bias.astype(dtype)[None, None]
+            k_btmh += self.key_bias.astype(dtype)[None, None]
+            v_btmh += self.value_bias.astype(dtype)[None, None]
+        if c.qk_norm:
+            q_btnh = rms_norm(q_btnh, self.query_norm, c.norm_eps)
+            k_btmh = rms_norm(k_btmh, self.key_norm, c.norm_eps)
+        new = rotate(k_btmh, rope), v_btmh
+        mixed_btnh = attend(rotate(q_btnh, rope), new, old, mask_btx)
+        out_btd = jnp.einsum("btnh,nhd->btd", mixed_btnh, self.out.astype(dtype))
+        return out_btd + self.out_bias.astype(dtype)[None, None] if c.o_bias else out_btd, new
+
+
+class Mlp(nnx.Module):
+    """W_down(silu(W_gate x) ⊙ W_up x); parameters as in `Attention`."""
+
+    def __init__(self, config: DecoderConfig, init: _Initializer):
+        shape, axes = (config.width, config.mlp_width), ("embed", "mlp")
+        self.gate, self.up = init.normal(shape, axes), init.normal(shape, axes)
+        self.down = init.normal(shape[::-1], axes[::-1], std=_residual_std(config))
+
+    def __call__(self, x_btd: chex.Array) -> chex.Array:
+        dtype = x_btd.dtype
+        gate_btf = jnp.einsum("btd,df->btf", x_btd, self.gate.astype(dtype))
+        up_btf = jnp.einsum("btd,df->btf", x_btd, self.up.astype(dtype))
+        return jnp.einsum("btf,fd->btd", jax.nn.silu(gate_btf) * up_btf, self.down.astype(dtype))
+
+
+class Layer(nnx.Module):
+    """Attention and MLP, each behind its norm and added to the stream; parameters as in `Attention`."""
+
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
+        init = _Initializer(config, rngs, stacked=True)
+        self.norm_eps = config.norm_eps
+        self.attention, self.mlp = Attention(config, init), Mlp(config, init)
+        self.attention_norm = init.constant(1, (config.width,), ("embed",))
+        self.mlp_norm = init.constant(1, (config.width,), ("embed",))
+
+    def __call__(self, x_btd, rope, mask_btx, old):
+        mixed_btd, new = self.attention(rms_norm(x_btd, self.attention_norm, self.norm_eps), rope, mask_btx, old)
+        x_btd = x_btd + mixed_btd
+        return x_btd + self.mlp(rms_norm(x_btd, self.mlp_norm, self.norm_eps)), new
+
+
+class Decoder(nnx.Module):
+    """Tokens to hidden states; the logits are left to who needs them (`rewards.likelihood`), in chunks."""
+
+    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        init = _Initializer(config, rngs, stacked=False)
+        self.embedding = init.normal((config.vocab_size, config.width), ("vocab", "embed"))
+        self.layers = Layer(config, rngs)
+        self.norm = init.constant(1, (config.width,), ("embed",))
+        if not config.tied_head:
+            self.head = init.normal((config.width, config.vocab_size), ("embed", "vocab"))
+
+    def __call__(
+        self, token_bt: chex.Array, position_bt: chex.Array, mask_btx: chex.Array, cache: KVCache | None = None
+    ) -> tuple[chex.Array, KVCache]:
+        """Hidden states of T new tokens behind S cached ones.
+
+        Args:
+          token_bt: `[B, T]` ids.
+          position_bt: `[B, T]` position of each, for the rotary embedding alone.
+          mask_btx: `[B, T, S+T]` bool, which of the cached and of the new tokens each new token sees. Nothing is
+            implied: not even causality. S = 0 without a cache.
+          cache: keys and values of S tokens; read, never written.
+
+        Returns:
+          `[B, T, D]` hidden states after the final norm, and the keys and values of the T new tokens alone.
+        """
+        slots = 0 if cache is None else cache.key_lbsmh.shape[2]
+        chex.assert_shape(mask_btx, (*token_bt.shape, slots + token_bt.shape[1]))
+        c = self.config
+        rope = rope_angles(position_bt, c.head_size, c.rope_theta)
+        graphdef, params = nnx.split(self.layers)
+
+        def run_layer(x_btd, params_and_old):
+            layer_params, old = params_and_old
+            return nnx.merge(graphdef, layer_params)(x_btd, rope, mask_btx, old)
+
+        if c.remat:
+            run_layer = jax.checkpoint(run_layer, prevent_cse=False)
+        x_btd, new = jax.lax.scan(run_layer, self.embedding[token_bt].astype(c.dtype), (params, cache))
+        return rms_norm(x_btd, self.norm, c.norm_eps), KVCache(*new)
+
+    def unembed_dv(self) -> chex.Array:
+        """The output matrix `[D, V]`, in the dtype of the activations."""
+        matrix = self.embedding.T if self.config.tied_head else self.head
+        return matrix.astype(self.config.dtype)
+
+
+def _residual_std(config: DecoderConfig) -> float:
+    """What is added to the stream 2L times starts smaller, so that the sum does not grow with depth (GPT-2)."""
+    return 0.02 / (2 * config.layers) ** 0.5
+
+
+@functools.cache
+def _abstract(config: DecoderConfig) -> tuple[nnx.GraphDef, nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0))))
+
+
+def init_params(config: DecoderConfig, key: chex.PRNGKey) -> dict[str, Any]:
+    """Fresh parameters: N(0, 0.02²), norms 1, biases 0; a nested dict of arrays."""
+    return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(params=key))))
+
+
+def abstract_params(config: DecoderConfig) -> dict[str, Any]:
+    """Shape and dtype of every parameter, as `jax.ShapeDtypeStruct`; allocates nothing."""
+    return nnx.to_pure_dict(_abstract(config)[1])
+
+
+def param_axes(config: DecoderConfig) -> dict[str, Any]:
+    """Logical axes of every parameter, e.g. ("layers", "embed", "mlp"); see `sharding.RULES`."""
+    flat = nnx.to_flat_state(_abstract(config)[1])
+    return nnx.to_pure_dict(nnx.from_flat_state([(path, param.get_metadata("axes")) for path, param in flat]))
+
+
+def bind(config: DecoderConfig, params: dict[str, Any]) -> Decoder:
+    """The decoder with these parameters: a `Forward`, pure as long as `params` are arguments of what is jitted."""
+    return nnx.merge(_abstract(config)[0], params)
