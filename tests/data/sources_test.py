@@ -1,0 +1,175 @@
+"""Sources: deterministic, split apart, clear about what is wrong; the iterator resumes exactly."""
+
+import json
+
+import pytest
+
+from mig_jax.data import sources
+from mig_jax.data.sources import Problem
+
+CHAIN = "chain:terms=4,noise=0.25,size={size}"
+
+
+def _numbered(n: int) -> tuple[Problem, ...]:
+    return tuple(Problem(str(i), f"question {i}", str(i)) for i in range(n))
+
+
+def _ids(batches) -> list[list[str]]:
+    return [[problem.id for problem in batch] for batch in batches]
+
+
+def _take(iterator, n: int) -> list[list[Problem]]:
+    return [next(iterator) for _ in range(n)]
+
+
+def _write_rows(path, rows) -> str:
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
+    return f"jsonl:{path}"
+
+
+def test_chain_problems_bring_their_demonstration():
+    problem = sources.open_source(CHAIN.format(size=10), split="train", seed=0)[3]
+    steps, demonstrated = problem.demonstration
+    assert problem.question.startswith("Last digits of ") and problem.kind == "math"
+    assert len(steps) == len(problem.answer) == len(demonstrated) == 3
+
+
+def test_a_chain_source_depends_on_name_split_and_seed_alone():
+    def questions(**changed):
+        options = {"split": "train", "seed": 0} | changed
+        return [p.question for p in sources.open_source(CHAIN.format(size=20), **options)]
+
+    assert questions() == questions()
+    assert questions() != questions(seed=1)
+    assert questions() != questions(split="test")
+
+
+def test_no_test_question_among_fifty_thousand_training_ones():
+    train = sources.open_source(CHAIN.format(size=50_000), split="train", seed=0)
+    test = sources.open_source(CHAIN.format(size=2_000), split="test", seed=1)
+    trained = {problem.question for problem in train}
+    # About half of the 59,535 chains that are not held out have been seen, so that luck cannot pass this test.
+    assert len(trained) > 20_000
+    assert not trained & {problem.question for problem in test}
+
+
+def test_reasoning_gym_ids_lead_back_to_the_entry():
+    reasoning_gym = pytest.importorskip("reasoning_gym")
+    for task, kind in (("chain_sum", "math"), ("spell_backward", "reasoning_gym")):
+        problem = sources.open_source(f"reasoning_gym:{task},size=20", split="test", seed=7)[13]
+        _, name, seed, size, index = problem.id.split(":")
+        entry = reasoning_gym.create_dataset(name, seed=int(seed), size=int(size))[int(index)]
+        assert (problem.question, problem.answer, problem.kind) == (entry["question"], entry["answer"], kind)
+
+
+def test_reasoning_gym_splits_are_disjoint_and_solutions_become_steps():
+    pytest.importorskip("reasoning_gym")
+    train, test = (sources.open_source("reasoning_gym:gsm_symbolic,size=50", split=s, seed=0) for s in sources.SPLITS)
+    assert not {p.question for p in train} & {p.question for p in test}
+    for problem in train:
+        steps, answer = problem.demonstration
+        assert steps and answer == problem.answer and not any("####" in step for step in steps)
+
+
+def test_a_source_ends():
+    source = sources.open_source(CHAIN.format(size=3), split="train", seed=0)
+    assert len(list(source)) == 3
+    with pytest.raises(IndexError, match="of a source of 3"):
+        source[3]
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("chian:terms=4", "did you mean chain"),
+        ("chain:term=4,noise=0,size=9", r"no option 'term' \(did you mean terms\?\); option terms is missing"),
+        ("chain:terms=4,noise=lots,size=9", "noise='lots' is no float"),
+        ("chain:terms=4,noise=0,size=0", "size of at least 1"),
+        ("chain:terms=1,noise=0,size=9", "at least 2 terms"),
+        ("chain:terms=4,noise=2,size=9", "probability"),
+        ("reasoning_gym:chainsum,size=9", "no task 'chainsum' .did you mean chain_sum"),
+        ("reasoning_gym:chain_sum", "option size is missing"),
+        ("reasoning_gym:rubiks_cube,size=9", "no reference answer"),
+    ],
+)
+def test_a_wrong_name_says_what_is_wrong(name, said):
+    if name.startswith("reasoning_gym"):
+        pytest.importorskip("reasoning_gym")
+    with pytest.raises(ValueError, match=said):
+        sources.open_source(name, split="train", seed=0)
+
+
+def test_a_wrong_split_is_refused():
+    with pytest.raises(ValueError, match="did you mean train"):
+        sources.open_source(CHAIN.format(size=3), split="trian", seed=0)
+
+
+def test_jsonl_rows_become_problems(tmp_path):
+    rows = [
+        {"question": "1/2 as a decimal?", "answer": 0.5, "level": 3},
+        "",
+        {"id": "b", "question": "Which?", "answer": "B", "kind": "choice", "steps": ["Look.", "See \u2028 B."]},
+    ]
+    name = _write_rows(tmp_path / "rows.jsonl", rows)
+    assert sources.open_source(name, split="test", seed=0) == (
+        Problem("rows.jsonl:1", "1/2 as a decimal?", "0.5"),
+        Problem("b", "Which?", "B", "choice", (("Look.", "See \u2028 B."), "B")),
+    )
+
+
+def test_every_bad_jsonl_row_is_reported_at_once(tmp_path):
+    rows = [
+        {"question": "fine", "answer": "1"},
+        {"answer": "1"},
+        "{torn",
+        {"question": "q", "answer": ""},
+        ["no object"],
+        {"question": "q", "answer": True, "kind": "maths"},
+        {"question": "q", "answer": "1", "steps": "one text"},
+    ]
+    with pytest.raises(ValueError) as caught:
+        sources.open_source(_write_rows(tmp_path / "rows.jsonl", rows), split="train", seed=0)
+    said = str(caught.value).split("\n  ")
+    assert said[0].startswith("7 faults in ")
+    assert [line.split(":")[0] for line in said[1:]] == [f"line {n}" for n in (2, 3, 4, 5, 6, 6, 7)]
+    assert "question is missing" in said[1] and "not JSON" in said[2] and "steps" in said[7]
+
+
+def test_same_seed_same_stream_and_every_epoch_another_order():
+    first, again, other = (sources.iterate(_numbered(12), seed=seed, batch_size=4) for seed in (0, 0, 1))
+    batches = _ids(_take(first, 6))
+    assert batches == _ids(_take(again, 6)) != _ids(_take(other, 6))
+    epochs = sum(batches[:3], []), sum(batches[3:], [])
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(str(i) for i in range(12))
+    assert epochs[0] != epochs[1]
+
+
+# 10 problems in batches of 4: the third and the fifth batch straddle or touch an end of an epoch.
+@pytest.mark.parametrize("taken", [0, 1, 2, 3, 5])
+def test_resume_is_exact_within_and_across_epochs(taken):
+    iterator = sources.iterate(_numbered(10), seed=3, batch_size=4)
+    _take(iterator, taken)
+    state = json.loads(json.dumps(iterator.get_state()))
+    expected = _take(iterator, 6)
+    resumed = sources.iterate(_numbered(10), seed=3, batch_size=4)
+    _take(resumed, 1)
+    resumed.set_state(state)
+    assert _take(resumed, 6) == expected
+
+
+@pytest.mark.parametrize("num_hosts", [2, 3])
+def test_the_hosts_share_the_stream_of_one(num_hosts):
+    source = _numbered(12)
+    hosts = [sources.iterate(source, seed=5, batch_size=2, host=h, num_hosts=num_hosts) for h in range(num_hosts)]
+    seen = []
+    alone = sources.iterate(source, seed=5, batch_size=2 * num_hosts)
+    for _ in range(12 // (2 * num_hosts)):
+        shares, whole = _ids(map(next, hosts)), _ids([next(alone)])[0]
+        assert sorted(sum(shares, [])) == sorted(whole)
+        seen += whole
+    assert sorted(seen) == sorted(problem.id for problem in source)
+
+
+def test_an_empty_source_is_refused():
+    with pytest.raises(ValueError, match="no problem"):
+        sources.iterate((), seed=0, batch_size=2)
