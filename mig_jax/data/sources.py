@@ -1,11 +1,12 @@
 """Where problems come from: files and generators, behind one sequence and one resumable iterator.
 
-    jsonl:/path/to/file.jsonl                 one problem a row; the file is the split
-    chain:terms=7,noise=0.25,size=20000       our own chain arithmetic, with demonstrations (see `procedural`)
-    reasoning_gym:chain_sum,size=5000         any task of the reasoning-gym package
+    jsonl:/path/to/file.jsonl      one problem a row; the file is the split
+    chain:terms=7                  our own chain arithmetic, with demonstrations (see `procedural`)
+    chain:terms=7,noise=0.25       the same; each step of a demonstration is wrong with that probability
+    reasoning_gym:chain_sum        any task of the reasoning-gym package
 
-A name says everything about a source but its split and its seed. Sources are random-access sequences, and what stands
-at an index depends on the name, the split and the seed alone: there is nothing to save but a position.
+Sources are random-access sequences, and what stands at an index depends on the arguments of `open_source` alone: there
+is nothing to save but a position.
 """
 
 import difflib
@@ -48,7 +49,7 @@ class Problem(NamedTuple):
     demonstration: tuple[tuple[str, ...], str] | None = None
 
 
-def open_source(name: str, *, split: str, seed: int) -> Sequence[Problem]:
+def open_source(name: str, *, split: str, seed: int, size: int) -> Sequence[Problem]:
     """Opens a source by its name.
 
     Generators hold out by construction: a hash of the question decides its split, so that no seed and no size can put
@@ -57,7 +58,8 @@ def open_source(name: str, *, split: str, seed: int) -> Sequence[Problem]:
     Args:
       name: `<source>:<rest>` as at the top of this file.
       split: train or test.
-      seed: of the generator; files do not use it.
+      seed: of a generator.
+      size: problems to generate; a file is as long as it is.
 
     Raises:
       ValueError: the source, the split, an option or a row is wrong; all that is wrong is listed.
@@ -68,11 +70,10 @@ def open_source(name: str, *, split: str, seed: int) -> Sequence[Problem]:
     if kind == "jsonl":
         return read_jsonl(Path(rest))
     if kind == "chain":
-        options = _parse_options(name, rest, {"terms": int, "noise": float, "size": int})
-        return _chains(name, split=split, seed=seed, **options)
+        terms, noise = _chain_options(name, rest)
+        return _chains(name, split=split, seed=seed, size=size, terms=terms, noise=noise)
     if kind == "reasoning_gym":
-        task, _, rest = rest.partition(",")
-        return _reasoning_gym(task, split=split, seed=seed, **_parse_options(name, rest, {"size": int}))
+        return _reasoning_gym(rest, split=split, seed=seed, size=size)
     sources = ("jsonl", "chain", "reasoning_gym")
     raise ValueError(f"no source {kind!r}{_did_you_mean(kind, sources)}; there are {', '.join(sources)}")
 
@@ -234,20 +235,21 @@ def _split_of(question: str) -> str:
     return "test" if hashlib.sha256(question.encode()).digest()[0] % 4 == 0 else "train"
 
 
-def _parse_options(name: str, text: str, types: dict[str, type]) -> dict[str, int | float]:
-    """`a=1,b=0.5` as a dict that has exactly the keys of `types`."""
-    given = dict(item.partition("=")[::2] for item in text.split(",") if item)
-    faults = [f"no option {key!r}{_did_you_mean(key, types)}" for key in given if key not in types]
-    faults += [f"option {key} is missing" for key in types if key not in given]
-    options = {}
-    for key in given.keys() & types.keys():
+def _chain_options(name: str, text: str) -> tuple[int, float]:
+    """`terms` and `noise` from `terms=7,noise=0.25`; without noise, demonstrations are right."""
+    types, options, faults = {"terms": int, "noise": float}, {"noise": 0.0}, []
+    for item in filter(None, text.split(",")):
+        key, _, value = item.partition("=")
+        if key not in types:
+            faults.append(f"no option {key!r}{_did_you_mean(key, types)}")
+            continue
         try:
-            options[key] = types[key](given[key])
+            options[key] = types[key](value)
         except ValueError:
-            faults.append(f"{key}={given[key]!r} is no {types[key].__name__}")
-    if faults:
-        raise ValueError(f"source {name!r}: " + "; ".join(faults))
-    return options
+            faults.append(f"{key}={value!r} is no {types[key].__name__}")
+    if faults or "terms" not in options:
+        raise ValueError(f"source {name!r}: " + "; ".join(faults or ["option terms is missing"]))
+    return options["terms"], options["noise"]
 
 
 def _did_you_mean(word: str, known) -> str:
