@@ -1,0 +1,144 @@
+"""Where the numbers of a run go: a line in the terminal, a row in `metrics.jsonl`, points in TensorBoard.
+
+`metrics.jsonl` is the record from which everything else is drawn. Its first line is {"config": …}, every other line a
+row {"step": 12, "reward/accuracy": 0.84, …}; a step may have several rows. A row is on its way to the disk before the
+next step begins, so a killed run loses at most a torn last line, and a resumed one has the rows of one never killed.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+FILE_NAME = "metrics.jsonl"
+
+# What the terminal shows of a row, when it is there.
+HEADLINE = (
+    ("reward/accuracy", "accuracy"),
+    ("reward/format", "format"),
+    ("reward/process", "process"),
+    ("reward/gate", "gate"),
+    ("rollout/length", "tokens"),
+    ("policy/entropy", "entropy"),
+    ("gradient/norm", "gradient"),
+    ("loss/sft", "sft loss"),
+    ("eval/sampled", "eval sampled"),
+    ("eval/greedy", "eval greedy"),
+)
+
+
+class Metrics:
+    """The open sinks of a run; made by `open_metrics`, closed by `close` or at the end of a `with` block."""
+
+    def __init__(self, path: str, tensorboard: SummaryWriter):
+        self.file = open(path, "a", encoding="utf-8")
+        self.tensorboard = tensorboard
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes one row to every sink.
+
+        Args:
+          step: the step that the numbers are of.
+          values: numbers by name; Python, numpy or JAX scalars (bring those of an accelerator to the host first).
+
+        Raises:
+          ValueError: names whose value is not a single number, or the reserved name `step`.
+        """
+        row = _floats(values)
+        self.file.write(_row_text({"step": step} | row))
+        self.file.flush()
+        for name, value in row.items():
+            self.tensorboard.add_scalar(name, value, step)
+        self.tensorboard.flush()
+        tqdm.write(headline(step, row))
+
+    def close(self) -> None:
+        self.file.close()
+        self.tensorboard.close()
+
+    def __enter__(self) -> "Metrics":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+
+def open_metrics(workdir: str, *, config: Mapping[str, Any], resume_step: int | None) -> Metrics:
+    """Opens the sinks of a run, in one process of it only.
+
+    Args:
+      workdir: gets `metrics.jsonl` and the folder `tensorboard`.
+      config: JSON-able, the first line of the record.
+      resume_step: the first step that is still to come. What an earlier, killed run has written of it and of later
+        steps is dropped from both records. None begins new ones.
+    """
+    os.makedirs(workdir, exist_ok=True)
+    path = os.path.join(workdir, FILE_NAME)
+    first_step = resume_step or 0
+    rows = read_metrics(path)[1] if os.path.exists(path) and first_step > 0 else []
+    kept = [row for row in rows if row["step"] < first_step]
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        file.writelines(map(_row_text, [{"config": config}, *kept]))
+    os.replace(path + ".tmp", path)
+    # The suffix keeps two event files apart that are opened within one second.
+    tensorboard = SummaryWriter(
+        os.path.join(workdir, "tensorboard"), purge_step=first_step, filename_suffix=f".from_{first_step}"
+    )
+    return Metrics(path, tensorboard)
+
+
+def read_metrics(path: str) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """The config and the rows of a run, given its workdir or its `metrics.jsonl`.
+
+    A last line without its end is what a kill leaves behind; it is left out.
+
+    Raises:
+      ValueError: when another line is broken, or the first one holds no config.
+    """
+    if os.path.isdir(path):
+        path = os.path.join(path, FILE_NAME)
+    with open(path, encoding="utf-8") as file:
+        *lines, _ = file.read().split("\n")
+    rows = [_parse_row(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+    if not rows or "config" not in rows[0]:
+        raise ValueError(f"{path} does not begin with a config")
+    return rows[0]["config"], [{"step": row.pop("step")} | _floats(row) for row in rows[1:]]
+
+
+def headline(step: int, row: Mapping[str, float]) -> str:
+    """One line for the terminal: the best known numbers of a row, or all of them when it has none of these."""
+    shown = [(label, row[name]) for name, label in HEADLINE if name in row] or list(row.items())
+    seconds = sum(value for name, value in row.items() if name.startswith("time/"))
+    parts = [f"{label} {value:.3g}" for label, value in shown] + ([f"{seconds:.1f} s"] if seconds else [])
+    return f"step {step:>5}  " + "  ".join(parts)
+
+
+def column(rows: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps and the values, both `[n]`, of the rows that have a number under this name."""
+    points = [(row["step"], row[name]) for row in rows if name in row]
+    return tuple(np.array(points, dtype=float).reshape(-1, 2).T)
+
+
+def _floats(values: Mapping[str, Any]) -> dict[str, float]:
+    wrong = [name for name, value in values.items() if np.ndim(value) != 0 or name == "step"]
+    if wrong:
+        raise ValueError(f"not single numbers, or a reserved name: {', '.join(wrong)}")
+    return {name: float(value) for name, value in values.items()}
+
+
+def _row_text(row: Mapping[str, Any]) -> str:
+    # JSON has no nan and no infinity; as texts they stay readable for every parser, and float() reads them back.
+    plain = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    return json.dumps(plain, ensure_ascii=False) + "\n"
+
+
+def _parse_row(line: str, where: str) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where} is not JSON: {error}") from error
