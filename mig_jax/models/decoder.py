@@ -21,7 +21,10 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+
+from mig_jax.models import sharding
 
 # Finite, so that a row that sees nothing (padding) gets a harmless average instead of NaN.
 _UNSEEN = -1e30
@@ -42,6 +45,9 @@ class DecoderConfig:
     dtype: of activations and caches; "float32" or "bfloat16". Norms, rotary angles and softmax are float32 always.
     param_dtype: of the parameters.
     remat: recompute each layer in the backward pass instead of keeping its activations.
+
+    Raises:
+      ValueError: kv_heads does not divide heads, or head_size is odd.
     """
 
     vocab_size: int
@@ -61,6 +67,12 @@ class DecoderConfig:
     dtype: str = "float32"
     param_dtype: str = "float32"
     remat: bool = False
+
+    def __post_init__(self):
+        if self.heads % self.kv_heads or self.head_size % 2:
+            raise ValueError(
+                f"heads={self.heads} must be a multiple of kv_heads={self.kv_heads}, head_size={self.head_size} even"
+            )
 
 
 class KVCache(NamedTuple):
@@ -82,7 +94,7 @@ def causal_mask(valid_bt: chex.Array) -> chex.Array:
 
 def rope_angles(position_bt: chex.Array, head_size: int, theta: float) -> tuple[chex.Array, chex.Array]:
     """cos and sin of position · theta^(−2i/H), i < H/2: each float32 `[B, T, H/2]`."""
-    frequency = theta ** (-jnp.arange(0, head_size, 2, dtype=jnp.float32) / head_size)
+    frequency = np.float32(theta ** (-np.arange(0, head_size, 2) / head_size))
     angle = position_bt.astype(jnp.float32)[..., None] * frequency[None, None]
     return jnp.cos(angle), jnp.sin(angle)
 
@@ -238,11 +250,13 @@ class Decoder(nnx.Module):
 
         def run_layer(x_btd, params_and_old):
             layer_params, old = params_and_old
-            return nnx.merge(graphdef, layer_params)(x_btd, rope, mask_btx, old)
+            x_btd, new = nnx.merge(graphdef, layer_params)(x_btd, rope, mask_btx, old)
+            return sharding.keep_rows(x_btd), new
 
         if c.remat:
             run_layer = jax.checkpoint(run_layer, prevent_cse=False)
-        x_btd, new = jax.lax.scan(run_layer, self.embedding[token_bt].astype(c.dtype), (params, cache))
+        x_btd = sharding.keep_rows(self.embedding[token_bt].astype(c.dtype))
+        x_btd, new = jax.lax.scan(run_layer, x_btd, (params, cache))
         return rms_norm(x_btd, self.norm, c.norm_eps), KVCache(*new)
 
     def unembed_dv(self) -> chex.Array:

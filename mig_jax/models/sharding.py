@@ -1,0 +1,102 @@
+"""Which device holds what: one mesh, one table of rules, and the shardings of any tree that holds parameters.
+
+Three mesh axes. Rows of a batch are cut over `data` and `fsdp`; parameters over `fsdp` (their width) and `tensor`
+(heads, mlp, vocabulary), so each is held whole only along `data`. XLA derives the communication from these.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax import traverse_util
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+MESH_AXES = ("data", "fsdp", "tensor")
+ROWS = P(("data", "fsdp"))
+
+# Logical axis of a parameter (`decoder.param_axes`) -> mesh axis.
+RULES = {
+    "layers": None,
+    "vocab": "tensor",
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "head_size": None,
+    "mlp": "tensor",
+}
+
+
+def make_mesh(shape: dict[str, int], *, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over all devices (or those given): {"fsdp": 4, "tensor": 2}; axes that are left out are 1, -1 is the rest.
+
+    Raises:
+      ValueError: an axis is unknown, or the shape does not use exactly the devices there are.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes = [shape.get(axis, 1) for axis in MESH_AXES]
+    rest = len(devices) // abs(math.prod(sizes) or 1)
+    sizes = tuple(rest if size == -1 else size for size in sizes)
+    if set(shape) - set(MESH_AXES) or min(sizes) < 1 or math.prod(sizes) != len(devices):
+        raise ValueError(
+            f"mesh {shape} does not fit {len(devices)} devices: the sizes of {', '.join(MESH_AXES)} (1 where left out, "
+            "at most one -1 for the rest) must multiply to their number"
+        )
+    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes), devices=devices)
+
+
+def partition(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh, rules: dict[str, str | None] = RULES) -> P:
+    """How one parameter is cut; a dimension that its mesh axis does not divide (few kv heads) is kept whole."""
+
+    def cut(size, axis):
+        mesh_axis = rules[axis]
+        return mesh_axis if mesh_axis is not None and size % mesh.shape[mesh_axis] == 0 else None
+
+    return P(*(cut(size, axis) for size, axis in zip(shape, axes, strict=True)))
+
+
+def shardings(tree: Any, axes: dict[str, Any], mesh: Mesh, *, rules: dict[str, str | None] = RULES) -> Any:
+    """The sharding of every leaf of a tree that holds parameters, or copies of them as optimizers do.
+
+    A leaf is cut as parameter a/b/c when the dict keys on its path end in a, b, c and its rank agrees: so the moments
+    of Adam, which are trees like the parameters, are cut like them; everything else is replicated.
+
+    Args:
+      tree: arrays or `jax.ShapeDtypeStruct`: parameters, an optimizer's state, a whole train state.
+      axes: logical axes of each parameter, `decoder.param_axes(config)`.
+      rules: logical axis → mesh axis, or None for whole.
+    """
+    known = traverse_util.flatten_dict(axes)
+
+    def place(path, leaf):
+        keys = _keys(path)
+        names = next((known[keys[i:]] for i in range(len(keys)) if keys[i:] in known), ())
+        cut = partition(leaf.shape, names, mesh, rules) if len(names) == len(leaf.shape) else P()
+        return NamedSharding(mesh, cut)
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def _keys(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Leading axis over ("data", "fsdp"): for batches."""
+    return NamedSharding(mesh, ROWS)
+
+
+def keep_rows(x_b: jax.Array) -> jax.Array:
+    """Tell XLA to cut activations by rows. Without this it cuts their width as the parameters', and FSDP is lost.
+
+    Acts under `jax.set_mesh(mesh)`, on rows that the mesh divides; elsewhere it is the identity.
+    """
+    mesh_shape = jax.sharding.get_abstract_mesh().shape
+    parts = mesh_shape.get("data", 0) * mesh_shape.get("fsdp", 0)
+    return jax.lax.with_sharding_constraint(x_b, ROWS) if parts and x_b.shape[0] % parts == 0 else x_b
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Whole on every device."""
+    return NamedSharding(mesh, P())
