@@ -6,7 +6,9 @@ setup(
     name="mig_jax",
     version="0.1.0",
     description="Marginal information gain: step-wise credit for reasoning policies in JAX and Flax.",
-    packages=find_packages(include=["mig_jax", "mig_jax.*"]),
+    packages=[*find_packages(include=["mig_jax", "mig_jax.*"]), "mig_jax.configs"],
+    # So that a config anywhere can start from the defaults: `from mig_jax.configs import default`.
+    package_dir={"mig_jax.configs": "configs"},
     python_requires=">=3.11",
     install_requires=[
         "absl-py",

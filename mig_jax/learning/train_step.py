@@ -99,7 +99,7 @@ def make_train_step(
         gradients, metrics = sum_of_gradients(
             functools.partial(jax.grad(micro_loss, has_aux=True), state.params), (batch, weights), microbatches
         )
-        metrics["gradient/norm"] = optax.global_norm(gradients)
+        metrics["gradient/norm"] = optax.tree.norm(gradients)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
 

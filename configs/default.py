@@ -1,0 +1,103 @@
+"""Every knob, with its default: the only place where a default exists.
+
+Other configs start from here and override a few lines; the command line overrides any of them:
+`mig-jax train --config=configs/quickstart.py --config.rollout.group_size=16`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    c = ConfigDict()
+    c.seed = 0  # of weights, order of the data and sampling
+    c.steps = 100  # rollouts to learn from (train), or batches of demonstrations (sft)
+
+    c.model = m = ConfigDict()
+    m.path = ""  # folder in Hugging Face format to start from; "" starts from random weights
+    m.tokenizer = ""  # folder or hub name; "" is that of model.path; "characters" is built from nothing
+    m.compute_dtype = "float32"  # of activations: float32 or bfloat16; weights and optimizer stay float32
+    m.remat = False  # compute activations again in the backward pass instead of keeping them
+    m.init = ConfigDict()  # the shape, when model.path is ""
+    m.init.layers = 4
+    m.init.width = 128
+    m.init.heads = 4
+    m.init.kv_heads = 2
+    m.init.head_size = 32
+    m.init.mlp_width = 384
+    m.init.rope_theta = 10_000.0
+    m.init.norm_eps = 1e-6
+    m.init.tied_head = True
+    m.init.qkv_bias = True
+    m.init.qk_norm = False
+
+    c.data = d = ConfigDict()
+    d.train = "chain:terms=7"  # or reasoning_gym:TASK or jsonl:FILE
+    d.eval = "chain:terms=7"  # the same names; generators hold its questions out of training
+    d.train_size = 8192  # problems to generate; a file is as long as it is
+    d.eval_size = 256
+    d.system_prompt = True  # put the instructions for the format before the question
+    d.max_prompt_tokens = 256  # problems with longer prompts are left out, and counted
+    d.max_answer_tokens = 16  # problems with longer reference answers are left out, and counted
+
+    c.rollout = r = ConfigDict()
+    r.questions = 32  # prompts a step
+    r.group_size = 8  # samples a prompt
+    r.max_new_tokens = 256
+    r.temperature = 1.0
+
+    c.reward = w = ConfigDict()
+    w.credit = "watermark"  # watermark | final | delta_sum | position_weighted | segment_progress
+    w.assign = "trajectory"  # trajectory: one advantage for all reasoning tokens; step: the gain-to-go of each step
+    w.max_steps = 16  # K, steps that are probed
+    w.max_variants = 4  # A, spellings of the answer that are probed
+    w.accuracy = 1.0  # weight of a right answer in the outcome reward
+    w.format = 1.0  # weight of a well-formed response in the outcome reward
+    w.by_std = True  # divide advantages by the group's standard deviation
+
+    c.loss = l = ConfigDict()
+    l.alpha = 1.0  # process; GRPO is alpha = gamma = 0
+    l.beta = 1.0  # outcome
+    l.gamma = 0.1  # imitation of right and well-formed responses
+    l.kappa = 0.0  # KL to the policy at the start; 0 keeps no second copy of it
+    l.clip_low = 0.2
+    l.clip_high = 0.28
+    l.mean_over = "responses"  # responses: mean of the responses' means; tokens: mean over all tokens
+
+    c.optimizer = o = ConfigDict()
+    o.peak_lr = 1e-6
+    o.warmup_steps = 0
+    o.decay = "constant"  # constant | cosine (to 0 over all updates)
+    o.weight_decay = 0.0
+    o.clip_norm = 1.0
+    o.b1 = 0.9
+    o.b2 = 0.99
+    o.updates_per_rollout = 1  # more than one is where clipping begins to matter
+    o.microbatches = 1  # parts that the rows of an update are cut into; the update is the same
+    o.logprob_chunk = 128  # tokens of a row whose logits are alive at once
+
+    c.mesh = ConfigDict()  # devices = data × fsdp × tensor
+    c.mesh.data = -1  # −1: all devices that the others leave
+    c.mesh.fsdp = 1
+    c.mesh.tensor = 1
+
+    c.sft = ConfigDict()
+    c.sft.batch_size = 128  # demonstrations a step
+
+    c.verifier = ConfigDict()
+    c.verifier.workers = 2  # processes that check answers
+    c.verifier.deadline_s = 5.0  # wall clock for one answer; then it counts as timed out, not as wrong
+
+    c.eval = e = ConfigDict()
+    e.every = 0  # steps between evaluations; 0 evaluates at the start and at the end
+    e.samples = 1  # for each held-out problem
+    e.batch_size = 256  # rows that are sampled together
+
+    c.checkpoint = k = ConfigDict()
+    k.every = 50  # steps
+    k.keep = 2
+
+    c.log = g = ConfigDict()
+    g.every = 1  # steps between rows of metrics
+    g.transcripts_every = 20  # steps between files of transcripts
+    g.transcripts = 16  # responses in such a file
+    return c.lock()  # from here on a misspelt key is an error

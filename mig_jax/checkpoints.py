@@ -1,0 +1,39 @@
+"""Checkpoints of a run: weights, optimizer, step, position in the data, and the config; written by orbax.
+
+What is sampled at a step depends on the seed and the step alone, so there is no random state to keep.
+"""
+
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from mig_jax.learning.train_step import TrainState
+
+
+def open_manager(folder: str, *, keep: int) -> ocp.CheckpointManager:
+    """A manager of the checkpoints in `folder`, of which the newest `keep` stay. A kill while saving leaves no trace."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+    return ocp.CheckpointManager(folder, options=options)
+
+
+def save(manager: ocp.CheckpointManager, state: TrainState, data_state: dict, config: dict) -> None:
+    """Write a checkpoint in the background, under the number of rollouts or batches done (`data_state["done"]`)."""
+    manager.save(
+        data_state["done"],
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data_state), config=ocp.args.JsonSave(config)
+        ),
+    )
+
+
+def resume(manager: ocp.CheckpointManager, state: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+    """The newest checkpoint, laid out as `state` is, and the position in the data; None where there is none."""
+    newest = manager.latest_step()
+    if newest is None:
+        return None
+    shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+    found = manager.restore(
+        newest, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes), data=ocp.args.JsonRestore())
+    )
+    return found.state, found.data

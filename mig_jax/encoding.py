@@ -1,0 +1,123 @@
+"""Between text and arrays: prompts, demonstrations and probes on the way in, completions on the way out."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from mig_jax import rewards
+from mig_jax.data.sources import Problem
+from mig_jax.text import answers, response_format
+from mig_jax.text.response_format import Response
+from mig_jax.text.tokenizer import Tokenizer
+
+
+class Reading(NamedTuple):
+    """What the host reads off one completion.
+
+    text: the completion without its end-of-sequence.
+    response: where its parts are, in characters.
+    cut_k: `[K+1]` tokens of the completion before each cut; 0 at padding.
+    valid_k: `[K+1]` bool.
+    step_t: `[T]` index of the step that a token belongs to, from 0; −1 outside the think block.
+    """
+
+    text: str
+    response: Response
+    cut_k: np.ndarray
+    valid_k: np.ndarray
+    step_t: np.ndarray
+
+
+def prompt_ids(tokenizer: Tokenizer, question: str, *, system_prompt: bool) -> list[int]:
+    """The ids of the chat prompt that asks a question."""
+    system = response_format.SYSTEM_PROMPT if system_prompt else ""
+    return tokenizer.chat_prompt(response_format.render_prompt(question, system=system))
+
+
+def pad_left(rows: Sequence[Sequence[int]], width: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of ids in one array `[Q, width]`, and the slot `[Q]` at which each begins."""
+    padded = np.full((len(rows), width), pad_id, np.int32)
+    for row, ids in zip(padded, rows, strict=True):
+        row[width - len(ids) :] = ids
+    return padded, np.array([width - len(ids) for ids in rows], np.int32)
+
+
+def pad_right(rows: Sequence[Sequence[int]], width: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of ids in one array `[B, T]`, and where they are `[B, T]` bool."""
+    padded, mask = np.full((len(rows), width), pad_id, np.int32), np.zeros((len(rows), width), bool)
+    for row, valid, ids in zip(padded, mask, rows, strict=True):
+        row[: len(ids)], valid[: len(ids)] = ids, True
+    return padded, mask
+
+
+def demonstration_ids(tokenizer: Tokenizer, problem: Problem) -> list[int]:
+    """The ids of a problem's written solution, closed by an end-of-sequence."""
+    steps, answer = problem.demonstration
+    return tokenizer.encode(response_format.render_response(list(steps), answer)) + [tokenizer.eos_ids[0]]
+
+
+def why_left_out(
+    tokenizer: Tokenizer,
+    problem: Problem,
+    *,
+    system_prompt: bool,
+    max_prompt_tokens: int,
+    max_answer_tokens: int,
+    max_new_tokens: int | None,
+) -> str:
+    """Why a problem cannot be used, or "". With `max_new_tokens` its demonstration must be there and fit, too."""
+    if len(prompt_ids(tokenizer, problem.question, system_prompt=system_prompt)) > max_prompt_tokens:
+        return f"with a prompt of more than {max_prompt_tokens} tokens (data.max_prompt_tokens)"
+    if len(tokenizer.encode(problem.answer)) > max_answer_tokens:
+        return f"with an answer of more than {max_answer_tokens} tokens (data.max_answer_tokens)"
+    if max_new_tokens is None:
+        return ""
+    if problem.demonstration is None:
+        return "without written steps"
+    if len(demonstration_ids(tokenizer, problem)) > max_new_tokens:
+        return f"with a demonstration of more than {max_new_tokens} tokens (rollout.max_new_tokens)"
+    return ""
+
+
+def pack_probes(tokenizer: Tokenizer, references: Sequence[str], *, max_variants: int, max_tokens: int) -> rewards.Answers:
+    """The spellings of each reference answer, stacked: `rewards.Answers` with a leading axis of questions."""
+    lead_in = tokenizer.encode(response_format.ANSWER_LEAD_IN)
+    closing = tokenizer.encode(response_format.ANSWER_CLOSE)
+    packed = [
+        rewards.pack_answers(
+            lead_in,
+            [tokenizer.encode(spelling) for spelling in answers.answer_variants(reference, limit=max_variants)],
+            closing,
+            max_variants=max_variants,
+            max_tokens=max_tokens,
+        )
+        for reference in references
+    ]
+    return jax.tree.map(lambda *parts: np.stack(parts), *packed)
+
+
+def read_completion(tokenizer: Tokenizer, ids: Sequence[int], *, is_truncated: bool, max_steps: int, width: int) -> Reading:
+    """Find steps and cuts of sampled ids, at exact token boundaries. Never raises, whatever was sampled.
+
+    Args:
+      ids: the completion as sampled, its end-of-sequence included unless it was cut off.
+      max_steps: K; later steps are not probed.
+      width: T, to which `step_t` is padded.
+    """
+    body = list(ids) if is_truncated or not len(ids) else list(ids[:-1])
+    text, char_end_t = tokenizer.decode_with_ends(body)
+    response = response_format.parse_response(text, is_truncated=is_truncated)
+    cut = tokenizer.cut_tokens(char_end_t, [response.start, *(step.end for step in response.steps[:max_steps])])
+    cut_k, valid_k = np.zeros(max_steps + 1, np.int32), np.zeros(max_steps + 1, bool)
+    cut_k[: len(cut)], valid_k[: len(cut)] = cut, True
+
+    # A token belongs to the reasoning when its characters overlap the think block's.
+    char_end_t = np.asarray(char_end_t, np.int64)
+    char_start_t = np.concatenate([[0], char_end_t[:-1]])[: len(char_end_t)]
+    in_cot_t = (char_start_t < response.cot.end) & (char_end_t > response.cot.start)
+    step_t = np.full(width, -1, np.int32)
+    step = np.searchsorted(cut_k[1 : len(cut)], np.arange(len(body)), side="right")
+    step_t[: len(body)] = np.where(in_cot_t, np.minimum(step, max(len(cut) - 2, 0)), -1)
+    return Reading(text, response, cut_k, valid_k, step_t)

@@ -1,0 +1,203 @@
+"""What each step has earned, as a page for the browser: one file, without scripts, fonts or pictures from elsewhere."""
+
+import html
+import math
+import os
+from collections.abc import Sequence
+
+from mig_jax.transcripts import Transcript
+
+VERDICTS = {True: ("right", "✓ right"), False: ("wrong", "✗ wrong"), None: ("undecided", "? undecided")}
+
+STYLE = """
+:root { color-scheme: light dark; --paper: #f8fafc; --card: #ffffff; --ink: #1e293b; --muted: #64748b;
+  --line: #e2e8f0; --gain: #5596fb; --loss: #f08a4b; --ell: #2563eb; --mark: #ea580c; --right: #15803d;
+  --wrong: #b91c1c; }
+@media (prefers-color-scheme: dark) { :root { --paper: #0f172a; --card: #172036; --ink: #e2e8f0; --muted: #94a3b8;
+  --line: #2b3850; --gain: #2560c8; --loss: #b4511c; --ell: #7db0ff; --mark: #fb923c; --right: #4ade80;
+  --wrong: #f87171; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 2rem 1rem 4rem; }
+h1 { font-size: 1.5rem; margin: 0 0 .3rem; }
+header p { margin: .2rem 0; color: var(--muted); max-width: 50rem; }
+.legend { display: flex; flex-wrap: wrap; align-items: center; gap: .6rem; margin-top: 1rem; font-size: .85rem; }
+.scale { width: 14rem; height: .9rem; border: 1px solid var(--line); border-radius: 3px;
+  background: linear-gradient(to right, var(--low), var(--card) var(--zero), var(--gain)); }
+.ell { color: var(--ell); margin-left: 1.2rem; } .mark { color: var(--mark); }
+article { background: var(--card); border: 1px solid var(--line); border-radius: 10px; margin-top: 1.4rem;
+  padding: 1.1rem 1.3rem; }
+h2 { font-size: 1rem; margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+.facts { display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: .3rem 0 .8rem; font-size: .85rem;
+  color: var(--muted); overflow-wrap: anywhere; }
+.right { color: var(--right); } .wrong { color: var(--wrong); } .right, .wrong, .undecided { font-weight: 600; }
+.body { display: grid; grid-template-columns: minmax(0, 1fr) 340px; gap: 1.4rem; align-items: start; }
+@media (max-width: 800px) { .body { grid-template-columns: minmax(0, 1fr); } }
+.row { display: grid; grid-template-columns: 1.6rem minmax(0, 1fr) 3.6rem 3.6rem; gap: .5rem; padding: .25rem .6rem;
+  border-radius: 4px; margin: 2px 0; font-variant-numeric: tabular-nums; }
+.row > :nth-child(n + 3) { text-align: right; }
+.row > :nth-child(1), .row > :nth-child(4), .head, .other { color: var(--muted); }
+.step > :nth-child(1), .step > :nth-child(4) { color: inherit; opacity: .75; }
+.head { font-size: .8rem; }
+.text { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere;
+  unicode-bidi: isolate; }
+.step { background: color-mix(in srgb, var(--tint, var(--gain)) calc(var(--share, 0) * 100%), var(--card));
+  border: 1px solid var(--line); }
+.gain { font-weight: 600; }
+svg { width: 100%; height: auto; font-size: 11px; }
+svg text { fill: var(--muted); } .grid { stroke: var(--line); }
+.ell-line { fill: none; stroke: var(--ell); stroke-width: 2; } circle { fill: var(--ell); }
+.mark-line { fill: none; stroke: var(--mark); stroke-width: 2; stroke-dasharray: 5 3; }
+"""
+
+
+def gain_page(transcripts: Sequence[Transcript], path: str) -> None:
+    """Writes a page of responses whose steps are tinted by what they have earned, on one colour scale.
+
+    Beside the text stand gₖ and ℓₖ of every step, and a chart of ℓ and the watermark. Without steps or without
+    numbers, a response is shown as far as it goes. All text is shown as it is, whatever it holds.
+
+    Args:
+      transcripts: any number.
+      path: of the HTML file.
+    """
+    gains = [gain for transcript in transcripts for gain in transcript.gain_k if math.isfinite(gain)]
+    largest = max(map(abs, gains), default=0.0) or 1.0
+    parts = [
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
+        f"<title>What each step has earned</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n",
+        _header(transcripts, largest, has_losses=min(gains, default=0.0) < 0),
+        *(_article(transcript, largest) for transcript in transcripts),
+        "</main>\n</body>\n</html>\n",
+    ]
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    # Half of a surrogate pair has no bytes; everything else is written as it is.
+    with open(path, "w", encoding="utf-8", errors="replace") as file:
+        file.writelines(parts)
+
+
+def _header(transcripts: Sequence[Transcript], largest: float, *, has_losses: bool) -> str:
+    verdicts = [transcript.is_correct for transcript in transcripts]
+    counts = [f"{verdicts.count(verdict)} {name}" for verdict, (name, _) in VERDICTS.items()]
+    low, zero, first = ("var(--loss)", "50%", _number(-largest)) if has_losses else ("var(--card)", "0%", "0")
+    return (
+        "<header>\n<h1>What each step has earned</h1>\n"
+        "<p>A step is tinted by its gain g: how far it lifts ℓ, the log-likelihood of the reference answer per token, "
+        "above the best that any earlier step had reached (the watermark). All numbers are in nats.</p>\n"
+        f"<p>{len(verdicts)} responses: {', '.join(counts)}</p>\n"
+        f'<div class="legend"><span>{first}</span>'
+        f'<div class="scale" style="--low: {low}; --zero: {zero}"></div><span>{_number(largest)} nats</span>'
+        '<span class="ell">● ℓ after the step</span><span class="mark">┅ watermark</span></div>\n</header>\n'
+    )
+
+
+def _article(transcript: Transcript, largest: float) -> str:
+    kind, verdict = VERDICTS[transcript.is_correct]
+    facts = [f'<span class="{kind}">{verdict}</span>', f"<span>reference {html.escape(transcript.answer)}</span>"]
+    if transcript.gain_k:
+        facts.append(f"<span>Σ gain {_number(sum(transcript.gain_k))}</span>")
+    if transcript.problem:
+        facts.append(f"<span>not well formed: {html.escape(transcript.problem)}</span>")
+    return (
+        f"<article>\n<h2>{html.escape(transcript.question)}</h2>\n"
+        f'<div class="facts">{"".join(facts)}</div>\n<div class="body">\n'
+        f"<div>{_response(transcript, largest)}</div>\n"
+        f"<div>{_chart(transcript.ell_k, transcript.watermark_k)}</div>\n</div>\n</article>\n"
+    )
+
+
+def _response(transcript: Transcript, largest: float) -> str:
+    """The whole response in rows: its steps with their numbers, and what stands between them."""
+    first = _number(transcript.ell_k[0]) if transcript.ell_k else ""
+    rows = ['<div class="row head"><span>k</span><span></span><span>g</span><span>ℓ</span></div>\n']
+    position = 0
+    for k, step in enumerate(transcript.steps, start=1):
+        start = transcript.response.find(step, position)
+        if start >= 0:
+            rows.append(_other_row(transcript.response[position:start], first if k == 1 else ""))
+            position = start + len(step)
+        gain = transcript.gain_k[k - 1] if transcript.gain_k else None
+        ell = transcript.ell_k[k] if transcript.ell_k else None
+        rows.append(_step_row(k, step, gain, ell, largest))
+    rows.append(_other_row(transcript.response[position:], "" if transcript.steps else first))
+    return "".join(rows)
+
+
+def _step_row(k: int, text: str, gain: float | None, ell: float | None, largest: float) -> str:
+    tint = ""
+    if gain is not None and math.isfinite(gain):
+        tint = f' style="--share: {abs(gain) / largest:.3f}{"; --tint: var(--loss)" if gain < 0 else ""}"'
+    numbers = [_number(gain, sign="+"), _number(ell)]
+    return (
+        f'<div class="row step"{tint}><span>{k}</span><span class="text">{html.escape(text)}</span>'
+        f'<span class="gain">{numbers[0]}</span><span>{numbers[1]}</span></div>\n'
+    )
+
+
+def _other_row(text: str, ell: str) -> str:
+    """What is no step; the first of these rows has ℓ₀."""
+    if not (text.strip() or ell):
+        return ""
+    text = html.escape(text.strip("\n"))
+    return (
+        f'<div class="row other"><span>{"0" if ell else ""}</span><span class="text">{text}</span>'
+        f"<span></span><span>{ell}</span></div>\n"
+    )
+
+
+def _number(value: float | None, *, sign: str = "-") -> str:
+    return "" if value is None else f"{value:{sign}.2f}".replace("-", "−")
+
+
+# -------------------------------------------------------------------------------------------------------------- chart
+
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 340, 200, 44, 10, 34
+
+
+def _chart(ell_k: Sequence[float], watermark_k: Sequence[float]) -> str:
+    """ℓ and the watermark against the step, as an inline SVG; nothing when nothing was scored."""
+    finite = [ell for ell in ell_k if math.isfinite(ell)]
+    if not finite:
+        return ""
+    low, high = min(finite), max(finite)
+    span = (high - low) or 1.0
+    low, high = low - 0.05 * span, high + 0.05 * span
+
+    def x(k: float) -> float:
+        return LEFT + (WIDTH - LEFT - 12) * k / max(len(ell_k) - 1, 1)
+
+    def y(ell: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (high - ell) / (high - low)
+
+    ticks = "".join(
+        f'<line class="grid" x1="{LEFT}" x2="{WIDTH}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
+        f'<text x="{LEFT - 6}" y="{y(t) + 4:.1f}" text-anchor="end">{_number(t)}</text>'
+        for t in _ticks(low, high)
+    )
+    every = math.ceil(len(ell_k) / 12)
+    ticks += "".join(
+        f'<text x="{x(k):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{k}</text>'
+        for k in range(0, len(ell_k), every)
+    )
+    points = [(x(k), y(ell), k, ell) for k, ell in enumerate(ell_k) if math.isfinite(ell)]
+    line = " ".join(f"{px:.1f},{py:.1f}" for px, py, *_ in points)
+    dots = "".join(
+        f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5"><title>step {k}: ℓ {_number(ell)}</title></circle>'
+        for px, py, k, ell in points
+    )
+    marks = [f"{y(mark):.1f}" for mark in watermark_k if math.isfinite(mark)]
+    stairs = f"M{x(0):.1f} {marks[0]}" + "".join(f"H{x(k):.1f}V{m}" for k, m in enumerate(marks[1:], start=1))
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="ℓ and the watermark after each step">{ticks}'
+        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">step</text>'
+        f'<path class="mark-line" d="{stairs}"/><polyline class="ell-line" points="{line}"/>{dots}</svg>'
+    )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to seven round numbers between two."""
+    rough = (high - low) / 3
+    unit = 10 ** math.floor(math.log10(rough))
+    step = max(factor * unit for factor in (1, 2, 5) if factor * unit <= rough)
+    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]

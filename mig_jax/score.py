@@ -1,0 +1,101 @@
+"""Step credit for anybody's transcripts: rows of question, response and answer → ℓ, watermark and gain of every step."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from mig_jax import encoding, rewards
+from mig_jax.models import decoder
+from mig_jax.policy import Policy
+from mig_jax.rollouts import Scores, score_likelihood, with_scores
+from mig_jax.text.response_format import parse_response
+from mig_jax.text.verifier import Item, Verifier
+from mig_jax.transcripts import Transcript
+
+# Rows are as long as the longest of their batch, rounded up to this many tokens, so that few shapes are compiled.
+LENGTH_STEP = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """One transcript, encoded: its prompt and response in ids, and what was read off the response."""
+
+    number: int
+    prompt: list[int]
+    response: list[int]
+    reading: encoding.Reading
+
+
+def score_transcripts(
+    policy: Policy, config: ConfigDict, transcripts: Sequence[Transcript], verifier: Verifier, *, batch_size: int = 8
+) -> list[Transcript]:
+    """The same transcripts with their steps and numbers, in nats under `policy`.
+
+    One pass of the model for each batch: trunk and probes are packed, there is no rollout whose cache could be used.
+    """
+    responses = [parse_response(t.response) for t in transcripts]
+    max_steps = max((len(response.steps) for response in responses), default=0)
+    checked = verifier.check(
+        [Item(response.answer, t.answer, "math") for response, t in zip(responses, transcripts, strict=True)]
+    )
+    rows = [_encode(policy, config, n, t, max_steps=max_steps) for n, t in enumerate(transcripts)]
+    rows.sort(key=lambda row: len(row.prompt) + len(row.response))
+    score = make_packed_score(policy, credit=config.reward.credit, chunk=config.optimizer.logprob_chunk)
+    limits = {
+        "max_variants": config.reward.max_variants,
+        "max_tokens": max((len(policy.tokenizer.encode(t.answer)) for t in transcripts), default=0),
+    }
+    scored = list(transcripts)
+    for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch"):
+        batch = rows[first : first + batch_size]
+        full = batch + batch[:1] * (batch_size - len(batch))
+        answers = [transcripts[row.number].answer for row in full]
+        scores = jax.device_get(score(policy.params, *_stack(policy, full, answers, **limits)))
+        for i, row in enumerate(batch):
+            transcript = dataclasses.replace(transcripts[row.number], is_correct=checked[row.number])
+            scored[row.number] = with_scores(transcript, row.reading, jax.tree.map(lambda x: x[i], scores))
+    return scored
+
+
+def make_packed_score(policy: Policy, *, credit: str, chunk: int) -> Callable:
+    """Compiled (params, token_bs, trunk, cuts, answers) → Scores, without a cache."""
+
+    @jax.jit
+    def score(params, token_bs, trunk, cuts, answers) -> Scores:
+        model = decoder.bind(policy.config, params)
+        ell_bk, _ = rewards.score_packed(model, model.unembed_dv(), token_bs, trunk, cuts, answers, chunk=chunk)
+        return score_likelihood(ell_bk, cuts.valid_k, credit=credit)
+
+    return score
+
+
+def _encode(policy: Policy, config: ConfigDict, number: int, transcript: Transcript, *, max_steps: int) -> _Row:
+    tokenizer = policy.tokenizer
+    prompt = encoding.prompt_ids(tokenizer, transcript.question, system_prompt=config.data.system_prompt)
+    response = tokenizer.encode(transcript.response)
+    # The text of a transcript holds no end-of-sequence; one is added because reading takes it off.
+    ids = response + [tokenizer.eos_ids[0]]
+    reading = encoding.read_completion(tokenizer, ids, is_truncated=False, max_steps=max_steps, width=len(ids))
+    return _Row(number, prompt, response, reading)
+
+
+def _stack(policy: Policy, rows: Sequence[_Row], answers: Sequence[str], *, max_variants: int, max_tokens: int) -> tuple:
+    """The arrays of one batch: tokens, trunk, cuts, answers."""
+    texts = [row.prompt + row.response for row in rows]
+    width = -(-max(len(ids) for ids in texts) // LENGTH_STEP) * LENGTH_STEP
+    token_bs, valid_bs = encoding.pad_right(texts, width, policy.tokenizer.pad_id)
+    cuts = rewards.Cuts(
+        cut_k=np.stack([len(row.prompt) + row.reading.cut_k for row in rows]),
+        valid_k=np.stack([row.reading.valid_k for row in rows]),
+    )
+    probes = encoding.pack_probes(
+        policy.tokenizer,
+        answers,
+        max_variants=max_variants,
+        max_tokens=max_tokens,
+    )
+    return token_bs, rewards.Trunk(np.broadcast_to(np.arange(width), token_bs.shape), valid_bs), cuts, probes

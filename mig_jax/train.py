@@ -1,0 +1,206 @@
+"""Training, by reinforcement or on demonstrations: check the config, build the run, go round the loop."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from mig_jax import checkpoints, encoding, metrics, pictures
+from mig_jax.check_config import check_config
+from mig_jax.data import sources
+from mig_jax.data.sources import Problem
+from mig_jax.evaluate import Evaluator
+from mig_jax.learning import losses
+from mig_jax.learning.train_step import TrainState, init_state, jit_train_step, make_optimizer, make_train_step
+from mig_jax.models import decoder, sharding
+from mig_jax.problems import open_problems
+from mig_jax.policy import Policy, load_policy, make_logprobs, save_policy
+from mig_jax.rollouts import Collector, Stopwatch
+from mig_jax.text.verifier import Verifier
+from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
+
+Collected = tuple[losses.Batch, dict[str, float], list[Transcript]]
+
+
+def run(config: ConfigDict, workdir: str, *, mode: str) -> None:
+    """Train in `workdir`, or go on from where a run in it was stopped.
+
+    Args:
+      config: as in `configs/default.py`.
+      workdir: gets checkpoints/, metrics.jsonl, tensorboard/, transcripts/, pictures and the trained model/.
+      mode: "train" (reinforcement) or "sft" (demonstrations).
+
+    Raises:
+      ConfigError: with everything that is wrong with the config.
+    """
+    check_config(config, mode=mode, n_devices=jax.device_count())
+    mesh = sharding.make_mesh(config.mesh.to_dict())
+    with jax.set_mesh(mesh), Verifier(workers=config.verifier.workers, deadline_s=config.verifier.deadline_s) as verifier:
+        _run(config, workdir, mode, load_policy(config.model, mesh, seed=config.seed), verifier)
+
+
+def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, verifier: Verifier) -> None:
+    # ---------------------------------------------------------------------------------------------------------- data
+    train_problems = open_problems(policy, config, "train", demonstrated=mode == "sft")
+    eval_problems = open_problems(policy, config, "test")
+    batch_size = config.rollout.questions if mode == "train" else config.sft.batch_size
+    stream = sources.iterate(train_problems, seed=config.seed, batch_size=batch_size)
+
+    # ---------------------------------------------------------------------------------------------- state and compiled
+    state, update = build_update(policy, config, mode)
+    ref_params = jax.tree.map(jnp.copy, policy.params) if config.loss.kappa and mode == "train" else None
+    collect = (
+        Collector(policy, config, verifier, ref_params=ref_params).collect
+        if mode == "train"
+        else functools.partial(collect_demonstrations, policy, config)
+    )
+    evaluator = Evaluator(policy, config, verifier, eval_problems)
+
+    # ---------------------------------------------------------------------------------------------------------- resume
+    manager = checkpoints.open_manager(os.path.join(os.path.abspath(workdir), "checkpoints"), keep=config.checkpoint.keep)
+    resumed = checkpoints.resume(manager, state)
+    first = 0
+    if resumed:
+        state, data_state = resumed
+        stream.set_state(data_state["stream"])
+        first = data_state["done"]
+        logging.info("going on from step %d of %s", first, workdir)
+    sink = metrics.open_metrics(workdir, config=config.to_dict(), resume_step=first + 1 if resumed else None)
+    # The noise of a step depends on the seed and the step alone, so that a resumed run samples what it would have.
+    key = jax.random.key(config.seed)
+
+    def evaluate(done: int) -> None:
+        name = f"evaluation after {done} steps"
+        sink.write(done, evaluator.evaluate(state.params, jax.random.fold_in(key, 2 * done + 1), name=name)[0])
+
+    # ------------------------------------------------------------------------------------------------------------ loop
+    if first == 0:
+        evaluate(0)
+    for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc=mode, unit="step"):
+        done, is_last = step + 1, step + 1 == config.steps
+        watch = Stopwatch()
+        batch, numbers, samples = collect(state.params, next(stream), jax.random.fold_in(key, 2 * step))
+        if samples and (step % config.log.transcripts_every == 0 or is_last):
+            write_transcripts(samples[: config.log.transcripts], transcripts_path(workdir, done))
+        state, learned = update(state, batch)
+        if done % config.log.every == 0 or is_last:
+            sink.write(done, summarize(numbers, jax.device_get(learned), watch))
+        if is_last or (config.eval.every and done % config.eval.every == 0):
+            evaluate(done)
+        # Rows of metrics are written before the checkpoint that vouches for them: what comes later is dropped on resume.
+        if is_last or done % config.checkpoint.every == 0:
+            checkpoints.save(manager, state, {"done": done, "stream": stream.get_state()}, config.to_dict())
+
+    # ----------------------------------------------------------------------------------------------------------- after
+    manager.close()
+    sink.close()
+    save_policy(policy, state.params, os.path.join(workdir, "model"))
+    draw(workdir)
+
+
+def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainState, Callable]:
+    """The state before the first update, laid out on the mesh, and the compiled (state, batch) → (state, metrics).
+
+    Demonstrations are learned by the same step as everything else: α = β = 0, γ = 1 and all gates open.
+    """
+    o, loss = config.optimizer, config.loss.to_dict()
+    mean_over = loss.pop("mean_over")
+    if mode == "sft":
+        loss |= {"alpha": 0.0, "beta": 0.0, "gamma": 1.0, "kappa": 0.0}
+    tx, _ = make_optimizer(
+        peak_lr=o.peak_lr,
+        warmup_steps=o.warmup_steps,
+        total_steps=config.steps * o.updates_per_rollout,
+        decay=o.decay,
+        weight_decay=o.weight_decay,
+        clip_norm=o.clip_norm,
+        b1=o.b1,
+        b2=o.b2,
+    )
+    axes = decoder.param_axes(policy.config)
+    state_sharding = sharding.shardings(
+        jax.eval_shape(functools.partial(init_state, tx=tx), policy.params), axes, policy.mesh
+    )
+    state = jax.jit(functools.partial(init_state, tx=tx), out_shardings=state_sharding, donate_argnums=0)(policy.params)
+    step = make_train_step(
+        make_logprobs(policy, temperature=config.rollout.temperature, chunk=o.logprob_chunk),
+        functools.partial(losses.total_loss, **loss),
+        tx,
+        mean_over=mean_over,
+        microbatches=o.microbatches,
+    )
+    compiled = jit_train_step(step, state_sharding, sharding.batch_sharding(policy.mesh))
+
+    def update(state: TrainState, batch: losses.Batch) -> tuple[TrainState, dict[str, chex.Array]]:
+        for _ in range(o.updates_per_rollout):
+            state, metrics = compiled(state, batch)
+        return state, metrics
+
+    return state, update
+
+
+def collect_demonstrations(
+    policy: Policy, config: ConfigDict, params: Any, problems: Sequence[Problem], key: chex.PRNGKey
+) -> Collected:
+    """A batch of written solutions, all gates open; it depends neither on the weights nor on chance."""
+    del params, key
+    watch = Stopwatch()
+    tokenizer = policy.tokenizer
+    prompts = [
+        encoding.prompt_ids(tokenizer, problem.question, system_prompt=config.data.system_prompt) for problem in problems
+    ]
+    prompt_bs, start_b = encoding.pad_left(prompts, config.data.max_prompt_tokens, tokenizer.pad_id)
+    completions = [encoding.demonstration_ids(tokenizer, problem) for problem in problems]
+    completion_bt, mask_bt = encoding.pad_right(completions, config.rollout.max_new_tokens, tokenizer.pad_id)
+    nothing_bt = np.zeros(mask_bt.shape, np.float32)
+    batch = losses.Batch(
+        token_bs=np.concatenate([prompt_bs, completion_bt], axis=1),
+        start_b=start_b,
+        full_mask_bt=mask_bt,
+        cot_mask_bt=np.zeros_like(mask_bt),
+        old_logprob_bt=nothing_bt,
+        ref_logprob_bt=None,
+        process_advantage_bt=nothing_bt,
+        outcome_advantage_bt=nothing_bt,
+        gate_b=np.ones(len(problems), bool),
+    )
+    watch.lap("assemble")
+    numbers = {"rollout/tokens": float(mask_bt.sum())} | watch.seconds
+    return jax.device_put(batch, sharding.batch_sharding(policy.mesh)), numbers, []
+
+
+def summarize(numbers: dict[str, float], learned: dict[str, Any], watch: Stopwatch) -> dict[str, float]:
+    """One row of metrics of a step: what was collected, what was learned, tokens a second, shares of the time."""
+    watch.lap("step")
+    seconds = watch.seconds["time/step"]
+    parts = {name: value for name, value in numbers.items() if name.startswith("time/")}
+    parts["time/train"] = seconds - sum(parts.values())
+    shares = {f"{name}_share": value / seconds for name, value in parts.items()}
+    rest = {name: value for name, value in numbers.items() if not name.startswith("time/")}
+    speed = {"time/step": seconds, "time/tokens_per_second": numbers["rollout/tokens"] / seconds}
+    return rest | {name: float(value) for name, value in learned.items()} | speed | shares
+
+
+def transcripts_path(workdir: str, done: int) -> str:
+    return os.path.join(workdir, "transcripts", f"step_{done:06d}.jsonl")
+
+
+def draw(workdir: str) -> None:
+    """Pictures of a run, from what it has written: curves, and the gains of its first and last transcripts."""
+    _, rows = metrics.read_metrics(workdir)
+    pictures.training_curves({"": rows}, os.path.join(workdir, "curves.png"))
+    folder = os.path.join(workdir, "transcripts")
+    files = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    for name, file in (("first", files[:1]), ("last", files[-1:])):
+        scored = [t for path in file for t in read_transcripts(os.path.join(folder, path)) if t.ell_k]
+        if scored:
+            draw_gains(scored, os.path.join(workdir, f"gains_{name}"))
+    print(f"curves, gain heatmaps, metrics and the trained model are in {workdir}")
