@@ -29,6 +29,8 @@ HEADLINE = (
     ("loss/sft", "sft loss"),
     ("eval/sampled", "eval sampled"),
     ("eval/greedy", "eval greedy"),
+    ("time/tokens_per_second", "tokens/s"),
+    ("time/step", "seconds"),
 )
 
 
@@ -113,9 +115,7 @@ def read_metrics(path: str) -> tuple[dict[str, Any], list[dict[str, float]]]:
 def headline(step: int, row: Mapping[str, float]) -> str:
     """One line for the terminal: the best known numbers of a row, or all of them when it has none of these."""
     shown = [(label, row[name]) for name, label in HEADLINE if name in row] or list(row.items())
-    seconds = sum(value for name, value in row.items() if name.startswith("time/"))
-    parts = [f"{label} {value:.3g}" for label, value in shown] + ([f"{seconds:.1f} s"] if seconds else [])
-    return f"step {step:>5}  " + "  ".join(parts)
+    return f"step {step:>5}  " + "  ".join(f"{label} {value:.3g}" for label, value in shown)
 
 
 def column(rows: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ STYLE = """
   --line: #e2e8f0; --gain: #5596fb; --loss: #f08a4b; --ell: #2563eb; --mark: #ea580c; --right: #15803d;
   --wrong: #b91c1c; }
 @media (prefers-color-scheme: dark) { :root { --paper: #0f172a; --card: #172036; --ink: #e2e8f0; --muted: #94a3b8;
-  --line: #2b3850; --gain: #2560c8; --loss: #b4511c; --ell: #7db0ff; --mark: #fb923c; --right: #4ade80;
+  --line: #2b3850; --gain: #2f6fe0; --loss: #bd5519; --ell: #7db0ff; --mark: #fb923c; --right: #4ade80;
   --wrong: #f87171; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
@@ -24,7 +24,7 @@ header p { margin: .2rem 0; color: var(--muted); max-width: 50rem; }
 .legend { display: flex; flex-wrap: wrap; align-items: center; gap: .6rem; margin-top: 1rem; font-size: .85rem; }
 .scale { width: 14rem; height: .9rem; border: 1px solid var(--line); border-radius: 3px;
   background: linear-gradient(to right, var(--low), var(--card) var(--zero), var(--gain)); }
-.ell { color: var(--ell); margin-left: 1.2rem; } .mark { color: var(--mark); }
+.ell { color: var(--ell); margin-left: 1.2rem; } .mark { color: var(--mark); margin-left: .6rem; }
 article { background: var(--card); border: 1px solid var(--line); border-radius: 10px; margin-top: 1.4rem;
   padding: 1.1rem 1.3rem; }
 h2 { font-size: 1rem; margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -43,7 +43,7 @@ h2 { font-size: 1rem; margin: 0; white-space: pre-wrap; overflow-wrap: anywhere;
   unicode-bidi: isolate; }
 .step { background: color-mix(in srgb, var(--tint, var(--gain)) calc(var(--share, 0) * 100%), var(--card));
   border: 1px solid var(--line); }
-.gain { font-weight: 600; }
+.gain { font-weight: 600; } .none { opacity: .5; }
 svg { width: 100%; height: auto; font-size: 11px; }
 svg text { fill: var(--muted); } .grid { stroke: var(--line); }
 .ell-line { fill: none; stroke: var(--ell); stroke-width: 2; } circle { fill: var(--ell); }
@@ -85,10 +85,10 @@ def _header(transcripts: Sequence[Transcript], largest: float, *, has_losses: bo
         "<header>\n<h1>What each step has earned</h1>\n"
         "<p>A step is tinted by its gain g: how far it lifts ℓ, the log-likelihood of the reference answer per token, "
         "above the best that any earlier step had reached (the watermark). All numbers are in nats.</p>\n"
-        f"<p>{len(verdicts)} responses: {', '.join(counts)}</p>\n"
+        f"<p>Responses: {len(verdicts)} ({', '.join(counts)})</p>\n"
         f'<div class="legend"><span>{first}</span>'
         f'<div class="scale" style="--low: {low}; --zero: {zero}"></div><span>{_number(largest)} nats</span>'
-        '<span class="ell">● ℓ after the step</span><span class="mark">┅ watermark</span></div>\n</header>\n'
+        '<span class="ell">● ℓ after the step</span><span class="mark">╍╍ watermark</span></div>\n</header>\n'
     )
 
 
@@ -109,9 +109,10 @@ def _article(transcript: Transcript, largest: float) -> str:
 
 def _response(transcript: Transcript, largest: float) -> str:
     """The whole response in rows: its steps with their numbers, and what stands between them."""
-    first = _number(transcript.ell_k[0]) if transcript.ell_k else ""
-    rows = ['<div class="row head"><span>k</span><span></span><span>g</span><span>ℓ</span></div>\n']
-    position = 0
+    first, rows, position = "", [], 0
+    if transcript.ell_k:
+        first = _number(transcript.ell_k[0])
+        rows.append('<div class="row head"><span>k</span><span></span><span>g</span><span>ℓ</span></div>\n')
     for k, step in enumerate(transcript.steps, start=1):
         start = transcript.response.find(step, position)
         if start >= 0:
@@ -128,10 +129,10 @@ def _step_row(k: int, text: str, gain: float | None, ell: float | None, largest:
     tint = ""
     if gain is not None and math.isfinite(gain):
         tint = f' style="--share: {abs(gain) / largest:.3f}{"; --tint: var(--loss)" if gain < 0 else ""}"'
-    numbers = [_number(gain, sign="+"), _number(ell)]
+    kind = "gain" if gain else "none"
     return (
         f'<div class="row step"{tint}><span>{k}</span><span class="text">{html.escape(text)}</span>'
-        f'<span class="gain">{numbers[0]}</span><span>{numbers[1]}</span></div>\n'
+        f'<span class="{kind}">{_number(gain, sign="+")}</span><span>{_number(ell)}</span></div>\n'
     )
 
 
@@ -152,7 +153,7 @@ def _number(value: float | None, *, sign: str = "-") -> str:
 
 # -------------------------------------------------------------------------------------------------------------- chart
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 340, 200, 44, 10, 34
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 210, 44, 12, 24, 34
 
 
 def _chart(ell_k: Sequence[float], watermark_k: Sequence[float]) -> str:
@@ -160,39 +161,37 @@ def _chart(ell_k: Sequence[float], watermark_k: Sequence[float]) -> str:
     finite = [ell for ell in ell_k if math.isfinite(ell)]
     if not finite:
         return ""
-    low, high = min(finite), max(finite)
-    span = (high - low) or 1.0
-    low, high = low - 0.05 * span, high + 0.05 * span
+    pad = 0.05 * max(max(finite) - min(finite), 0.2)
+    low, high = min(finite) - pad, max(finite) + pad
 
     def x(k: float) -> float:
-        return LEFT + (WIDTH - LEFT - 12) * k / max(len(ell_k) - 1, 1)
+        return LEFT + (WIDTH - LEFT - RIGHT) * k / max(len(ell_k) - 1, 1)
 
     def y(ell: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - ell) / (high - low)
 
-    ticks = "".join(
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
-        f'<text x="{LEFT - 6}" y="{y(t) + 4:.1f}" text-anchor="end">{_number(t)}</text>'
-        for t in _ticks(low, high)
-    )
-    every = math.ceil(len(ell_k) / 12)
-    ticks += "".join(
-        f'<text x="{x(k):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{k}</text>'
-        for k in range(0, len(ell_k), every)
-    )
+    def text(left: float, top: float, words: object, anchor: str) -> str:
+        return f'<text x="{left:.1f}" y="{top:.1f}" text-anchor="{anchor}">{words}</text>'
+
     points = [(x(k), y(ell), k, ell) for k, ell in enumerate(ell_k) if math.isfinite(ell)]
-    line = " ".join(f"{px:.1f},{py:.1f}" for px, py, *_ in points)
-    dots = "".join(
-        f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5"><title>step {k}: ℓ {_number(ell)}</title></circle>'
-        for px, py, k, ell in points
-    )
-    marks = [f"{y(mark):.1f}" for mark in watermark_k if math.isfinite(mark)]
-    stairs = f"M{x(0):.1f} {marks[0]}" + "".join(f"H{x(k):.1f}V{m}" for k, m in enumerate(marks[1:], start=1))
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="ℓ and the watermark after each step">{ticks}'
-        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">step</text>'
-        f'<path class="mark-line" d="{stairs}"/><polyline class="ell-line" points="{line}"/>{dots}</svg>'
-    )
+    stairs = [(x(k), y(mark)) for k, mark in enumerate(watermark_k) if math.isfinite(mark)]
+    path = "".join(f"{'H' if i else 'M'}{px:.1f}{'V' if i else ','}{py:.1f}" for i, (px, py) in enumerate(stairs))
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="ℓ and the watermark after each step">',
+        text(LEFT, 12, "ℓ, nats per token", "start"),
+        text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "step", "middle"),
+        *(text(x(k), HEIGHT - BOTTOM + 16, k, "middle") for k in range(0, len(ell_k), math.ceil(len(ell_k) / 12))),
+        *(text(LEFT - 6, y(tick) + 4, _number(tick), "end") for tick in _ticks(low, high)),
+        *(f'<path class="grid" d="M{LEFT},{y(tick):.1f}H{WIDTH}"/>' for tick in _ticks(low, high)),
+        f'<path class="mark-line" d="{path}"/>',
+        f'<polyline class="ell-line" points="{" ".join(f"{px:.1f},{py:.1f}" for px, py, *_ in points)}"/>',
+        *(
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5"><title>step {k}: ℓ {_number(ell)}</title></circle>'
+            for px, py, k, ell in points
+        ),
+        "</svg>",
+    ]
+    return "\n".join(parts)
 
 
 def _ticks(low: float, high: float) -> list[float]:

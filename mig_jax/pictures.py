@@ -1,7 +1,7 @@
 """Pictures of a run, drawn with matplotlib from what it has recorded: training curves, and gains step by step.
 
 Figures are made through the object interface, without pyplot, so that drawing leaves no state behind and works in any
-thread. Import this module only where something is drawn. `pages` shows the gains in a browser.
+thread. `pages` shows the gains in a browser.
 """
 
 import functools
@@ -15,7 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
+from mig_jax import pages
 from mig_jax.metrics import column
+from mig_jax.text.response_format import parse_response
 from mig_jax.transcripts import Transcript
 
 COLORS = ("#2563eb", "#ea580c", "#0d9488", "#9333ea", "#ca8a04", "#64748b")
@@ -67,7 +69,7 @@ def training_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], path: str
       path: of the PNG.
     """
     names = dict.fromkeys(name for rows in runs.values() for row in rows for name in row)
-    times = [name for name in names if name.startswith("time/")]
+    times = [name for name in names if name.startswith("time/") and name.endswith("_share")]
     panels = [panel for panel in PANELS if names.keys() & panel[2].keys()]
     n_panels = len(panels) + bool(times)
     n_columns = min(3, max(1, n_panels))
@@ -119,14 +121,14 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
 def _draw_times(ax: Axes, runs: Mapping, names: Sequence[str]) -> None:
     """A bar for each run: how its time divides into the stages of a step."""
     for y, rows in enumerate(runs.values()):
-        seconds = np.array([np.nansum(column(rows, name)[1]) for name in names])
-        share = seconds / max(seconds.sum(), 1e-9)
+        left = 0.0
         for number, name in enumerate(names):
-            left, label = share[:number].sum(), name.removeprefix("time/") if y == 0 else None
-            ax.barh(y, share[number], left=left, color=COLORS[number % len(COLORS)], height=0.6, label=label)
-            if share[number] > 0.08:
-                middle = left + share[number] / 2
-                ax.text(middle, y, f"{share[number]:.0%}", ha="center", va="center", color="white", fontsize=8)
+            share = np.mean(column(rows, name)[1]) if any(name in row for row in rows) else 0.0
+            label = name.removeprefix("time/").removesuffix("_share") if y == 0 else None
+            ax.barh(y, share, left=left, color=COLORS[number % len(COLORS)], height=0.6, label=label)
+            if share > 0.08:
+                ax.text(left + share / 2, y, f"{share:.0%}", ha="center", va="center", color="white", fontsize=8)
+            left += share
     _frame(ax, "Where the time goes", "")
     ax.grid(False)
     ax.set(xlim=(0, 1), ylim=(len(runs) - 0.4, -1.6), xlabel="share of a step")
@@ -156,6 +158,12 @@ def _frame(ax: Axes, title: str, unit: str) -> None:
 # Inches; the likelihood has the width that the text leaves.
 WIDTH, TEXT_WIDTH, MARGIN, ROW, HEADER, LEGEND = 12.0, 7.6, 0.3, 0.34, 0.72, 0.6
 CHARACTERS = 95  # of a line of text
+
+
+def draw_gains(transcripts: Sequence[Transcript], stem: str) -> None:
+    """Both pictures of the gains: `stem`.png with the first eight responses, `stem`.html with all of them."""
+    gain_heatmap(transcripts[:8], f"{stem}.png")
+    pages.gain_page(transcripts, f"{stem}.html")
 
 
 def gain_heatmap(transcripts: Sequence[Transcript], path: str) -> None:
@@ -208,17 +216,20 @@ def _draw_steps(ax: Axes, transcript: Transcript, norm: Normalize) -> None:
     """The header, and a row for each step, k = 0 (no step yet) on top: its number, its text, its gain."""
     verdict, color = VERDICTS[transcript.is_correct]
     earned = f"Σ gain {_signed(sum(transcript.gain_k))} · " if transcript.gain_k else ""
-    problem = f"not well formed: {transcript.problem} · " if transcript.problem else ""
+    problem = f" · not well formed: {transcript.problem}" if transcript.problem else ""
     _note(ax, _drawable(transcript.question), 0, 21, color=INK, fontsize=9, fontweight="bold")
     _note(ax, verdict, 0, 6, color=color, fontsize=8.5, fontweight="bold")
-    _note(ax, _drawable(f"{earned}{problem}reference {transcript.answer}"), 72, 6, color=MUTED, fontsize=8.5)
+    given = parse_response(transcript.response).answer
+    answered = "no answer" if given is None else f"answered {given}"
+    facts = f"{earned}{answered}, reference {transcript.answer}{problem}"
+    _note(ax, _drawable(facts), 72, 6, color=MUTED, fontsize=8.5)
     ax.set(xlim=(0, 1), ylim=(len(transcript.steps) + 0.5, -0.5))
     ax.set_axis_off()
     _draw_row(ax, 0, "before the first step", None, "#f3f4f6")
     gains = [*transcript.gain_k, *[None] * len(transcript.steps)]
     for k, (text, gain) in enumerate(zip(transcript.steps, gains, strict=False), start=1):
         # The row has the number of the step; a heading that says the same is left out.
-        text = text.strip().removeprefix(f"### Step {k}:")
+        text = text.strip().removeprefix(f"### Step {k}:").strip()
         _draw_row(ax, k, text, gain, "#f3f4f6" if gain is None else GAIN_COLORS(norm(gain)))
 
 
@@ -228,6 +239,7 @@ def _draw_row(ax: Axes, k: int, text: str, gain: float | None, color) -> None:
     ax.text(0.012, k, str(k), fontsize=8, **style | {"color": MUTED})
     ax.text(0.042, k, _drawable(text, lines=2), fontsize=7.5, family=MONO, linespacing=1.1, **style)
     if gain is not None:
+        style["color"] = INK if gain else FAINT
         ax.text(0.99, k, _signed(gain), fontsize=8.5, fontweight="bold", ha="right", **style)
 
 

@@ -1,0 +1,91 @@
+"""The page of gains: whole, self-contained, and safe with any text."""
+
+import html.parser
+import re
+
+import pytest
+
+from mig_jax import pages
+from tests.gallery import BARE, HOSTILE, NASTY, PLAIN
+
+
+class _Reader(html.parser.HTMLParser):
+    """Collects the tags, and the text outside of styles; fails on tags that do not close."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+
+def _read(tmp_path, transcripts) -> _Reader:
+    path = tmp_path / "new folder" / "page.html"
+    pages.gain_page(transcripts, str(path))
+    reader = _Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    assert not reader.open
+    return reader
+
+
+@pytest.mark.parametrize("transcripts", [(), (PLAIN,), (NASTY,), BARE, (PLAIN, NASTY, *BARE)])
+def test_page_is_well_formed_and_needs_nothing_from_elsewhere(tmp_path, transcripts):
+    reader = _read(tmp_path, transcripts)
+    assert {tag for tag, _ in reader.tags}.isdisjoint({"script", "link", "img", "iframe", "object"})
+    for tag, attributes in reader.tags:
+        assert attributes.keys().isdisjoint({"src", "href", "onload", "onclick", "xlink:href"}), tag
+    assert "http" not in pages.STYLE and "@import" not in pages.STYLE and "url(" not in pages.STYLE
+
+
+def test_numbers_verdict_and_text_appear(tmp_path):
+    reader = _read(tmp_path, [PLAIN])
+    numbers = ("+1.25", "+0.00", "+0.25", "−2.50", "−1.75", "Σ gain 1.50")
+    for expected in (*numbers, "✗ wrong", "Responses: 1 (0 right, 1 wrong, 0 undecided)"):
+        assert expected in reader.text, expected
+    for part in PLAIN.response.split("\n"):
+        assert part in reader.text
+    assert sum(tag == "circle" for tag, _ in reader.tags) == 4
+
+
+def test_tints_share_one_scale(tmp_path):
+    reader = _read(tmp_path, [PLAIN, NASTY])
+    tints = [attributes["style"] for _, attributes in reader.tags if "--share" in attributes.get("style", "")]
+    assert tints == ["--share: 1.000", "--share: 0.000", "--share: 0.200", "--share: 0.400; --tint: var(--loss)"]
+
+
+def test_hostile_text_is_shown_as_it_is(tmp_path):
+    reader = _read(tmp_path, [NASTY])
+    shown = HOSTILE.replace("\ud800", "?")
+    assert reader.text.count(shown) >= 5
+    assert "x" * 5000 in reader.text
+    assert "✗ wrong" not in reader.text and "? undecided" in reader.text
+
+
+@pytest.mark.parametrize("transcript", BARE)
+def test_without_steps_or_numbers_the_rest_is_shown(tmp_path, transcript):
+    reader = _read(tmp_path, [transcript])
+    assert transcript.response in reader.text
+    assert any(tag == "svg" for tag, _ in reader.tags) == bool(transcript.ell_k)
+
+
+def test_the_staircase_goes_through_the_watermark():
+    path = re.search(r'class="mark-line" d="([^"]*)"', pages._chart(PLAIN.ell_k, PLAIN.watermark_k)).group(1)
+    heights = [float(y) for y in re.findall(r"[,V]([\d.]+)", path)]
+    assert heights[0] > heights[1] == heights[2] > heights[3]
+
+
+@pytest.mark.parametrize("low, high", [(-3.2, -0.1), (-0.11, -0.1), (-700.0, 0.0), (0.0, 1.0)])
+def test_ticks_are_few_round_and_inside(low, high):
+    ticks = pages._ticks(low, high)
+    assert 3 <= len(ticks) <= 7
+    assert all(low <= tick <= high for tick in ticks)
