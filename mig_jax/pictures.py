@@ -14,6 +14,7 @@ from matplotlib import font_manager, ft2font
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from mig_jax import pages
 from mig_jax.metrics import column
@@ -30,24 +31,12 @@ SANS, MONO = "DejaVu Sans", "DejaVu Sans Mono"  # both come with matplotlib
 
 # The panels of the training curves: title, axis, and the metrics with their labels.
 PANELS = (
-    (
-        "Accuracy",
-        "share of responses",
-        {
-            "reward/accuracy": "training, sampled",
-            "eval/sampled": "held out, sampled",
-            "eval/greedy": "held out, greedy",
-        },
-    ),
+    ("Accuracy", "share", {"reward/accuracy": "training", "eval/sampled": "held out", "eval/greedy": "greedy"}),
     ("Process reward", "nats", {"reward/process": "mean", "reward/process_std_in_group": "spread in the group"}),
     ("Likelihood of the answer, ℓ", "nats per token", {"ell/first": "before step 1", "ell/last": "after the last"}),
     ("Advantages", "mean |A|", {"advantage/process": "process", "advantage/outcome": "outcome"}),
-    (
-        "Responses",
-        "share of responses",
-        {"reward/format": "well formed", "reward/gate": "gate open", "rollout/truncated": "cut off"},
-    ),
-    ("Groups without a signal", "share of groups", {"reward/zero_variance_groups": "all rewards equal"}),
+    ("Responses", "share", {"reward/format": "well formed", "reward/gate": "gate", "rollout/truncated": "cut off"}),
+    ("Groups without a signal", "share", {"reward/zero_variance_groups": "all rewards equal"}),
     ("Length", "tokens per response", {"rollout/length": "tokens"}),
     ("Losses", "loss", {"loss/process": "process", "loss/outcome": "outcome", "loss/sft": "imitation"}),
     ("Entropy of the policy", "nats per token", {"policy/entropy": "entropy"}),
@@ -87,11 +76,13 @@ def training_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], path: str
     if not n_panels:
         _note(axes[0], "no numbers yet", 0, -20, color=FAINT)
     if len(runs) > 1:
-        _name_runs(figure, axes[0], runs)
+        lines = [Line2D([], [], color=COLORS[number % len(COLORS)], lw=3) for number in range(len(runs))]
+        figure.legend(lines, map(_drawable, runs), loc="outside upper center", ncols=len(runs), frameon=False)
     _save(figure, path)
 
 
 def _draw_curves(ax: Axes, runs: Mapping, labels: Mapping[str, str]) -> None:
+    legend = {}
     for run_number, rows in enumerate(runs.values()):
         for number, (name, label) in enumerate(labels.items()):
             steps, values = column(rows, name)
@@ -103,10 +94,10 @@ def _draw_curves(ax: Axes, runs: Mapping, labels: Mapping[str, str]) -> None:
                 ax.plot(steps, _running_mean(values), **look)
             elif values.size:
                 ax.plot(steps, values, **look, marker="o", ms=3.5)
-            if values.size and len(labels) > 1 and run_number == 0:
-                ax.plot([], [], **look | {"color": MUTED if len(runs) > 1 else look["color"]}, label=label)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, fontsize=8)
+            if values.size:
+                legend[label] = Line2D([], [], **look | ({"color": MUTED} if len(runs) > 1 else {}))
+    if len(labels) > 1:
+        ax.legend(legend.values(), legend, frameon=False, fontsize=8)
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
@@ -136,11 +127,6 @@ def _draw_times(ax: Axes, runs: Mapping, names: Sequence[str]) -> None:
     ax.legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
 
 
-def _name_runs(figure: Figure, ax: Axes, runs: Mapping) -> None:
-    lines = [ax.plot([], [], color=COLORS[number % len(COLORS)], lw=3)[0] for number in range(len(runs))]
-    figure.legend(lines, map(_drawable, runs), loc="outside upper center", ncols=len(runs), frameon=False)
-
-
 def _frame(ax: Axes, title: str, unit: str) -> None:
     ax.set_title(title, fontsize=10, loc="left", color=INK, fontweight="bold")
     ax.set_xlabel("step", fontsize=9, color=MUTED)
@@ -149,7 +135,7 @@ def _frame(ax: Axes, title: str, unit: str) -> None:
     ax.spines[:].set_color(FAINT)
     ax.grid(axis="y", color=LINE, lw=0.7)
     ax.tick_params(labelsize=8, color=FAINT)
-    if unit.startswith("share"):
+    if unit == "share":
         ax.set_ylim(-0.03, 1.03)
 
 

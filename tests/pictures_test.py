@@ -80,6 +80,14 @@ def test_curves_of_one_run_and_of_two_are_drawn_where_there_are_numbers(tmp_path
     assert shares == pytest.approx([0.6, 0.4])
 
 
+def test_a_metric_that_only_the_second_run_has_is_named(tmp_path, figures):
+    runs = {"GRPO": _rows(5), "MIG": _rows(5, **{"advantage/process": 1.0})}
+    pictures.training_curves(runs, str(tmp_path / "curves.png"))
+    named = {ax.get_title(loc="left"): ax.get_legend() for ax in figures[0].axes}
+    assert [text.get_text() for text in named["Advantages"].get_texts()] == ["process"]
+    assert [text.get_text() for text in named["Accuracy"].get_texts()] == ["training"]
+
+
 @pytest.mark.parametrize("runs", [{}, {"": []}, {"": [{"step": 0}]}, {"a": [], "b": _rows(30)}])
 def test_curves_without_numbers_are_no_trouble(tmp_path, runs):
     pictures.training_curves(runs, str(tmp_path / "curves.png"))

@@ -117,7 +117,7 @@ def read_jsonl(path: Path) -> tuple[Problem, ...]:
       ValueError: with the line number and the fault of every bad row.
     """
     problems, faults = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if line.strip():
             row, wrong = _read_row(line)
             faults += [f"line {number}: {fault}" for fault in wrong]
@@ -140,8 +140,9 @@ def _read_row(line: str) -> tuple[dict, list[str]]:
     for field in ("id", "question", "answer"):
         if field in row and not (_is_text_or_number(row[field]) and str(row[field]).strip()):
             faults.append(f"{field} is neither text nor a number, or empty")
-    if row.get("kind", "math") not in ("math", "choice", "text"):
-        faults.append(f"kind {row['kind']!r} is not one of math, choice, text")
+    # The last kind needs an id from which its checker can build the problem.
+    if row.get("kind", "math") not in KINDS[:-1]:
+        faults.append(f"kind {row['kind']!r} is not one of {', '.join(KINDS[:-1])}")
     steps = row.get("steps", [])
     if not (isinstance(steps, list) and all(isinstance(step, str) and step.strip() for step in steps)):
         faults.append("steps is not a list of texts")
