@@ -15,6 +15,7 @@ Sources: Llama (arXiv 2302.13971), Qwen2 (2407.10671), Qwen3 (2505.09388), RoPE 
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -94,7 +95,8 @@ def causal_mask(valid_bt: chex.Array) -> chex.Array:
 
 def rope_angles(position_bt: chex.Array, head_size: int, theta: float) -> tuple[chex.Array, chex.Array]:
     """cos and sin of position · theta^(−2i/H), i < H/2: each float32 `[B, T, H/2]`."""
-    frequency = np.float32(theta ** (-np.arange(0, head_size, 2) / head_size))
+    # Rounded where Hugging Face rounds: far out, at position 30,000, the last bit of a frequency shows in the logits.
+    frequency = 1 / np.float32(theta) ** (np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size))
     angle = position_bt.astype(jnp.float32)[..., None] * frequency[None, None]
     return jnp.cos(angle), jnp.sin(angle)
 
@@ -139,8 +141,9 @@ class _Initializer:
         self.dtype, self.rngs = config.param_dtype, rngs
 
     def normal(self, shape: tuple[int, ...], axes: tuple[str, ...], *, std: float = 0.02) -> nnx.Param:
-        value = std * jax.random.normal(self.rngs.params(), self.lead + shape, self.dtype)
-        return nnx.Param(value, axes=self.axes + axes)
+        # Drawn flat: XLA takes several times as long to compile random bits of four axes.
+        flat = std * jax.random.normal(self.rngs.params(), math.prod(self.lead + shape), self.dtype)
+        return nnx.Param(flat.reshape(self.lead + shape), axes=self.axes + axes)
 
     def constant(self, value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
         return nnx.Param(jnp.full(self.lead + shape, value, self.dtype), axes=self.axes + axes)

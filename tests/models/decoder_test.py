@@ -1,0 +1,255 @@
+"""The decoder equals an obvious one in numpy; caches, masks, flags and dtypes do what they say and no more."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mig_jax.models import decoder
+
+PLAIN = decoder.DecoderConfig(
+    vocab_size=19, width=12, layers=3, heads=4, kv_heads=2, head_size=6, mlp_width=20, rope_theta=100.0, norm_eps=1e-3
+)
+FLAGS = {
+    "llama": {},
+    "llama_biased": {"qkv_bias": True, "o_bias": True},
+    "qwen2": {"qkv_bias": True, "tied_head": False},
+    "qwen3": {"qk_norm": True},
+}
+FULL = dataclasses.replace(PLAIN, qkv_bias=True, o_bias=True, qk_norm=True, tied_head=False)
+ROWS, LENGTH = 2, 7
+
+
+def random_params(config, seed=0):
+    """Parameters that are far from their initial values, norms and biases too."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda x: jnp.array(rng.normal(size=x.shape) * 0.4, jnp.float32), decoder.abstract_params(config)
+    )
+
+
+def inputs(seed=1):
+    """Tokens, positions with gaps, and a mask in which each token sees itself and some of those before it."""
+    rng = np.random.default_rng(seed)
+    token_bt = jnp.array(rng.integers(0, PLAIN.vocab_size, (ROWS, LENGTH)))
+    position_bt = jnp.array(np.cumsum(rng.integers(0, 4, (ROWS, LENGTH)), axis=1))
+    sees = np.tril(rng.random((ROWS, LENGTH, LENGTH)) < 0.6) | np.eye(LENGTH, dtype=bool)
+    return token_bt, position_bt, jnp.array(sees)
+
+
+init = jax.jit(decoder.init_params, static_argnums=0)
+
+
+@jax.jit(static_argnums=0)
+def run(config, params, token_bt, position_bt, mask_btx, cache=None):
+    return decoder.bind(config, params)(token_bt, position_bt, mask_btx, cache)
+
+
+# --- the obvious decoder: float64, one token, one head, one key at a time ---
+
+
+def slow_norm(x, scale, eps):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * scale
+
+
+def slow_rotate(x_h, position, theta):
+    """Pairs (i, i + H/2) are complex numbers, turned by position · theta^(−2i/H)."""
+    half = x_h.size // 2
+    turned = (x_h[:half] + 1j * x_h[half:]) * np.exp(1j * position * theta ** (-np.arange(half) / half))
+    return np.concatenate([turned.real, turned.imag])
+
+
+def slow_projections(c, p, y_d, position):
+    """Queries `[N, H]`, keys and values `[M, H]` of one token."""
+    q_nh, k_mh, v_mh = (np.tensordot(y_d, p[name], 1) for name in ("query", "key", "value"))
+    if c.qkv_bias:
+        q_nh, k_mh, v_mh = q_nh + p["query_bias"], k_mh + p["key_bias"], v_mh + p["value_bias"]
+    if c.qk_norm:
+        q_nh, k_mh = slow_norm(q_nh, p["query_norm"], c.norm_eps), slow_norm(k_mh, p["key_norm"], c.norm_eps)
+    rotated = [np.stack([slow_rotate(x, position, c.rope_theta) for x in heads]) for heads in (q_nh, k_mh)]
+    return *rotated, v_mh
+
+
+def slow_attention(c, p, y_td, position_t, sees_ts):
+    q, k, v = zip(*(slow_projections(c, p, y, at) for y, at in zip(y_td, position_t, strict=True)), strict=True)
+    out_td = np.zeros_like(y_td)
+    for t, sees_s in enumerate(sees_ts):
+        for head in range(c.heads):
+            group = head // (c.heads // c.kv_heads)
+            seen = np.flatnonzero(sees_s)
+            weight = np.exp([q[t][head] @ k[s][group] / np.sqrt(c.head_size) for s in seen])
+            mixed_h = sum(w * v[s][group] for w, s in zip(weight / weight.sum(), seen, strict=True))
+            out_td[t] += mixed_h @ p["out"][head]
+    return out_td + p["out_bias"] if c.o_bias else out_td
+
+
+def slow_decoder(c, params, token_t, position_t, sees_ts):
+    """Hidden states `[T, D]` of one row."""
+    params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    x_td = params["embedding"][token_t]
+    for layer in range(c.layers):
+        p = jax.tree.map(lambda x: x[layer], params["layers"])  # noqa: B023
+        y_td = slow_norm(x_td, p["attention_norm"], c.norm_eps)
+        x_td = x_td + slow_attention(c, p["attention"], y_td, position_t, sees_ts)
+        y_td = slow_norm(x_td, p["mlp_norm"], c.norm_eps)
+        gate_tf = y_td @ p["mlp"]["gate"]
+        x_td = x_td + (gate_tf / (1 + np.exp(-gate_tf)) * (y_td @ p["mlp"]["up"])) @ p["mlp"]["down"]
+    return slow_norm(x_td, params["norm"], c.norm_eps)
+
+
+@pytest.mark.parametrize("family", FLAGS)
+def test_decoder_equals_slow_reference(family):
+    config = dataclasses.replace(PLAIN, **FLAGS[family])
+    params, (token_bt, position_bt, mask_btt) = random_params(config), inputs()
+    hidden_btd, _ = run(config, params, token_bt, position_bt, mask_btt)
+    for row in range(ROWS):
+        want = slow_decoder(config, params, *(np.asarray(x[row]) for x in (token_bt, position_bt, mask_btt)))
+        np.testing.assert_allclose(hidden_btd[row], want, atol=2e-5)
+
+
+@pytest.mark.parametrize("pieces", [(4, 3), (1,) * LENGTH])
+def test_cached_pieces_equal_full_forward(pieces):
+    params, (token_bt, position_bt, mask_btt) = random_params(FULL), inputs()
+    want_btd, want = run(FULL, params, token_bt, position_bt, mask_btt)
+    cache, hidden, start = None, [], 0
+    for size in pieces:
+        end = start + size
+        part = slice(start, end)
+        hidden_btd, new = run(FULL, params, token_bt[:, part], position_bt[:, part], mask_btt[:, part, :end], cache)
+        assert new.key_lbsmh.shape == (FULL.layers, ROWS, size, FULL.kv_heads, FULL.head_size)
+        cache = new if cache is None else jax.tree.map(lambda a, b: jnp.concatenate([a, b], 2), cache, new)
+        hidden.append(hidden_btd)
+        start = end
+    np.testing.assert_allclose(jnp.concatenate(hidden, 1), want_btd, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), cache, want)
+
+
+def test_what_is_masked_has_no_influence():
+    """Neither another new token nor a cached one, not in the last bit; what is seen has."""
+    params, (token_bt, position_bt, _) = random_params(PLAIN), inputs()
+    _, cache = run(PLAIN, params, token_bt, position_bt, decoder.causal_mask(jnp.ones_like(token_bt, bool)))
+    mask = np.ones((ROWS, LENGTH, 2 * LENGTH), bool)
+    mask[:, :, 2] = mask[:, :3, LENGTH + 5] = mask[:, 4, LENGTH + 5] = False
+
+    def hidden(token_bt, cache):
+        return run(PLAIN, params, token_bt, position_bt, jnp.array(mask), cache)[0]
+
+    before = hidden(token_bt, cache)
+    spoiled = jax.tree.map(lambda x: x.at[:, :, 2].set(1e3), cache)
+    np.testing.assert_array_equal(hidden(token_bt, spoiled), before)
+
+    # Token 5 is seen by tokens 3, 5 and 6. They would pass it on to 0, 1, 2 and 4 in the next layer, so hide them too.
+    mask[:, [0, 1, 2, 4], LENGTH + 3] = mask[:, [0, 1, 2, 4], LENGTH + 6] = False
+    before = hidden(token_bt, cache)
+    after = hidden(token_bt.at[:, 5].set((token_bt[:, 5] + 1) % PLAIN.vocab_size), cache)
+    blind, seeing = jnp.array([0, 1, 2, 4]), jnp.array([3, 5, 6])
+    np.testing.assert_array_equal(after[:, blind], before[:, blind])
+    assert (jnp.abs(after - before)[:, seeing].max(-1) > 1e-3).all()
+
+
+def test_grouped_attention_is_multi_head_attention_with_repeated_keys():
+    full = dataclasses.replace(PLAIN, kv_heads=PLAIN.heads, qkv_bias=True)
+    grouped = dataclasses.replace(full, kv_heads=2)
+    params = random_params(grouped)
+    attention = dict(params["layers"]["attention"])
+    for name in ("key", "value", "key_bias", "value_bias"):
+        attention[name] = jnp.repeat(attention[name], PLAIN.heads // 2, axis=-2)
+    repeated = {**params, "layers": {**params["layers"], "attention": attention}}
+    np.testing.assert_allclose(run(full, repeated, *inputs())[0], run(grouped, params, *inputs())[0], atol=1e-5)
+
+
+def test_rope_sees_differences_of_positions_only():
+    params, (token_bt, position_bt, mask_btt) = random_params(PLAIN), inputs()
+    hidden = [run(PLAIN, params, token_bt, position_bt + shift, mask_btt)[0] for shift in (0, 1000)]
+    np.testing.assert_allclose(*hidden, atol=1e-3)
+    assert jnp.abs(run(PLAIN, params, token_bt, 2 * position_bt, mask_btt)[0] - hidden[0]).max() > 0.05
+
+
+def gradient(config, params, mask_btt):
+    token_bt, position_bt, _ = inputs()
+
+    def loss(params):
+        model = decoder.bind(config, params)
+        hidden_btd, _ = model(token_bt, position_bt, mask_btt)
+        return (jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv()) ** 2).mean()
+
+    return loss, jax.jit(jax.grad(loss))(params)
+
+
+def test_rows_that_see_nothing_leave_values_and_gradients_finite():
+    params, (token_bt, position_bt, mask_btt) = random_params(FULL), inputs()
+    mask_btt = mask_btt.at[0, 2].set(False).at[1].set(False)
+    hidden_btd, _ = run(FULL, params, token_bt, position_bt, mask_btt)
+    _, gradients = gradient(FULL, params, mask_btt)
+    assert jnp.isfinite(hidden_btd).all()
+    assert all(jnp.isfinite(g).all() and jnp.abs(g).max() > 0 for g in jax.tree.leaves(gradients))
+
+
+def test_remat_changes_memory_and_not_the_gradient():
+    params, (_, _, mask_btt) = random_params(PLAIN), inputs()
+    loss, kept = gradient(PLAIN, params, mask_btt)
+    remat_loss, recomputed = gradient(dataclasses.replace(PLAIN, remat=True), params, mask_btt)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), kept, recomputed)
+    assert "remat" in str(jax.make_jaxpr(remat_loss)(params)) and "remat" not in str(jax.make_jaxpr(loss)(params))
+
+
+def test_program_does_not_grow_with_depth():
+    def lines(layers):
+        config = dataclasses.replace(PLAIN, layers=layers)
+        return run.lower(config, decoder.abstract_params(config), *inputs()).as_text().count("\n")
+
+    assert lines(2) == lines(24)
+
+
+def test_bfloat16_computes_close_to_float32_from_the_same_parameters():
+    config, params = dataclasses.replace(FULL, dtype="bfloat16"), random_params(FULL)
+    hidden_btd, cache = run(config, params, *inputs())
+    want_btd, _ = run(FULL, params, *inputs())
+    assert hidden_btd.dtype == cache.key_lbsmh.dtype == decoder.bind(config, params).unembed_dv().dtype == jnp.bfloat16
+    np.testing.assert_allclose(hidden_btd.astype(jnp.float32), want_btd, atol=0.1)
+
+
+def test_initial_parameters():
+    config = dataclasses.replace(FULL, vocab_size=400, width=64, param_dtype="bfloat16")
+    params = init(config, jax.random.key(0))
+    attention = params["layers"]["attention"]
+    assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
+    deviations = [float(x.astype(jnp.float32).std()) for x in (params["head"], attention["query"], attention["out"])]
+    assert deviations == pytest.approx([0.02, 0.02, 0.02 / 6**0.5], rel=0.05)
+    assert not jnp.array_equal(attention["query"][0], attention["query"][1])
+    assert (attention["key_bias"] == 0).all() and (params["norm"] == 1).all()
+
+
+@pytest.mark.parametrize("config", [PLAIN, FULL])
+def test_abstract_parameters_and_axes_describe_the_real_ones(config):
+    params, abstract = init(config, jax.random.key(0)), decoder.abstract_params(config)
+    chex.assert_trees_all_equal_shapes_and_dtypes(params, abstract)
+    ranks = jax.tree.map(lambda x, axes: (x.ndim, len(axes)), params, decoder.param_axes(config))
+    assert all(rank == axes for rank, axes in jax.tree.leaves(ranks, is_leaf=lambda x: isinstance(x, tuple)))
+
+
+def test_output_matrix_is_the_embedding_when_tied():
+    tied, untied = random_params(PLAIN), random_params(FULL)
+    np.testing.assert_array_equal(decoder.bind(PLAIN, tied).unembed_dv(), tied["embedding"].T)
+    np.testing.assert_array_equal(decoder.bind(FULL, untied).unembed_dv(), untied["head"])
+
+
+def test_causal_mask():
+    valid_bt = jnp.array([[False, True, True, True], [True, True, False, True]])
+    want = [["····", "·x··", "·xx·", "·xxx"], ["x···", "xx··", "xx··", "xx·x"]]
+    drawn = [["".join("x" if seen else "·" for seen in row) for row in rows] for rows in decoder.causal_mask(valid_bt)]
+    assert drawn == want
+
+
+def test_wrong_shapes_are_refused():
+    token_bt, position_bt, mask_btt = inputs()
+    model = decoder.bind(PLAIN, random_params(PLAIN))
+    with pytest.raises(AssertionError):
+        model(token_bt, position_bt, mask_btt[:, :, 1:])
+    with pytest.raises(ValueError, match="heads=4 must be a multiple of kv_heads=3"):
+        dataclasses.replace(PLAIN, kv_heads=3)
+    with pytest.raises(ValueError, match="head_size=5"):
+        dataclasses.replace(PLAIN, head_size=5)
