@@ -1,0 +1,23 @@
+"""The decoder computes the logits that transformers computed; see make_reference.py for how they were made."""
+
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mig_jax.models import decoder, hf_config, hf_weights
+
+FOLDERS = sorted((pathlib.Path(__file__).parent / "reference").iterdir())
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_logits_equal_those_of_transformers(folder):
+    config = hf_config.read_config(folder)
+    model = decoder.bind(config, hf_weights.load(folder, config))
+    with np.load(folder / "logits.npz") as stored:
+        token_bt, position_bt, want_btv = (stored[name] for name in ("token_bt", "position_bt", "logits_btv"))
+    mask_btt = decoder.causal_mask(jnp.ones(token_bt.shape, bool))
+    hidden_btd, _ = model(jnp.array(token_bt), jnp.array(position_bt), mask_btt)
+    logits_btv = jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv())
+    np.testing.assert_allclose(logits_btv, want_btv, atol=2e-5)
