@@ -23,7 +23,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from flax import nnx, traverse_util
 
 from mig_jax.models import sharding
 
@@ -84,6 +84,7 @@ class KVCache(NamedTuple):
 
 
 KeyValue = tuple[chex.Array, chex.Array]
+Rope = tuple[chex.Array, chex.Array]
 Forward = Callable[[chex.Array, chex.Array, chex.Array, KVCache | None], tuple[chex.Array, KVCache]]
 
 
@@ -93,7 +94,7 @@ def causal_mask(valid_bt: chex.Array) -> chex.Array:
     return jnp.tril(jnp.ones((length, length), bool))[None] & valid_bt[:, None, :]
 
 
-def rope_angles(position_bt: chex.Array, head_size: int, theta: float) -> tuple[chex.Array, chex.Array]:
+def rope_angles(position_bt: chex.Array, head_size: int, theta: float) -> Rope:
     """cos and sin of position · theta^(−2i/H), i < H/2: each float32 `[B, T, H/2]`."""
     # Rounded where Hugging Face rounds: far out, at position 30,000, the last bit of a frequency shows in the logits.
     frequency = 1 / np.float32(theta) ** (np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size))
@@ -101,7 +102,7 @@ def rope_angles(position_bt: chex.Array, head_size: int, theta: float) -> tuple[
     return jnp.cos(angle), jnp.sin(angle)
 
 
-def rotate(x_btnh: chex.Array, rope: tuple[chex.Array, chex.Array]) -> chex.Array:
+def rotate(x_btnh: chex.Array, rope: Rope) -> chex.Array:
     """Rotary position embedding of queries or keys; dimension i is paired with i + H/2, as Hugging Face does."""
     cos, sin = (part[:, :, None] for part in rope)
     left, right = jnp.split(x_btnh.astype(jnp.float32), 2, axis=-1)
@@ -133,24 +134,27 @@ def rms_norm(x: chex.Array, scale_h: chex.Array, eps: float) -> chex.Array:
 
 
 class _Initializer:
-    """Draws parameters, `layers` of them stacked when that is given, and notes the logical axes of each."""
+    """Draws parameters and notes their logical axes; with `layers`, that many of each, stacked."""
 
-    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, *, stacked: bool):
-        self.lead = (config.layers,) if stacked else ()
-        self.axes = ("layers",) if stacked else ()
-        self.dtype, self.rngs = config.param_dtype, rngs
+    def __init__(self, rngs: nnx.Rngs, dtype: str, layers: int | None = None):
+        self.rngs, self.dtype = rngs, dtype
+        self.lead, self.axes = ((layers,), ("layers",)) if layers else ((), ())
 
     def normal(self, shape: tuple[int, ...], axes: tuple[str, ...], *, std: float = 0.02) -> nnx.Param:
         # Drawn flat: XLA takes several times as long to compile random bits of four axes.
         flat = std * jax.random.normal(self.rngs.params(), math.prod(self.lead + shape), self.dtype)
         return nnx.Param(flat.reshape(self.lead + shape), axes=self.axes + axes)
 
+    def residual(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+        """What 2L times is added to the stream starts smaller, so that the sum does not grow with depth (GPT-2)."""
+        return self.normal(shape, axes, std=0.02 / (2 * self.lead[0]) ** 0.5)
+
     def constant(self, value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
         return nnx.Param(jnp.full(self.lead + shape, value, self.dtype), axes=self.axes + axes)
 
 
 class Attention(nnx.Module):
-    """Projections around `attend`; holds the parameters of all layers, is called on those of one."""
+    """Projections around `attend`. Holds the parameters of all layers; is called on a slice of them, one layer's."""
 
     def __init__(self, config: DecoderConfig, init: _Initializer):
         c = self.config = config
@@ -158,7 +162,7 @@ class Attention(nnx.Module):
         self.query = init.normal((c.width, *queries), ("embed", "heads", "head_size"))
         self.key = init.normal((c.width, *keys), ("embed", "kv_heads", "head_size"))
         self.value = init.normal((c.width, *keys), ("embed", "kv_heads", "head_size"))
-        self.out = init.normal((*queries, c.width), ("heads", "head_size", "embed"), std=_residual_std(c))
+        self.out = init.residual((*queries, c.width), ("heads", "head_size", "embed"))
         if c.qkv_bias:
             self.query_bias = init.constant(0, queries, ("heads", "head_size"))
             self.key_bias = init.constant(0, keys, ("kv_heads", "head_size"))
@@ -169,22 +173,21 @@ class Attention(nnx.Module):
             self.query_norm = init.constant(1, (c.head_size,), ("head_size",))
             self.key_norm = init.constant(1, (c.head_size,), ("head_size",))
 
-    def __call__(self, x_btd, rope, mask_btx, old) -> tuple[chex.Array, KeyValue]:
-        c, dtype = self.config, x_btd.dtype
-        q_btnh = jnp.einsum("btd,dnh->btnh", x_btd, self.query.astype(dtype))
-        k_btmh = jnp.einsum("btd,dmh->btmh", x_btd, self.key.astype(dtype))
-        v_btmh = jnp.einsum("btd,dmh->btmh", x_btd, self.value.astype(dtype))
+    def __call__(self, x_btd: chex.Array, rope: Rope, mask_btx: chex.Array, old: KeyValue | None):
+        c = self.config
+        q_btnh = jnp.einsum("btd,dnh->btnh", x_btd, self.query)
+        k_btmh = jnp.einsum("btd,dmh->btmh", x_btd, self.key)
+        v_btmh = jnp.einsum("btd,dmh->btmh", x_btd, self.value)
         if c.qkv_bias:
-            q_btnh += self.query_bias.astype(dtype)[None, None]
-            k_btmh += self.key_bias.astype(dtype)[None, None]
-            v_btmh += self.value_bias.astype(dtype)[None, None]
+            q_btnh += self.query_bias[None, None]
+            k_btmh += self.key_bias[None, None]
+            v_btmh += self.value_bias[None, None]
         if c.qk_norm:
             q_btnh = rms_norm(q_btnh, self.query_norm, c.norm_eps)
             k_btmh = rms_norm(k_btmh, self.key_norm, c.norm_eps)
         new = rotate(k_btmh, rope), v_btmh
-        mixed_btnh = attend(rotate(q_btnh, rope), new, old, mask_btx)
-        out_btd = jnp.einsum("btnh,nhd->btd", mixed_btnh, self.out.astype(dtype))
-        return out_btd + self.out_bias.astype(dtype)[None, None] if c.o_bias else out_btd, new
+        out_btd = jnp.einsum("btnh,nhd->btd", attend(rotate(q_btnh, rope), new, old, mask_btx), self.out)
+        return out_btd + self.out_bias[None, None] if c.o_bias else out_btd, new
 
 
 class Mlp(nnx.Module):
@@ -193,26 +196,24 @@ class Mlp(nnx.Module):
     def __init__(self, config: DecoderConfig, init: _Initializer):
         shape, axes = (config.width, config.mlp_width), ("embed", "mlp")
         self.gate, self.up = init.normal(shape, axes), init.normal(shape, axes)
-        self.down = init.normal(shape[::-1], axes[::-1], std=_residual_std(config))
+        self.down = init.residual(shape[::-1], axes[::-1])
 
     def __call__(self, x_btd: chex.Array) -> chex.Array:
-        dtype = x_btd.dtype
-        gate_btf = jnp.einsum("btd,df->btf", x_btd, self.gate.astype(dtype))
-        up_btf = jnp.einsum("btd,df->btf", x_btd, self.up.astype(dtype))
-        return jnp.einsum("btf,fd->btd", jax.nn.silu(gate_btf) * up_btf, self.down.astype(dtype))
+        gate_btf = jnp.einsum("btd,df->btf", x_btd, self.gate)
+        up_btf = jnp.einsum("btd,df->btf", x_btd, self.up)
+        return jnp.einsum("btf,fd->btd", jax.nn.silu(gate_btf) * up_btf, self.down)
 
 
 class Layer(nnx.Module):
     """Attention and MLP, each behind its norm and added to the stream; parameters as in `Attention`."""
 
-    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
-        init = _Initializer(config, rngs, stacked=True)
+    def __init__(self, config: DecoderConfig, init: _Initializer):
         self.norm_eps = config.norm_eps
         self.attention, self.mlp = Attention(config, init), Mlp(config, init)
         self.attention_norm = init.constant(1, (config.width,), ("embed",))
         self.mlp_norm = init.constant(1, (config.width,), ("embed",))
 
-    def __call__(self, x_btd, rope, mask_btx, old):
+    def __call__(self, x_btd: chex.Array, rope: Rope, mask_btx: chex.Array, old: KeyValue | None):
         mixed_btd, new = self.attention(rms_norm(x_btd, self.attention_norm, self.norm_eps), rope, mask_btx, old)
         x_btd = x_btd + mixed_btd
         return x_btd + self.mlp(rms_norm(x_btd, self.mlp_norm, self.norm_eps)), new
@@ -223,9 +224,9 @@ class Decoder(nnx.Module):
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
         self.config = config
-        init = _Initializer(config, rngs, stacked=False)
+        init = _Initializer(rngs, config.param_dtype)
         self.embedding = init.normal((config.vocab_size, config.width), ("vocab", "embed"))
-        self.layers = Layer(config, rngs)
+        self.layers = Layer(config, _Initializer(rngs, config.param_dtype, config.layers))
         self.norm = init.constant(1, (config.width,), ("embed",))
         if not config.tied_head:
             self.head = init.normal((config.width, config.vocab_size), ("embed", "vocab"))
@@ -253,7 +254,8 @@ class Decoder(nnx.Module):
 
         def run_layer(x_btd, params_and_old):
             layer_params, old = params_and_old
-            x_btd, new = nnx.merge(graphdef, layer_params)(x_btd, rope, mask_btx, old)
+            layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(c.dtype), layer_params))
+            x_btd, new = layer(x_btd, rope, mask_btx, old)
             return sharding.keep_rows(x_btd), new
 
         if c.remat:
@@ -266,11 +268,6 @@ class Decoder(nnx.Module):
         """The output matrix `[D, V]`, in the dtype of the activations."""
         matrix = self.embedding.T if self.config.tied_head else self.head
         return matrix.astype(self.config.dtype)
-
-
-def _residual_std(config: DecoderConfig) -> float:
-    """What is added to the stream 2L times starts smaller, so that the sum does not grow with depth (GPT-2)."""
-    return 0.02 / (2 * config.layers) ** 0.5
 
 
 @functools.cache
@@ -291,7 +288,7 @@ def abstract_params(config: DecoderConfig) -> dict[str, Any]:
 def param_axes(config: DecoderConfig) -> dict[str, Any]:
     """Logical axes of every parameter, e.g. ("layers", "embed", "mlp"); see `sharding.RULES`."""
     flat = nnx.to_flat_state(_abstract(config)[1])
-    return nnx.to_pure_dict(nnx.from_flat_state([(path, param.get_metadata("axes")) for path, param in flat]))
+    return traverse_util.unflatten_dict({path: param.get_metadata("axes") for path, param in flat})
 
 
 def bind(config: DecoderConfig, params: dict[str, Any]) -> Decoder:
