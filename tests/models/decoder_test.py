@@ -20,7 +20,7 @@ FLAGS = {
     "qwen3": {"qk_norm": True},
 }
 FULL = dataclasses.replace(PLAIN, qkv_bias=True, o_bias=True, qk_norm=True, tied_head=False)
-ROWS, LENGTH = 2, 7
+ROWS, LENGTH = 2, 6
 
 
 def random_params(config, seed=0):
@@ -38,9 +38,6 @@ def inputs(seed=1):
     position_bt = jnp.array(np.cumsum(rng.integers(0, 4, (ROWS, LENGTH)), axis=1))
     sees = np.tril(rng.random((ROWS, LENGTH, LENGTH)) < 0.6) | np.eye(LENGTH, dtype=bool)
     return token_bt, position_bt, jnp.array(sees)
-
-
-init = jax.jit(decoder.init_params, static_argnums=0)
 
 
 @jax.jit(static_argnums=0)
@@ -110,7 +107,7 @@ def test_decoder_equals_slow_reference(family):
         np.testing.assert_allclose(hidden_btd[row], want, atol=2e-5)
 
 
-@pytest.mark.parametrize("pieces", [(4, 3), (1,) * LENGTH])
+@pytest.mark.parametrize("pieces", [(4, 2), (1,) * LENGTH])
 def test_cached_pieces_equal_full_forward(pieces):
     params, (token_bt, position_bt, mask_btt) = random_params(FULL), inputs()
     want_btd, want = run(FULL, params, token_bt, position_bt, mask_btt)
@@ -132,7 +129,7 @@ def test_what_is_masked_has_no_influence():
     params, (token_bt, position_bt, _) = random_params(PLAIN), inputs()
     _, cache = run(PLAIN, params, token_bt, position_bt, decoder.causal_mask(jnp.ones_like(token_bt, bool)))
     mask = np.ones((ROWS, LENGTH, 2 * LENGTH), bool)
-    mask[:, :, 2] = mask[:, :3, LENGTH + 5] = mask[:, 4, LENGTH + 5] = False
+    mask[:, :, 2] = mask[:, [0, 1, 2, 4], LENGTH + 5] = False
 
     def hidden(token_bt, cache):
         return run(PLAIN, params, token_bt, position_bt, jnp.array(mask), cache)[0]
@@ -141,11 +138,11 @@ def test_what_is_masked_has_no_influence():
     spoiled = jax.tree.map(lambda x: x.at[:, :, 2].set(1e3), cache)
     np.testing.assert_array_equal(hidden(token_bt, spoiled), before)
 
-    # Token 5 is seen by tokens 3, 5 and 6. They would pass it on to 0, 1, 2 and 4 in the next layer, so hide them too.
-    mask[:, [0, 1, 2, 4], LENGTH + 3] = mask[:, [0, 1, 2, 4], LENGTH + 6] = False
+    # Token 5 is seen by tokens 3 and 5. Token 3 would pass it on to 0, 1, 2 and 4 in the next layer, so hide it too.
+    mask[:, [0, 1, 2, 4], LENGTH + 3] = False
     before = hidden(token_bt, cache)
     after = hidden(token_bt.at[:, 5].set((token_bt[:, 5] + 1) % PLAIN.vocab_size), cache)
-    blind, seeing = jnp.array([0, 1, 2, 4]), jnp.array([3, 5, 6])
+    blind, seeing = jnp.array([0, 1, 2, 4]), jnp.array([3, 5])
     np.testing.assert_array_equal(after[:, blind], before[:, blind])
     assert (jnp.abs(after - before)[:, seeing].max(-1) > 1e-3).all()
 
@@ -168,32 +165,29 @@ def test_rope_sees_differences_of_positions_only():
     assert jnp.abs(run(PLAIN, params, token_bt, 2 * position_bt, mask_btt)[0] - hidden[0]).max() > 0.05
 
 
-def gradient(config, params, mask_btt):
+def loss(config, params, mask_btt):
     token_bt, position_bt, _ = inputs()
-
-    def loss(params):
-        model = decoder.bind(config, params)
-        hidden_btd, _ = model(token_bt, position_bt, mask_btt)
-        return (jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv()) ** 2).mean()
-
-    return loss, jax.jit(jax.grad(loss))(params)
+    model = decoder.bind(config, params)
+    hidden_btd, _ = model(token_bt, position_bt, mask_btt)
+    return (jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv()) ** 2).mean()
 
 
-def test_rows_that_see_nothing_leave_values_and_gradients_finite():
-    params, (token_bt, position_bt, mask_btt) = random_params(FULL), inputs()
-    mask_btt = mask_btt.at[0, 2].set(False).at[1].set(False)
-    hidden_btd, _ = run(FULL, params, token_bt, position_bt, mask_btt)
-    _, gradients = gradient(FULL, params, mask_btt)
-    assert jnp.isfinite(hidden_btd).all()
-    assert all(jnp.isfinite(g).all() and jnp.abs(g).max() > 0 for g in jax.tree.leaves(gradients))
-
-
-def test_remat_changes_memory_and_not_the_gradient():
-    params, (_, _, mask_btt) = random_params(PLAIN), inputs()
-    loss, kept = gradient(PLAIN, params, mask_btt)
-    remat_loss, recomputed = gradient(dataclasses.replace(PLAIN, remat=True), params, mask_btt)
+def test_gradient_is_finite_where_rows_see_nothing_and_the_same_with_remat():
+    mask_btt = inputs()[2].at[0, 2].set(False).at[1].set(False)
+    configs = [FULL, dataclasses.replace(FULL, remat=True)]
+    programs = [
+        jax.jit(jax.grad(loss, argnums=1), static_argnums=0).trace(c, random_params(FULL), mask_btt) for c in configs
+    ]
+    assert ["remat" in str(program.jaxpr) for program in programs] == [False, True]
+    kept, recomputed = (program.lower().compile()(random_params(FULL), mask_btt) for program in programs)
+    assert all(jnp.isfinite(g).all() and jnp.abs(g).max() > 0 for g in jax.tree.leaves(kept))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), kept, recomputed)
-    assert "remat" in str(jax.make_jaxpr(remat_loss)(params)) and "remat" not in str(jax.make_jaxpr(loss)(params))
+
+
+def test_rows_that_see_nothing_are_finite():
+    params, (token_bt, position_bt, mask_btt) = random_params(FULL), inputs()
+    hidden_btd, _ = run(FULL, params, token_bt, position_bt, mask_btt & False)
+    assert jnp.isfinite(hidden_btd).all()
 
 
 def test_program_does_not_grow_with_depth():
@@ -214,7 +208,7 @@ def test_bfloat16_computes_close_to_float32_from_the_same_parameters():
 
 def test_initial_parameters():
     config = dataclasses.replace(FULL, vocab_size=400, width=64, param_dtype="bfloat16")
-    params = init(config, jax.random.key(0))
+    params = jax.jit(decoder.init_params, static_argnums=0)(config, jax.random.key(0))
     attention = params["layers"]["attention"]
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
     deviations = [float(x.astype(jnp.float32).std()) for x in (params["head"], attention["query"], attention["out"])]
@@ -225,8 +219,8 @@ def test_initial_parameters():
 
 @pytest.mark.parametrize("config", [PLAIN, FULL])
 def test_abstract_parameters_and_axes_describe_the_real_ones(config):
-    params, abstract = init(config, jax.random.key(0)), decoder.abstract_params(config)
-    chex.assert_trees_all_equal_shapes_and_dtypes(params, abstract)
+    params = jax.eval_shape(lambda: decoder.init_params(config, jax.random.key(0)))
+    chex.assert_trees_all_equal_shapes_and_dtypes(params, decoder.abstract_params(config))
     ranks = jax.tree.map(lambda x, axes: (x.ndim, len(axes)), params, decoder.param_axes(config))
     assert all(rank == axes for rank, axes in jax.tree.leaves(ranks, is_leaf=lambda x: isinstance(x, tuple)))
 
