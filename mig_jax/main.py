@@ -3,7 +3,7 @@
 import os
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 HELP = """mig-jax: step-wise credit for reasoning policies.
@@ -33,6 +33,7 @@ QUESTION = flags.DEFINE_multi_string("question", [], "what to ask")
 
 def main() -> None:
     """Entry point of the `mig-jax` command."""
+    logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
     app.run(run_command, flags_parser=parse_arguments)
 
 

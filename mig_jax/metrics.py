@@ -30,7 +30,7 @@ HEADLINE = (
     ("eval/sampled", "eval sampled"),
     ("eval/greedy", "eval greedy"),
     ("time/tokens_per_second", "tokens/s"),
-    ("time/step", "seconds"),
+    ("time/seconds", "seconds"),
 )
 
 

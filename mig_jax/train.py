@@ -1,7 +1,9 @@
 """Training, by reinforcement or on demonstrations: check the config, build the run, go round the loop."""
 
+import collections
 import functools
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -84,17 +86,20 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, verifier: 
     # ------------------------------------------------------------------------------------------------------------ loop
     if first == 0:
         evaluate(0)
+    span = Span()
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc=mode, unit="step"):
         done, is_last = step + 1, step + 1 == config.steps
-        watch = Stopwatch()
         batch, numbers, samples = collect(state.params, next(stream), jax.random.fold_in(key, 2 * step))
+        span.add(numbers)
         if samples and (step % config.log.transcripts_every == 0 or is_last):
             write_transcripts(samples[: config.log.transcripts], transcripts_path(workdir, done))
         state, learned = update(state, batch)
         if done % config.log.every == 0 or is_last:
-            sink.write(done, summarize(numbers, jax.device_get(learned), watch))
+            sink.write(done, span.summary(jax.device_get(learned)))
+            span = Span()
         if is_last or (config.eval.every and done % config.eval.every == 0):
             evaluate(done)
+            span = Span()
         # Rows of metrics are written before the checkpoint that vouches for them: what comes later is dropped on resume.
         if is_last or done % config.checkpoint.every == 0:
             checkpoints.save(manager, state, {"done": done, "stream": stream.get_state()}, config.to_dict())
@@ -177,16 +182,28 @@ def collect_demonstrations(
     return jax.device_put(batch, sharding.batch_sharding(policy.mesh)), numbers, []
 
 
-def summarize(numbers: dict[str, float], learned: dict[str, Any], watch: Stopwatch) -> dict[str, float]:
-    """One row of metrics of a step: what was collected, what was learned, tokens a second, shares of the time."""
-    watch.lap("step")
-    seconds = watch.seconds["time/step"]
-    parts = {name: value for name, value in numbers.items() if name.startswith("time/")}
-    parts["time/train"] = seconds - sum(parts.values())
-    shares = {f"{name}_share": value / seconds for name, value in parts.items()}
-    rest = {name: value for name, value in numbers.items() if not name.startswith("time/")}
-    speed = {"time/step": seconds, "time/tokens_per_second": numbers["rollout/tokens"] / seconds}
-    return rest | {name: float(value) for name, value in learned.items()} | speed | shares
+class Span:
+    """The steps since the last row of metrics: how long they took, how many tokens they had, where the time went."""
+
+    def __init__(self):
+        self.start, self.tokens, self.seconds = time.perf_counter(), 0.0, collections.Counter()
+
+    def add(self, numbers: dict[str, float]) -> None:
+        """One more step was collected."""
+        self.tokens += numbers["rollout/tokens"]
+        self.seconds.update({name: value for name, value in numbers.items() if name.startswith("time/")})
+        self.last = {name: value for name, value in numbers.items() if not name.startswith("time/")}
+
+    def summary(self, learned: dict[str, Any]) -> dict[str, float]:
+        """A row of metrics: the last step's numbers; tokens a second and shares of the time of all steps since `start`.
+
+        What is not collecting is training: the host waits for it when it asks for the numbers, or in the next rollout.
+        """
+        total = time.perf_counter() - self.start
+        seconds = self.seconds | {"time/train": total - sum(self.seconds.values())}
+        shares = {f"{name}_share": value / total for name, value in seconds.items()}
+        speed = {"time/seconds": total, "time/tokens_per_second": self.tokens / total}
+        return self.last | {name: float(value) for name, value in learned.items()} | speed | shares
 
 
 def transcripts_path(workdir: str, done: int) -> str:
@@ -199,8 +216,8 @@ def draw(workdir: str) -> None:
     pictures.training_curves({"": rows}, os.path.join(workdir, "curves.png"))
     folder = os.path.join(workdir, "transcripts")
     files = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    for name, file in (("first", files[:1]), ("last", files[-1:])):
-        scored = [t for path in file for t in read_transcripts(os.path.join(folder, path)) if t.ell_k]
+    for name, chosen in (("first", files[:1]), ("last", files[-1:])):
+        scored = [t for file in chosen for t in read_transcripts(os.path.join(folder, file)) if t.ell_k]
         if scored:
-            draw_gains(scored, os.path.join(workdir, f"gains_{name}"))
-    print(f"curves, gain heatmaps, metrics and the trained model are in {workdir}")
+            pictures.draw_gains(scored, os.path.join(workdir, f"gains_{name}"))
+    print(f"curves.png, gains_*.png and .html, metrics.jsonl and the trained model/ are in {workdir}")

@@ -117,13 +117,18 @@ def attend(q_btnh: chex.Array, new: KeyValue, old: KeyValue | None, mask_btx: ch
     rows, length, heads, head_size = q_btnh.shape
     parts = [new] if old is None else [old, new]
     kv_heads = new[0].shape[2]
-    q_btmgh = q_btnh.reshape(rows, length, kv_heads, heads // kv_heads, head_size)
-    scores = [jnp.einsum("btmgh,bsmh->bmgts", q_btmgh, k, preferred_element_type=jnp.float32) for k, _ in parts]
-    score = jnp.concatenate(scores, axis=-1) * head_size**-0.5
+    group = heads // kv_heads
+    # The group of query heads that share a key head stands in its rows, so that all large arrays are batches of plain
+    # matrices, forwards and backwards: R = group · T.
+    q_bmgth = q_btnh.reshape(rows, length, kv_heads, group, head_size).transpose(0, 2, 3, 1, 4)
+    q_bmrh = q_bmgth.reshape(rows, kv_heads, group * length, head_size)
+    scores = [jnp.einsum("bmrh,bsmh->bmrs", q_bmrh, k, preferred_element_type=jnp.float32) for k, _ in parts]
+    score = jnp.concatenate(scores, axis=-1).reshape(rows, kv_heads, group, length, -1) * head_size**-0.5
     weight = jax.nn.softmax(jnp.where(mask_btx[:, None, None], score, _UNSEEN)).astype(q_btnh.dtype)
-    weights = jnp.split(weight, [weight.shape[-1] - length], axis=-1)[-len(parts) :]
-    out = sum(jnp.einsum("bmgts,bsmh->btmgh", w, v) for w, (_, v) in zip(weights, parts, strict=True))
-    return out.reshape(q_btnh.shape)
+    weight_bmrx = weight.reshape(rows, kv_heads, group * length, -1)
+    weights = jnp.split(weight_bmrx, [weight.shape[-1] - length], axis=-1)[-len(parts) :]
+    out_bmrh = sum(jnp.einsum("bmrs,bsmh->bmrh", w, v) for w, (_, v) in zip(weights, parts, strict=True))
+    return out_bmrh.reshape(q_bmgth.shape).transpose(0, 3, 1, 2, 4).reshape(q_btnh.shape)
 
 
 def rms_norm(x: chex.Array, scale_h: chex.Array, eps: float) -> chex.Array:

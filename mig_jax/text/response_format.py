@@ -107,7 +107,7 @@ def _find_steps(completion: str, cot: Span) -> tuple[Span, ...]:
     starts = [header.start() for header in _STEP.finditer(reasoning)]
     return tuple(
         Span(cot.start + start, cot.start + start + len(reasoning[start:end].rstrip()))
-        for start, end in zip(starts, [*starts[1:], len(reasoning)], strict=True)
+        for start, end in zip(starts, [*starts, len(reasoning)][1:], strict=True)
     )
 
 

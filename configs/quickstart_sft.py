@@ -1,0 +1,38 @@
+"""The policy that the quickstart starts from, made from nothing.
+
+It learns chain arithmetic from written solutions in which each step is wrong with probability 0.25. So it knows the
+arithmetic (greedily it is nearly always right), but, like its teacher, slips when it samples.
+
+    mig-jax sft --config=configs/quickstart_sft.py --workdir=/tmp/mig_quickstart_sft
+    cp -r /tmp/mig_quickstart_sft/model checkpoints/quickstart
+"""
+
+from mig_jax.configs import default
+
+
+def get_config():
+    c = default.get_config()
+    c.steps = 3000
+    c.model.tokenizer = "characters"
+    c.model.init.layers = 3
+    c.model.init.width = 64
+    c.model.init.heads = 4
+    c.model.init.kv_heads = 2
+    c.model.init.head_size = 16
+    c.model.init.mlp_width = 192
+    c.data.train = "chain:terms=7,noise=0.25"
+    c.data.eval = "chain:terms=7"
+    c.data.train_size = 50_000
+    c.data.system_prompt = False
+    c.data.max_prompt_tokens = 42
+    c.data.max_answer_tokens = 6
+    c.rollout.max_new_tokens = 74
+    c.optimizer.peak_lr = 3e-3
+    c.optimizer.warmup_steps = 100
+    c.optimizer.decay = "cosine"
+    c.optimizer.weight_decay = 0.01
+    c.sft.batch_size = 64
+    c.eval.every = 500
+    c.checkpoint.every = 500
+    c.log.every = 50
+    return c

@@ -1,0 +1,147 @@
+"""Sampling: log-probs equal those of the full forward, early ends, keys, groups, and the cache that is handed on."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mig_jax import rewards
+from mig_jax.models import decoder, sampler
+
+CONFIG = decoder.DecoderConfig(
+    vocab_size=19, width=16, layers=2, heads=4, kv_heads=2, head_size=4, mlp_width=24, qkv_bias=True
+)
+STOP_IDS = (3, 5)
+PROMPTS = jnp.array([[0, 0, 7, 8, 9], [1, 2, 4, 6, 8], [0, 0, 0, 0, 11]])
+START = jnp.array([2, 0, 4])
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Sharper than at the start, so that tokens differ in likelihood."""
+    return jax.tree.map(lambda x: x * 4, decoder.init_params(CONFIG, jax.random.key(1)))
+
+
+@functools.partial(jax.jit, static_argnames=("group_size", "max_new_tokens", "temperature", "stop_ids"))
+def draw(params, key, *, group_size=4, max_new_tokens=12, temperature=1.0, stop_ids=STOP_IDS):
+    model = decoder.bind(CONFIG, params)
+    return sampler.sample(
+        model,
+        model.unembed_dv(),
+        PROMPTS,
+        START,
+        key,
+        group_size=group_size,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        stop_ids=stop_ids,
+        pad_id=0,
+    )
+
+
+@jax.jit
+def full_forward(params, token_bs, start_b):
+    model = decoder.bind(CONFIG, params)
+    position_bs, valid_bs = sampler.row_positions(start_b, token_bs.shape[1])
+    hidden, cache = model(token_bs, position_bs, decoder.causal_mask(valid_bs), None)
+    return hidden @ model.unembed_dv(), cache
+
+
+def rows_of(completions, group_size=4):
+    prompts = jnp.repeat(PROMPTS, group_size, axis=0)
+    return jnp.concatenate([prompts, completions.token_bt], axis=1), jnp.repeat(START, group_size)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_logprobs_are_those_of_the_full_forward(params, temperature):
+    completions = draw(params, jax.random.key(0), temperature=temperature)
+    logits, _ = full_forward(params, *rows_of(completions))
+    logprobs = jax.nn.log_softmax(logits[:, 4:-1] / temperature)
+    expected = jnp.take_along_axis(logprobs, completions.token_bt[..., None], axis=2)[..., 0]
+    is_sampled = jnp.arange(12)[None] < completions.length_b[:, None]
+    np.testing.assert_allclose(completions.logprob_bt, jnp.where(is_sampled, expected, 0.0), atol=1e-4)
+
+
+def test_cache_is_that_of_the_full_forward(params):
+    completions = draw(params, jax.random.key(0))
+    _, cache = full_forward(params, *rows_of(completions))
+    slots = jnp.arange(cache.key_lbsmh.shape[2])[None]
+    _, start_b = rows_of(completions)
+    is_real = (slots >= start_b[:, None]) & (slots < 5 + completions.length_b[:, None])
+    for mine, full in zip(completions.cache, cache, strict=True):
+        np.testing.assert_allclose(mine * is_real[None, ..., None, None], full * is_real[None, ..., None, None], atol=1e-4)
+
+
+def test_completions_end_at_any_stop_id(params):
+    completions = draw(params, jax.random.key(0))
+    lengths, seen = [], set()
+    for tokens in np.array(completions.token_bt):
+        stops = np.flatnonzero(np.isin(tokens, STOP_IDS))
+        lengths.append(stops[0] + 1 if len(stops) else 12)
+        seen |= {tokens[stops[0]]} if len(stops) else set()
+        assert (tokens[lengths[-1] :] == 0).all()
+    np.testing.assert_array_equal(completions.length_b, lengths)
+    np.testing.assert_array_equal(completions.is_truncated_b, ~np.isin(completions.token_bt, STOP_IDS).any(1))
+    assert seen == set(STOP_IDS), "the seed must show both"
+
+
+def test_decoding_stops_when_all_rows_have_ended(params):
+    """When every id ends a completion, only the first slot behind the prompt is ever written."""
+    completions = draw(params, jax.random.key(0), stop_ids=tuple(range(19)))
+    assert (completions.length_b == 1).all()
+    written = jnp.abs(completions.cache.key_lbsmh).sum((0, 1, 3, 4)) > 0
+    np.testing.assert_array_equal(written[5:], [True] + [False] * 11)
+
+
+def test_samples_differ_and_keys_matter(params):
+    one, other = draw(params, jax.random.key(0)), draw(params, jax.random.key(1))
+    assert len(np.unique(one.token_bt, axis=0)) == 12
+    assert (one.token_bt != other.token_bt).any(1).all()
+    np.testing.assert_array_equal(one.token_bt, draw(params, jax.random.key(0)).token_bt)
+
+
+def test_greedy_takes_the_likeliest(params):
+    completions = draw(params, jax.random.key(0), temperature=0.0, group_size=1)
+    logits, _ = full_forward(params, *rows_of(completions, group_size=1))
+    is_sampled = jnp.arange(12)[None] < completions.length_b[:, None]
+    np.testing.assert_array_equal(
+        jnp.where(is_sampled, completions.token_bt, 0), jnp.where(is_sampled, logits[:, 4:-1].argmax(-1), 0)
+    )
+
+
+def test_temperature_sharpens(params):
+    cold, warm = (draw(params, jax.random.key(0), temperature=t).logprob_bt[:, 0].mean() for t in (0.2, 1.0))
+    assert cold > warm
+
+
+def test_padding_of_a_prompt_cannot_matter(params):
+    """The group is the same whether the prompt stands in a wide or a narrow row."""
+    model = decoder.bind(CONFIG, params)
+    options = {"group_size": 3, "max_new_tokens": 4, "temperature": 1.0, "stop_ids": STOP_IDS, "pad_id": 0}
+    args = (model, model.unembed_dv())
+    narrow = sampler.sample(*args, jnp.array([[7, 8, 9]]), jnp.array([0]), jax.random.key(0), **options)
+    wide = sampler.sample(*args, jnp.array([[4, 4, 7, 8, 9]]), jnp.array([2]), jax.random.key(0), **options)
+    np.testing.assert_array_equal(narrow.token_bt, wide.token_bt)
+    np.testing.assert_allclose(narrow.logprob_bt, wide.logprob_bt, atol=1e-5)
+
+
+def test_probes_on_the_rollouts_cache_equal_packed_scoring(params):
+    """The real decoder, the real cache: the leaves see what the packed trunk shows them."""
+    completions = draw(params, jax.random.key(0))
+    token_bs, start_b = rows_of(completions)
+    position_bs, valid_bs = sampler.row_positions(start_b, token_bs.shape[1])
+    trunk = rewards.Trunk(position_bs, valid_bs)
+    cut_bk = 5 + jnp.minimum(jnp.arange(0, 12, 3)[None], completions.length_b[:, None])
+    cuts = rewards.Cuts(cut_bk, jnp.ones_like(cut_bk, bool))
+    answers = rewards.pack_answers((1, 2), [(7, 8), (9,)], (4,), max_variants=2, max_tokens=2)
+    answers = jax.tree.map(lambda x: jnp.repeat(jnp.array(x)[None], 12, axis=0), answers)
+    model = decoder.bind(CONFIG, params)
+    on_cache = rewards.score_on_cache(model, model.unembed_dv(), completions.cache, trunk, cuts, answers)
+    packed, logprob_bs = rewards.score_packed(model, model.unembed_dv(), token_bs, trunk, cuts, answers)
+    np.testing.assert_allclose(on_cache, packed, atol=1e-5)
+    is_sampled = jnp.arange(12)[None] < completions.length_b[:, None]
+    np.testing.assert_allclose(
+        completions.logprob_bt, jnp.where(is_sampled, logprob_bs[:, 5:], 0.0), atol=1e-4
+    )

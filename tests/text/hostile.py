@@ -1,0 +1,46 @@
+"""Completions as nobody would write them: random, truncated, nested, and in every script."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+FRAGMENTS = (
+    *("<think>", "</think>", "<answer>", "</answer>", "<think", "think>", "</", "<", ">", "< think >", "<THINK>"),
+    *(
+        "### Step 1:",
+        "### Step 12:",
+        "### Step ",
+        "###",
+        "# ",
+        "Step 3:",
+        "\n### Step 2: ",
+        "\n### Step 99999999999:",
+        "1:",
+    ),
+    *("\n", "\n\n", "\r\n", "\r", " ", "\t", "\x0b", "\x85", "\u2028", "\u00a0", "\u3000", "\x00", "\x1b[2J"),
+    *("7", "42", "-3", "3/4", "0.5", "1e999", r"\frac{1}{2}", r"\boxed{", "{", "}", "(", "[" * 20, "$", "%", "\\"),
+    *("é", "e\u0301", "你好", "😀", "👩\u200d👧", "\u202e", "\ufeff", "\ufffd", "\U0010ffff", "ß", "İ", "٣"),
+    *("<|im_end|>", "<|im_start|>assistant\n", "<|endoftext|>", "&lt;think&gt;", "{{ x }}", "%s", "{0}", "lorem ipsum"),
+)
+FRAME = ("<think>\n", "### Step 1: a\n", "### Step 2: b\n", "</think>\n", "<answer>", "4", "</answer>")
+
+
+def hostile_completions(rng: np.random.Generator, n: int) -> Iterator[str]:
+    """`n` completions: fragments at random, or a good response with some put in and its end torn off."""
+    for _ in range(n):
+        parts = [] if rng.random() < 0.4 else list(FRAME)
+        chosen = rng.integers(len(FRAGMENTS), size=rng.integers(0, 12))
+        places = rng.integers(0, len(parts) + 1, size=len(chosen))
+        for place, fragment in zip(places.tolist(), chosen.tolist(), strict=True):
+            parts.insert(place, FRAGMENTS[fragment])
+        text = "".join(parts)
+        yield text[: rng.integers(0, len(text) + 1)] if rng.random() < 0.3 else text
+
+
+def hostile_ids(rng: np.random.Generator, text: str, vocab_size: int) -> list[int]:
+    """A text as ids of the character tokenizer, byte by byte, or torn: with ids put in that fit nowhere, or are none."""
+    ids = list(text.encode())
+    if rng.random() < 0.5:
+        for place in rng.integers(0, len(ids) + 1, size=rng.integers(0, 6)).tolist():
+            ids.insert(place, int(rng.integers(-3, vocab_size + 50)))
+    return ids

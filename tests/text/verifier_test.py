@@ -1,0 +1,221 @@
+"""Right and wrong answers, and workers that hang, die or are lied to."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mig_jax.text import verifier
+from mig_jax.text.answers import answer_variants
+from mig_jax.text.verifier import Item, Verifier
+from tests.text.answers_test import VARIANTS
+
+# Takes longer than anybody waits.
+ENDLESS = "$9^{9^{9}}$"
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with Verifier(workers=1, deadline_s=20.0) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def hasty():
+    with Verifier(workers=2, deadline_s=0.5) as pool:
+        yield pool
+
+
+RIGHT = [
+    ("3/2", "1.5"),
+    (r"\frac{3}{2}", "1.5"),
+    (r"1\frac{1}{2}", "3/2"),
+    (r"50\%", "0.5"),
+    (r"\text{A}", "A"),
+    ("1,234", "1234"),
+    ("x = 42", "42"),
+    ("3*14 = 42", "42"),
+    ("42 cm", "42"),
+    (r"42\text{ apples}", "42"),
+    (r"\$42", "42"),
+    ("90°", r"90^\circ"),
+    ("1+3x", "3x+1"),
+    ("y=3x+1", "3x+1"),
+    ("(x-1)(x+1)", "x^2-1"),
+    ("x**2-1", "x^2-1"),
+    ("sqrt(8)", r"2\sqrt{2}"),
+    ("2pi", r"2\pi"),
+    (r"\dfrac{\pi}{2}", r"\frac{\pi}{2}"),
+    ("2, 1", r"\{1, 2\}"),
+    ("(1, 2)", r"\left(1,2\right)"),
+    ("(1,2)", "1<x<2"),
+    (r"1.4 \times 10^1", "14"),
+    (r"\boxed{\frac{1}{\sqrt{2}}}", r"\frac{\sqrt{2}}{2}"),
+]
+WRONG = [
+    (None, "42"),
+    ("", "42"),
+    (" ", "42"),
+    ("41.9999999", "42"),
+    ("-42", "42"),
+    ("3", "3x+1"),
+    ("x=5", "y=5"),
+    ("(2,1)", "(1,2)"),
+    ("[1,2)", "[1,2]"),
+    ("x^2+1", "x^2-1"),
+    (r"\sqrt{3}", r"\sqrt{2}"),
+    ("pairs", "Paris"),
+    # Many guesses are none.
+    ("1, 2, 3, 42", "42"),
+    ("41 or 42", "42"),
+    ("$41$ $42$", "42"),
+    (r"\boxed{41}\boxed{42}", "42"),
+    (r"41 \text{ and } 42", "42"),
+    (r"\{41, 42\}", "42"),
+    # Neither is the question.
+    ("3*14", "42"),
+    ("40 + 2", "42"),
+    # Nor this.
+    ("\x00", "42"),
+    ("4\x002", "42"),
+    ("\u202e24", "42"),
+    ("\ud800", "42"),
+    ("(" * 10_000, "42"),
+    ("42" + " " * 10_000 + "42", "42"),
+    (r"\frac{" * 300, "x"),
+    ("\\", "x"),
+    ("{", "x"),
+    ("$", "x"),
+]
+
+
+def test_right_and_wrong(pool):
+    right = pool.check([Item(*pair, "math") for pair in RIGHT])
+    assert [pair for pair, verdict in zip(RIGHT, right, strict=True) if verdict is not True] == []
+    wrong = pool.check([Item(*pair, "math") for pair in WRONG])
+    assert [pair for pair, verdict in zip(WRONG, wrong, strict=True) if verdict is not False] == []
+
+
+def test_every_variant_is_right(pool):
+    pairs = [(variant, reference) for reference in VARIANTS for variant in answer_variants(reference, limit=8)]
+    verdicts = pool.check([Item(*pair, "math") for pair in pairs])
+    assert [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict is not True] == []
+    # Not only for our own short cuts, where algebra can read them.
+    readable = [pair for pair in pairs if not {"%", ",", "P"} & set("".join(pair))]
+    assert [pair for pair in readable if not verifier._is_equal(*pair)] == []
+
+
+def test_kinds(pool):
+    chain_sum = "reasoning_gym:chain_sum:1:1000:3"
+    items = [
+        Item("(b)", "B", "choice"),
+        Item("C", "B", "choice"),
+        Item("new  york", "New York", "text"),
+        Item("1.0", "1", "text"),
+        Item(" -128 ", chain_sum, "reasoning_gym"),
+        Item("-12", chain_sum, "reasoning_gym"),
+        Item(chain_sum, chain_sum, "reasoning_gym"),
+        Item(None, chain_sum, "reasoning_gym"),
+        Item("4", "4", "math"),
+    ]
+    assert pool.check(items) == [True, False, True, False, True, False, False, False, True]
+    assert pool.check([]) == []
+    with pytest.raises(ValueError, match="no kind maths; there are math"):
+        pool.check([Item("4", "4", "maths")])
+    with pytest.raises(ValueError, match="'reasoning_gym:no_task:1:10:3': ValueError: Dataset"):
+        pool.check([Item("4", "reasoning_gym:no_task:1:10:3", "reasoning_gym")])
+
+
+def test_what_is_plain_needs_no_worker():
+    with Verifier() as idle:
+        assert (
+            idle.check([Item("0.5", "1/2", "math"), Item("B", "(b)", "choice"), Item("x", "x", "math")]) == [True] * 3
+        )
+        assert [worker.starts for worker in idle._workers] == [0, 0]
+
+
+def test_a_hung_item_is_given_up_and_the_others_are_answered(hasty):
+    items = [Item("1+x", "x+1", "math"), Item(ENDLESS, "x", "math"), Item("2+x", "x+1", "math")]
+    hasty.check(items[:1])
+    timeouts, restarts, start = hasty.timeouts, hasty.restarts, time.monotonic()
+    assert hasty.check(items + items) == [True, None, False] * 2
+    # The same item twice is one check.
+    assert (hasty.timeouts, hasty.restarts) == (timeouts + 1, restarts)
+    assert 0.5 <= time.monotonic() - start < 10
+    assert hasty.check(items[:1] * 2 + items[2:]) == [True, True, False]
+    hasty.check([Item(f"{n}x+1", "x", "math") for n in range(20)])
+    assert (hasty.timeouts, hasty.restarts) == (timeouts + 1, restarts + 1)
+
+
+def test_a_dead_worker_is_replaced(pool):
+    item = Item("1+x", "x+1", "math")
+    pool.check([item])
+    restarts = pool.restarts
+    pool._workers[0]._process.kill()
+    assert pool.check([item]) == [True]
+    assert (pool.restarts, pool.timeouts) == (restarts + 1, 0)
+
+
+def test_an_item_that_kills_twice_is_given_up(pool, monkeypatch):
+    item, restarts = Item("1+x", "x+1", "math"), pool.restarts
+    worker = pool._workers[0]
+    prepare = worker._prepare
+
+    def prepare_and_kill(kind):
+        prepare(kind)
+        worker._process.kill()
+
+    monkeypatch.setattr(worker, "_prepare", prepare_and_kill)
+    assert pool.check([item]) == [None]
+    monkeypatch.undo()
+    assert pool.check([item]) == [True]
+    assert (pool.restarts, pool.timeouts) == (restarts + 2, 0)
+
+
+def test_a_worker_that_does_not_start_says_why(monkeypatch):
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(sys, "executable", sys.executable)
+    with Verifier(workers=1) as broken:
+        monkeypatch.setattr(verifier.sys, "flags", sys.flags)
+        monkeypatch.setattr(verifier, "_MODULE", "mig_jax.text.no_such_module", raising=False)
+        with pytest.raises(RuntimeError, match="no worker can be started for math"):
+            broken.check([Item("1+x", "x+1", "math")])
+
+
+def test_a_worker_without_parent_ends_itself():
+    command = [sys.executable, "-m", "mig_jax.text.verifier", "1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
+        for item in (Item(None, "", "math"), Item(ENDLESS, "x", "math")):
+            worker.stdin.write(json.dumps(item).encode() + b"\n")
+        worker.stdin.flush()
+        assert worker.stdout.read() == b"true\n"
+        assert worker.wait(timeout=10) == -signal.SIGALRM
+
+
+def test_a_worker_ends_with_its_input_and_prints_nothing_else():
+    lines = [json.dumps(Item(None, "", "math")), json.dumps(Item("1+x", "x+1", "math"))]
+    done = subprocess.run(
+        [sys.executable, "-m", "mig_jax.text.verifier", str(math.ceil(5.0))],
+        input="\n".join(lines) + "\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.returncode) == ("true\ntrue\n", 0)
+
+
+def test_closing_ends_a_check_that_hangs():
+    pool = Verifier(workers=1, deadline_s=60.0)
+    pool.check([Item("1+x", "x+1", "math")])
+    future = pool._threads.submit(pool._ask, Item(ENDLESS, "x", "math"))
+    while pool._idle.qsize():
+        time.sleep(0.01)
+    process = pool._workers[0]._process
+    pool.close()
+    assert process.returncode == -signal.SIGKILL
+    with pytest.raises(RuntimeError, match="the verifier is closed"):
+        future.result()
