@@ -67,7 +67,8 @@ def load(folder: str | os.PathLike, config: DecoderConfig, *, shardings: Any = N
       shardings: a sharding for each parameter (`sharding.shardings`); None puts all on the default device.
 
     Raises:
-      ValueError: tensors are missing, unexpected, of another shape or dtype, or a file is broken; all are listed.
+      ValueError: files are missing or broken; or tensors are missing, unexpected, of another shape or of a dtype that
+        is no float. All are listed.
     """
     folder = pathlib.Path(folder)
     expected = traverse_util.flatten_dict(decoder.abstract_params(config), sep="/")
