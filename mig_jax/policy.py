@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mig_jax import rewards
 from mig_jax.learning.losses import Batch
-from mig_jax.models import decoder, hf_weights, sampler, sharding
+from mig_jax.models import decoder, hf_config, hf_weights, sampler, sharding
 from mig_jax.text import tokenizer as tokenizers
 
 
@@ -42,7 +42,7 @@ def load_policy(model: ConfigDict, mesh: Mesh, *, seed: int) -> Policy:
     tokenizer = tokenizers.build_character_tokenizer() if name == "characters" else tokenizers.load(name)
     compute = {"dtype": model.compute_dtype, "remat": model.remat}
     if model.path:
-        config = dataclasses.replace(hf_weights.read_config(model.path), **compute)
+        config = dataclasses.replace(hf_config.read_config(model.path), **compute)
         params = hf_weights.load(model.path, config, shardings=_param_shardings(config, mesh))
     else:
         config = decoder.DecoderConfig(vocab_size=tokenizer.vocab_size, **model.init, **compute)

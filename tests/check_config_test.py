@@ -1,0 +1,63 @@
+"""Every violation has its message, all come at once, and every config in the repository passes."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from mig_jax.check_config import ConfigError, check_config
+from tests import tiny
+
+VIOLATIONS = {
+    "reward.credit='watermarks': one of watermark, final": {"reward__credit": "watermarks"},
+    "reward.assign='steps'": {"reward__assign": "steps"},
+    "loss.mean_over='rows'": {"loss__mean_over": "rows"},
+    "optimizer.decay='linear'": {"optimizer__decay": "linear"},
+    "model.compute_dtype='float16'": {"model__compute_dtype": "float16"},
+    "steps=0: must be more than 0": {"steps": 0},
+    "rollout.temperature=0.0: must be more than 0": {"rollout__temperature": 0.0},
+    "loss.kappa=-1.0: must not be negative": {"loss__kappa": -1.0},
+    "rollout.group_size=1: an advantage compares": {"rollout__group_size": 1},
+    "rollout.questions × rollout.group_size = 16 must be divisible by optimizer.microbatches = 3": {
+        "optimizer__microbatches": 3
+    },
+    "rollout.questions = 6 must be divisible by mesh.data × mesh.fsdp = 8": {"rollout__questions": 6},
+    "mesh={'data': 3, 'fsdp': 1, 'tensor': 1} does not fit 8 devices": {"mesh__data": 3},
+    "at most one is -1": {"mesh__data": -1, "mesh__fsdp": -1},
+    "model.path='/nowhere': no folder with a config.json": {"model__path": "/nowhere"},
+    "model.path and model.tokenizer are both empty": {"model__tokenizer": ""},
+    "model.init.kv_heads=3 must divide model.init.heads=2": {"model__init__kv_heads": 3},
+    "there is nothing to learn from": {"loss__alpha": 0.0, "loss__beta": 0.0, "loss__gamma": 0.0},
+}
+
+
+@pytest.mark.parametrize("message", VIOLATIONS)
+def test_each_violation_is_named(message):
+    with pytest.raises(ConfigError) as error:
+        check_config(tiny.get_config(**VIOLATIONS[message]), mode="train", n_devices=8)
+    assert message in str(error.value)
+
+
+def test_all_violations_come_at_once():
+    config = tiny.get_config(steps=0, reward__credit="x", rollout__questions=6)
+    with pytest.raises(ConfigError) as error:
+        check_config(config, mode="train", n_devices=8)
+    assert all(word in str(error.value) for word in ("steps=0", "reward.credit", "rollout.questions = 6"))
+
+
+def test_sft_asks_for_its_own_rows():
+    with pytest.raises(ConfigError, match="sft.batch_size = 15 must be divisible by optimizer.microbatches = 2"):
+        check_config(tiny.get_config(sft__batch_size=15, optimizer__microbatches=2), mode="sft", n_devices=1)
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.parent.glob("configs/*.py")), ids=lambda path: path.stem)
+def test_configs_of_the_repository_pass(path):
+    if path.stem in ("__init__", "default"):
+        pytest.skip("not a run")
+    config = importlib.import_module(f"mig_jax.configs.{path.stem}").get_config()
+    check_config(config, mode="sft" if path.stem.endswith("_sft") else "train", n_devices=1)
+
+
+def test_a_misspelt_key_says_what_was_meant():
+    with pytest.raises((AttributeError, KeyError), match='Did you mean "group_size"'):
+        tiny.get_config().rollout.gruop_size = 4

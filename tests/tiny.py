@@ -1,0 +1,39 @@
+"""A config that runs in seconds: two steps to reason, a model of a few thousand weights."""
+
+from mig_jax.configs import default
+
+
+def get_config(**changes):
+    """The tiny config; `changes` are full keys with dots written as __, such as loss__alpha=0.0."""
+    c = default.get_config()
+    c.steps = 2
+    c.model.tokenizer = "characters"
+    c.model.init.layers = 2
+    c.model.init.width = 16
+    c.model.init.heads = 2
+    c.model.init.kv_heads = 1
+    c.model.init.head_size = 8
+    c.model.init.mlp_width = 32
+    c.data.train = "chain:terms=3,noise=0.25"
+    c.data.eval = "chain:terms=3"
+    c.data.train_size = 64
+    c.data.eval_size = 8
+    c.data.system_prompt = False
+    c.data.max_prompt_tokens = 32
+    c.data.max_answer_tokens = 4
+    c.rollout.questions = 8
+    c.rollout.group_size = 2
+    c.rollout.max_new_tokens = 40
+    c.reward.max_steps = 3
+    c.reward.max_variants = 2
+    c.optimizer.peak_lr = 1e-2
+    c.sft.batch_size = 16
+    c.eval.batch_size = 8
+    c.verifier.workers = 1
+    for key, value in changes.items():
+        *path, name = key.split("__")
+        section = c
+        for part in path:
+            section = section[part]
+        section[name] = value
+    return c
