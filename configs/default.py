@@ -54,14 +54,14 @@ def get_config() -> ConfigDict:
     w.format = 1.0  # weight of a well-formed response in the outcome reward
     w.by_std = True  # divide advantages by the group's standard deviation
 
-    c.loss = l = ConfigDict()
-    l.alpha = 1.0  # process; GRPO is alpha = gamma = 0
-    l.beta = 1.0  # outcome
-    l.gamma = 0.1  # imitation of right and well-formed responses
-    l.kappa = 0.0  # KL to the policy at the start; 0 keeps no second copy of it
-    l.clip_low = 0.2
-    l.clip_high = 0.28
-    l.mean_over = "responses"  # responses: mean of the responses' means; tokens: mean over all tokens
+    c.loss = s = ConfigDict()
+    s.alpha = 1.0  # process; GRPO is alpha = gamma = 0
+    s.beta = 1.0  # outcome
+    s.gamma = 0.1  # imitation of right and well-formed responses
+    s.kappa = 0.0  # KL to the policy at the start; 0 keeps no second copy of it
+    s.clip_low = 0.2
+    s.clip_high = 0.28
+    s.mean_over = "responses"  # responses: mean of the responses' means; tokens: mean over all tokens
 
     c.optimizer = o = ConfigDict()
     o.peak_lr = 1e-6

@@ -6,7 +6,7 @@ GRPO, for comparison: add --config.loss.alpha=0 --config.loss.gamma=0. It starts
 configs/quickstart_sft.py makes from nothing.
 """
 
-import os
+from pathlib import Path
 
 from mig_jax.configs import quickstart_sft
 
@@ -14,7 +14,7 @@ from mig_jax.configs import quickstart_sft
 def get_config():
     c = quickstart_sft.get_config()
     c.steps = 50
-    c.model.path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "checkpoints", "quickstart")
+    c.model.path = str(Path(__file__).resolve().parent.parent / "checkpoints" / "quickstart")
     c.model.tokenizer = ""
     c.data.train = "chain:terms=7"
     c.data.train_size = 4096

@@ -1,6 +1,6 @@
 """The policy that the quickstart starts from, made from nothing.
 
-It learns chain arithmetic from written solutions in which each step is wrong with probability 0.25. So it knows the
+It learns chain arithmetic from written solutions in which each step is wrong with probability 0.2. So it knows the
 arithmetic (greedily it is nearly always right), but, like its teacher, slips when it samples.
 
     mig-jax sft --config=configs/quickstart_sft.py --workdir=/tmp/mig_quickstart_sft
@@ -20,14 +20,14 @@ def get_config():
     c.model.init.kv_heads = 2
     c.model.init.head_size = 16
     c.model.init.mlp_width = 192
-    c.data.train = "chain:terms=7,noise=0.25"
+    c.data.train = "chain:terms=7,noise=0.2"
     c.data.eval = "chain:terms=7"
     c.data.train_size = 50_000
     c.data.system_prompt = False
     c.data.max_prompt_tokens = 42
     c.data.max_answer_tokens = 6
     c.rollout.max_new_tokens = 74
-    c.optimizer.peak_lr = 3e-3
+    c.optimizer.peak_lr = 1e-3
     c.optimizer.warmup_steps = 100
     c.optimizer.decay = "cosine"
     c.optimizer.weight_decay = 0.01

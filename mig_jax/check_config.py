@@ -88,7 +88,8 @@ def _training(config: ConfigDict, mode: str, n_devices: int) -> list[str]:
     """What only an update of the weights asks for."""
     problems, o, r = [], config.optimizer, config.rollout
     if mode == "train":
-        rows, name = r.questions * r.group_size, f"rollout.questions × rollout.group_size = {r.questions * r.group_size}"
+        rows = r.questions * r.group_size
+        name = f"rollout.questions × rollout.group_size = {rows}"
         if r.group_size < 2:
             problems.append(f"rollout.group_size={r.group_size}: an advantage compares at least 2 samples of a prompt")
         if config.loss.alpha == config.loss.beta == config.loss.gamma == 0:

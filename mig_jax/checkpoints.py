@@ -12,7 +12,7 @@ from mig_jax.learning.train_step import TrainState
 
 
 def open_manager(folder: str, *, keep: int) -> ocp.CheckpointManager:
-    """A manager of the checkpoints in `folder`, of which the newest `keep` stay. A kill while saving leaves no trace."""
+    """A manager of the checkpoints in `folder`, the newest `keep` of them stay. A kill leaves nothing half-saved."""
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     return ocp.CheckpointManager(folder, options=options)
 

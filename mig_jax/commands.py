@@ -29,7 +29,7 @@ def loaded(config: ConfigDict, *, mode: str) -> Iterator[tuple[Policy, Verifier]
     """
     check_config(config, mode=mode, n_devices=jax.device_count())
     mesh = sharding.make_mesh(config.mesh.to_dict())
-    with jax.set_mesh(mesh), Verifier(workers=config.verifier.workers, deadline_s=config.verifier.deadline_s) as verifier:
+    with jax.set_mesh(mesh), Verifier(**config.verifier.to_dict()) as verifier:
         yield load_policy(config.model, mesh, seed=config.seed), verifier
 
 
@@ -70,7 +70,9 @@ def print_transcript(transcript: Transcript) -> None:
     print(f"\n{transcript.question}\n{transcript.response}")
     if transcript.ell_k:
         verdict = {True: "right", False: "wrong", None: "unchecked"}[transcript.is_correct]
-        print(f"-- {verdict}; reference {transcript.answer}; log-likelihood of it at first {transcript.ell_k[0]:.2f} nats")
+        print(
+            f"-- {verdict}; the answer is {transcript.answer}, log-likelihood at first {transcript.ell_k[0]:.2f} nats"
+        )
         for step, ell, gain in zip(transcript.steps, transcript.ell_k[1:], transcript.gain_k, strict=True):
             print(f"   gain {gain:5.2f}  log-likelihood {ell:6.2f}  {step}")
 

@@ -81,7 +81,9 @@ def why_left_out(
     return ""
 
 
-def pack_probes(tokenizer: Tokenizer, references: Sequence[str], *, max_variants: int, max_tokens: int) -> rewards.Answers:
+def pack_probes(
+    tokenizer: Tokenizer, references: Sequence[str], *, max_variants: int, max_tokens: int
+) -> rewards.Answers:
     """The spellings of each reference answer, stacked: `rewards.Answers` with a leading axis of questions."""
     lead_in = tokenizer.encode(response_format.ANSWER_LEAD_IN)
     closing = tokenizer.encode(response_format.ANSWER_CLOSE)
@@ -98,7 +100,9 @@ def pack_probes(tokenizer: Tokenizer, references: Sequence[str], *, max_variants
     return jax.tree.map(lambda *parts: np.stack(parts), *packed)
 
 
-def read_completion(tokenizer: Tokenizer, ids: Sequence[int], *, is_truncated: bool, max_steps: int, width: int) -> Reading:
+def read_completion(
+    tokenizer: Tokenizer, ids: Sequence[int], *, is_truncated: bool, max_steps: int, width: int
+) -> Reading:
     """Find steps and cuts of sampled ids, at exact token boundaries. Never raises, whatever was sampled.
 
     Args:

@@ -57,7 +57,8 @@ class Evaluator:
             "eval/timeouts": float(sum(t.is_correct is None for t in transcripts + greedy)),
         }
         if samples > 1:
-            metrics[f"eval/pass@{samples}"] = float(np.mean([pass_at_k(int(c.sum()), samples, samples) for c in correct]))
+            at_k = [pass_at_k(int(c.sum()), samples, samples) for c in correct]
+            metrics[f"eval/pass@{samples}"] = float(np.mean(at_k))
         return metrics, transcripts
 
     def _transcripts(self, sample: Callable, params: Any, key, samples: int, name: str) -> list[Transcript]:

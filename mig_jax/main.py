@@ -12,7 +12,7 @@ HELP = """mig-jax: step-wise credit for reasoning policies.
   mig-jax sft    --config=FILE.py --workdir=DIR     learn written solutions
   mig-jax eval   --config=FILE.py --workdir=DIR     accuracy on held-out problems: results.json, transcripts.jsonl
   mig-jax sample --config=FILE.py [--question=TEXT] completions of a question, or of a few held-out problems
-  mig-jax score  --input=FILE.jsonl --workdir=DIR   which steps of given transcripts earned the credit: numbers, pictures
+  mig-jax score  --input=FILE.jsonl --workdir=DIR   which steps of given transcripts earned the credit
 
   --config.KEY=VALUE   overrides a value of the config, as in --config.rollout.group_size=16; configs/default.py
                        lists them all. eval, sample and score need no --config.

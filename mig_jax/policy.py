@@ -85,16 +85,14 @@ def make_sample(policy: Policy, *, group_size: int, max_new_tokens: int, tempera
 
 
 def make_logprobs(policy: Policy, *, temperature: float, chunk: int) -> Callable:
-    """Pure (params, batch) → log-prob and entropy `[B, T]` of the completions, in nats, under the sampler's temperature."""
+    """Pure (params, batch) → log-prob and entropy `[B, T]` of the completions, in nats, at the sampler's temperature."""
 
     def logprobs(params: Any, batch: Batch) -> tuple[chex.Array, chex.Array]:
         model = decoder.bind(policy.config, params)
         width = batch.full_mask_bt.shape[1]
         position_bs, valid_bs = sampler.row_positions(batch.start_b, batch.token_bs.shape[1])
         # The last token predicts nothing, so it need not be computed.
-        hidden_bsd, _ = model(
-            batch.token_bs[:, :-1], position_bs[:, :-1], decoder.causal_mask(valid_bs[:, :-1]), None
-        )
+        hidden_bsd, _ = model(batch.token_bs[:, :-1], position_bs[:, :-1], decoder.causal_mask(valid_bs[:, :-1]), None)
         unembed_dv = model.unembed_dv()
 
         def one_row(hidden_td, target_t):

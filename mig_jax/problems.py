@@ -37,7 +37,8 @@ def open_problems(policy: Policy, config: ConfigDict, split: str, *, demonstrate
     left_out = {reason: count for reason, count in reasons.items() if reason}
     if left_out:
         listed = "; ".join(f"{count} {reason}" for reason, count in left_out.items())
-        logging.warning("%s (%s): %d of %d problems left out: %s", name, split, len(source) - len(kept), len(source), listed)
+        n_left_out = len(source) - len(kept)
+        logging.warning("%s (%s): %d of %d problems left out: %s", name, split, n_left_out, len(source), listed)
     if not kept:
         raise ValueError(f"no problem of {name} ({split}) can be used: {left_out}")
     return kept

@@ -70,9 +70,7 @@ class Collector:
         watch.lap("rollout")
 
         # The accelerator scores while the host checks the answers.
-        cuts = self.place(
-            rewards.Cuts(np.stack([r.cut_k for r in readings]), np.stack([r.valid_k for r in readings]))
-        )
+        cuts = self.place(rewards.Cuts(np.stack([r.cut_k for r in readings]), np.stack([r.valid_k for r in readings])))
         scores = None
         if self.config.loss.alpha:
             probes = self.place(self.encode_answers(problems))
@@ -150,12 +148,10 @@ def read_completions(policy: Policy, completions: sampler.Completions, *, max_st
 def check_answers(verifier: Verifier, problems: Sequence[Problem], readings: Sequence[Reading]) -> list[bool | None]:
     """Is each response's answer right? None: the check timed out."""
     group_size = len(readings) // len(problems)
-    owners = [problem for problem in problems for _ in range(group_size)]
+    references = [problem.id if problem.kind == "reasoning_gym" else problem.answer for problem in problems]
+    owners = [row // group_size for row in range(len(readings))]
     return verifier.check(
-        [
-            Item(reading.response.answer, problem.id if problem.kind == "reasoning_gym" else problem.answer, problem.kind)
-            for problem, reading in zip(owners, readings, strict=True)
-        ]
+        [Item(r.response.answer, references[q], problems[q].kind) for q, r in zip(owners, readings, strict=True)]
     )
 
 
@@ -180,11 +176,11 @@ def make_transcripts(
     for row, (reading, correct) in enumerate(zip(readings, is_correct, strict=True)):
         problem = problems[row // group_size]
         transcript = Transcript(problem.question, reading.text, problem.answer, correct)
-        transcripts.append(with_scores(transcript, reading, jax.tree.map(lambda x: x[row], scores)))
+        transcripts.append(with_scores(transcript, reading, scores, row))
     return transcripts
 
 
-def with_scores(transcript: Transcript, reading: Reading, scores: Scores | None) -> Transcript:
+def with_scores(transcript: Transcript, reading: Reading, scores: Scores | None, row: int) -> Transcript:
     """The transcript with its steps and, where it was scored, the numbers of its row."""
     n_steps = int(reading.valid_k.sum()) - 1
     steps = tuple(reading.text[step.start : step.end] for step in reading.response.steps[:n_steps])
@@ -193,9 +189,9 @@ def with_scores(transcript: Transcript, reading: Reading, scores: Scores | None)
         return transcript
     return dataclasses.replace(
         transcript,
-        ell_k=tuple(scores.ell_bk[: n_steps + 1].tolist()),
-        watermark_k=tuple(scores.watermark_bk[: n_steps + 1].tolist()),
-        gain_k=tuple(scores.gain_bk[:n_steps].tolist()),
+        ell_k=tuple(scores.ell_bk[row, : n_steps + 1].tolist()),
+        watermark_k=tuple(scores.watermark_bk[row, : n_steps + 1].tolist()),
+        gain_k=tuple(scores.gain_bk[row, :n_steps].tolist()),
     )
 
 

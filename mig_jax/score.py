@@ -1,4 +1,4 @@
-"""Step credit for anybody's transcripts: rows of question, response and answer → ℓ, watermark and gain of every step."""
+"""Step credit for anybody's transcripts: question, response and answer → ℓ, watermark and gain of every step."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ def score_transcripts(
         scores = jax.device_get(score(policy.params, *_stack(policy, full, answers, **limits)))
         for i, row in enumerate(batch):
             transcript = dataclasses.replace(transcripts[row.number], is_correct=checked[row.number])
-            scored[row.number] = with_scores(transcript, row.reading, jax.tree.map(lambda x: x[i], scores))
+            scored[row.number] = with_scores(transcript, row.reading, scores, i)
     return scored
 
 
@@ -83,7 +83,9 @@ def _encode(policy: Policy, config: ConfigDict, number: int, transcript: Transcr
     return _Row(number, prompt, response, reading)
 
 
-def _stack(policy: Policy, rows: Sequence[_Row], answers: Sequence[str], *, max_variants: int, max_tokens: int) -> tuple:
+def _stack(
+    policy: Policy, rows: Sequence[_Row], answers: Sequence[str], *, max_variants: int, max_tokens: int
+) -> tuple:
     """The arrays of one batch: tokens, trunk, cuts, answers."""
     texts = [row.prompt + row.response for row in rows]
     width = -(-max(len(ids) for ids in texts) // LENGTH_STEP) * LENGTH_STEP

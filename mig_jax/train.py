@@ -23,8 +23,8 @@ from mig_jax.evaluate import Evaluator
 from mig_jax.learning import losses
 from mig_jax.learning.train_step import TrainState, init_state, jit_train_step, make_optimizer, make_train_step
 from mig_jax.models import decoder, sharding
-from mig_jax.problems import open_problems
 from mig_jax.policy import Policy, load_policy, make_logprobs, save_policy
+from mig_jax.problems import open_problems
 from mig_jax.rollouts import Collector, Stopwatch
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
@@ -32,20 +32,22 @@ from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
 Collected = tuple[losses.Batch, dict[str, float], list[Transcript]]
 
 
-def run(config: ConfigDict, workdir: str, *, mode: str) -> None:
+def run(config: ConfigDict, workdir: str, *, mode: str, devices: Sequence[jax.Device] | None = None) -> None:
     """Train in `workdir`, or go on from where a run in it was stopped.
 
     Args:
       config: as in `configs/default.py`.
       workdir: gets checkpoints/, metrics.jsonl, tensorboard/, transcripts/, pictures and the trained model/.
       mode: "train" (reinforcement) or "sft" (demonstrations).
+      devices: those to use; all when left out.
 
     Raises:
       ConfigError: with everything that is wrong with the config.
     """
-    check_config(config, mode=mode, n_devices=jax.device_count())
-    mesh = sharding.make_mesh(config.mesh.to_dict())
-    with jax.set_mesh(mesh), Verifier(workers=config.verifier.workers, deadline_s=config.verifier.deadline_s) as verifier:
+    devices = jax.devices() if devices is None else devices
+    check_config(config, mode=mode, n_devices=len(devices))
+    mesh = sharding.make_mesh(config.mesh.to_dict(), devices=devices)
+    with jax.set_mesh(mesh), Verifier(**config.verifier.to_dict()) as verifier:
         _run(config, workdir, mode, load_policy(config.model, mesh, seed=config.seed), verifier)
 
 
@@ -67,7 +69,8 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, verifier: 
     evaluator = Evaluator(policy, config, verifier, eval_problems)
 
     # ---------------------------------------------------------------------------------------------------------- resume
-    manager = checkpoints.open_manager(os.path.join(os.path.abspath(workdir), "checkpoints"), keep=config.checkpoint.keep)
+    folder = os.path.join(os.path.abspath(workdir), "checkpoints")
+    manager = checkpoints.open_manager(folder, keep=config.checkpoint.keep)
     resumed = checkpoints.resume(manager, state)
     first = 0
     if resumed:
@@ -100,7 +103,7 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, verifier: 
         if is_last or (config.eval.every and done % config.eval.every == 0):
             evaluate(done)
             span = Span()
-        # Rows of metrics are written before the checkpoint that vouches for them: what comes later is dropped on resume.
+        # Rows are written before the checkpoint that vouches for them; later ones are dropped on resume.
         if is_last or done % config.checkpoint.every == 0:
             checkpoints.save(manager, state, {"done": done, "stream": stream.get_state()}, config.to_dict())
 
@@ -158,10 +161,8 @@ def collect_demonstrations(
     """A batch of written solutions, all gates open; it depends neither on the weights nor on chance."""
     del params, key
     watch = Stopwatch()
-    tokenizer = policy.tokenizer
-    prompts = [
-        encoding.prompt_ids(tokenizer, problem.question, system_prompt=config.data.system_prompt) for problem in problems
-    ]
+    tokenizer, system_prompt = policy.tokenizer, config.data.system_prompt
+    prompts = [encoding.prompt_ids(tokenizer, p.question, system_prompt=system_prompt) for p in problems]
     prompt_bs, start_b = encoding.pad_left(prompts, config.data.max_prompt_tokens, tokenizer.pad_id)
     completions = [encoding.demonstration_ids(tokenizer, problem) for problem in problems]
     completion_bt, mask_bt = encoding.pad_right(completions, config.rollout.max_new_tokens, tokenizer.pad_id)

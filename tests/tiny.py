@@ -1,10 +1,10 @@
-"""A config that runs in seconds: two steps to reason, a model of a few thousand weights."""
+"""Configs that run in seconds; changes are full keys with dots written as __, such as loss__alpha=0.0."""
 
-from mig_jax.configs import default
+from mig_jax.configs import default, quickstart
 
 
 def get_config(**changes):
-    """The tiny config; `changes` are full keys with dots written as __, such as loss__alpha=0.0."""
+    """From random weights, two steps to reason, a model of a few thousand weights."""
     c = default.get_config()
     c.steps = 2
     c.model.tokenizer = "characters"
@@ -30,6 +30,24 @@ def get_config(**changes):
     c.sft.batch_size = 16
     c.eval.batch_size = 8
     c.verifier.workers = 1
+    return change(c, changes)
+
+
+def get_quickstart(**changes):
+    """The quickstart, whose policy has something to learn from, with few rows."""
+    c = quickstart.get_config()
+    c.steps = 2
+    c.data.train_size = 64
+    c.data.eval_size = 8
+    c.rollout.questions = 8
+    c.rollout.group_size = 4
+    c.optimizer.warmup_steps = 0
+    c.eval.batch_size = 8
+    c.verifier.workers = 1
+    return change(c, changes)
+
+
+def change(c, changes):
     for key, value in changes.items():
         *path, name = key.split("__")
         section = c

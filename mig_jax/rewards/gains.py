@@ -72,7 +72,7 @@ def delta_sum(ell_k: chex.Array, valid_k: chex.Array) -> Credit:
 
 
 def position_weighted(ell_k: chex.Array, valid_k: chex.Array) -> Credit:
-    """R = Σₖ k·(ℓₖ − ℓ₀) / Σₖ k, a mean in which later steps weigh more (Table 4); shifted so that no step is worth 0."""
+    """R = Σₖ k·(ℓₖ − ℓ₀) / Σₖ k, later steps weigh more (Table 4); shifted, so that no step is worth 0."""
     chex.assert_equal_shape([ell_k, valid_k])
     weight_k = jnp.where(valid_k[1:], jnp.arange(1, ell_k.shape[0]), 0)
     gain_k = jnp.where(valid_k[1:], ell_k[1:] - ell_k[0], 0.0) * weight_k / jnp.maximum(weight_k.sum(), 1)

@@ -70,8 +70,9 @@ def test_cache_is_that_of_the_full_forward(params):
     slots = jnp.arange(cache.key_lbsmh.shape[2])[None]
     _, start_b = rows_of(completions)
     is_real = (slots >= start_b[:, None]) & (slots < 5 + completions.length_b[:, None])
+    is_real = is_real[None, ..., None, None]
     for mine, full in zip(completions.cache, cache, strict=True):
-        np.testing.assert_allclose(mine * is_real[None, ..., None, None], full * is_real[None, ..., None, None], atol=1e-4)
+        np.testing.assert_allclose(mine * is_real, full * is_real, atol=1e-4)
 
 
 def test_completions_end_at_any_stop_id(params):

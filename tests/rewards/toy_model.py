@@ -30,7 +30,8 @@ def make_forward(seed=0):
             keys, values = rotate(x @ key, position_bt), x @ value
             kept.append((keys, values))
             if cache is not None:
-                keys, values = (jnp.concatenate([old, new], 1) for old, new in zip(cache[number], kept[-1], strict=True))
+                pairs = zip(cache[number], kept[-1], strict=True)
+                keys, values = (jnp.concatenate(pair, axis=1) for pair in pairs)
             score = jnp.einsum("btd,bxd->btx", rotate(x @ query, position_bt), keys) / WIDTH**0.5
             weight = jax.nn.softmax(jnp.where(mask_btx, score, -1e9))
             x = x + jnp.tanh(jnp.einsum("btx,bxd->btd", weight, values) @ out)

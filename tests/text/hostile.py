@@ -38,7 +38,7 @@ def hostile_completions(rng: np.random.Generator, n: int) -> Iterator[str]:
 
 
 def hostile_ids(rng: np.random.Generator, text: str, vocab_size: int) -> list[int]:
-    """A text as ids of the character tokenizer, byte by byte, or torn: with ids put in that fit nowhere, or are none."""
+    """A text as ids of the character tokenizer, byte by byte, or torn, with ids put in that fit nowhere or are none."""
     ids = list(text.encode())
     if rng.random() < 0.5:
         for place in rng.integers(0, len(ids) + 1, size=rng.integers(0, 6)).tolist():

@@ -1,7 +1,6 @@
 """Right and wrong answers, and workers that hang, die or are lied to."""
 
 import json
-import math
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from mig_jax.text.verifier import Item, Verifier
 from tests.text.answers_test import VARIANTS
 
 # Takes longer than anybody waits.
-ENDLESS = "$9^{9^{9}}$"
+ENDLESS = Item("$9^{9^{9}}$", "7", "math")
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +138,7 @@ def test_what_is_plain_needs_no_worker():
 
 
 def test_a_hung_item_is_given_up_and_the_others_are_answered(hasty):
-    items = [Item("1+x", "x+1", "math"), Item(ENDLESS, "x", "math"), Item("2+x", "x+1", "math")]
+    items = [Item("1+x", "x+1", "math"), ENDLESS, Item("2+x", "x+1", "math")]
     hasty.check(items[:1])
     timeouts, restarts, start = hasty.timeouts, hasty.restarts, time.monotonic()
     assert hasty.check(items + items) == [True, None, False] * 2
@@ -176,20 +175,25 @@ def test_an_item_that_kills_twice_is_given_up(pool, monkeypatch):
     assert (pool.restarts, pool.timeouts) == (restarts + 2, 0)
 
 
-def test_a_worker_that_does_not_start_says_why(monkeypatch):
-    monkeypatch.setattr(sys, "path", [])
-    monkeypatch.setattr(sys, "executable", sys.executable)
-    with Verifier(workers=1) as broken:
-        monkeypatch.setattr(verifier.sys, "flags", sys.flags)
-        monkeypatch.setattr(verifier, "_MODULE", "mig_jax.text.no_such_module", raising=False)
-        with pytest.raises(RuntimeError, match="no worker can be started for math"):
-            broken.check([Item("1+x", "x+1", "math")])
+@pytest.mark.parametrize(
+    "module, content, reason",
+    [
+        ("mig_jax.py", "raise RuntimeError('this package is broken')", "RuntimeError: this package is broken"),
+        ("math_verify.py", "raise ImportError('this library is missing')", "for math: this library is missing"),
+    ],
+)
+def test_a_worker_that_does_not_start_says_why(monkeypatch, tmp_path, module, content, reason):
+    # What lies in the working directory is imported first.
+    (tmp_path / module).write_text(content)
+    monkeypatch.chdir(tmp_path)
+    with Verifier(workers=1) as broken, pytest.raises(RuntimeError, match=f"(?s)no worker can be started.*{reason}"):
+        broken.check([Item("1+x", "x+1", "math")])
 
 
 def test_a_worker_without_parent_ends_itself():
     command = [sys.executable, "-m", "mig_jax.text.verifier", "1"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
-        for item in (Item(None, "", "math"), Item(ENDLESS, "x", "math")):
+        for item in (Item(None, "", "math"), ENDLESS):
             worker.stdin.write(json.dumps(item).encode() + b"\n")
         worker.stdin.flush()
         assert worker.stdout.read() == b"true\n"
@@ -199,7 +203,7 @@ def test_a_worker_without_parent_ends_itself():
 def test_a_worker_ends_with_its_input_and_prints_nothing_else():
     lines = [json.dumps(Item(None, "", "math")), json.dumps(Item("1+x", "x+1", "math"))]
     done = subprocess.run(
-        [sys.executable, "-m", "mig_jax.text.verifier", str(math.ceil(5.0))],
+        [sys.executable, "-m", "mig_jax.text.verifier", "9"],
         input="\n".join(lines) + "\n",
         capture_output=True,
         text=True,
@@ -211,7 +215,7 @@ def test_a_worker_ends_with_its_input_and_prints_nothing_else():
 def test_closing_ends_a_check_that_hangs():
     pool = Verifier(workers=1, deadline_s=60.0)
     pool.check([Item("1+x", "x+1", "math")])
-    future = pool._threads.submit(pool._ask, Item(ENDLESS, "x", "math"))
+    future = pool._threads.submit(pool._ask, ENDLESS)
     while pool._idle.qsize():
         time.sleep(0.01)
     process = pool._workers[0]._process

@@ -1,0 +1,55 @@
+"""100,000 completions that nobody would write, read, cut and laid out as probes: every mask is inside its bounds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mig_jax import encoding, rewards
+from mig_jax.rewards import probes
+from mig_jax.text.tokenizer import build_character_tokenizer
+from tests.text.hostile import hostile_completions, hostile_ids
+
+PROMPT, WIDTH, MAX_STEPS, BATCH = 5, 48, 4, 1000
+
+
+@jax.jit
+@jax.vmap
+def faults(start, length, cuts, step_t):
+    """How many entries of one response's cuts, masks and positions are where they must not be."""
+    slot_s = jnp.arange(PROMPT + WIDTH)
+    trunk = rewards.Trunk(jnp.maximum(slot_s - start, 0), (slot_s >= start) & (slot_s < PROMPT + length))
+    slots = cuts._replace(cut_k=cuts.cut_k + PROMPT)
+    answers = rewards.Answers(jnp.zeros((2, 3), jnp.int32), jnp.zeros((2, 2), jnp.int32), jnp.ones((2, 2), bool))
+    _, position_l, mask_lx = probes.lay_leaves(trunk, slots, answers)
+    sees_trunk_kps = mask_lx[:, : PROMPT + WIDTH].reshape(MAX_STEPS + 1, -1, PROMPT + WIDTH)
+    allowed_ks = trunk.valid_s[None] & (slot_s[None] < slots.cut_k[:, None])
+    is_inside_t = jnp.arange(WIDTH) < length
+    return jnp.array([
+        (cuts.cut_k < 0).sum() + (cuts.cut_k > length).sum(),
+        (jnp.where(cuts.valid_k[1:], jnp.diff(cuts.cut_k), 0) < 0).sum(),
+        (sees_trunk_kps != allowed_ks[:, None]).sum(),
+        (position_l.reshape(MAX_STEPS + 1, 2, 3)[:, :, 0] != (slots.cut_k - start)[:, None]).sum(),
+        ((step_t >= 0) & ~is_inside_t).sum() + (step_t >= MAX_STEPS).sum(),
+        ~cuts.valid_k[0],
+    ])  # fmt: skip
+
+
+def test_100_000_hostile_completions_as_probes():
+    rng = np.random.default_rng(1)
+    tokenizer = build_character_tokenizer()
+    readings, lengths, probed = [], [], 0
+    for completion in hostile_completions(rng, 100_000):
+        ids = hostile_ids(rng, completion, tokenizer.vocab_size)[:WIDTH]
+        is_truncated = bool(rng.random() < 0.5)
+        readings.append(
+            encoding.read_completion(tokenizer, ids, is_truncated=is_truncated, max_steps=MAX_STEPS, width=WIDTH)
+        )
+        lengths.append(len(ids))
+        if len(readings) == BATCH:
+            cuts = rewards.Cuts(np.stack([r.cut_k for r in readings]), np.stack([r.valid_k for r in readings]))
+            start = rng.integers(0, PROMPT, BATCH)
+            found = faults(start, np.array(lengths), cuts, np.stack([r.step_t for r in readings]))
+            assert not found.any(), np.array(found).sum(0)
+            probed += int(cuts.valid_k.sum())
+            readings, lengths = [], []
+    assert probed > 150_000, "most cuts must be real ones for this to mean anything"
