@@ -25,7 +25,7 @@ def pool():
 
 @pytest.fixture(scope="module")
 def hasty():
-    with Verifier(workers=2, deadline_s=0.5) as pool:
+    with Verifier(workers=2, deadline_s=1.5) as pool:
         yield pool
 
 
@@ -144,7 +144,7 @@ def test_a_hung_item_is_given_up_and_the_others_are_answered(hasty):
     assert hasty.check(items + items) == [True, None, False] * 2
     # The same item twice is one check.
     assert (hasty.timeouts, hasty.restarts) == (timeouts + 1, restarts)
-    assert 0.5 <= time.monotonic() - start < 10
+    assert 1.5 <= time.monotonic() - start < 15
     assert hasty.check(items[:1] * 2 + items[2:]) == [True, True, False]
     hasty.check([Item(f"{n}x+1", "x", "math") for n in range(20)])
     assert (hasty.timeouts, hasty.restarts) == (timeouts + 1, restarts + 1)
