@@ -22,13 +22,13 @@ _WRAPPERS = (
 _SYNONYMS = (
     (r"\dfrac", r"\frac"),
     (r"\tfrac", r"\frac"),
-    (r"\displaystyle", ""),
+    (r"\displaystyle", " "),
     (r"\!", ""),
     (r"\,", " "),
     (r"\;", " "),
     ("{,}", ","),
-    (r"\$", ""),
-    ("$", ""),
+    (r"\$", " "),
+    ("$", " "),
     (r"\%", "%"),
     ("**", "^"),
     ("\N{MINUS SIGN}", "-"),
@@ -48,8 +48,10 @@ _NUMBER = re.compile(
     r"|\\frac ?\{(?P<top>[0-9]+)\} ?\{(?P<bottom>[0-9]+)\})"
     r" ?(?P<percent>%?)"
 )
-# An operation that is still to be done; powers of ten are how numbers are written.
-_TO_BE_COMPUTED = re.compile(r"[0-9a-z)}!] ?(?:[-+]|(?:\*|\\times|\\cdot|\\div)(?! ?10 ?\^))", re.IGNORECASE)
+# A sum or product that is still to be computed. Times a power of ten is how numbers are written.
+_TO_BE_COMPUTED = re.compile(
+    r"[0-9a-z)}!] ?(?:[-+]|(?:\*|\\times|\\cdot|\\div)(?! ?10 ?\^))|[0-9)](?: [0-9]| ?\()", re.IGNORECASE
+)
 _CHOICE = re.compile(r"\(?([A-Za-z])(?:[.):]+(?:\s.*)?)?", re.DOTALL)
 
 # No answer that is compared digit by digit is longer.

@@ -4,13 +4,11 @@ Algebra on whatever a policy writes can take for ever ($9^{9^{9}}$), and no exce
 in C. So answers are checked by worker processes, and one that is not done by the deadline is killed and replaced.
 What can be told without algebra (see `answers`) is decided on the spot, without a worker.
 
-A worker is this file, run as a script: it reads questions and writes verdicts, one JSON value a line.
+A worker runs `mig_jax.text.worker`. Parent and worker share nothing but two pipes with one JSON value a line.
 """
 
 import contextlib
-import functools
 import json
-import logging
 import math
 import os
 import queue
@@ -32,9 +30,6 @@ MAX_CHARACTERS = 2000
 
 # To import the libraries, on a busy machine.
 START_DEADLINE_S = 120.0
-
-# Address space of a worker.
-MAX_BYTES = 4 * 2**30
 
 
 class Item(NamedTuple):
@@ -134,9 +129,6 @@ def _decide(item: Item) -> bool | None:
     return answers.is_same_math(response, reference)
 
 
-# --------------------------------------------------------------------------------------------- the parent's side
-
-
 class _Worker:
     """A process, replaced when it is late or dead. Used by one thread at a time."""
 
@@ -194,7 +186,7 @@ class _Worker:
             raise RuntimeError("the verifier is closed")
         self.starts += 1
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mig_jax.text.verifier", str(math.ceil(self.deadline_s) + 1)],
+            [sys.executable, "-m", "mig_jax.text.worker", str(math.ceil(self.deadline_s) + 1)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -224,97 +216,5 @@ class _Worker:
         if line.endswith(b"\n"):
             return json.loads(line), False
         self.clean_up()
-        return None, is_late.is_set()
-
-
-# -------------------------------------------------------------------------------------------- the worker's side
-
-
-def main() -> None:
-    """Answer questions until there are no more. An item without a response asks to prepare for its kind."""
-    backstop_s = int(sys.argv[1])
-    # What a library prints must not come between the replies.
-    replies = os.fdopen(os.dup(1), "w")
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)
-    logging.disable()
-    _limit_memory()
-    for line in sys.stdin:
-        item = Item(*json.loads(line))
-        if item.response is None:
-            reply = _warm_up(item.kind)
-            os.dup2(silence, 2)
-        else:
-            # Should the parent be killed, nobody is left to keep the deadline but the kernel.
-            signal.alarm(backstop_s)
-            reply = _reply(item)
-            signal.alarm(0)
-        print(json.dumps(reply), file=replies, flush=True)
-
-
-def _limit_memory() -> None:
-    import resource
-
-    # macOS has no such limit.
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
-
-
-def _warm_up(kind: str) -> bool | str:
-    """Import what a kind needs; True, or why that cannot be done."""
-    try:
-        if kind == "reasoning_gym":
-            import reasoning_gym  # noqa: F401
-        else:
-            _is_equal("x+1", "1+x")
-    except ImportError as error:
-        return str(error)
-    return True
-
-
-def _reply(item: Item) -> bool | str:
-    """The verdict, or what is wrong with the reference."""
-    if item.kind == "math":
-        return _is_equal(item.response, item.reference)
-    try:
-        dataset, entry = _reasoning_gym_entry(item.reference)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    # Checkers may stumble over what a policy writes; then it is wrong.
-    with contextlib.suppress(Exception):
-        return bool(dataset.score_answer(answer=item.response.strip(), entry=entry) >= 0.99)
-    return False
-
-
-def _is_equal(response: str, reference: str) -> bool:
-    """Equal as mathematics, for math-verify.
-
-    As LaTeX the whole of an answer is read. As loose text its last number would be taken for it, so that 3 would equal
-    3x + 1, and so would any row of guesses that ends in the right one.
-    """
-    import math_verify
-
-    config = [math_verify.LatexExtractionConfig(boxed_match_priority=-1)]
-    # Its own time limits would take away our alarm.
-    given, wanted = (
-        math_verify.parse(f"${answers.normalize(text)}$", config, parsing_timeout=None)
-        for text in (response, reference)
-    )
-    return math_verify.verify(wanted, given, timeout_seconds=None)
-
-
-def _reasoning_gym_entry(name: str):
-    _, task, seed, size, index = name.split(":")
-    dataset = _reasoning_gym_dataset(task, int(seed), int(size))
-    return dataset, dataset[int(index)]
-
-
-@functools.lru_cache(maxsize=8)
-def _reasoning_gym_dataset(task: str, seed: int, size: int):
-    import reasoning_gym
-
-    return reasoning_gym.create_dataset(task, seed=seed, size=size)
-
-
-if __name__ == "__main__":
-    main()
+        # Its own alarm may be the first to ring.
+        return None, is_late.is_set() or process.returncode == -signal.SIGALRM

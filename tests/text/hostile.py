@@ -27,14 +27,15 @@ FRAME = ("<think>\n", "### Step 1: a\n", "### Step 2: b\n", "</think>\n", "<answ
 
 def hostile_completions(rng: np.random.Generator, n: int) -> Iterator[str]:
     """`n` completions: fragments at random, or a good response with some put in and its end torn off."""
-    for _ in range(n):
-        parts = [] if rng.random() < 0.4 else list(FRAME)
-        chosen = rng.integers(len(FRAGMENTS), size=rng.integers(0, 12))
-        places = rng.integers(0, len(parts) + 1, size=len(chosen))
-        for place, fragment in zip(places.tolist(), chosen.tolist(), strict=True):
-            parts.insert(place, FRAGMENTS[fragment])
+    is_framed = rng.random(n) < 0.6
+    kept = np.where(rng.random(n) < 0.3, rng.random(n), 1.0)
+    n_fragments = rng.integers(0, 12, size=n)
+    for frame, part, count in zip(is_framed.tolist(), kept.tolist(), n_fragments.tolist(), strict=True):
+        parts = list(FRAME) if frame else []
+        for fragment, place in rng.integers(2**30, size=(count, 2)).tolist():
+            parts.insert(place % (len(parts) + 1), FRAGMENTS[fragment % len(FRAGMENTS)])
         text = "".join(parts)
-        yield text[: rng.integers(0, len(text) + 1)] if rng.random() < 0.3 else text
+        yield text[: round(part * len(text))]
 
 
 def hostile_ids(rng: np.random.Generator, text: str, vocab_size: int) -> list[int]:

@@ -35,7 +35,7 @@ def test_100_000_hostile_completions():
         ends = [0, *char_end_t]
         assert len(char_end_t) == len(ids)
         assert ends[-1] == len(text)
-        assert all(a <= b for a, b in zip(ends, ends[1:], strict=False))
+        assert ends == sorted(ends)
         positions = [read.start, *(step.end for step in read.steps)]
         cuts = tokenizer.cut_tokens(char_end_t, positions)
         for before, cut, position in zip([0, *cuts], cuts, positions, strict=False):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mig_jax.text import verifier
+from mig_jax.text import worker
 from mig_jax.text.answers import answer_variants
 from mig_jax.text.verifier import Item, Verifier
 from tests.text.answers_test import VARIANTS
@@ -105,7 +105,7 @@ def test_every_variant_is_right(pool):
     assert [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict is not True] == []
     # Not only for our own short cuts, where algebra can read them.
     readable = [pair for pair in pairs if not {"%", ",", "P"} & set("".join(pair))]
-    assert [pair for pair in readable if not verifier._is_equal(*pair)] == []
+    assert [pair for pair in readable if not worker.is_equal(*pair)] == []
 
 
 def test_kinds(pool):
@@ -134,7 +134,7 @@ def test_what_is_plain_needs_no_worker():
         assert (
             idle.check([Item("0.5", "1/2", "math"), Item("B", "(b)", "choice"), Item("x", "x", "math")]) == [True] * 3
         )
-        assert [worker.starts for worker in idle._workers] == [0, 0]
+        assert [slot.starts for slot in idle._workers] == [0, 0]
 
 
 def test_a_hung_item_is_given_up_and_the_others_are_answered(hasty):
@@ -161,14 +161,14 @@ def test_a_dead_worker_is_replaced(pool):
 
 def test_an_item_that_kills_twice_is_given_up(pool, monkeypatch):
     item, restarts = Item("1+x", "x+1", "math"), pool.restarts
-    worker = pool._workers[0]
-    prepare = worker._prepare
+    slot = pool._workers[0]
+    prepare = slot._prepare
 
     def prepare_and_kill(kind):
         prepare(kind)
-        worker._process.kill()
+        slot._process.kill()
 
-    monkeypatch.setattr(worker, "_prepare", prepare_and_kill)
+    monkeypatch.setattr(slot, "_prepare", prepare_and_kill)
     assert pool.check([item]) == [None]
     monkeypatch.undo()
     assert pool.check([item]) == [True]
@@ -191,19 +191,19 @@ def test_a_worker_that_does_not_start_says_why(monkeypatch, tmp_path, module, co
 
 
 def test_a_worker_without_parent_ends_itself():
-    command = [sys.executable, "-m", "mig_jax.text.verifier", "1"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
+    command = [sys.executable, "-m", "mig_jax.text.worker", "1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         for item in (Item(None, "", "math"), ENDLESS):
-            worker.stdin.write(json.dumps(item).encode() + b"\n")
-        worker.stdin.flush()
-        assert worker.stdout.read() == b"true\n"
-        assert worker.wait(timeout=10) == -signal.SIGALRM
+            process.stdin.write(json.dumps(item).encode() + b"\n")
+        process.stdin.flush()
+        assert process.stdout.read() == b"true\n"
+        assert process.wait(timeout=10) == -signal.SIGALRM
 
 
 def test_a_worker_ends_with_its_input_and_prints_nothing_else():
     lines = [json.dumps(Item(None, "", "math")), json.dumps(Item("1+x", "x+1", "math"))]
     done = subprocess.run(
-        [sys.executable, "-m", "mig_jax.text.verifier", "9"],
+        [sys.executable, "-m", "mig_jax.text.worker", "9"],
         input="\n".join(lines) + "\n",
         capture_output=True,
         text=True,

@@ -1,0 +1,102 @@
+"""What a worker of `verifier` runs: it reads questions and writes verdicts until its input ends.
+
+A question is a line [response, reference, kind], a verdict a line true, false, or "what is wrong with the reference".
+A question without a response (null) asks to prepare for its kind.
+"""
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import signal
+import sys
+
+from mig_jax.text import answers
+
+# Address space, so that a number of a billion digits is the end of the worker and not of the machine.
+MAX_BYTES = 4 * 2**30
+
+
+def main() -> None:
+    """Serve; the first argument is in how many seconds a question must be done."""
+    backstop_s = int(sys.argv[1])
+    # What a library prints must not come between the verdicts.
+    verdicts = os.fdopen(os.dup(1), "w")
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    logging.disable()
+    _limit_memory()
+    for line in sys.stdin:
+        response, reference, kind = json.loads(line)
+        if response is None:
+            verdict = _warm_up(kind)
+            os.dup2(silence, 2)
+        else:
+            # Should the parent be killed, nobody is left to keep the deadline but the kernel.
+            signal.alarm(backstop_s)
+            verdict = is_equal(response, reference) if kind == "math" else is_solution(response, reference)
+            signal.alarm(0)
+        print(json.dumps(verdict), file=verdicts, flush=True)
+
+
+def is_equal(response: str, reference: str) -> bool:
+    """Equal as mathematics, for math-verify.
+
+    As LaTeX the whole of an answer is read. As loose text its last number would be taken for it, so that 3 would equal
+    3x + 1, and so would any row of guesses that ends in the right one.
+    """
+    import math_verify
+
+    config = [math_verify.LatexExtractionConfig(boxed_match_priority=-1)]
+    # Its own time limits would take away our alarm.
+    given, wanted = (
+        math_verify.parse(f"${answers.normalize(text)}$", config, parsing_timeout=None)
+        for text in (response, reference)
+    )
+    return math_verify.verify(wanted, given, timeout_seconds=None)
+
+
+def is_solution(response: str, name: str) -> bool | str:
+    """Solves the problem `reasoning_gym:<task>:<seed>:<size>:<index>`, or what is wrong with this name."""
+    try:
+        _, task, seed, size, index = name.split(":")
+        dataset = _dataset(task, int(seed), int(size))
+        entry = dataset[int(index)]
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    # The task's checker may stumble over what a policy writes; then it is wrong.
+    with contextlib.suppress(Exception):
+        return bool(dataset.score_answer(answer=response.strip(), entry=entry) >= 0.99)
+    return False
+
+
+@functools.lru_cache(maxsize=8)
+def _dataset(task: str, seed: int, size: int):
+    import reasoning_gym
+
+    return reasoning_gym.create_dataset(task, seed=seed, size=size)
+
+
+def _warm_up(kind: str) -> bool | str:
+    """Import what a kind needs; True, or why that cannot be done."""
+    try:
+        if kind == "reasoning_gym":
+            import reasoning_gym  # noqa: F401
+        else:
+            is_equal("x+1", "1+x")
+    except ImportError as error:
+        return str(error)
+    return True
+
+
+def _limit_memory() -> None:
+    import resource
+
+    # macOS has no such limit.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
+
+
+if __name__ == "__main__":
+    main()
