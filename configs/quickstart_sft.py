@@ -12,7 +12,7 @@ from mig_jax.configs import default
 
 def get_config():
     c = default.get_config()
-    c.steps = 3000
+    c.steps = 2000
     c.model.tokenizer = "characters"
     c.model.init.layers = 3
     c.model.init.width = 64
@@ -27,10 +27,11 @@ def get_config():
     c.data.max_prompt_tokens = 42
     c.data.max_answer_tokens = 6
     c.rollout.max_new_tokens = 74
-    c.optimizer.peak_lr = 1e-3
+    c.optimizer.peak_lr = 2e-3
     c.optimizer.warmup_steps = 100
     c.optimizer.decay = "cosine"
     c.optimizer.weight_decay = 0.01
+    c.optimizer.clip_norm = 0.3
     c.sft.batch_size = 64
     c.eval.every = 500
     c.checkpoint.every = 500

@@ -37,7 +37,14 @@ def prompt_ids(tokenizer: Tokenizer, question: str, *, system_prompt: bool) -> l
 
 
 def pad_left(rows: Sequence[Sequence[int]], width: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of ids in one array `[Q, width]`, and the slot `[Q]` at which each begins."""
+    """Rows of ids in one array `[Q, width]`, and the slot `[Q]` at which each begins.
+
+    Raises:
+      ValueError: a row is too long.
+    """
+    longest = max(map(len, rows))
+    if longest > width:
+        raise ValueError(f"a prompt has {longest} tokens, data.max_prompt_tokens={width}")
     padded = np.full((len(rows), width), pad_id, np.int32)
     for row, ids in zip(padded, rows, strict=True):
         row[width - len(ids) :] = ids

@@ -145,14 +145,16 @@ class _Initializer:
         self.rngs, self.dtype = rngs, dtype
         self.lead, self.axes = ((layers,), ("layers",)) if layers else ((), ())
 
-    def normal(self, shape: tuple[int, ...], axes: tuple[str, ...], *, std: float = 0.02) -> nnx.Param:
+    def normal(self, shape: tuple[int, ...], axes: tuple[str, ...], *, inputs: int, scale: float = 1.0) -> nnx.Param:
+        """N(0, scale² / inputs), so that what goes in comes out as large, at any width."""
+        std = scale * inputs**-0.5
         # Drawn flat: XLA takes several times as long to compile random bits of four axes.
         flat = std * jax.random.normal(self.rngs.params(), math.prod(self.lead + shape), self.dtype)
         return nnx.Param(flat.reshape(self.lead + shape), axes=self.axes + axes)
 
-    def residual(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+    def residual(self, shape: tuple[int, ...], axes: tuple[str, ...], *, inputs: int) -> nnx.Param:
         """What 2L times is added to the stream starts smaller, so that the sum does not grow with depth (GPT-2)."""
-        return self.normal(shape, axes, std=0.02 / (2 * self.lead[0]) ** 0.5)
+        return self.normal(shape, axes, inputs=inputs, scale=(2 * self.lead[0]) ** -0.5)
 
     def constant(self, value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
         return nnx.Param(jnp.full(self.lead + shape, value, self.dtype), axes=self.axes + axes)
@@ -164,10 +166,10 @@ class Attention(nnx.Module):
     def __init__(self, config: DecoderConfig, init: _Initializer):
         c = self.config = config
         queries, keys = (c.heads, c.head_size), (c.kv_heads, c.head_size)
-        self.query = init.normal((c.width, *queries), ("embed", "heads", "head_size"))
-        self.key = init.normal((c.width, *keys), ("embed", "kv_heads", "head_size"))
-        self.value = init.normal((c.width, *keys), ("embed", "kv_heads", "head_size"))
-        self.out = init.residual((*queries, c.width), ("heads", "head_size", "embed"))
+        self.query = init.normal((c.width, *queries), ("embed", "heads", "head_size"), inputs=c.width)
+        self.key = init.normal((c.width, *keys), ("embed", "kv_heads", "head_size"), inputs=c.width)
+        self.value = init.normal((c.width, *keys), ("embed", "kv_heads", "head_size"), inputs=c.width)
+        self.out = init.residual((*queries, c.width), ("heads", "head_size", "embed"), inputs=math.prod(queries))
         if c.qkv_bias:
             self.query_bias = init.constant(0, queries, ("heads", "head_size"))
             self.key_bias = init.constant(0, keys, ("kv_heads", "head_size"))
@@ -200,8 +202,8 @@ class Mlp(nnx.Module):
 
     def __init__(self, config: DecoderConfig, init: _Initializer):
         shape, axes = (config.width, config.mlp_width), ("embed", "mlp")
-        self.gate, self.up = init.normal(shape, axes), init.normal(shape, axes)
-        self.down = init.residual(shape[::-1], axes[::-1])
+        self.gate, self.up = (init.normal(shape, axes, inputs=config.width) for _ in range(2))
+        self.down = init.residual(shape[::-1], axes[::-1], inputs=config.mlp_width)
 
     def __call__(self, x_btd: chex.Array) -> chex.Array:
         gate_btf = jnp.einsum("btd,df->btf", x_btd, self.gate)
@@ -230,11 +232,11 @@ class Decoder(nnx.Module):
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
         self.config = config
         init = _Initializer(rngs, config.param_dtype)
-        self.embedding = init.normal((config.vocab_size, config.width), ("vocab", "embed"))
+        self.embedding = init.normal((config.vocab_size, config.width), ("vocab", "embed"), inputs=config.width)
         self.layers = Layer(config, _Initializer(rngs, config.param_dtype, config.layers))
         self.norm = init.constant(1, (config.width,), ("embed",))
         if not config.tied_head:
-            self.head = init.normal((config.width, config.vocab_size), ("embed", "vocab"))
+            self.head = init.normal((config.width, config.vocab_size), ("embed", "vocab"), inputs=config.width)
 
     def __call__(
         self, token_bt: chex.Array, position_bt: chex.Array, mask_btx: chex.Array, cache: KVCache | None = None
@@ -281,7 +283,7 @@ def _abstract(config: DecoderConfig) -> tuple[nnx.GraphDef, nnx.State]:
 
 
 def init_params(config: DecoderConfig, key: chex.PRNGKey) -> dict[str, Any]:
-    """Fresh parameters: N(0, 0.02²), norms 1, biases 0; a nested dict of arrays."""
+    """Fresh parameters: normal with variance 1 / inputs, norms 1, biases 0; a nested dict of arrays."""
     return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(params=key))))
 
 

@@ -212,7 +212,9 @@ def test_initial_parameters():
     attention = params["layers"]["attention"]
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
     deviations = [float(x.astype(jnp.float32).std()) for x in (params["head"], attention["query"], attention["out"])]
-    assert deviations == pytest.approx([0.02, 0.02, 0.02 / 6**0.5], rel=0.05)
+    out_inputs = config.heads * config.head_size
+    expected = [64**-0.5, 64**-0.5, (out_inputs * 2 * config.layers) ** -0.5]
+    assert deviations == pytest.approx(expected, rel=0.05)
     assert not jnp.array_equal(attention["query"][0], attention["query"][1])
     assert (attention["key_bias"] == 0).all() and (params["norm"] == 1).all()
 

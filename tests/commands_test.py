@@ -1,0 +1,92 @@
+"""The command line as people type it: what it prints, what it leaves behind, and how it says no."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from mig_jax import commands, transcripts
+from tests import tiny
+
+ROOT = Path(__file__).parent.parent
+RIGHT = "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n### Step 3: 9*3=7\n</think>\n<answer>297</answer>"
+WRONG = RIGHT.replace("2-3=9", "2-3=8").replace("9*3=7", "8*3=4").replace("297", "284")
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """Eight fake devices on two cores are slow, and have their tests elsewhere."""
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: first)
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+
+
+def run_cli(*arguments):
+    command = [sys.executable, "-m", "mig_jax.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_score_writes_numbers_and_pictures(tmp_path):
+    rows = [transcripts.Transcript("Last digits of 7 +5 -3 *3", response, "297") for response in (RIGHT, WRONG)]
+    rows.append(transcripts.Transcript("Last digits of 7 +5 -3 *3", "I do not know <think", "297"))
+    transcripts.write_transcripts(rows, str(tmp_path / "in.jsonl"))
+    commands.score(tiny.get_quickstart(), str(tmp_path / "in.jsonl"), str(tmp_path / "out"))
+    right, wrong, lost = transcripts.read_transcripts(str(tmp_path / "out" / "scores.jsonl"))
+    assert (right.is_correct, wrong.is_correct, lost.is_correct) == (True, False, False)
+    assert right.steps == ("### Step 1: 7+5=2", "### Step 2: 2-3=9", "### Step 3: 9*3=7")
+    # Up to the slip the prefixes are the same; from there on the right chain is worth more.
+    np.testing.assert_allclose(right.ell_k[:2], wrong.ell_k[:2], atol=1e-5)
+    assert right.ell_k[3] > wrong.ell_k[3] and sum(right.gain_k) > sum(wrong.gain_k)
+    assert len(lost.ell_k) == 1 and lost.gain_k == ()
+    for name in ("gains.png", "gains.html"):
+        assert (tmp_path / "out" / name).stat().st_size > 0
+
+
+def test_eval_writes_results(tmp_path, capsys):
+    commands.evaluate(tiny.get_quickstart(eval__samples=2), str(tmp_path))
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["problems"] == 8 and 0 <= results["eval/sampled"] <= results["eval/pass@2"] <= 1
+    assert len(transcripts.read_transcripts(str(tmp_path / "transcripts.jsonl"))) == 16
+    assert "eval/greedy" in capsys.readouterr().out
+
+
+def test_sample_answers_questions_and_scores_known_ones(capsys):
+    commands.sample(tiny.get_quickstart(), ["Last digits of 7 +5 -3 *3 +1 +1 +1"])
+    assert "Last digits of 7 +5" in capsys.readouterr().out
+    commands.sample(tiny.get_quickstart(), [])
+    assert capsys.readouterr().out.count("gain") >= 4
+
+
+def test_question_too_long_is_said():
+    with pytest.raises(ValueError, match="data.max_prompt_tokens=42"):
+        commands.sample(tiny.get_quickstart(), ["7" * 100])
+
+
+def test_help_helps():
+    done = run_cli("--help")
+    assert done.returncode == 0 and "mig-jax score" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["train", "--config=configs/quickstart.py", "--config.rollout.gruop_size=4"], 'Did you mean "group_size"'),
+        (["train", "--config=configs/quickstart.py", "--config.rollout.group_size=many"], "rollout.group_size=many"),
+        (["train", "--config=configs/nowhere.py", "--workdir=/tmp/x"], "nowhere.py"),
+        (["train"], "train needs --config; train needs --workdir"),
+        (["trian"], "one command of train, sft"),
+        (["score"], "score needs --input"),
+        (["score", "--input=nowhere.jsonl"], "nowhere.jsonl"),
+        (["train", "--config=configs/quickstart.py", "--workdir=/tmp/x", "--config.steps=0",
+          "--config.reward.credit=none"], "steps=0: must be more than 0\n  "),
+    ],
+)  # fmt: skip
+def test_mistakes_are_said_without_a_stack_trace(arguments, message):
+    done = run_cli(*arguments)
+    assert done.returncode != 0
+    assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
