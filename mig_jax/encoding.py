@@ -60,7 +60,11 @@ def pad_right(rows: Sequence[Sequence[int]], width: int, pad_id: int) -> tuple[n
 
 
 def demonstration_ids(tokenizer: Tokenizer, problem: Problem) -> list[int]:
-    """The ids of a problem's written solution, closed by an end-of-sequence."""
+    """The ids of a problem's written solution, closed by an end-of-sequence.
+
+    Raises:
+      ValueError: it cannot be written down so that it reads back.
+    """
     steps, answer = problem.demonstration
     return tokenizer.encode(response_format.render_response(list(steps), answer)) + [tokenizer.eos_ids[0]]
 
@@ -83,7 +87,11 @@ def why_left_out(
         return ""
     if problem.demonstration is None:
         return "without written steps"
-    if len(demonstration_ids(tokenizer, problem)) > max_new_tokens:
+    try:
+        length = len(demonstration_ids(tokenizer, problem))
+    except ValueError:
+        return "with a demonstration that holds tags or headers of its own"
+    if length > max_new_tokens:
         return f"with a demonstration of more than {max_new_tokens} tokens (rollout.max_new_tokens)"
     return ""
 

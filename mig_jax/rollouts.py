@@ -175,7 +175,7 @@ def make_transcripts(
     transcripts = []
     for row, (reading, correct) in enumerate(zip(readings, is_correct, strict=True)):
         problem = problems[row // group_size]
-        transcript = Transcript(problem.question, reading.text, problem.answer, correct)
+        transcript = Transcript(problem.question, reading.text, problem.answer, problem.kind, correct)
         transcripts.append(with_scores(transcript, reading, scores, row))
     return transcripts
 

@@ -37,11 +37,8 @@ def score_transcripts(
 
     One pass of the model for each batch: trunk and probes are packed, there is no rollout whose cache could be used.
     """
-    responses = [parse_response(t.response) for t in transcripts]
-    max_steps = max((len(response.steps) for response in responses), default=0)
-    checked = verifier.check(
-        [Item(response.answer, t.answer, "math") for response, t in zip(responses, transcripts, strict=True)]
-    )
+    max_steps = max((len(parse_response(t.response).steps) for t in transcripts), default=0)
+    transcripts = check_transcripts(transcripts, verifier)
     rows = [_encode(policy, config, n, t, max_steps=max_steps) for n, t in enumerate(transcripts)]
     rows.sort(key=lambda row: len(row.prompt) + len(row.response))
     score = make_packed_score(policy, credit=config.reward.credit, chunk=config.optimizer.logprob_chunk)
@@ -56,9 +53,16 @@ def score_transcripts(
         answers = [transcripts[row.number].answer for row in full]
         scores = jax.device_get(score(policy.params, *_stack(policy, full, answers, **limits)))
         for i, row in enumerate(batch):
-            transcript = dataclasses.replace(transcripts[row.number], is_correct=checked[row.number])
-            scored[row.number] = with_scores(transcript, row.reading, scores, i)
+            scored[row.number] = with_scores(transcripts[row.number], row.reading, scores, i)
     return scored
+
+
+def check_transcripts(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcript]:
+    """The same with a verdict, where there was none; tasks of reasoning-gym are checked in the run alone."""
+    open_ones = [t for t in transcripts if t.is_correct is None and t.kind != "reasoning_gym"]
+    verdicts = verifier.check([Item(parse_response(t.response).answer, t.answer, t.kind) for t in open_ones])
+    verdict_of = dict(zip(map(id, open_ones), verdicts, strict=True))
+    return [dataclasses.replace(t, is_correct=verdict_of.get(id(t), t.is_correct)) for t in transcripts]
 
 
 def make_packed_score(policy: Policy, *, credit: str, chunk: int) -> Callable:

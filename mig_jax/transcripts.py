@@ -6,11 +6,15 @@ import os
 from collections.abc import Iterable
 
 
+KINDS = ("math", "choice", "text", "reasoning_gym")
+
+
 @dataclasses.dataclass(frozen=True)
 class Transcript:
     """One response and what its steps have earned. Numbers are in nats; empty where nothing was probed.
 
     question, response, answer: texts; `answer` is the reference.
+    kind: how an answer is compared with the reference: math, choice or text.
     is_correct: None when it was not decided (the check timed out, or there was none).
     problem: why the response is not well formed; "" when it is.
     steps: `[K]` text of each step that was probed.
@@ -22,6 +26,7 @@ class Transcript:
     question: str
     response: str
     answer: str
+    kind: str = "math"
     is_correct: bool | None = None
     problem: str = ""
     steps: tuple[str, ...] = ()
@@ -70,6 +75,8 @@ def _parse_row(line: str) -> tuple[Transcript | None, str]:
     wrong = [name for name, value in texts.items() if not isinstance(value, str) or not value.strip()]
     if wrong:
         return None, f"no text under {', '.join(wrong)}"
+    if row.get("kind", "math") not in KINDS:
+        return None, f"kind {row['kind']!r} is not one of {', '.join(KINDS)}"
     known = {field.name for field in dataclasses.fields(Transcript)}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items() if name in known}
     return Transcript(**values), ""

@@ -1,0 +1,98 @@
+"""What training and sampling compute agrees, and the loss never holds [B, T, V]."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mig_jax.learning import losses
+from mig_jax.models import decoder, sharding
+from mig_jax.policy import Policy, load_policy, make_logprobs, make_sample, save_policy
+from mig_jax.text import tokenizer as tokenizers
+from tests import tiny
+from tests.learning.losses_test import WEIGHTS, random_batch
+
+VOCAB, ROWS, WIDTH, CHUNK = 4999, 4, 24, 4
+
+
+@pytest.fixture(scope="module")
+def start():
+    """The policy of the quickstart, on one device."""
+    return load_policy(tiny.get_quickstart().model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.8])
+def test_the_samplers_logprobs_are_the_trainers(start, temperature):
+    prompt = start.tokenizer.chat_prompt([{"role": "user", "content": "Last digits of 7 +5 -3 *3 +8 -2 +6"}])
+    prompts, starts = jnp.array([[0, 0, *prompt]]), jnp.array([2])
+    sample = make_sample(start, group_size=6, max_new_tokens=74, temperature=temperature)
+    completions = sample(start.params, prompts, starts, jax.random.key(0))
+    mask = jnp.arange(74)[None] < completions.length_b[:, None]
+    batch = random_batch()._replace(
+        token_bs=jnp.concatenate([jnp.repeat(prompts, 6, axis=0), completions.token_bt], axis=1),
+        start_b=jnp.repeat(starts, 6),
+        full_mask_bt=mask,
+    )
+    logprob, entropy = jax.jit(make_logprobs(start, temperature=temperature, chunk=32))(start.params, batch)
+    np.testing.assert_allclose(jnp.where(mask, logprob, 0.0), completions.logprob_bt, atol=1e-4)
+    assert (entropy >= 0).all() and float(completions.logprob_bt.sum()) < -1
+
+
+def test_saved_policy_is_read_as_it_was_written(start, tmp_path):
+    save_policy(start, start.params, str(tmp_path))
+    config = tiny.get_quickstart(model__path=str(tmp_path))
+    again = load_policy(config.model, start.mesh, seed=1)
+    assert again.config == start.config and again.tokenizer.eos_ids == start.tokenizer.eos_ids
+    jax.tree.map(np.testing.assert_array_equal, again.params, start.params)
+
+
+def test_compute_dtype_and_remat_reach_the_model(start):
+    config = tiny.get_quickstart(model__compute_dtype="bfloat16", model__remat=True)
+    policy = load_policy(config.model, start.mesh, seed=0)
+    assert policy.config.dtype == "bfloat16" and policy.config.remat
+    assert decoder.bind(policy.config, policy.params).unembed_dv().dtype == jnp.bfloat16
+    assert {x.dtype for x in jax.tree.leaves(policy.params)} == {jnp.dtype("float32")}
+
+
+def test_loss_and_gradient_never_hold_every_logit():
+    """Of all arrays in the program of the gradient, none is as large as [B, T, V]; in the plain one some are."""
+    config = decoder.DecoderConfig(
+        vocab_size=VOCAB, width=8, layers=1, heads=1, kv_heads=1, head_size=8, mlp_width=8
+    )
+    mesh = sharding.make_mesh({}, devices=jax.devices()[:1])
+    policy = Policy(tokenizers.build_character_tokenizer(), config, mesh, decoder.init_params(config, jax.random.key(0)))
+    assert largest_array(policy, chunk=CHUNK) < ROWS * WIDTH * VOCAB
+    assert largest_array(policy, chunk=WIDTH) >= ROWS * WIDTH * VOCAB
+
+
+def largest_array(policy, *, chunk):
+    batch = random_batch(rows=ROWS, width=WIDTH)
+    logprobs = make_logprobs(policy, temperature=1.0, chunk=chunk)
+
+    def loss(params):
+        weights = losses.stream_weights(batch, over="responses")
+        return losses.total_loss(*logprobs(params, batch), batch, weights, **WEIGHTS)[0]
+
+    return max(sizes(jax.make_jaxpr(jax.grad(loss))(policy.params).jaxpr))
+
+
+def sizes(jaxpr):
+    """The sizes of all arrays in a program, those of its loops included."""
+    for equation in jaxpr.eqns:
+        yield from (math.prod(v.aval.shape) for v in equation.outvars)
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")):
+            inner = value.jaxpr if hasattr(value, "jaxpr") else value
+            if hasattr(inner, "eqns"):
+                yield from sizes(inner)
+
+
+def test_logprob_gradient_is_the_same_at_any_chunk(start):
+    batch = random_batch()._replace(token_bs=jnp.arange(32).reshape(4, 8) + 40)
+    gradients = [
+        jax.grad(lambda p, f=make_logprobs(start, temperature=1.0, chunk=chunk): f(p, batch)[0].sum())(start.params)
+        for chunk in (2, 128)
+    ]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), *gradients)
