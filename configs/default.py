@@ -32,9 +32,10 @@ def get_config() -> ConfigDict:
 
     c.data = d = ConfigDict()
     d.train = "chain:terms=7"  # or reasoning_gym:TASK or jsonl:FILE
-    d.eval = "chain:terms=7"  # the same names; generators hold its questions out of training
+    d.eval = ""  # the same names; "" is that of data.train, whose generator holds questions out of training
     d.train_size = 8192  # problems to generate; a file is as long as it is
     d.eval_size = 256
+    d.eval_seed = 0  # of the held-out problems, so that runs with other seeds can be compared
     d.system_prompt = True  # put the instructions for the format before the question
     d.max_prompt_tokens = 256  # problems with longer prompts are left out, and counted
     d.max_answer_tokens = 16  # problems with longer reference answers are left out, and counted
@@ -53,6 +54,8 @@ def get_config() -> ConfigDict:
     w.accuracy = 1.0  # weight of a right answer in the outcome reward
     w.format = 1.0  # weight of a well-formed response in the outcome reward
     w.by_std = True  # divide advantages by the group's standard deviation
+    w.outcome_eps = 1e-6  # added to the standard deviation of the outcome reward
+    w.process_eps = 0.01  # nats, to that of the process reward, which is never exactly equal in a group
 
     c.loss = s = ConfigDict()
     s.alpha = 1.0  # process; GRPO is alpha = gamma = 0
@@ -73,7 +76,7 @@ def get_config() -> ConfigDict:
     o.b2 = 0.99
     o.updates_per_rollout = 1  # more than one is where clipping begins to matter
     o.microbatches = 1  # parts that the rows of an update are cut into; the update is the same
-    o.logprob_chunk = 128  # tokens of a row whose logits are alive at once
+    o.logprob_chunk = 16  # tokens of each row whose logits are alive at once
 
     c.mesh = ConfigDict()  # devices = data × fsdp × tensor
     c.mesh.data = -1  # −1: all devices that the others leave

@@ -1,7 +1,8 @@
 """The policy that the quickstart starts from, made from nothing.
 
-It learns chain arithmetic from written solutions in which each step is wrong with probability 0.2. So it knows the
-arithmetic (greedily it is nearly always right), but, like its teacher, slips when it samples.
+It learns chain arithmetic from written solutions in which each step is wrong with probability 0.2, and a writer in
+five stops early and guesses the rest. So it knows the arithmetic, but, like its teachers, slips when it samples; and it
+knows what can be said of the answer after any number of steps, which is what the probes ask.
 
     mig-jax sft --config=configs/quickstart_sft.py --workdir=/tmp/mig_quickstart_sft
     cp -r /tmp/mig_quickstart_sft/model checkpoints/quickstart
@@ -12,7 +13,7 @@ from mig_jax.configs import default
 
 def get_config():
     c = default.get_config()
-    c.steps = 2000
+    c.steps = 1500
     c.model.tokenizer = "characters"
     c.model.init.layers = 3
     c.model.init.width = 64
@@ -20,8 +21,7 @@ def get_config():
     c.model.init.kv_heads = 2
     c.model.init.head_size = 16
     c.model.init.mlp_width = 192
-    c.data.train = "chain:terms=7,noise=0.2"
-    c.data.eval = "chain:terms=7"
+    c.data.train = "chain:terms=7,noise=0.2,haste=0.2"
     c.data.train_size = 50_000
     c.data.system_prompt = False
     c.data.max_prompt_tokens = 42

@@ -15,7 +15,9 @@ CHOICES = {
     "optimizer.decay": ("constant", "cosine"),
 }
 POSITIVE = (
-    "steps", "data.max_prompt_tokens", "data.max_answer_tokens", "rollout.questions", "rollout.group_size",
+    "steps", "model.init.layers", "model.init.width", "model.init.heads", "model.init.kv_heads",
+    "model.init.mlp_width", "model.init.head_size", "model.init.rope_theta", "data.train_size", "data.eval_size",
+    "data.max_prompt_tokens", "data.max_answer_tokens", "rollout.questions", "rollout.group_size",
     "rollout.max_new_tokens", "rollout.temperature", "reward.max_steps", "reward.max_variants", "optimizer.peak_lr",
     "optimizer.clip_norm", "optimizer.updates_per_rollout", "optimizer.microbatches", "optimizer.logprob_chunk",
     "sft.batch_size", "verifier.workers", "verifier.deadline_s", "eval.samples", "eval.batch_size",
@@ -23,8 +25,12 @@ POSITIVE = (
 )  # fmt: skip
 NOT_NEGATIVE = (
     "loss.alpha", "loss.beta", "loss.gamma", "loss.kappa", "loss.clip_low", "loss.clip_high", "reward.accuracy",
-    "reward.format", "optimizer.warmup_steps", "optimizer.weight_decay", "eval.every", "log.transcripts",
+    "reward.format", "reward.outcome_eps", "reward.process_eps", "optimizer.warmup_steps", "optimizer.weight_decay",
+    "eval.every", "log.transcripts",
 )  # fmt: skip
+
+
+SOURCES = ("chain", "reasoning_gym", "jsonl")
 
 
 class ConfigError(ValueError):
@@ -46,6 +52,7 @@ def check_config(config: ConfigDict, *, mode: str, n_devices: int) -> None:
         *_values(config),
         *_mesh(config, n_devices),
         *_model(config),
+        *(_data(config) if mode != "score" else ()),
         *(_training(config, mode, n_devices) if mode in ("train", "sft") else ()),
     ]
     if problems:
@@ -60,6 +67,9 @@ def _values(config: ConfigDict) -> list[str]:
             problems.append(f"{key}={_read(config, key)!r}: one of {', '.join(choices)}")
     problems += [f"{key}={_read(config, key)}: must be more than 0" for key in POSITIVE if _read(config, key) <= 0]
     problems += [f"{key}={_read(config, key)}: must not be negative" for key in NOT_NEGATIVE if _read(config, key) < 0]
+    for key in ("optimizer.b1", "optimizer.b2"):
+        if not 0 <= _read(config, key) < 1:
+            problems.append(f"{key}={_read(config, key)}: from 0 up to, but not including, 1")
     return problems
 
 
@@ -69,8 +79,30 @@ def _model(config: ConfigDict) -> list[str]:
         problems.append(f"model.path={model.path!r}: no folder with a config.json")
     if not model.path and not model.tokenizer:
         problems.append("model.path and model.tokenizer are both empty: where is the policy to start from?")
-    if not model.path and model.init.heads % model.init.kv_heads:
-        problems.append(f"model.init.kv_heads={model.init.kv_heads} must divide model.init.heads={model.init.heads}")
+    init = model.init
+    if not model.path and init.kv_heads > 0 and init.heads % init.kv_heads:
+        problems.append(f"model.init.kv_heads={init.kv_heads} must divide model.init.heads={init.heads}")
+    if not model.path and init.head_size % 2:
+        problems.append(f"model.init.head_size={init.head_size} must be even: rotary embeddings turn pairs")
+    if not model.path and init.qkv_bias and init.qk_norm:
+        problems.append(
+            "model.init.qkv_bias and model.init.qk_norm are both on: no family has both, it could not be saved"
+        )
+    return problems
+
+
+def _data(config: ConfigDict) -> list[str]:
+    """Names of sources; what they hold is checked when they are read."""
+    problems = []
+    for key in ("train", "eval"):
+        kind, _, rest = config.data[key].partition(":")
+        if not config.data[key] and key == "eval":
+            if config.data.train.startswith("jsonl:"):
+                problems.append("data.eval is empty: a file of held-out problems is needed beside that of data.train")
+        elif kind not in SOURCES or not rest:
+            problems.append(f"data.{key}={config.data[key]!r}: one of {', '.join(f'{name}:…' for name in SOURCES)}")
+        elif kind == "jsonl" and not os.path.isfile(rest):
+            problems.append(f"data.{key}={config.data[key]!r}: no such file")
     return problems
 
 

@@ -49,14 +49,14 @@ class Evaluator:
         samples = self.config.eval.samples
         transcripts = self._transcripts(self.sampled, params, key, samples, f"{name}, sampled")
         greedy = self._transcripts(self.greedy, params, key, 1, f"{name}, greedy")
-        correct = np.array([t.is_correct is True for t in transcripts]).reshape(-1, samples)
         metrics = {
-            "eval/sampled": float(correct.mean()),
-            "eval/greedy": float(np.mean([t.is_correct is True for t in greedy])),
+            "eval/sampled": accuracy(transcripts),
+            "eval/greedy": accuracy(greedy),
             "eval/format": float(np.mean([not t.problem for t in transcripts])),
             "eval/timeouts": float(sum(t.is_correct is None for t in transcripts + greedy)),
         }
         if samples > 1:
+            correct = np.array([t.is_correct is True for t in transcripts]).reshape(-1, samples)
             at_k = [pass_at_k(int(c.sum()), samples, samples) for c in correct]
             metrics[f"eval/pass@{samples}"] = float(np.mean(at_k))
         return metrics, transcripts
@@ -65,6 +65,12 @@ class Evaluator:
         return sample_transcripts(
             self.policy, self.config, self.verifier, sample, params, self.problems, key, samples=samples, name=name
         )
+
+
+def accuracy(transcripts: Sequence[Transcript]) -> float:
+    """Share of right answers among those whose check came to an end; 0 when none did."""
+    verdicts = [t.is_correct for t in transcripts if t.is_correct is not None]
+    return float(np.mean(verdicts)) if verdicts else 0.0
 
 
 def sample_transcripts(
@@ -80,7 +86,9 @@ def sample_transcripts(
     name: str,
 ) -> list[Transcript]:
     """`samples` completions of every problem, read and checked, `config.eval.batch_size` rows at a time."""
-    size = max(1, min(config.eval.batch_size // samples, len(problems)))
+    # As many questions at a time as fit, in equal parts for the devices.
+    parts = policy.mesh.shape["data"] * policy.mesh.shape["fsdp"]
+    size = -(-max(1, min(config.eval.batch_size // samples, len(problems))) // parts) * parts
     transcripts = []
     for first in tqdm(range(0, len(problems), size), desc=name, unit="batch", leave=False):
         part = list(problems[first : first + size])

@@ -1,10 +1,14 @@
 """The command line: mig-jax train | sft | eval | score | sample."""
 
+import importlib.util
+import json
 import os
+import re
 import sys
+import traceback
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 HELP = """mig-jax: step-wise credit for reasoning policies.
 
@@ -15,7 +19,8 @@ HELP = """mig-jax: step-wise credit for reasoning policies.
   mig-jax score  --input=FILE.jsonl --workdir=DIR   which steps of given transcripts earned the credit
 
   --config.KEY=VALUE   overrides a value of the config, as in --config.rollout.group_size=16; configs/default.py
-                       lists them all. eval, sample and score need no --config.
+                       lists them all. Without --config, eval, sample and score take that of the run that made the
+                       model, or the defaults.
   --model=DIR          the policy, a folder in Hugging Face format; short for --config.model.path=DIR
   --input=FILE.jsonl   score: rows of question, response, answer
   --question=TEXT      sample: may be given several times
@@ -24,7 +29,8 @@ train and sft go on from where they were stopped when they are started again in 
 """
 COMMANDS = ("train", "sft", "eval", "sample", "score")
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "file of the config; --config.KEY=VALUE overrides a value")
+DEFAULT_CONFIG = os.path.join(importlib.util.find_spec("mig_jax.configs").submodule_search_locations[0], "default.py")
+CONFIG = config_flags.DEFINE_config_file("config", DEFAULT_CONFIG, "file of the config; --config.KEY=VALUE overrides")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 MODEL = flags.DEFINE_string("model", None, "folder of the policy, in place of config.model.path")
 INPUT = flags.DEFINE_string("input", None, "transcripts to score")
@@ -33,6 +39,8 @@ QUESTION = flags.DEFINE_multi_string("question", [], "what to ask")
 
 def main() -> None:
     """Entry point of the `mig-jax` command."""
+    # transformers says at every import that it has no torch, which it does not need here.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
     app.run(run_command, flags_parser=parse_arguments)
 
@@ -45,12 +53,22 @@ def parse_arguments(argv: list[str]) -> list[str]:
     try:
         positional = flags.FLAGS(argv)[1:]
     except (flags.Error, AttributeError, KeyError, OSError) as error:
-        # ml_collections raises AttributeError for a misspelt key, and says what was meant.
-        sys.exit(f"mig-jax: {str(error).strip()}".replace("\\'", "'"))
+        sys.exit(f"mig-jax: {_plainly(error)}")
     faults = _faults(positional)
     if faults:
         sys.exit("mig-jax: " + "; ".join(faults) + "\n\n" + HELP)
     return positional
+
+
+def _plainly(error: Exception) -> str:
+    """What ml_collections says of a config, without its quotation marks and stack traces."""
+    message = str(error).strip()
+    guess = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', message)
+    if guess:
+        return f'the config has no "{guess[2]}": did you mean "{guess[1]}"?'
+    if isinstance(error, AttributeError):
+        return f"the config has no {message.strip(chr(39))!r}"
+    return message.splitlines()[-1] if "Traceback" in message else message
 
 
 def _faults(positional: list[str]) -> list[str]:
@@ -58,18 +76,15 @@ def _faults(positional: list[str]) -> list[str]:
     if len(positional) != 1 or command not in COMMANDS:
         return [f"one command of {', '.join(COMMANDS)} is needed, not {' '.join(positional) or 'none'}"]
     needed = {"train": ["config", "workdir"], "sft": ["config", "workdir"], "eval": ["workdir"], "score": ["input"]}
-    return [f"{command} needs --{name}" for name in needed.get(command, []) if flags.FLAGS[name].value is None]
+    return [f"{command} needs --{name}" for name in needed.get(command, []) if not flags.FLAGS[name].present]
 
 
 def run_command(positional: list[str]) -> None:
     """Do what was asked; what is wrong with the config or the input is said without a stack trace."""
     # Imported late, so that --help and a mistyped flag answer at once.
     from mig_jax import commands, train
-    from mig_jax.configs import default
 
-    command, config, workdir = positional[0], CONFIG.value or default.get_config(), WORKDIR.value
-    if MODEL.value:
-        config.model.path = MODEL.value
+    command, config, workdir = positional[0], chosen_config(), WORKDIR.value
     try:
         if command in ("train", "sft"):
             train.run(config, workdir, mode=command)
@@ -80,9 +95,32 @@ def run_command(positional: list[str]) -> None:
         elif command == "score":
             commands.score(config, INPUT.value, workdir)
     except (ValueError, OSError) as error:
-        if os.environ.get("MIG_JAX_TRACEBACK"):
+        if not _is_said_by_us(error):
             raise
-        sys.exit(f"mig-jax {command}: {error}\n(MIG_JAX_TRACEBACK=1 shows where)")
+        sys.exit(f"mig-jax {command}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"\nmig-jax {command}: stopped" + ("; the same command goes on" if workdir else ""))
+
+
+def chosen_config() -> ConfigDict:
+    """The config of --config; without it that of the run that made the model, or else the defaults; then overrides."""
+    config, folder = CONFIG.value, MODEL.value
+    if folder:
+        config.model.path, config.model.tokenizer = folder, ""
+    beside = os.path.join(folder or "", "mig_jax_config.json")
+    if folder and not flags.FLAGS["config"].present and os.path.exists(beside):
+        with open(beside, encoding="utf-8") as file:
+            of_run = json.load(file)
+        for section in ("data", "rollout", "reward"):
+            config[section].update(of_run[section])
+        config.update_from_flattened_dict(config_flags.get_override_values(flags.FLAGS["config"]))
+    return config
+
+
+def _is_said_by_us(error: BaseException) -> bool:
+    """Is this a message of ours, about an input, or a bug, whose stack trace is wanted?"""
+    frames = traceback.extract_tb(error.__traceback__)
+    return os.path.dirname(os.path.abspath(__file__)) in os.path.abspath(frames[-1].filename)
 
 
 if __name__ == "__main__":

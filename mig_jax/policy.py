@@ -1,6 +1,7 @@
 """The policy as the application handles it: tokenizer, shape, weights on a mesh, and pure functions of the weights."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,9 @@ from mig_jax.learning.losses import Batch
 from mig_jax.models import decoder, hf_config, hf_weights, sampler, sharding
 from mig_jax.text import tokenizer as tokenizers
 
+# The config of the run that made a model, in the model's folder; read by the commands when they are given no other.
+RUN_CONFIG = "mig_jax_config.json"
+
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
@@ -23,7 +27,7 @@ class Policy:
     tokenizer: ids ↔ text, chat template, ids that end a completion.
     config: the decoder's shape.
     mesh: the devices that the weights are laid out on.
-    params: pytree of weights. Training goes on from them; these are the ones that were loaded.
+    params: pytree of weights. A training run consumes them: their memory becomes that of its state.
     """
 
     tokenizer: tokenizers.Tokenizer
@@ -46,8 +50,11 @@ def load_policy(model: ConfigDict, mesh: Mesh, *, seed: int) -> Policy:
         params = hf_weights.load(model.path, config, shardings=_param_shardings(config, mesh))
     else:
         config = decoder.DecoderConfig(vocab_size=tokenizer.vocab_size, **model.init, **compute)
+        hf_config.family_of(config)  # what could not be saved at the end is refused now
         init = jax.jit(lambda key: decoder.init_params(config, key), out_shardings=_param_shardings(config, mesh))
         params = init(jax.random.key(seed))
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ValueError(f"{name}: {tokenizer.vocab_size} tokens, of which the model knows {config.vocab_size}")
     return Policy(tokenizer, config, mesh, params)
 
 
@@ -55,11 +62,16 @@ def _param_shardings(config: decoder.DecoderConfig, mesh: Mesh) -> Any:
     return sharding.shardings(decoder.abstract_params(config), decoder.param_axes(config), mesh)
 
 
-def save_policy(policy: Policy, params: Any, folder: str) -> None:
-    """Write weights, config and tokenizer as a folder in Hugging Face format."""
+def save_policy(policy: Policy, params: Any, folder: str, *, config: ConfigDict) -> None:
+    """Write weights, config and tokenizer as a folder in Hugging Face format.
+
+    The config of the run goes beside them, because a policy is best asked as it was trained: see `RUN_CONFIG`.
+    """
     os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, RUN_CONFIG), "w", encoding="utf-8") as file:
+        json.dump(config.to_dict(), file, indent=1)
     policy.tokenizer.save(folder)
-    hf_weights.save(params, policy.config, folder, eos_ids=policy.tokenizer.eos_ids)
+    hf_weights.save(params, policy.config, folder, eos_ids=policy.tokenizer.eos_ids, pad_id=policy.tokenizer.pad_id)
 
 
 def make_sample(policy: Policy, *, group_size: int, max_new_tokens: int, temperature: float) -> Callable:
@@ -85,7 +97,7 @@ def make_sample(policy: Policy, *, group_size: int, max_new_tokens: int, tempera
 
 
 def make_logprobs(policy: Policy, *, temperature: float, chunk: int) -> Callable:
-    """Pure (params, batch) → log-prob and entropy `[B, T]` of the completions, in nats, at the sampler's temperature."""
+    """Pure (params, batch) → log-prob and entropy `[B, T]` of the completions, in nats, at this temperature."""
 
     def logprobs(params: Any, batch: Batch) -> tuple[chex.Array, chex.Array]:
         model = decoder.bind(policy.config, params)

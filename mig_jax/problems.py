@@ -19,8 +19,11 @@ def open_problems(policy: Policy, config: ConfigDict, split: str, *, demonstrate
       ValueError: nothing is left.
     """
     d = config.data
-    name, size = (d.train, d.train_size) if split == "train" else (d.eval, d.eval_size)
-    source = sources.open_source(name, split=split, seed=config.seed, size=size)
+    if split == "train":
+        name, size, seed = d.train, d.train_size, config.seed
+    else:
+        name, size, seed = d.eval or d.train, d.eval_size, d.eval_seed
+    source = sources.open_source(name, split=split, seed=seed, size=size)
     kept, reasons = [], {}
     for problem in tqdm(source, desc=f"reading {name} ({split})", unit="problem", leave=False):
         reason = encoding.why_left_out(

@@ -5,19 +5,24 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mig_jax import encoding, rewards
+from mig_jax.credit import Scores, score_likelihood
 from mig_jax.models import decoder
 from mig_jax.policy import Policy
-from mig_jax.rollouts import Scores, score_likelihood, with_scores
+from mig_jax.rollouts import with_scores
 from mig_jax.text.response_format import parse_response
 from mig_jax.text.verifier import Item, Verifier
 from mig_jax.transcripts import Transcript
 
 # Rows are as long as the longest of their batch, rounded up to this many tokens, so that few shapes are compiled.
 LENGTH_STEP = 128
+
+# Steps of a response that are scored.
+MAX_STEPS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +42,12 @@ def score_transcripts(
 
     One pass of the model for each batch: trunk and probes are packed, there is no rollout whose cache could be used.
     """
-    max_steps = max((len(parse_response(t.response).steps) for t in transcripts), default=0)
+    n_steps = [len(parse_response(t.response).steps) for t in transcripts]
+    max_steps = min(max(n_steps, default=0), MAX_STEPS)
+    if n_steps.count(0):
+        logging.warning("%d of %d responses have no step (a line '### Step 1: …')", n_steps.count(0), len(n_steps))
+    if max(n_steps, default=0) > MAX_STEPS:
+        logging.warning("steps beyond the first %d of a response are not scored", MAX_STEPS)
     transcripts = check_transcripts(transcripts, verifier)
     rows = [_encode(policy, config, n, t, max_steps=max_steps) for n, t in enumerate(transcripts)]
     rows.sort(key=lambda row: len(row.prompt) + len(row.response))

@@ -1,6 +1,7 @@
 """Training, by reinforcement or on demonstrations: check the config, build the run, go round the loop."""
 
 import collections
+import contextlib
 import functools
 import os
 import time
@@ -11,12 +12,12 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mig_jax import checkpoints, encoding, metrics, pictures
-from mig_jax.check_config import check_config
+from mig_jax.check_config import ConfigError, check_config
 from mig_jax.data import sources
 from mig_jax.data.sources import Problem
 from mig_jax.evaluate import Evaluator
@@ -25,9 +26,12 @@ from mig_jax.learning.train_step import TrainState, init_state, jit_train_step, 
 from mig_jax.models import decoder, sharding
 from mig_jax.policy import Policy, load_policy, make_logprobs, save_policy
 from mig_jax.problems import open_problems
-from mig_jax.rollouts import Collector, Stopwatch
+from mig_jax.rollouts import Collector, Stopwatch, encode_prompts
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
+
+# What a step on demonstrations reports.
+SFT_METRICS = ("loss/sft", "policy/", "gradient/")
 
 Collected = tuple[losses.Batch, dict[str, float], list[Transcript]]
 
@@ -47,11 +51,15 @@ def run(config: ConfigDict, workdir: str, *, mode: str, devices: Sequence[jax.De
     devices = jax.devices() if devices is None else devices
     check_config(config, mode=mode, n_devices=len(devices))
     mesh = sharding.make_mesh(config.mesh.to_dict(), devices=devices)
-    with jax.set_mesh(mesh), Verifier(**config.verifier.to_dict()) as verifier:
-        _run(config, workdir, mode, load_policy(config.model, mesh, seed=config.seed), verifier)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(mesh))
+        _run(config, workdir, mode, load_policy(config.model, mesh, seed=config.seed), stack)
 
 
-def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, verifier: Verifier) -> None:
+def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: contextlib.ExitStack) -> None:
+    """Everything behind the checks; `stack` closes what is opened here, whatever happens."""
+    verifier = stack.enter_context(Verifier(**config.verifier.to_dict()))
+
     # ---------------------------------------------------------------------------------------------------------- data
     train_problems = open_problems(policy, config, "train", demonstrated=mode == "sft")
     eval_problems = open_problems(policy, config, "test")
@@ -59,26 +67,26 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, verifier: 
     stream = sources.iterate(train_problems, seed=config.seed, batch_size=batch_size)
 
     # ---------------------------------------------------------------------------------------------- state and compiled
+    if mode == "train":
+        ref_params = jax.tree.map(jnp.copy, policy.params) if config.loss.kappa else None
+        collect = Collector(policy, config, verifier, ref_params=ref_params).collect
+    else:
+        collect = functools.partial(collect_demonstrations, policy, config)
     state, update = build_update(policy, config, mode)
-    ref_params = jax.tree.map(jnp.copy, policy.params) if config.loss.kappa and mode == "train" else None
-    collect = (
-        Collector(policy, config, verifier, ref_params=ref_params).collect
-        if mode == "train"
-        else functools.partial(collect_demonstrations, policy, config)
-    )
     evaluator = Evaluator(policy, config, verifier, eval_problems)
 
     # ---------------------------------------------------------------------------------------------------------- resume
-    folder = os.path.join(os.path.abspath(workdir), "checkpoints")
-    manager = checkpoints.open_manager(folder, keep=config.checkpoint.keep)
-    resumed = checkpoints.resume(manager, state)
-    first = 0
-    if resumed:
-        state, data_state = resumed
+    first, described = 0, config.to_dict() | {"mode": mode}
+    manager = stack.enter_context(checkpoints.open_manager(workdir, keep=config.checkpoint.keep))
+    config_before = checkpoints.saved_config(manager)
+    if config_before:
+        check_resume(workdir, before=config_before, now=described)
+        state, data_state = checkpoints.restore(manager, state)
         stream.set_state(data_state["stream"])
         first = data_state["done"]
-        logging.info("going on from step %d of %s", first, workdir)
-    sink = metrics.open_metrics(workdir, config=config.to_dict(), resume_step=first + 1 if resumed else None)
+        tqdm.write(f"going on in {workdir}, where {first} of {config.steps} steps are done")
+    resume_step = first + 1 if config_before else None
+    sink = stack.enter_context(metrics.open_metrics(workdir, config=described, resume_step=resume_step))
     # The noise of a step depends on the seed and the step alone, so that a resumed run samples what it would have.
     key = jax.random.key(config.seed)
 
@@ -92,10 +100,11 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, verifier: 
     span = Span()
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc=mode, unit="step"):
         done, is_last = step + 1, step + 1 == config.steps
-        batch, numbers, samples = collect(state.params, next(stream), jax.random.fold_in(key, 2 * step))
+        batch, numbers, transcripts = collect(state.params, next(stream), jax.random.fold_in(key, 2 * step))
         span.add(numbers)
-        if samples and (step % config.log.transcripts_every == 0 or is_last):
-            write_transcripts(samples[: config.log.transcripts], transcripts_path(workdir, done))
+        if transcripts and (step % config.log.transcripts_every == 0 or is_last):
+            chosen = some_of_each_group(transcripts, config.rollout.group_size)[: config.log.transcripts]
+            write_transcripts(chosen, transcripts_path(workdir, done))
         state, learned = update(state, batch)
         if done % config.log.every == 0 or is_last:
             sink.write(done, span.summary(jax.device_get(learned)))
@@ -105,12 +114,10 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, verifier: 
             span = Span()
         # Rows are written before the checkpoint that vouches for them; later ones are dropped on resume.
         if is_last or done % config.checkpoint.every == 0:
-            checkpoints.save(manager, state, {"done": done, "stream": stream.get_state()}, config.to_dict())
+            checkpoints.save(manager, state, {"done": done, "stream": stream.get_state()}, described)
 
     # ----------------------------------------------------------------------------------------------------------- after
-    manager.close()
-    sink.close()
-    save_policy(policy, state.params, os.path.join(workdir, "model"))
+    save_policy(policy, state.params, os.path.join(workdir, "model"), config=config)
     draw(workdir)
 
 
@@ -123,7 +130,7 @@ def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainSt
     mean_over = loss.pop("mean_over")
     if mode == "sft":
         loss |= {"alpha": 0.0, "beta": 0.0, "gamma": 1.0, "kappa": 0.0}
-    tx, _ = make_optimizer(
+    tx = make_optimizer(
         peak_lr=o.peak_lr,
         warmup_steps=o.warmup_steps,
         total_steps=config.steps * o.updates_per_rollout,
@@ -150,7 +157,9 @@ def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainSt
     def update(state: TrainState, batch: losses.Batch) -> tuple[TrainState, dict[str, chex.Array]]:
         for _ in range(o.updates_per_rollout):
             state, metrics = compiled(state, batch)
-        return state, metrics
+        # Nothing was sampled in sft: what compares with the sampling policy means nothing.
+        rest = {name: value for name, value in metrics.items() if mode == "train" or name.startswith(SFT_METRICS)}
+        return state, rest
 
     return state, update
 
@@ -161,9 +170,8 @@ def collect_demonstrations(
     """A batch of written solutions, all gates open; it depends neither on the weights nor on chance."""
     del params, key
     watch = Stopwatch()
-    tokenizer, system_prompt = policy.tokenizer, config.data.system_prompt
-    prompts = [encoding.prompt_ids(tokenizer, p.question, system_prompt=system_prompt) for p in problems]
-    prompt_bs, start_b = encoding.pad_left(prompts, config.data.max_prompt_tokens, tokenizer.pad_id)
+    tokenizer = policy.tokenizer
+    prompt_bs, start_b = encode_prompts(policy, config, problems)
     completions = [encoding.demonstration_ids(tokenizer, problem) for problem in problems]
     completion_bt, mask_bt = encoding.pad_right(completions, config.rollout.max_new_tokens, tokenizer.pad_id)
     nothing_bt = np.zeros(mask_bt.shape, np.float32)
@@ -179,7 +187,7 @@ def collect_demonstrations(
         gate_b=np.ones(len(problems), bool),
     )
     watch.lap("assemble")
-    numbers = {"rollout/tokens": float(mask_bt.sum())} | watch.seconds
+    numbers = {"rollout/tokens": float(mask_bt.sum()), "verifier/timeouts": 0.0} | watch.seconds
     return jax.device_put(batch, sharding.batch_sharding(policy.mesh)), numbers, []
 
 
@@ -188,10 +196,12 @@ class Span:
 
     def __init__(self):
         self.start, self.tokens, self.seconds = time.perf_counter(), 0.0, collections.Counter()
+        self.timeouts, self.last = 0.0, {}
 
     def add(self, numbers: dict[str, float]) -> None:
         """One more step was collected."""
         self.tokens += numbers["rollout/tokens"]
+        self.timeouts += numbers["verifier/timeouts"]
         self.seconds.update({name: value for name, value in numbers.items() if name.startswith("time/")})
         self.last = {name: value for name, value in numbers.items() if not name.startswith("time/")}
 
@@ -204,7 +214,34 @@ class Span:
         seconds = self.seconds | {"time/train": total - sum(self.seconds.values())}
         shares = {f"{name}_share": value / total for name, value in seconds.items()}
         speed = {"time/seconds": total, "time/tokens_per_second": self.tokens / total}
+        speed["verifier/timeouts"] = self.timeouts
         return self.last | {name: float(value) for name, value in learned.items()} | speed | shares
+
+
+def check_resume(workdir: str, *, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """A run goes on with the config that it began with; only what does not touch the learning may change.
+
+    Raises:
+      ConfigError: with every value that differs.
+    """
+    free = ("steps", "log", "eval", "checkpoint", "verifier")
+    old, new = (
+        {k: v for k, v in flatten_dict(c, sep=".").items() if k.split(".")[0] not in free} for c in (before, now)
+    )
+    differing = [
+        f"{key}: {old.get(key)!r} before, {new.get(key)!r} now" for key in new | old if old.get(key) != new.get(key)
+    ]
+    if differing:
+        listed = "\n  ".join(differing)
+        raise ConfigError(
+            f"{workdir} holds a run of another config; take another workdir, or the old values:\n  {listed}"
+        )
+
+
+def some_of_each_group(transcripts: Sequence[Transcript], group_size: int) -> list[Transcript]:
+    """Four samples of the first question, four of the second, and so on."""
+    groups = [transcripts[i : i + group_size] for i in range(0, len(transcripts), group_size)]
+    return [transcript for group in groups for transcript in group[:4]]
 
 
 def transcripts_path(workdir: str, done: int) -> str:

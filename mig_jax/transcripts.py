@@ -5,8 +5,7 @@ import json
 import os
 from collections.abc import Iterable
 
-
-KINDS = ("math", "choice", "text", "reasoning_gym")
+from mig_jax.text.verifier import KINDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +38,7 @@ def write_transcripts(transcripts: Iterable[Transcript], path: str) -> None:
     """Write a file of transcripts; complete or not at all."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(dataclasses.asdict(t), ensure_ascii=False) + "\n" for t in transcripts)
+        file.writelines(json.dumps(dataclasses.asdict(t)) + "\n" for t in transcripts)
     os.replace(path + ".tmp", path)
 
 
@@ -50,7 +49,7 @@ def read_transcripts(path: str) -> list[Transcript]:
       ValueError: every row that is not one, with its line number and what is wrong.
     """
     transcripts, faults = [], []
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 row, fault = _parse_row(line)
@@ -71,8 +70,11 @@ def _parse_row(line: str) -> tuple[Transcript | None, str]:
         return None, f"not JSON ({error})"
     if not isinstance(row, dict):
         return None, "not an object"
-    texts = {name: row.get(name) for name in ("question", "response", "answer")}
-    wrong = [name for name, value in texts.items() if not isinstance(value, str) or not value.strip()]
+    if isinstance(row.get("answer"), int | float):
+        row["answer"] = str(row["answer"])
+    wrong = [name for name in ("question", "response", "answer") if not isinstance(row.get(name), str)]
+    # A response may be empty: policies say such things.
+    wrong += [name for name in ("question", "answer") if isinstance(row.get(name), str) and not row[name].strip()]
     if wrong:
         return None, f"no text under {', '.join(wrong)}"
     if row.get("kind", "math") not in KINDS:

@@ -16,8 +16,8 @@ ALLOWED = {
 }
 FLAT = [  # lowest first
     ("transcripts", "check_config", "metrics", "checkpoints", "encoding", "policy"),
-    ("problems", "rollouts", "pages"),
-    ("pictures",),
+    ("problems", "credit", "pages"),
+    ("rollouts", "pictures"),
     ("evaluate", "score"),
     ("train", "commands"),
     ("main",),

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from mig_jax import commands, transcripts
+from mig_jax.models import sharding
+from mig_jax.policy import load_policy, save_policy
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +63,26 @@ def test_sample_answers_questions_and_scores_known_ones(capsys):
     assert capsys.readouterr().out.count("gain") >= 4
 
 
+def test_eval_with_several_devices(tmp_path, monkeypatch):
+    """Seven problems on eight devices: what is short of a part is filled up, and not counted."""
+    monkeypatch.undo()
+    commands.evaluate(tiny.get_quickstart(data__eval_size=7), str(tmp_path))
+    assert json.loads((tmp_path / "results.json").read_text())["problems"] == 7
+
+
+def test_a_model_is_asked_as_it_was_trained(tmp_path):
+    """Without --config the commands take that of the run that made the model, and overrides still count."""
+    config = tiny.get_quickstart()
+    mesh = sharding.make_mesh({}, devices=jax.devices()[:1])
+    policy = load_policy(config.model, mesh, seed=0)
+    save_policy(policy, policy.params, str(tmp_path), config=config)
+    options = ["--config.data.eval_size=3", "--config.verifier.workers=1"]
+    done = run_cli("eval", f"--model={tmp_path}", f"--workdir={tmp_path}/eval", *options)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "eval" / "results.json").read_text())
+    assert results["problems"] == 3 and results["eval/format"] > 0.9, "the default prompt would confuse it"
+
+
 def test_question_too_long_is_said():
     with pytest.raises(ValueError, match="data.max_prompt_tokens=42"):
         commands.sample(tiny.get_quickstart(), ["7" * 100])
@@ -74,15 +96,16 @@ def test_help_helps():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["train", "--config=configs/quickstart.py", "--config.rollout.gruop_size=4"], 'Did you mean "group_size"'),
+        (["train", "--config=configs/quickstart.py", "--config.rollout.gruop_size=4"], 'the config has no "gruop_size": did you mean "group_size"?'),
         (["train", "--config=configs/quickstart.py", "--config.rollout.group_size=many"], "rollout.group_size=many"),
         (["train", "--config=configs/nowhere.py", "--workdir=/tmp/x"], "nowhere.py"),
+        (["train", "--config=configs/quickstart.py", "--config.zzz=4"], "the config has no 'zzz'"),
         (["train"], "train needs --config; train needs --workdir"),
         (["trian"], "one command of train, sft"),
         (["score"], "score needs --input"),
         (["score", "--input=nowhere.jsonl"], "nowhere.jsonl"),
         (["train", "--config=configs/quickstart.py", "--workdir=/tmp/x", "--config.steps=0",
-          "--config.reward.credit=none"], "steps=0: must be more than 0\n  "),
+          "--config.reward.credit=none"], "\n  steps=0: must be more than 0"),
     ],
 )  # fmt: skip
 def test_mistakes_are_said_without_a_stack_trace(arguments, message):

@@ -8,7 +8,9 @@ from mig_jax.evaluate import pass_at_k
 
 
 # All 3 subsets of 2 of 3 samples, 1 of which is right: 2 of them hold it.
-@pytest.mark.parametrize("n_correct, n, k, expected", [(1, 3, 2, 2 / 3), (0, 4, 2, 0), (4, 4, 1, 1), (3, 4, 2, 1), (2, 4, 1, 0.5)])
+@pytest.mark.parametrize(
+    "n_correct, n, k, expected", [(1, 3, 2, 2 / 3), (0, 4, 2, 0), (4, 4, 1, 1), (3, 4, 2, 1), (2, 4, 1, 0.5)]
+)
 def test_pass_at_k_by_hand(n_correct, n, k, expected):
     assert pass_at_k(n_correct, n, k) == pytest.approx(expected)
 

@@ -42,8 +42,8 @@ def test_the_samplers_logprobs_are_the_trainers(start, temperature):
 
 
 def test_saved_policy_is_read_as_it_was_written(start, tmp_path):
-    save_policy(start, start.params, str(tmp_path))
     config = tiny.get_quickstart(model__path=str(tmp_path))
+    save_policy(start, start.params, str(tmp_path), config=config)
     again = load_policy(config.model, start.mesh, seed=1)
     assert again.config == start.config and again.tokenizer.eos_ids == start.tokenizer.eos_ids
     jax.tree.map(np.testing.assert_array_equal, again.params, start.params)
@@ -59,11 +59,11 @@ def test_compute_dtype_and_remat_reach_the_model(start):
 
 def test_loss_and_gradient_never_hold_every_logit():
     """Of all arrays in the program of the gradient, none is as large as [B, T, V]; in the plain one some are."""
-    config = decoder.DecoderConfig(
-        vocab_size=VOCAB, width=8, layers=1, heads=1, kv_heads=1, head_size=8, mlp_width=8
-    )
+    config = decoder.DecoderConfig(vocab_size=VOCAB, width=8, layers=1, heads=1, kv_heads=1, head_size=8, mlp_width=8)
     mesh = sharding.make_mesh({}, devices=jax.devices()[:1])
-    policy = Policy(tokenizers.build_character_tokenizer(), config, mesh, decoder.init_params(config, jax.random.key(0)))
+    policy = Policy(
+        tokenizers.build_character_tokenizer(), config, mesh, decoder.init_params(config, jax.random.key(0))
+    )
     assert largest_array(policy, chunk=CHUNK) < ROWS * WIDTH * VOCAB
     assert largest_array(policy, chunk=WIDTH) >= ROWS * WIDTH * VOCAB
 
@@ -91,8 +91,9 @@ def sizes(jaxpr):
 
 def test_logprob_gradient_is_the_same_at_any_chunk(start):
     batch = random_batch()._replace(token_bs=jnp.arange(32).reshape(4, 8) + 40)
-    gradients = [
-        jax.grad(lambda p, f=make_logprobs(start, temperature=1.0, chunk=chunk): f(p, batch)[0].sum())(start.params)
-        for chunk in (2, 128)
-    ]
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), *gradients)
+
+    def gradient(chunk):
+        logprobs = make_logprobs(start, temperature=1.0, chunk=chunk)
+        return jax.grad(lambda params: logprobs(params, batch)[0].sum())(start.params)
+
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), gradient(2), gradient(128))

@@ -1,8 +1,8 @@
 """Where problems come from: files and generators, behind one sequence and one resumable iterator.
 
     jsonl:/path/to/file.jsonl      one problem a row; the file is the split
-    chain:terms=7                  our own chain arithmetic, with demonstrations (see `procedural`)
-    chain:terms=7,noise=0.25       the same; each step of a demonstration is wrong with that probability
+    chain:terms=7                  our own chain arithmetic, with demonstrations (see `procedural`), which have each
+                                   step wrong, or stop early and guess, as often as noise=0.2 and haste=0.2 say
     reasoning_gym:chain_sum        any task of the reasoning-gym package
 
 Sources are random-access sequences, and what stands at an index depends on the arguments of `open_source` alone: there
@@ -70,8 +70,7 @@ def open_source(name: str, *, split: str, seed: int, size: int) -> Sequence[Prob
     if kind == "jsonl":
         return read_jsonl(Path(rest))
     if kind == "chain":
-        terms, noise = _chain_options(name, rest)
-        return _chains(name, split=split, seed=seed, size=size, terms=terms, noise=noise)
+        return _chains(name, split=split, seed=seed, size=size, **_chain_options(name, rest))
     if kind == "reasoning_gym":
         return _reasoning_gym(rest, split=split, seed=seed, size=size)
     sources = ("jsonl", "chain", "reasoning_gym")
@@ -185,12 +184,14 @@ class _Generated(Sequence):
         return self.make(index)
 
 
-def _chains(name: str, *, split: str, seed: int, terms: int, noise: float, size: int) -> Sequence[Problem]:
+def _chains(
+    name: str, *, split: str, seed: int, size: int, terms: int, noise: float, haste: float
+) -> Sequence[Problem]:
     def make(index: int) -> Problem:
         rng = np.random.default_rng((seed, index))
         candidates = (procedural.chain(rng, terms=terms) for _ in itertools.count())
         chain = next(chain for chain in candidates if _split_of(chain.question) == split)
-        demonstration = procedural.demonstration(rng, chain, noise=noise)
+        demonstration = procedural.demonstration(rng, chain, noise=noise, haste=haste)
         return Problem(f"{name}:{split}:{seed}:{index}", chain.question, chain.answer, "math", demonstration)
 
     return _Generated(size, make)
@@ -236,9 +237,10 @@ def _split_of(question: str) -> str:
     return "test" if hashlib.sha256(question.encode()).digest()[0] % 4 == 0 else "train"
 
 
-def _chain_options(name: str, text: str) -> tuple[int, float]:
-    """`terms` and `noise` from `terms=7,noise=0.25`; without noise, demonstrations are right."""
-    types, options, faults = {"terms": int, "noise": float}, {"noise": 0.0}, []
+def _chain_options(name: str, text: str) -> dict[str, int | float]:
+    """`terms`, `noise` and `haste` from `terms=7,noise=0.25`; what is left out is 0: demonstrations are right."""
+    types, faults = {"terms": int, "noise": float, "haste": float}, []
+    options = {"noise": 0.0, "haste": 0.0}
     for item in filter(None, text.split(",")):
         key, _, value = item.partition("=")
         if key not in types:
@@ -250,7 +252,7 @@ def _chain_options(name: str, text: str) -> tuple[int, float]:
             faults.append(f"{key}={value!r} is no {types[key].__name__}")
     if faults or "terms" not in options:
         raise ValueError(f"source {name!r}: " + "; ".join(faults or ["option terms is missing"]))
-    return options["terms"], options["noise"]
+    return options
 
 
 def _did_you_mean(word: str, known) -> str:

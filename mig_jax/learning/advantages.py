@@ -4,7 +4,9 @@ import chex
 import jax.numpy as jnp
 
 
-def group_normalize(reward_qg: chex.Array, valid_qg: chex.Array, *, by_std: bool = True, eps: float = 1e-6):
+def group_normalize(
+    reward_qg: chex.Array, valid_qg: chex.Array, *, by_std: bool = True, eps: float = 1e-6
+) -> chex.Array:
     """A = (R − mean_G) / (std_G + ε) over the group of each question.
 
     Process and outcome rewards go through here separately: mixed first, one drowns the other.
@@ -13,7 +15,7 @@ def group_normalize(reward_qg: chex.Array, valid_qg: chex.Array, *, by_std: bool
       reward_qg: `[Q, G]` one reward for each sample of each question.
       valid_qg: `[Q, G]` bool; the others neither count nor get an advantage.
       by_std: divide by the standard deviation (False: only the mean is taken off).
-      eps: keeps a group of equal rewards at 0.
+      eps: spreads well below it, in units of the reward, are taken for noise and give next to no advantage.
 
     Returns:
       advantage_qg `[Q, G]`.
@@ -32,21 +34,26 @@ def group_normalize(reward_qg: chex.Array, valid_qg: chex.Array, *, by_std: bool
     return centered_qg / (std_q + eps)
 
 
-def trajectory_credit(reward_qg: chex.Array, step_bt: chex.Array, *, by_std: bool = True) -> chex.Array:
+def trajectory_credit(
+    reward_qg: chex.Array, step_bt: chex.Array, *, by_std: bool = True, eps: float = 1e-6
+) -> chex.Array:
     """The normalised process reward on every token of the reasoning (the paper's credit).
 
     Args:
       reward_qg: `[Q, G]` process reward of each response.
       step_bt: `[B, T]` index of the step that a token belongs to, from 0; −1 outside the reasoning.
+      by_std, eps: as in `group_normalize`; eps in nats.
 
     Returns:
       advantage_bt `[B, T]`, 0 outside the reasoning.
     """
-    advantage_qg = group_normalize(reward_qg, jnp.ones_like(reward_qg, bool), by_std=by_std)
+    advantage_qg = group_normalize(reward_qg, jnp.ones_like(reward_qg, bool), by_std=by_std, eps=eps)
     return jnp.where(step_bt >= 0, advantage_qg.reshape(-1, 1), 0.0)
 
 
-def step_credit(gain_qgk: chex.Array, valid_qgk: chex.Array, step_bt: chex.Array, *, by_std: bool = True) -> chex.Array:
+def step_credit(
+    gain_qgk: chex.Array, valid_qgk: chex.Array, step_bt: chex.Array, *, by_std: bool = True, eps: float = 1e-6
+) -> chex.Array:
     """The normalised gain-to-go Σ_{j≥k} gⱼ of its step on every token of the reasoning.
 
     Step k of a response is compared with step k of the other responses of its group: each position has its own
@@ -56,6 +63,7 @@ def step_credit(gain_qgk: chex.Array, valid_qgk: chex.Array, step_bt: chex.Array
       gain_qgk: `[Q, G, K]` gain of each step.
       valid_qgk: `[Q, G, K]` bool, False at padding.
       step_bt: `[B, T]` index of the step that a token belongs to, from 0; −1 outside the reasoning.
+      by_std, eps: as in `group_normalize`; eps in nats.
 
     Returns:
       advantage_bt `[B, T]`, 0 outside the reasoning.
@@ -64,7 +72,7 @@ def step_credit(gain_qgk: chex.Array, valid_qgk: chex.Array, step_bt: chex.Array
     questions, group, n_steps = gain_qgk.shape
     to_go_qgk = jnp.where(valid_qgk, jnp.cumsum(gain_qgk[..., ::-1], axis=-1)[..., ::-1], 0.0)
     by_position = [jnp.moveaxis(x, -1, 1).reshape(-1, group) for x in (to_go_qgk, valid_qgk)]
-    advantage = group_normalize(*by_position, by_std=by_std)
+    advantage = group_normalize(*by_position, by_std=by_std, eps=eps)
     advantage_bk = jnp.moveaxis(advantage.reshape(questions, n_steps, group), 1, -1).reshape(-1, n_steps)
     advantage_bt = jnp.take_along_axis(advantage_bk, jnp.maximum(step_bt, 0), axis=1)
     return jnp.where(step_bt >= 0, advantage_bt, 0.0)

@@ -88,7 +88,7 @@ def clipped_surrogate(
       arXiv 2602.01034; PPO (arXiv 1707.06347), with separate bounds as in DAPO (arXiv 2503.14476).
     """
     chex.assert_equal_shape([logprob_bt, old_logprob_bt, advantage_bt])
-    ratio_bt = jnp.exp(logprob_bt - old_logprob_bt)
+    ratio_bt = _exp(logprob_bt - old_logprob_bt)
     clipped_bt = jnp.clip(ratio_bt, 1.0 - clip_low, 1.0 + clip_high)
     return jnp.minimum(ratio_bt * advantage_bt, clipped_bt * advantage_bt)
 
@@ -96,7 +96,12 @@ def clipped_surrogate(
 def kl_estimate(logprob_bt: chex.Array, other_logprob_bt: chex.Array) -> chex.Array:
     """Token by token, KL(πθ ‖ π_other) ≈ r − 1 − log r with r = π_other / πθ: unbiased and never negative."""
     log_ratio_bt = other_logprob_bt - logprob_bt
-    return jnp.exp(log_ratio_bt) - 1.0 - log_ratio_bt
+    return _exp(log_ratio_bt) - 1.0 - log_ratio_bt
+
+
+def _exp(log_ratio_bt: chex.Array) -> chex.Array:
+    """exp without overflow: an infinite ratio times an advantage of 0 would be NaN."""
+    return jnp.exp(jnp.clip(log_ratio_bt, -20.0, 20.0))
 
 
 def total_loss(
@@ -140,7 +145,7 @@ def total_loss(
         parts["kl/reference"] = jnp.sum(weights.outcome_bt * kl_estimate(logprob_bt, ref_logprob_bt))
         loss = loss + kappa * parts["kl/reference"]
 
-    ratio_bt = jnp.exp(logprob_bt - old_logprob_bt)
+    ratio_bt = _exp(logprob_bt - old_logprob_bt)
     is_clipped_bt = (ratio_bt < 1.0 - clip_low) | (ratio_bt > 1.0 + clip_high)
     metrics = parts | {
         "loss/total": loss,

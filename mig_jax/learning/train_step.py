@@ -38,12 +38,22 @@ def make_optimizer(
     clip_norm: float,
     b1: float,
     b2: float,
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """AdamW behind a clip of the global gradient norm; linear warm-up, then `decay` "constant" or "cosine" to 0.
+) -> optax.GradientTransformation:
+    """AdamW behind a clip of the global gradient norm.
 
     Weight decay acts on matrices only, not on norms and biases of any layer.
+
+    Args:
+      peak_lr: learning rate after `warmup_steps` updates of a linear rise.
+      total_steps: updates of the whole run, at whose end a cosine arrives at 0.
+      decay: "constant" or "cosine", after the warm-up.
+      clip_norm: the largest norm of the gradient of all weights together.
+      b1, b2: decay of Adam's moments.
+
+    Raises:
+      ValueError: `decay` is neither.
     """
-    ramp = optax.linear_schedule(0.0, peak_lr, max(warmup_steps, 1))
+    ramp = optax.linear_schedule(peak_lr / (warmup_steps + 1), peak_lr, max(warmup_steps, 1))
     if decay == "cosine":
         after = optax.cosine_decay_schedule(peak_lr, max(total_steps - warmup_steps, 1))
     elif decay == "constant":
@@ -51,14 +61,13 @@ def make_optimizer(
     else:
         raise ValueError(f"decay={decay!r}: 'constant' or 'cosine'")
     schedule = optax.join_schedules([ramp, after], [warmup_steps]) if warmup_steps else after
-    tx = optax.chain(
+    return optax.chain(
         optax.clip_by_global_norm(clip_norm),
-        optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=_is_matrix),
+        optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=_decaying),
     )
-    return tx, schedule
 
 
-def _is_matrix(params: Any) -> Any:
+def _decaying(params: Any) -> Any:
     """Which weights decay: everything but norms and biases, by name (layers are stacked, so rank does not tell)."""
 
     def decays(path, _):

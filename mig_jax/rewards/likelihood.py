@@ -25,7 +25,7 @@ def token_logprobs(
       unembed_dv: `[D, V]` output matrix.
       target_t: `[T]` token ids.
       temperature: divides the logits; use the sampler's on both sides of the ratio.
-      chunk: tokens whose logits are alive at once.
+      chunk: tokens whose logits are alive at once (vmapped over B rows: of each row).
 
     Returns:
       logprob_t `[T]` and entropy_t `[T]` (no gradient flows through the entropy), float32, in nats.
