@@ -13,7 +13,7 @@ from mig_jax.configs import quickstart_sft
 
 def get_config():
     c = quickstart_sft.get_config()
-    c.steps = 45
+    c.steps = 50
     c.model.path = str(Path(__file__).resolve().parent.parent / "checkpoints" / "quickstart")
     c.model.tokenizer = ""
     c.data.train = "chain:terms=7"
