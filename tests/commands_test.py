@@ -96,7 +96,10 @@ def test_help_helps():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["train", "--config=configs/quickstart.py", "--config.rollout.gruop_size=4"], 'the config has no "gruop_size": did you mean "group_size"?'),
+        (
+            ["train", "--config=configs/quickstart.py", "--config.rollout.gruop_size=4"],
+            'the config has no "gruop_size": did you mean "group_size"?',
+        ),
         (["train", "--config=configs/quickstart.py", "--config.rollout.group_size=many"], "rollout.group_size=many"),
         (["train", "--config=configs/nowhere.py", "--workdir=/tmp/x"], "nowhere.py"),
         (["train", "--config=configs/quickstart.py", "--config.zzz=4"], "the config has no 'zzz'"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from mig_jax import checkpoints, metrics, train
+from mig_jax.check_config import ConfigError
 from mig_jax.models import hf_config, hf_weights, sharding
 from mig_jax.policy import load_policy
 from mig_jax.rollouts import Collector
@@ -21,7 +23,9 @@ from tests import tiny
 
 ROOT = Path(__file__).parent.parent
 # Of a row, all that is no measurement of time.
-TIMELESS = ("loss/", "reward/", "policy/", "ratio/", "gradient/", "eval/", "ell/", "advantage/", "rollout/")
+TIMELESS = (
+    "loss/", "reward/", "policy/", "ratio/", "gradient/", "eval/", "ell/", "advantage/", "rollout/", "kl/", "verifier/",
+)  # fmt: skip
 
 
 def run_and_read(workdir, config, mode="train"):
@@ -69,22 +73,48 @@ def test_saved_model_is_the_trained_one(mig_run):
         hf_weights.load(path, hf_config.read_config(path))
         for path in (tiny.get_quickstart().model.path, str(mig_run[0] / "model"))
     )
-    manager = checkpoints.open_manager(str(mig_run[0] / "checkpoints"), keep=1)
+    manager = checkpoints.open_manager(str(mig_run[0]), keep=1)
     kept = manager.restore(2)["state"]["params"]
     for new, in_checkpoint in zip(*map(jax.tree.leaves, (trained, kept)), strict=True):
         np.testing.assert_array_equal(new, in_checkpoint)
     assert any((old != new).any() for old, new in zip(*map(jax.tree.leaves, (start, trained)), strict=True))
 
 
-def test_nothing_is_compiled_after_the_first_step(tmp_path, caplog):
-    config = tiny.get_quickstart(steps=4, checkpoint__every=100, log__transcripts_every=100)
+def test_nothing_is_compiled_after_the_first_step(tmp_path, caplog, monkeypatch):
+    """Not by rollout, scoring, update, checkpoint or evaluation, with a reference and with two updates a rollout."""
+    compiled_by_row = []
+    write = metrics.Metrics.write
+
+    def counting_write(self, step, values):
+        compiled_by_row.append([r.getMessage() for r in caplog.records if r.getMessage().startswith("Compiling ")])
+        write(self, step, values)
+
+    monkeypatch.setattr(metrics.Metrics, "write", counting_write)
+    config = tiny.get_quickstart(
+        steps=5, checkpoint__every=2, loss__kappa=0.1, optimizer__updates_per_rollout=2, optimizer__microbatches=2
+    )
     with jax.log_compiles():
         run_and_read(tmp_path, config)
-    names = [r.getMessage().split()[1] for r in caplog.records if r.getMessage().startswith("Compiling ")]
-    for name in ("train_step", "score", "assemble"):
-        assert sum(name in compiled for compiled in names) == 1, f"{name} in {names}"
-    # Sampling: the rollout, and sampled and greedy evaluation.
-    assert sum("sample" in name for name in names) == 3, names
+    # Rows: evaluation, five steps, evaluation. A checkpoint is written behind the second step.
+    assert len(compiled_by_row) == 7
+    assert sum("train_step" in message for message in compiled_by_row[1]) == 1
+    assert compiled_by_row[-1] == compiled_by_row[1], compiled_by_row[-1][len(compiled_by_row[1]) :]
+
+
+def test_a_run_does_not_go_on_with_another_config(mig_run):
+    """GRPO in the folder of a MIG run would be neither."""
+    before = (mig_run[0] / "metrics.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match="loss.alpha: 1.0 before, 0.0 now"):
+        run_and_read(mig_run[0], tiny.get_quickstart(loss__alpha=0.0))
+    with pytest.raises(ConfigError, match="mode: 'train' before, 'sft' now"):
+        run_and_read(mig_run[0], tiny.get_quickstart(), mode="sft")
+    assert (mig_run[0] / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_finished_run_can_be_taken_further(tmp_path):
+    rows = run_and_read(tmp_path, tiny.get_quickstart(steps=1))
+    further = run_and_read(tmp_path, tiny.get_quickstart(steps=2))
+    assert timeless(further[: len(rows)]) == timeless(rows) and [row["step"] for row in further] == [0, 1, 1, 2, 2]
 
 
 def test_grpo_scores_nothing(tmp_path):
@@ -141,7 +171,7 @@ def _one_step(shape, devices):
 CONFIG_FILE = """
 from tests import tiny
 def get_config():
-    return tiny.get_quickstart(steps=8, checkpoint__every=2, log__transcripts_every=3)
+    return tiny.get_quickstart(steps=8, checkpoint__every=2, optimizer__updates_per_rollout=2, data__train_size=24)
 """
 
 
@@ -158,13 +188,14 @@ def rows_on_disk(workdir):
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
-    """Killed at two moments, one of them in the middle of a step behind a checkpoint."""
+    """Killed at two moments that nobody chose, somewhere behind a checkpoint."""
     whole = start(tmp_path / "whole", tmp_path)
     assert whole.wait() == 0, whole.stderr.read().decode()
     for n_rows in (4, 7):
         process = start(tmp_path / "killed", tmp_path)
         while process.poll() is None and len(rows_on_disk(tmp_path / "killed")) < n_rows:
             time.sleep(0.02)
+        time.sleep(random.random())
         process.send_signal(signal.SIGKILL)
         process.wait()
     process = start(tmp_path / "killed", tmp_path)

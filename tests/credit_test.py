@@ -1,0 +1,89 @@
+"""From scores and verdicts to advantages: by hand, and every knob of the reward changes something."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mig_jax import credit, rewards
+from mig_jax.models import sharding
+from mig_jax.models.sampler import Completions
+from tests import tiny
+
+# One question, four samples of six tokens; two steps each, but the last response has one.
+LENGTH = jnp.array([6, 6, 5, 4])
+STEP = jnp.array([[-1, 0, 0, 1, -1, -1], [-1, 0, 1, 1, -1, -1], [-1, 0, 0, 1, -1, -1], [-1, 0, 0, -1, -1, -1]])
+ELL = jnp.array([[-4.0, -2.0, -1.0], [-4.0, -3.0, -2.5], [-4.0, -5.0, -3.5], [-4.0, -4.0, 0.0]])
+CUTS = rewards.Cuts(jnp.array([[1, 3, 4]] * 4), jnp.array([[True] * 3] * 3 + [[True, True, False]]))
+OUTCOME = credit.Outcome(
+    is_correct_b=np.array([True, False, True, False]),
+    is_well_formed_b=np.array([True, True, False, False]),
+    is_checked_b=np.array([True, True, True, True]),
+)
+
+
+def assemble(outcome=OUTCOME, **changes):
+    config = tiny.get_config(rollout__group_size=4, **changes)
+    scores = credit.score_likelihood(ELL, CUTS.valid_k, credit=config.reward.credit)
+    completions = Completions(jnp.ones((4, 6), jnp.int32), jnp.zeros((4, 6)), LENGTH, jnp.zeros(4, bool), None)
+    rows = sharding.batch_sharding(sharding.make_mesh({}, devices=jax.devices()[:1]))
+    arguments = jax.device_put((jnp.ones((1, 2), jnp.int32), jnp.zeros(1, jnp.int32), completions, scores, CUTS), rows)
+    return credit.make_assemble(config, rows)(*arguments, *jax.device_put((outcome, STEP), rows))
+
+
+def test_batch_by_hand():
+    batch, metrics = assemble(reward__process_eps=0.0, reward__outcome_eps=0.0)
+    # Outcome 2, 1, 1, 0: mean 1, standard deviation √½. Process 3, 1.5, 0.5, 0: mean 1.25.
+    np.testing.assert_allclose(batch.outcome_advantage_bt[:, 0], np.array([1, 0, 0, -1]) * 2**0.5, rtol=1e-5, atol=1e-6)
+    process = np.array([3, 1.5, 0.5, 0])
+    np.testing.assert_allclose(
+        batch.process_advantage_bt[:, 1], (process - process.mean()) / process.std(), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_array_equal(batch.process_advantage_bt[:, 0], 0)
+    np.testing.assert_array_equal(batch.gate_b, [True, False, False, False])
+    np.testing.assert_array_equal(batch.full_mask_bt.sum(1), LENGTH)
+    assert (batch.outcome_advantage_bt[3, 4:] == 0).all()
+    assert metrics["reward/accuracy"] == 0.5 and metrics["reward/format"] == 0.5 and metrics["reward/gate"] == 0.25
+    assert metrics["reward/process"] == pytest.approx(1.25) and metrics["reward/zero_variance_groups"] == 0
+    assert metrics["ell/first"] == -4 and metrics["ell/last"] == pytest.approx((-1 - 2.5 - 3.5 - 4) / 4)
+    assert metrics["rollout/steps"] == pytest.approx(7 / 4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reward__credit": "delta_sum"}, {"reward__assign": "step"}, {"reward__by_std": False},
+        {"reward__process_eps": 1.0}, {"reward__outcome_eps": 1.0}, {"reward__accuracy": 0.5}, {"reward__format": 0.0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_knob_of_the_reward_matters(change):
+    plain, changed = assemble()[0], assemble(**change)[0]
+    assert any(
+        not np.allclose(a, b)
+        for a, b in (
+            (plain.process_advantage_bt, changed.process_advantage_bt),
+            (plain.outcome_advantage_bt, changed.outcome_advantage_bt),
+        )
+    )
+
+
+def test_step_credit_pays_a_step_for_what_it_and_its_successors_bring():
+    batch, _ = assemble(reward__assign="step")
+    advantage = np.array(batch.process_advantage_bt)
+    # Of the second step the first response brings 1, the second ½, the third ½ beyond the mark; the fourth has none.
+    assert advantage[0, 3] > 0 > advantage[1, 2] and advantage[1, 2] == pytest.approx(advantage[2, 3])
+    assert advantage[0, 1] == advantage[0, 2] > advantage[3, 1]
+
+
+def test_a_check_that_timed_out_has_no_part_in_its_group():
+    unchecked = OUTCOME._replace(is_checked_b=np.array([True, True, True, False]))
+    batch, metrics = assemble(unchecked)
+    assert batch.outcome_advantage_bt[3, 0] == 0 and metrics["reward/accuracy"] == pytest.approx(2 / 3)
+    # Without the fourth: 2, 1, 1.
+    np.testing.assert_allclose(batch.outcome_advantage_bt[:3, 0], np.array([2, -1, -1]) / 2**0.5, rtol=1e-4)
+
+
+def test_groups_without_a_signal_are_counted():
+    equal = OUTCOME._replace(is_correct_b=np.ones(4, bool), is_well_formed_b=np.ones(4, bool))
+    assert assemble(equal)[1]["reward/zero_variance_groups"] == 1
