@@ -30,7 +30,7 @@ setup(
         "transformers>=5",
     ],
     extras_require={
-        "test": ["pytest", "reasoning-gym", "ruff"],
+        "test": ["pytest", "pytest-xdist", "reasoning-gym"],
         "reasoning-gym": ["reasoning-gym"],
         # Only the live parity tests need torch; without it they are skipped and the stored references are used.
         "parity": ["torch"],

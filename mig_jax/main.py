@@ -52,6 +52,7 @@ def parse_arguments(argv: list[str]) -> list[str]:
         sys.exit(0 if len(argv) > 1 else 2)
     try:
         positional = flags.FLAGS(argv)[1:]
+        CONFIG.value["steps"]  # a file that could not be loaded says so when it is first asked
     except (flags.Error, AttributeError, KeyError, OSError) as error:
         sys.exit(f"mig-jax: {_plainly(error)}")
     faults = _faults(positional)
@@ -67,7 +68,7 @@ def _plainly(error: Exception) -> str:
     if guess:
         return f'the config has no "{guess[2]}": did you mean "{guess[1]}"?'
     if isinstance(error, AttributeError):
-        return f"the config has no {message.strip(chr(39))!r}"
+        return "the config has no " + re.sub(r"[\\'\"]+", "'", message)
     return message.splitlines()[-1] if "Traceback" in message else message
 
 

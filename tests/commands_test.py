@@ -12,11 +12,13 @@ import pytest
 from mig_jax import commands, transcripts
 from mig_jax.models import sharding
 from mig_jax.policy import load_policy, save_policy
+from mig_jax.text import response_format
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
-RIGHT = "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n### Step 3: 9*3=7\n</think>\n<answer>297</answer>"
-WRONG = RIGHT.replace("2-3=9", "2-3=8").replace("9*3=7", "8*3=4").replace("297", "284")
+QUESTION = "Last digits of 7 +5 -3 *3 +8 -2 +6"
+RIGHT = response_format.render_response(["7+5=2", "2-3=9", "9*3=7", "7+8=5", "5-2=3", "3+6=9"], "297539")
+WRONG = response_format.render_response(["7+5=2", "2-3=8", "8*3=4", "4+8=2", "2-2=0", "0+6=6"], "284206")
 
 
 @pytest.fixture(autouse=True)
@@ -33,16 +35,16 @@ def run_cli(*arguments):
 
 
 def test_score_writes_numbers_and_pictures(tmp_path):
-    rows = [transcripts.Transcript("Last digits of 7 +5 -3 *3", response, "297") for response in (RIGHT, WRONG)]
-    rows.append(transcripts.Transcript("Last digits of 7 +5 -3 *3", "I do not know <think", "297"))
+    rows = [transcripts.Transcript(QUESTION, text, "297539") for text in (RIGHT, WRONG)]
+    rows.append(transcripts.Transcript(QUESTION, "I do not know <think", "297539"))
     transcripts.write_transcripts(rows, str(tmp_path / "in.jsonl"))
     commands.score(tiny.get_quickstart(), str(tmp_path / "in.jsonl"), str(tmp_path / "out"))
     right, wrong, lost = transcripts.read_transcripts(str(tmp_path / "out" / "scores.jsonl"))
     assert (right.is_correct, wrong.is_correct, lost.is_correct) == (True, False, False)
-    assert right.steps == ("### Step 1: 7+5=2", "### Step 2: 2-3=9", "### Step 3: 9*3=7")
+    assert right.steps[:2] == ("### Step 1: 7+5=2", "### Step 2: 2-3=9") and len(right.steps) == 6
     # Up to the slip the prefixes are the same; from there on the right chain is worth more.
     np.testing.assert_allclose(right.ell_k[:2], wrong.ell_k[:2], atol=1e-5)
-    assert right.ell_k[3] > wrong.ell_k[3] and sum(right.gain_k) > sum(wrong.gain_k)
+    assert right.ell_k[6] > -0.1 and wrong.ell_k[6] < -1 and sum(right.gain_k) > sum(wrong.gain_k)
     assert len(lost.ell_k) == 1 and lost.gain_k == ()
     for name in ("gains.png", "gains.html"):
         assert (tmp_path / "out" / name).stat().st_size > 0
@@ -57,7 +59,7 @@ def test_eval_writes_results(tmp_path, capsys):
 
 
 def test_sample_answers_questions_and_scores_known_ones(capsys):
-    commands.sample(tiny.get_quickstart(), ["Last digits of 7 +5 -3 *3 +1 +1 +1"])
+    commands.sample(tiny.get_quickstart(), [QUESTION])
     assert "Last digits of 7 +5" in capsys.readouterr().out
     commands.sample(tiny.get_quickstart(), [])
     assert capsys.readouterr().out.count("gain") >= 4

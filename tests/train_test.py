@@ -1,13 +1,5 @@
-"""The loop: it learns, compiles once, resumes bit for bit, and is the same on eight devices as on one."""
+"""The loop: it leaves what it promises, learns, compiles once, and is guarded against another config."""
 
-import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,27 +7,15 @@ import pytest
 
 from mig_jax import checkpoints, metrics, train
 from mig_jax.check_config import ConfigError
-from mig_jax.models import hf_config, hf_weights, sharding
-from mig_jax.policy import load_policy
-from mig_jax.rollouts import Collector
-from mig_jax.text.verifier import Verifier
+from mig_jax.models import hf_config, hf_weights
 from tests import tiny
-
-ROOT = Path(__file__).parent.parent
-# Of a row, all that is no measurement of time.
-TIMELESS = (
-    "loss/", "reward/", "policy/", "ratio/", "gradient/", "eval/", "ell/", "advantage/", "rollout/", "kl/", "verifier/",
-)  # fmt: skip
+from tests.resume_test import timeless
 
 
 def run_and_read(workdir, config, mode="train"):
     """One device: eight fake ones on two cores are slow, and have a test of their own."""
     train.run(config, str(workdir), mode=mode, devices=jax.devices()[:1])
     return metrics.read_metrics(str(workdir))[1]
-
-
-def timeless(rows):
-    return [{k: v for k, v in row.items() if k == "step" or k.startswith(TIMELESS)} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -138,69 +118,3 @@ def test_sft_learns(tmp_path):
     rows = run_and_read(tmp_path, tiny.get_config(steps=60, log__every=10), mode="sft")
     losses = [row["loss/sft"] for row in rows if "loss/sft" in row]
     assert losses[-1] < 0.5 * losses[0]
-
-
-@pytest.mark.parametrize("shape", [{"data": 2, "fsdp": 2, "tensor": 2}, {"data": 1, "fsdp": 8, "tensor": 1}], ids=str)
-def test_eight_devices_equal_one(shape):
-    """Tokens are identical; the update agrees to rounding."""
-    one, one_state, one_metrics = _one_step({"data": 1, "fsdp": 1, "tensor": 1}, jax.devices()[:1])
-    many, many_state, many_metrics = _one_step(shape, jax.devices())
-    np.testing.assert_array_equal(one.token_bs, many.token_bs)
-    np.testing.assert_allclose(one.process_advantage_bt, many.process_advantage_bt, atol=1e-3)
-    assert one_metrics["loss/total"] == pytest.approx(many_metrics["loss/total"], rel=1e-4, abs=1e-5)
-    # Where a gradient is next to nothing Adam's first step has a random sign: compare what has moved for a reason.
-    for a, b in zip(jax.tree.leaves(one_state.opt_state), jax.tree.leaves(many_state.opt_state), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
-
-
-def _one_step(shape, devices):
-    config = tiny.get_quickstart()
-    mesh = sharding.make_mesh(shape, devices=devices)
-    with jax.set_mesh(mesh), Verifier(workers=1) as verifier:
-        policy = load_policy(config.model, mesh, seed=0)
-        problems = train.open_problems(policy, config, "train")[:8]
-        state, update = train.build_update(policy, config, "train")
-        batch, _, _ = Collector(policy, config, verifier).collect(state.params, problems, jax.random.key(3))
-        state, metrics_ = update(state, batch)
-    return jax.device_get(batch), jax.device_get(state), jax.device_get(metrics_)
-
-
-# ------------------------------------------------------------------------------------------------ killed and resumed
-
-
-CONFIG_FILE = """
-from tests import tiny
-def get_config():
-    return tiny.get_quickstart(steps=8, checkpoint__every=2, optimizer__updates_per_rollout=2, data__train_size=24)
-"""
-
-
-def start(workdir, tmp_path):
-    (tmp_path / "config.py").write_text(CONFIG_FILE)
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "mig_jax.main", "train", f"--config={tmp_path}/config.py", f"--workdir={workdir}"]
-    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT)
-
-
-def rows_on_disk(workdir):
-    path = Path(workdir) / "metrics.jsonl"
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def test_killed_and_resumed_equals_uninterrupted(tmp_path):
-    """Killed at two moments that nobody chose, somewhere behind a checkpoint."""
-    whole = start(tmp_path / "whole", tmp_path)
-    assert whole.wait() == 0, whole.stderr.read().decode()
-    for n_rows in (4, 7):
-        process = start(tmp_path / "killed", tmp_path)
-        while process.poll() is None and len(rows_on_disk(tmp_path / "killed")) < n_rows:
-            time.sleep(0.02)
-        time.sleep(random.random())
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    process = start(tmp_path / "killed", tmp_path)
-    assert process.wait() == 0, process.stderr.read().decode()
-    expected, found = (timeless(metrics.read_metrics(str(tmp_path / name))[1]) for name in ("whole", "killed"))
-    assert json.dumps(expected) == json.dumps(found)
-    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "killed")]
-    assert weights[0] == weights[1]

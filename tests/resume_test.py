@@ -1,0 +1,61 @@
+"""A run that is killed and started again is the run that was never killed, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mig_jax import metrics
+
+ROOT = Path(__file__).parent.parent
+# Of a row, all that is no measurement of time.
+TIMELESS = (
+    "loss/", "reward/", "policy/", "ratio/", "gradient/", "eval/", "ell/", "advantage/", "rollout/", "kl/", "verifier/",
+)  # fmt: skip
+
+
+def timeless(rows):
+    return [{k: v for k, v in row.items() if k == "step" or k.startswith(TIMELESS)} for row in rows]
+
+
+CONFIG_FILE = """
+from tests import tiny
+def get_config():
+    return tiny.get_quickstart(steps=8, checkpoint__every=2, optimizer__updates_per_rollout=2, data__train_size=24)
+"""
+
+
+def start(workdir, tmp_path):
+    (tmp_path / "config.py").write_text(CONFIG_FILE)
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "mig_jax.main", "train", f"--config={tmp_path}/config.py", f"--workdir={workdir}"]
+    with open(f"{workdir}.log", "ab") as log:
+        return subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=ROOT)
+
+
+def rows_on_disk(workdir):
+    path = Path(workdir) / "metrics.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+    """Killed at two moments that nobody chose, somewhere behind a checkpoint."""
+    whole = start(tmp_path / "whole", tmp_path)
+    assert whole.wait() == 0, (tmp_path / "whole.log").read_text()
+    for n_rows in (4, 7):
+        process = start(tmp_path / "killed", tmp_path)
+        while process.poll() is None and len(rows_on_disk(tmp_path / "killed")) < n_rows:
+            time.sleep(0.02)
+        time.sleep(random.random())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    process = start(tmp_path / "killed", tmp_path)
+    assert process.wait() == 0, (tmp_path / "killed.log").read_text()
+    expected, found = (timeless(metrics.read_metrics(str(tmp_path / name))[1]) for name in ("whole", "killed"))
+    assert json.dumps(expected) == json.dumps(found)
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
