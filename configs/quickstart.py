@@ -2,8 +2,8 @@
 
     mig-jax train --config=configs/quickstart.py --workdir=/tmp/mig_quickstart
 
-GRPO, for comparison: add --config.loss.alpha=0 --config.loss.gamma=0. It starts from checkpoints/quickstart, which
-configs/quickstart_sft.py makes from nothing.
+GRPO, for comparison: add --config.loss.alpha=0 --config.loss.gamma=0, and take another workdir. Both start from
+checkpoints/quickstart, which configs/quickstart_sft.py makes from nothing.
 """
 
 from pathlib import Path

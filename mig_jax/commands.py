@@ -45,12 +45,13 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
         json.dump({"model": config.model.path, "problems": len(problems), **results}, file, indent=2)
     for name, value in results.items():
         print(f"{name:16} {value:.3f}")
-    print(f"{len(problems)} problems of {config.data.eval}; results.json and transcripts.jsonl are in {workdir}")
+    source = config.data.eval or config.data.train
+    print(f"{len(problems)} problems of {source}; results.json and transcripts.jsonl are in {workdir}")
 
 
 def sample(config: ConfigDict, questions: Sequence[str]) -> None:
     """Print a completion of each question, or of four held-out problems with what each step has earned."""
-    with loaded(config, mode="sample") as (policy, verifier):
+    with loaded(config, mode="score" if questions else "sample") as (policy, verifier):
         problems = [Problem(str(number), question, "?", "text") for number, question in enumerate(questions)]
         problems = problems or list(open_problems(policy, config, "test"))[:4]
         r = config.rollout

@@ -81,7 +81,7 @@ def why_left_out(
     """Why a problem cannot be used, or "". With `max_new_tokens` its demonstration must be there and fit, too."""
     if len(prompt_ids(tokenizer, problem.question, system_prompt=system_prompt)) > max_prompt_tokens:
         return f"with a prompt of more than {max_prompt_tokens} tokens (data.max_prompt_tokens)"
-    if len(tokenizer.encode(problem.answer)) > max_answer_tokens:
+    if len(tokenizer.encode(problem.answer.strip())) > max_answer_tokens:
         return f"with an answer of more than {max_answer_tokens} tokens (data.max_answer_tokens)"
     if max_new_tokens is None:
         return ""

@@ -16,7 +16,7 @@ HELP = """mig-jax: step-wise credit for reasoning policies.
   mig-jax sft    --config=FILE.py --workdir=DIR     learn written solutions
   mig-jax eval   --config=FILE.py --workdir=DIR     accuracy on held-out problems: results.json, transcripts.jsonl
   mig-jax sample --config=FILE.py [--question=TEXT] completions of a question, or of a few held-out problems
-  mig-jax score  --input=FILE.jsonl --workdir=DIR   which steps of given transcripts earned the credit
+  mig-jax score  --model=DIR --input=FILE.jsonl     which steps of given transcripts earned the credit
 
   --config.KEY=VALUE   overrides a value of the config, as in --config.rollout.group_size=16; configs/default.py
                        lists them all. Without --config, eval, sample and score take that of the run that made the
@@ -85,8 +85,9 @@ def run_command(positional: list[str]) -> None:
     # Imported late, so that --help and a mistyped flag answer at once.
     from mig_jax import commands, train
 
-    command, config, workdir = positional[0], chosen_config(), WORKDIR.value
+    command, workdir = positional[0], WORKDIR.value
     try:
+        config = chosen_config()
         if command in ("train", "sft"):
             train.run(config, workdir, mode=command)
         elif command == "eval":
@@ -100,7 +101,8 @@ def run_command(positional: list[str]) -> None:
             raise
         sys.exit(f"mig-jax {command}: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"\nmig-jax {command}: stopped" + ("; the same command goes on" if workdir else ""))
+        resumes = command in ("train", "sft")
+        sys.exit(f"\nmig-jax {command}: stopped" + ("; the same command goes on" if resumes else ""))
 
 
 def chosen_config() -> ConfigDict:
@@ -113,7 +115,7 @@ def chosen_config() -> ConfigDict:
         with open(beside, encoding="utf-8") as file:
             of_run = json.load(file)
         for section in ("data", "rollout", "reward"):
-            config[section].update(of_run[section])
+            config[section].update({key: value for key, value in of_run[section].items() if key in config[section]})
         config.update_from_flattened_dict(config_flags.get_override_values(flags.FLAGS["config"]))
     return config
 

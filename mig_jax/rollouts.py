@@ -36,12 +36,14 @@ class Collector:
         )
         self.score = make_score(policy, group_size=r.group_size, credit=config.reward.credit, chunk=chunk)
         self.assemble = make_assemble(config, self.row_sharding)
-        self.ref_logprobs = jax.jit(make_logprobs(policy, temperature=r.temperature, chunk=chunk))
+        ref_logprobs = make_logprobs(policy, temperature=r.temperature, chunk=chunk)
+        self.ref_logprobs = jax.jit(ref_logprobs, out_shardings=self.row_sharding)
 
     def collect(
         self, params: Any, problems: Sequence[Problem], key: chex.PRNGKey
     ) -> tuple[Batch, dict[str, float], list[Transcript]]:
         """One rollout of every problem: the batch, metrics by name, and a transcript of every response."""
+        jax.block_until_ready(params)  # the end of the last update is no part of this rollout's time
         watch = Stopwatch()
         prompt_qs, start_q = self.place(encode_prompts(self.policy, self.config, problems))
         completions = self.sample(params, prompt_qs, start_q, key)

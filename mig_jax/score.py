@@ -22,7 +22,7 @@ from mig_jax.transcripts import Transcript
 LENGTH_STEP = 128
 
 # Steps of a response that are scored.
-MAX_STEPS = 64
+MAX_STEPS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +49,13 @@ def score_transcripts(
     if max(n_steps, default=0) > MAX_STEPS:
         logging.warning("steps beyond the first %d of a response are not scored", MAX_STEPS)
     transcripts = check_transcripts(transcripts, verifier)
+    batch_size = max(1, 8 * batch_size // max(8, max_steps))  # long chains have more leaves
     rows = [_encode(policy, config, n, t, max_steps=max_steps) for n, t in enumerate(transcripts)]
     rows.sort(key=lambda row: len(row.prompt) + len(row.response))
     score = make_packed_score(policy, credit=config.reward.credit, chunk=config.optimizer.logprob_chunk)
     limits = {
         "max_variants": config.reward.max_variants,
-        "max_tokens": max((len(policy.tokenizer.encode(t.answer)) for t in transcripts), default=0),
+        "max_tokens": max((len(policy.tokenizer.encode(t.answer.strip())) for t in transcripts), default=0),
     }
     scored = list(transcripts)
     for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch"):

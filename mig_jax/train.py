@@ -110,8 +110,9 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: con
             sink.write(done, span.summary(jax.device_get(learned)))
             span = Span()
         if is_last or (config.eval.every and done % config.eval.every == 0):
+            began = time.perf_counter()
             evaluate(done)
-            span = Span()
+            span.start += time.perf_counter() - began
         # Rows are written before the checkpoint that vouches for them; later ones are dropped on resume.
         if is_last or done % config.checkpoint.every == 0:
             checkpoints.save(manager, state, {"done": done, "stream": stream.get_state()}, described)
@@ -208,7 +209,7 @@ class Span:
     def summary(self, learned: dict[str, Any]) -> dict[str, float]:
         """A row of metrics: the last step's numbers; tokens a second and shares of the time of all steps since `start`.
 
-        What is not collecting is training: the host waits for it when it asks for the numbers, or in the next rollout.
+        What is not collecting is training.
         """
         total = time.perf_counter() - self.start
         seconds = self.seconds | {"time/train": total - sum(self.seconds.values())}
@@ -224,7 +225,9 @@ def check_resume(workdir: str, *, before: dict[str, Any], now: dict[str, Any]) -
     Raises:
       ConfigError: with every value that differs.
     """
-    free = ("steps", "log", "eval", "checkpoint", "verifier")
+    free = ["log", "eval", "checkpoint", "verifier"]
+    if now["optimizer"]["decay"] == "constant":
+        free.append("steps")  # a cosine is laid out over all of them
     old, new = (
         {k: v for k, v in flatten_dict(c, sep=".").items() if k.split(".")[0] not in free} for c in (before, now)
     )
@@ -249,13 +252,15 @@ def transcripts_path(workdir: str, done: int) -> str:
 
 
 def draw(workdir: str) -> None:
-    """Pictures of a run, from what it has written: curves, and the gains of its first and last transcripts."""
+    """Pictures of a run, from what it has written: curves, and the gains of its first and last scored transcripts."""
     _, rows = metrics.read_metrics(workdir)
     pictures.training_curves({"": rows}, os.path.join(workdir, "curves.png"))
+    drawn = ["curves.png"]
     folder = os.path.join(workdir, "transcripts")
     files = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    for name, chosen in (("first", files[:1]), ("last", files[-1:])):
+    for name, chosen in (("gains_first", files[:1]), ("gains_last", files[-1:])):
         scored = [t for file in chosen for t in read_transcripts(os.path.join(folder, file)) if t.ell_k]
         if scored:
-            pictures.draw_gains(scored, os.path.join(workdir, f"gains_{name}"))
-    print(f"curves.png, gains_*.png and .html, metrics.jsonl and the trained model/ are in {workdir}")
+            pictures.draw_gains(scored, os.path.join(workdir, name))
+            drawn += [f"{name}.png", f"{name}.html"]
+    print(f"{', '.join(drawn)}, metrics.jsonl and the trained model/ are in {workdir}")

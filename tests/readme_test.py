@@ -12,7 +12,7 @@ def test_snippet_runs_and_prints_what_it_says(capsys):
     assert len([line for line in code.splitlines() if line.strip() and not line.startswith("#")]) <= 12
     exec(code, {})
     printed = capsys.readouterr().out.splitlines()
-    for line, said in zip(printed, re.findall(r"print\(.*?\) +# (\[.*?\])", code), strict=False):
+    for line, said in zip(printed, re.findall(r"print\(.*?\) +# (\[.*?\])", code), strict=True):
         assert line.split() == said.split()
 
 
@@ -27,6 +27,11 @@ def test_every_file_of_the_tree_is_there():
     assert not missing
 
 
-def test_the_starting_policy_is_small():
+def test_no_placeholder_is_left():
+    assert not re.findall(r"^[A-Z]{4,}$", README, re.MULTILINE)
+
+
+def test_the_starting_policy_is_small_and_remembers_how_it_was_asked():
+    assert (ROOT / "checkpoints" / "quickstart" / "mig_jax_config.json").exists()
     files = (ROOT / "checkpoints" / "quickstart").glob("*")
     assert sum(file.stat().st_size for file in files) <= 3 * 2**20

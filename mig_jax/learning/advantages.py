@@ -25,6 +25,9 @@ def group_normalize(
     """
     chex.assert_rank([reward_qg, valid_qg], 2)
     chex.assert_equal_shape([reward_qg, valid_qg])
+    # Taken off first, so that equal rewards, whatever they are, differ by exactly nothing.
+    reward_qg = jnp.where(valid_qg, reward_qg, -jnp.inf)
+    reward_qg = jnp.where(valid_qg, reward_qg - reward_qg.max(1, keepdims=True), 0.0)
     count_q = jnp.maximum(valid_qg.sum(1, keepdims=True), 1)
     mean_q = jnp.where(valid_qg, reward_qg, 0.0).sum(1, keepdims=True) / count_q
     centered_qg = jnp.where(valid_qg, reward_qg - mean_q, 0.0)

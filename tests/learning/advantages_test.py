@@ -23,6 +23,11 @@ def test_equal_rewards_give_no_advantage():
     assert (advantages.group_normalize(jnp.full((3, 4), 0.7), jnp.ones((3, 4), bool)) == 0).all()
 
 
+def test_equal_rewards_are_equal_in_float32():
+    """Eight times 1.2 does not sum to eight times 1.2 there."""
+    assert (advantages.group_normalize(jnp.full((1, 8), 1.2), jnp.ones((1, 8), bool)) == 0).all()
+
+
 def test_invalid_neither_counts_nor_gets():
     valid = jnp.array([[True, True, False, True]])
     with_it = advantages.group_normalize(jnp.array([[1.0, 2.0, 99.0, 3.0]]), valid)
