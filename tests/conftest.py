@@ -1,6 +1,13 @@
-"""Settings of every test: eight fake devices, and no silent broadcasting between ranks."""
+"""Settings of every test: eight fake devices, no silent broadcasting between ranks, nothing compiled twice."""
 
-import jax
+import os
+import tempfile
+
+# Shared with the other worker and with the processes that tests start, because it is in the environment.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="mig_jax_tests_"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -16,7 +16,7 @@ CONFIG = {"steps": 6, "model": {"path": "", "lr": 2e-4}}
 def _run(workdir, steps, *, resume_step=None) -> None:
     with metrics.open_metrics(str(workdir), config=CONFIG, resume_step=resume_step) as sinks:
         for step in steps:
-            sinks.write(step, {"reward/accuracy": step / 7, "time/step": 1.5})
+            sinks.write(step, {"reward/accuracy": step / 7, "time/seconds": 1.5})
 
 
 def test_rows_read_back_whatever_kind_of_number_they_were(tmp_path):
@@ -105,7 +105,7 @@ def test_tensorboard_gets_every_number_and_a_resume_purges_what_comes_again(tmp_
     _run(tmp_path, range(2, 4), resume_step=2)
     first, second = (_read_events(path) for path in sorted((tmp_path / "tensorboard").iterdir()))
     points = [(e.step, v.tag) for e in first + second for v in e.summary.value]
-    assert sorted(points) == sorted((s, t) for s in (0, 1, 2, 2, 3) for t in ("reward/accuracy", "time/step"))
+    assert sorted(points) == sorted((s, t) for s in (0, 1, 2, 2, 3) for t in ("reward/accuracy", "time/seconds"))
     assert [e.step for e in second if e.HasField("session_log")] == [2]
 
 
