@@ -25,8 +25,12 @@ def timeless(rows):
 
 CONFIG_FILE = """
 from tests import tiny
+
+
 def get_config():
-    return tiny.get_quickstart(steps=10, checkpoint__every=2, optimizer__updates_per_rollout=2, data__train_size=24)
+    c = tiny.get_quickstart(steps=10, checkpoint__every=2, optimizer__updates_per_rollout=2)
+    c.rollout.questions, c.data.train_size = 4, 12  # an epoch ends every three steps
+    return c
 """
 
 
