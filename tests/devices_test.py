@@ -1,4 +1,4 @@
-"""Eight devices do what one does: rollout, scores and update, on meshes of all three axes."""
+"""Eight devices do what one does: rollout, scores and update, on a mesh of all three axes."""
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from mig_jax.text.verifier import Verifier
 from tests import tiny
 
 
-@pytest.mark.parametrize("shape", [{"data": 2, "fsdp": 2, "tensor": 2}, {"data": 1, "fsdp": 8, "tensor": 1}], ids=str)
+@pytest.mark.parametrize("shape", [{"data": 2, "fsdp": 2, "tensor": 2}], ids=str)
 def test_eight_devices_equal_one(shape):
     """Tokens are identical; the update agrees to rounding."""
     one, one_state, one_metrics = _one_step({"data": 1, "fsdp": 1, "tensor": 1}, jax.devices()[:1])

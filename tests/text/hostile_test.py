@@ -22,11 +22,11 @@ def check_response(text: str, read: Response) -> None:
     assert not read.is_well_formed or (read.steps and read.answer)
 
 
-def test_100_000_hostile_completions():
+def test_30_000_hostile_completions():
     rng = np.random.default_rng(0)
     tokenizer = build_character_tokenizer()
     kinds = {"well formed": 0, "with steps": 0, "with an answer": 0, "with U+FFFD": 0}
-    for completion in hostile_completions(rng, 100_000):
+    for completion in hostile_completions(rng, 30_000):
         ids = hostile_ids(rng, completion, tokenizer.vocab_size)
         text, char_end_t = tokenizer.decode_with_ends(ids)
         read = parse_response(text)
@@ -49,7 +49,7 @@ def test_100_000_hostile_completions():
         kinds["with an answer"] += read.answer is not None
         kinds["with U+FFFD"] += "\ufffd" in text
     # The generator reaches what it is there for.
-    assert min(kinds.values()) > 2000, kinds
+    assert min(kinds.values()) > 600, kinds
 
 
 def test_time_is_linear_in_the_length():
