@@ -39,9 +39,7 @@ def main() -> None:
     spellings = [rng.integers(0, config.vocab_size, args.answer).tolist() for _ in range(args.variants)]
     cut_k = np.linspace(args.prompt, slots, args.steps + 1).astype(int)
 
-    answers = rewards.pack_answers(
-        lead_in, spellings, closing, max_variants=args.variants, max_tokens=args.answer
-    )
+    answers = rewards.pack_answers(lead_in, spellings, closing, max_variants=args.variants, max_tokens=args.answer)
     batched = lambda tree: jax.tree.map(lambda x: jnp.asarray(x)[None], tree)  # noqa: E731
     trunk = batched(rewards.Trunk(np.arange(slots), np.ones(slots, bool)))
     cuts = batched(rewards.Cuts(cut_k, np.ones(len(cut_k), bool)))

@@ -13,9 +13,11 @@ def get_config() -> ConfigDict:
     c.steps = 100  # rollouts to learn from (train), or batches of demonstrations (sft)
 
     c.model = m = ConfigDict()
-    m.path = ""  # folder in Hugging Face format to start from; "" starts from random weights
-    m.tokenizer = ""  # folder or hub name; "" is that of model.path; "characters" is built from nothing
-    m.compute_dtype = "float32"  # of activations: float32 or bfloat16; weights and optimizer stay float32
+    m.path = ""  # folder in Hugging Face format, .gguf file, workdir of a run, or hub name; "": random weights
+    m.tokenizer = ""  # the same; "" is that of model.path; "characters" is built from nothing
+    m.compute_dtype = "float32"  # of activations: float32 or bfloat16; norms, softmax, log-probs are float32 always
+    m.param_dtype = "float32"  # of weights and optimizer: float32 keeps master weights beside bfloat16 activations
+    m.save_dtype = ""  # that the trained model is written in: float32, bfloat16 or float16; "": as the weights are held
     m.remat = False  # compute activations again in the backward pass instead of keeping them
     m.init = ConfigDict()  # the shape, when model.path is ""
     m.init.layers = 4
@@ -29,6 +31,28 @@ def get_config() -> ConfigDict:
     m.init.tied_head = True
     m.init.qkv_bias = True
     m.init.qk_norm = False
+    m.init.rope_sections = ()  # frequencies for time, height and width, where there is a vision tower: (4, 6, 6)
+    m.init.vision = v = ConfigDict()  # the shape of a vision tower like Qwen2.5-VL's
+    v.layers = 0  # 0: no tower, text alone
+    v.width = 64
+    v.heads = 4
+    v.mlp_width = 128
+    v.patch_size = 14  # pixels
+    v.merge_size = 2  # patches a side that become one token
+    v.window_size = 112  # pixels a side within which most layers attend
+    v.full_layers = (1,)  # those that attend to the whole image
+
+    m.vision = i = ConfigDict()  # of models that see
+    i.freeze = True  # the tower stays as it is; its features are then computed once a rollout
+    i.max_patches = 1024  # of all images of a prompt, windows filled up; prompts with more are left out, and counted
+    i.min_pixels = 56 * 56  # smaller images are scaled up
+    i.max_pixels = 448 * 448  # larger images are scaled down
+
+    m.lora = a = ConfigDict()  # adapters; the rest of the decoder stays as it is, and is the reference of loss.kappa
+    a.rank = 0  # 0: none, all weights are trained
+    a.alpha = 16.0  # they are scaled by alpha / rank
+    a.modules = ("query", "key", "value", "out", "gate", "up", "down")
+    a.save = "merged"  # merged: an ordinary model; adapter: PEFT's folder
 
     c.data = d = ConfigDict()
     d.train = "chain:terms=7"  # or reasoning_gym:TASK or jsonl:FILE
@@ -83,8 +107,11 @@ def get_config() -> ConfigDict:
     c.mesh.fsdp = 1
     c.mesh.tensor = 1
 
-    c.sft = ConfigDict()
-    c.sft.batch_size = 128  # demonstrations a step
+    c.sft = f = ConfigDict()
+    f.batch_size = 128  # demonstrations a step
+    f.steps = 0  # train: so many steps on demonstrations come first, in workdir/warm_up
+    f.peak_lr = 1e-5  # of those; behind optimizer.warmup_steps it falls to 0
+    f.data = ""  # train: demonstrations for those; "" is data.train
 
     c.verifier = ConfigDict()
     c.verifier.workers = 2  # processes that check answers

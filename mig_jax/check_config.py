@@ -2,13 +2,18 @@
 
 import math
 import os
+import re
 
 from ml_collections import ConfigDict
 
 from mig_jax import rewards
+from mig_jax.models.qwen2_vl import VisionConfig
 
 CHOICES = {
     "model.compute_dtype": ("float32", "bfloat16"),
+    "model.param_dtype": ("float32", "bfloat16"),
+    "model.save_dtype": ("", "float32", "bfloat16", "float16"),
+    "model.lora.save": ("merged", "adapter"),
     "reward.credit": tuple(rewards.CREDITS),
     "reward.assign": ("trajectory", "step"),
     "loss.mean_over": ("responses", "tokens"),
@@ -16,21 +21,25 @@ CHOICES = {
 }
 POSITIVE = (
     "steps", "model.init.layers", "model.init.width", "model.init.heads", "model.init.kv_heads",
-    "model.init.mlp_width", "model.init.head_size", "model.init.rope_theta", "data.train_size", "data.eval_size",
+    "model.init.mlp_width", "model.init.head_size", "model.init.rope_theta", "model.init.vision.width",
+    "model.init.vision.heads", "model.init.vision.mlp_width", "model.init.vision.patch_size",
+    "model.init.vision.merge_size", "model.init.vision.window_size", "model.vision.max_patches",
+    "model.vision.min_pixels", "model.vision.max_pixels", "model.lora.alpha", "data.train_size", "data.eval_size",
     "data.max_prompt_tokens", "data.max_answer_tokens", "rollout.questions", "rollout.group_size",
     "rollout.max_new_tokens", "rollout.temperature", "reward.max_steps", "reward.max_variants", "optimizer.peak_lr",
     "optimizer.clip_norm", "optimizer.updates_per_rollout", "optimizer.microbatches", "optimizer.logprob_chunk",
-    "sft.batch_size", "verifier.workers", "verifier.deadline_s", "eval.samples", "eval.batch_size",
+    "sft.batch_size", "sft.peak_lr", "verifier.workers", "verifier.deadline_s", "eval.samples", "eval.batch_size",
     "checkpoint.every", "checkpoint.keep", "log.every", "log.transcripts_every",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "loss.alpha", "loss.beta", "loss.gamma", "loss.kappa", "loss.clip_low", "loss.clip_high", "reward.accuracy",
     "reward.format", "reward.outcome_eps", "reward.process_eps", "optimizer.warmup_steps", "optimizer.weight_decay",
-    "eval.every", "log.transcripts",
+    "eval.every", "log.transcripts", "model.init.vision.layers", "model.lora.rank", "sft.steps",
 )  # fmt: skip
 
 
-SOURCES = ("chain", "reasoning_gym", "jsonl")
+ADAPTED = ("query", "key", "value", "out", "gate", "up", "down")
+SOURCES = ("chain", "scenes", "reasoning_gym", "jsonl")
 
 
 class ConfigError(ValueError):
@@ -75,8 +84,20 @@ def _values(config: ConfigDict) -> list[str]:
 
 def _model(config: ConfigDict) -> list[str]:
     model, problems = config.model, []
-    if model.path and not os.path.isfile(os.path.join(model.path, "config.json")):
-        problems.append(f"model.path={model.path!r}: no folder with a config.json")
+    if model.path and not _may_be_model(model.path):
+        problems.append(
+            f"model.path={model.path!r}: neither a folder with a config.json, nor the workdir of a finished run, nor a "
+            ".gguf file, nor a hub name such as Qwen/Qwen2.5-0.5B-Instruct"
+        )
+    unknown = set(model.lora.modules) - set(ADAPTED)
+    if model.lora.rank and (unknown or not model.lora.modules):
+        problems.append(f"model.lora.modules={tuple(model.lora.modules)}: one or more of {', '.join(ADAPTED)}")
+    if model.vision.min_pixels > model.vision.max_pixels:
+        problems.append(
+            f"model.vision.min_pixels={model.vision.min_pixels} is more than max_pixels={model.vision.max_pixels}"
+        )
+    if not model.path:
+        problems += _vision_shape(init=model.init)
     if not model.path and not model.tokenizer:
         problems.append("model.path and model.tokenizer are both empty: where is the policy to start from?")
     init = model.init
@@ -87,6 +108,33 @@ def _model(config: ConfigDict) -> list[str]:
     if not model.path and init.qkv_bias and init.qk_norm:
         problems.append(
             "model.init.qkv_bias and model.init.qk_norm are both on: no family has both, it could not be saved"
+        )
+    return problems
+
+
+def _may_be_model(path: str) -> bool:
+    """Is there a model at this path, or could this be a name on the hub?"""
+    if os.path.isdir(path):
+        names = ("config.json", "adapter_config.json", os.path.join("model", "config.json"))
+        return any(os.path.isfile(os.path.join(path, name)) for name in names)
+    if path.endswith(".gguf"):
+        return os.path.isfile(path)
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
+
+
+def _vision_shape(init: ConfigDict) -> list[str]:
+    """What a tower with random weights asks of its numbers."""
+    problems = []
+    if init.vision.layers:
+        try:
+            VisionConfig(**init.vision.to_dict())
+        except (ValueError, ZeroDivisionError) as error:
+            problems.append(f"model.init.vision: {error}")
+    sections = tuple(init.rope_sections)
+    if (sections or init.vision.layers) and (len(sections) != 3 or sum(sections) * 2 != init.head_size):
+        problems.append(
+            f"model.init.rope_sections={sections}: three numbers (time, height, width) whose sum is half of "
+            f"model.init.head_size={init.head_size}"
         )
     return problems
 
@@ -118,23 +166,31 @@ def _mesh(config: ConfigDict, n_devices: int) -> list[str]:
 
 def _training(config: ConfigDict, mode: str, n_devices: int) -> list[str]:
     """What only an update of the weights asks for."""
-    problems, o, r = [], config.optimizer, config.rollout
+    problems, r = [], config.rollout
     if mode == "train":
-        rows = r.questions * r.group_size
-        name = f"rollout.questions × rollout.group_size = {rows}"
         if r.group_size < 2:
             problems.append(f"rollout.group_size={r.group_size}: an advantage compares at least 2 samples of a prompt")
         if config.loss.alpha == config.loss.beta == config.loss.gamma == 0:
             problems.append("loss.alpha, loss.beta and loss.gamma are all 0: there is nothing to learn from")
-    else:
-        rows, name = config.sft.batch_size, f"sft.batch_size = {config.sft.batch_size}"
-    if rows > 0 and o.microbatches > 0 and rows % o.microbatches:
-        problems.append(f"{name} must be divisible by optimizer.microbatches = {o.microbatches}")
+        problems += _divides(config, n_devices, "rollout.questions", r.questions, group_size=r.group_size)
+    if mode == "sft" or config.sft.steps:
+        problems += _divides(config, n_devices, "sft.batch_size", config.sft.batch_size, group_size=1)
+    return problems
+
+
+def _divides(config: ConfigDict, n_devices: int, name: str, prompts: int, *, group_size: int) -> list[str]:
+    """Can so many prompts, a group of rows each, be cut into micro-batches, and those dealt to the devices?"""
+    problems, parts = [], config.optimizer.microbatches
+    rows = prompts * group_size
+    if rows > 0 and parts > 0 and rows % parts:
+        named = f"{name} × rollout.group_size" if group_size > 1 else name
+        problems.append(f"{named} = {rows} must be divisible by optimizer.microbatches = {parts}")
     data_devices = n_devices // config.mesh.tensor if config.mesh.tensor > 0 else 1
-    placed = r.questions if mode == "train" else rows // max(o.microbatches, 1)
-    placed_name = "rollout.questions" if mode == "train" else "sft.batch_size ÷ optimizer.microbatches"
+    # Prompts are placed before they are sampled; demonstrations only when they are learned from.
+    placed = prompts if group_size > 1 else rows // max(parts, 1)
+    named = name if group_size > 1 else f"{name} ÷ optimizer.microbatches"
     if data_devices and placed % data_devices:
-        problems.append(f"{placed_name} = {placed} must be divisible by mesh.data × mesh.fsdp = {data_devices}")
+        problems.append(f"{named} = {placed} must be divisible by mesh.data × mesh.fsdp = {data_devices}")
     return problems
 
 

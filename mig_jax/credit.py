@@ -13,7 +13,7 @@ from mig_jax import rewards
 from mig_jax.learning import advantages
 from mig_jax.learning.losses import Batch
 from mig_jax.models import decoder, sampler
-from mig_jax.policy import Policy
+from mig_jax.policy import Policy, at_compute_dtype
 
 
 class Scores(NamedTuple):
@@ -37,16 +37,16 @@ class Outcome(NamedTuple):
 
 
 def make_score(policy: Policy, *, group_size: int, credit: str, chunk: int) -> Callable:
-    """Compiled (params, completions, start_q, cuts, answers_q) → Scores, on the cache of the rollout.
+    """Compiled (params, prompts, completions, cuts, answers_q) → Scores, on the cache of the rollout.
 
     `cuts` count tokens of the completion; answers are those of the questions, shared by each group.
     """
 
     @jax.jit
-    def score(params, completions, start_q, cuts, answers_q) -> Scores:
-        model = decoder.bind(policy.config, params)
+    def score(params, prompts, completions, cuts, answers_q) -> Scores:
+        model = decoder.bind(policy.config, at_compute_dtype(policy, params))
         slots, width = completions.cache.key_lbsmh.shape[2], completions.token_bt.shape[1]
-        position_bs, valid_bs = sampler.row_positions(jnp.repeat(start_q, group_size), slots)
+        position_bs, valid_bs = sampler.row_positions(jnp.repeat(prompts.start_q, group_size), slots, prompts.images)
         ell_bk = rewards.score_on_cache(
             model,
             model.unembed_dv(),
@@ -69,21 +69,21 @@ def score_likelihood(ell_bk: chex.Array, valid_bk: chex.Array, *, credit: str) -
 
 
 def make_assemble(config: ConfigDict, row_sharding: Any) -> Callable:
-    """Compiled (prompt_qs, start_q, completions, scores, cuts, outcome, step_bt) → (Batch, metrics).
+    """Compiled (prompts, completions, scores, cuts, outcome, step_bt) → (Batch, metrics).
 
     `scores` is None where nothing was probed; `step_bt` `[B, T]` is the step that a token belongs to, −1 outside the
     think block. The rows of the batch are laid out by `row_sharding`.
     """
     group_size = config.rollout.group_size
 
-    def assemble(prompt_qs, start_q, completions, scores, cuts, outcome: Outcome, step_bt):
+    def assemble(prompts, completions, scores, cuts, outcome: Outcome, step_bt):
         full_mask_bt = jnp.arange(step_bt.shape[1])[None, :] < completions.length_b[:, None]
         process_bt = jnp.zeros(step_bt.shape)
         if scores is not None:
             process_bt = process_advantage(scores, cuts, step_bt, config)
         batch = Batch(
-            token_bs=jnp.concatenate([jnp.repeat(prompt_qs, group_size, axis=0), completions.token_bt], axis=1),
-            start_b=jnp.repeat(start_q, group_size),
+            token_bs=jnp.concatenate([jnp.repeat(prompts.token_qs, group_size, axis=0), completions.token_bt], axis=1),
+            start_b=jnp.repeat(prompts.start_q, group_size),
             full_mask_bt=full_mask_bt,
             cot_mask_bt=step_bt >= 0,
             old_logprob_bt=completions.logprob_bt,
@@ -91,6 +91,7 @@ def make_assemble(config: ConfigDict, row_sharding: Any) -> Callable:
             process_advantage_bt=process_bt,
             outcome_advantage_bt=jnp.where(full_mask_bt, outcome_advantage(outcome, config)[:, None], 0.0),
             gate_b=outcome.is_correct_b & outcome.is_well_formed_b,
+            images=prompts.images,
         )
         metrics = rollout_metrics(batch, completions, cuts, outcome, group_size=group_size)
         if scores is not None:

@@ -30,10 +30,10 @@ class Reading(NamedTuple):
     step_t: np.ndarray
 
 
-def prompt_ids(tokenizer: Tokenizer, question: str, *, system_prompt: bool) -> list[int]:
-    """The ids of the chat prompt that asks a question."""
-    system = response_format.SYSTEM_PROMPT if system_prompt else ""
-    return tokenizer.chat_prompt(response_format.render_prompt(question, system=system))
+def prompt_ids(tokenizer: Tokenizer, question: str, *, system_prompt: bool, n_images: int = 0) -> list[int]:
+    """The ids of the chat prompt that asks a question; the template says what stands for an image."""
+    system = response_format.system_prompt(tokenizer.tags) if system_prompt else ""
+    return tokenizer.chat_prompt(response_format.render_prompt(question, system=system, n_images=n_images))
 
 
 def pad_left(rows: Sequence[Sequence[int]], width: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,21 +66,18 @@ def demonstration_ids(tokenizer: Tokenizer, problem: Problem) -> list[int]:
       ValueError: it cannot be written down so that it reads back.
     """
     steps, answer = problem.demonstration
-    return tokenizer.encode(response_format.render_response(list(steps), answer)) + [tokenizer.eos_ids[0]]
+    response = response_format.render_response(list(steps), answer, tokenizer.tags)
+    return tokenizer.encode(response) + [tokenizer.eos_ids[0]]
 
 
 def why_left_out(
     tokenizer: Tokenizer,
     problem: Problem,
     *,
-    system_prompt: bool,
-    max_prompt_tokens: int,
     max_answer_tokens: int,
     max_new_tokens: int | None,
 ) -> str:
-    """Why a problem cannot be used, or "". With `max_new_tokens` its demonstration must be there and fit, too."""
-    if len(prompt_ids(tokenizer, problem.question, system_prompt=system_prompt)) > max_prompt_tokens:
-        return f"with a prompt of more than {max_prompt_tokens} tokens (data.max_prompt_tokens)"
+    """Why a solution cannot be used, or "". With `max_new_tokens` its demonstration must be there and fit, too."""
     if len(tokenizer.encode(problem.answer.strip())) > max_answer_tokens:
         return f"with an answer of more than {max_answer_tokens} tokens (data.max_answer_tokens)"
     if max_new_tokens is None:
@@ -100,8 +97,7 @@ def pack_probes(
     tokenizer: Tokenizer, references: Sequence[str], *, max_variants: int, max_tokens: int
 ) -> rewards.Answers:
     """The spellings of each reference answer, stacked: `rewards.Answers` with a leading axis of questions."""
-    lead_in = tokenizer.encode(response_format.ANSWER_LEAD_IN)
-    closing = tokenizer.encode(response_format.ANSWER_CLOSE)
+    lead_in, closing = tokenizer.encode(tokenizer.tags.lead_in), tokenizer.encode(tokenizer.tags.close)
     packed = [
         rewards.pack_answers(
             lead_in,
@@ -128,7 +124,7 @@ def read_completion(
     body = list(ids) if is_truncated or not len(ids) else list(ids[:-1])
     text, char_end_t = tokenizer.decode_with_ends(body)
     response = response_format.parse_response(text, is_truncated=is_truncated)
-    cut = tokenizer.cut_tokens(char_end_t, [response.start, *(step.end for step in response.steps[:max_steps])])
+    cut = tokenizer.cut_tokens(char_end_t, response.cuts[: max_steps + 1])
     cut_k, valid_k = np.zeros(max_steps + 1, np.int32), np.zeros(max_steps + 1, bool)
     cut_k[: len(cut)], valid_k[: len(cut)] = cut, True
 

@@ -13,6 +13,7 @@ from mig_jax import rollouts
 from mig_jax.data.sources import Problem
 from mig_jax.models import sharding
 from mig_jax.policy import Policy, make_sample
+from mig_jax.prompts import encode_prompts
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript
 
@@ -94,8 +95,8 @@ def sample_transcripts(
         part = list(problems[first : first + size])
         # The last part is filled up, so that all have one shape; the extra rows are dropped.
         full = part + part[:1] * (size - len(part))
-        prompts = jax.device_put(rollouts.encode_prompts(policy, config, full), sharding.batch_sharding(policy.mesh))
-        completions = sample(params, *prompts, jax.random.fold_in(key, first))._replace(cache=None)
+        prompts = jax.device_put(encode_prompts(policy, config, full), sharding.batch_sharding(policy.mesh))
+        completions = sample(params, prompts, jax.random.fold_in(key, first))._replace(cache=None)
         readings = rollouts.read_completions(policy, completions, max_steps=config.reward.max_steps)
         readings = readings[: len(part) * samples]
         is_correct = rollouts.check_answers(verifier, part, readings)

@@ -8,9 +8,12 @@ next step begins, so a killed run loses at most a torn last line, and a resumed 
 import json
 import math
 import os
+import resource
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
@@ -142,3 +145,14 @@ def _parse_row(line: str, where: str) -> dict[str, Any]:
         return json.loads(line)
     except ValueError as error:
         raise ValueError(f"{where} is not JSON: {error}") from error
+
+
+def peak_memory() -> dict[str, float]:
+    """The most memory so far, in GiB: of this process on the host, and of its first device where that can tell."""
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"memory/host_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30}
+    on_device = jax.local_devices()[0].memory_stats()
+    if on_device:
+        peak["memory/device_gib"] = on_device["peak_bytes_in_use"] / 2**30
+    return peak

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Sequence
 
+from mig_jax.data import image_files
 from mig_jax.transcripts import Transcript
 
 VERDICTS = {True: ("right", "✓ right"), False: ("wrong", "✗ wrong"), None: ("undecided", "? undecided")}
@@ -32,7 +33,10 @@ h2 { font-size: 1rem; margin: 0; white-space: pre-wrap; overflow-wrap: anywhere;
   color: var(--muted); overflow-wrap: anywhere; }
 .right { color: var(--right); } .wrong { color: var(--wrong); } .right, .wrong, .undecided { font-weight: 600; }
 .body { display: grid; grid-template-columns: minmax(0, 1fr) 340px; gap: 1.4rem; align-items: start; }
-@media (max-width: 800px) { .body { grid-template-columns: minmax(0, 1fr); } }
+.with-images { grid-template-columns: 190px minmax(0, 1fr) 300px; }
+@media (max-width: 900px) { .body { grid-template-columns: minmax(0, 1fr); } }
+figure { margin: 0; display: flex; flex-wrap: wrap; gap: .6rem; }
+img { width: 190px; max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; }
 .row { display: grid; grid-template-columns: 1.6rem minmax(0, 1fr) 3.6rem 3.6rem; gap: .5rem; padding: .25rem .6rem;
   border-radius: 4px; margin: 2px 0; font-variant-numeric: tabular-nums; }
 .row > :nth-child(n + 3) { text-align: right; }
@@ -55,7 +59,8 @@ def gain_page(transcripts: Sequence[Transcript], path: str) -> None:
     """Writes a page of responses whose steps are tinted by what they have earned, on one colour scale.
 
     Beside the text stand gₖ and ℓₖ of every step, and a chart of ℓ and the watermark. Without steps or without
-    numbers, a response is shown as far as it goes. All text is shown as it is, whatever it holds.
+    numbers, a response is shown as far as it goes. All text is shown as it is, whatever it holds. What the question
+    shows stands to the left of the steps, and is held by the page itself.
 
     Args:
       transcripts: any number.
@@ -99,12 +104,21 @@ def _article(transcript: Transcript, largest: float) -> str:
         facts.append(f"<span>Σ gain {_number(sum(transcript.gain_k))}</span>")
     if transcript.problem:
         facts.append(f"<span>not well formed: {html.escape(transcript.problem)}</span>")
+    images = _images(transcript.images)
     return (
         f"<article>\n<h2>{html.escape(transcript.question)}</h2>\n"
-        f'<div class="facts">{"".join(facts)}</div>\n<div class="body">\n'
-        f"<div>{_response(transcript, largest)}</div>\n"
+        f'<div class="facts">{"".join(facts)}</div>\n<div class="body{" with-images" if images else ""}">\n'
+        f"{images}<div>{_response(transcript, largest)}</div>\n"
         f"<div>{_chart(transcript.ell_k, transcript.watermark_k)}</div>\n</div>\n</article>\n"
     )
+
+
+def _images(images: Sequence[bytes]) -> str:
+    shown = [
+        f'<img src="{image_files.data_uri(image)}" alt="image {n} of the question">'
+        for n, image in enumerate(images, 1)
+    ]
+    return f"<figure>{''.join(shown)}</figure>\n" if shown else ""
 
 
 def _response(transcript: Transcript, largest: float) -> str:

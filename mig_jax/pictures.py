@@ -5,6 +5,7 @@ thread. `pages` shows the gains in a browser.
 """
 
 import functools
+import io
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 
 from mig_jax import pages
 from mig_jax.metrics import column
@@ -143,6 +145,8 @@ def _frame(ax: Axes, title: str, unit: str) -> None:
 
 # Inches; the likelihood has the width that the text leaves.
 WIDTH, TEXT_WIDTH, MARGIN, ROW, HEADER, LEGEND = 12.0, 7.6, 0.3, 0.34, 0.72, 0.6
+IMAGE, GAP = 1.5, 0.2  # an image is a square of this side, or what of it the image fills
+MAX_IMAGES = 4  # of a question; more are on the page
 CHARACTERS = 95  # of a line of text
 
 
@@ -155,12 +159,14 @@ def draw_gains(transcripts: Sequence[Transcript], stem: str) -> None:
 def gain_heatmap(transcripts: Sequence[Transcript], path: str) -> None:
     """Draws each response as rows, one a step, tinted by its gain; beside them ℓ and the watermark on the same rows.
 
+    What the question shows stands on the other side of the rows, one image under the other.
+
     Args:
       transcripts: a handful; the picture grows by a third of an inch with every step. Without steps or without
         numbers they are drawn as far as they go.
       path: of the PNG.
     """
-    height_r = [ROW * (len(transcript.steps) + 1) for transcript in transcripts]
+    height_r = [max(ROW * (len(t.steps) + 1), IMAGE * len(t.images[:MAX_IMAGES])) for t in transcripts]
     height = LEGEND + sum(height_r) + HEADER * len(transcripts) + 2 * MARGIN
     figure = Figure(figsize=(WIDTH, height))
 
@@ -177,9 +183,15 @@ def gain_heatmap(transcripts: Sequence[Transcript], path: str) -> None:
     top = LEGEND
     for transcript, tall in zip(transcripts, height_r, strict=True):
         top += HEADER
-        _draw_steps(axes(MARGIN, top, TEXT_WIDTH, tall), transcript, norm)
-        left = MARGIN + TEXT_WIDTH + 0.2
-        ell_axes = axes(left, top, WIDTH - left - MARGIN, tall)
+        for n, image in enumerate(transcript.images[:MAX_IMAGES]):
+            _draw_image(axes(MARGIN, top + n * IMAGE, IMAGE - 0.06, IMAGE - 0.06), image)
+        indent = IMAGE + GAP if transcript.images else 0.0
+        rows = ROW * (len(transcript.steps) + 1)
+        step_axes = axes(MARGIN + indent, top, TEXT_WIDTH - indent, rows)
+        _draw_header(step_axes, transcript, -72 * indent)
+        _draw_steps(step_axes, transcript, norm, TEXT_WIDTH - indent)
+        left = MARGIN + TEXT_WIDTH + GAP
+        ell_axes = axes(left, top, WIDTH - left - MARGIN, rows)
         _draw_likelihood(ell_axes, transcript, norm)
         ell_axes.set(xlim=(min(ells) - pad, max(ells) + pad), ylim=(len(transcript.steps) + 0.5, -0.5))
         top += tall
@@ -198,35 +210,49 @@ def _draw_scale(ax: Axes, norm: Normalize, *, low: float) -> None:
     _note(ax, "▬  watermark, the best so far", 670, -9, color=COLORS[1], fontsize=9)
 
 
-def _draw_steps(ax: Axes, transcript: Transcript, norm: Normalize) -> None:
-    """The header, and a row for each step, k = 0 (no step yet) on top: its number, its text, its gain."""
+def _draw_image(ax: Axes, image: bytes) -> None:
+    with Image.open(io.BytesIO(image)) as opened:
+        ax.imshow(opened.convert("RGB"))
+    ax.set_anchor("NW")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_color(LINE)
+
+
+def _draw_header(ax: Axes, transcript: Transcript, x: float) -> None:
+    """Question, verdict and facts above the axes, from `x` points off their left edge."""
     verdict, color = VERDICTS[transcript.is_correct]
     earned = f"Σ gain {_signed(sum(transcript.gain_k))} · " if transcript.gain_k else ""
     problem = f" · not well formed: {transcript.problem}" if transcript.problem else ""
-    _note(ax, _drawable(transcript.question), 0, 21, color=INK, fontsize=9, fontweight="bold")
-    _note(ax, verdict, 0, 6, color=color, fontsize=8.5, fontweight="bold")
+    _note(ax, _drawable(transcript.question), x, 21, color=INK, fontsize=9, fontweight="bold")
+    _note(ax, verdict, x, 6, color=color, fontsize=8.5, fontweight="bold")
     given = parse_response(transcript.response).answer
     answered = "no answer" if given is None else f"answered {given}"
     facts = f"{earned}{answered}, reference {transcript.answer}{problem}"
-    _note(ax, _drawable(facts), 72, 6, color=MUTED, fontsize=8.5)
-    ax.set(xlim=(0, 1), ylim=(len(transcript.steps) + 0.5, -0.5))
+    _note(ax, _drawable(facts), x + 72, 6, color=MUTED, fontsize=8.5)
+
+
+def _draw_steps(ax: Axes, transcript: Transcript, norm: Normalize, width: float) -> None:
+    """A row for each step, `width` inches wide, k = 0 (no step yet) on top: its number, its text, its gain."""
+    ax.set(xlim=(0, width), ylim=(len(transcript.steps) + 0.5, -0.5))
     ax.set_axis_off()
-    _draw_row(ax, 0, "before the first step", None, "#f3f4f6")
+    _draw_row(ax, 0, "before the first step", None, "#f3f4f6", width)
     gains = [*transcript.gain_k, *[None] * len(transcript.steps)]
     for k, (text, gain) in enumerate(zip(transcript.steps, gains, strict=False), start=1):
         # The row has the number of the step; a heading that says the same is left out.
         text = text.strip().removeprefix(f"### Step {k}:").strip()
-        _draw_row(ax, k, text, gain, "#f3f4f6" if gain is None else GAIN_COLORS(norm(gain)))
+        _draw_row(ax, k, text, gain, "#f3f4f6" if gain is None else GAIN_COLORS(norm(gain)), width)
 
 
-def _draw_row(ax: Axes, k: int, text: str, gain: float | None, color) -> None:
-    ax.barh(k, 1, height=0.92, color=color, edgecolor=LINE, lw=0.6)
+def _draw_row(ax: Axes, k: int, text: str, gain: float | None, color, width: float) -> None:
+    ax.barh(k, width, height=0.92, color=color, edgecolor=LINE, lw=0.6)
     style = {"color": INK if k else FAINT, "va": "center"}
-    ax.text(0.012, k, str(k), fontsize=8, **style | {"color": MUTED})
-    ax.text(0.042, k, _drawable(text, lines=2), fontsize=7.5, family=MONO, linespacing=1.1, **style)
+    characters = int(CHARACTERS * width / TEXT_WIDTH)
+    ax.text(0.09, k, str(k), fontsize=8, **style | {"color": MUTED})
+    text = _drawable(text, lines=2, characters=characters)
+    ax.text(0.32, k, text, fontsize=7.5, family=MONO, linespacing=1.1, **style)
     if gain is not None:
         style["color"] = INK if gain else FAINT
-        ax.text(0.99, k, _signed(gain), fontsize=8.5, fontweight="bold", ha="right", **style)
+        ax.text(width - 0.08, k, _signed(gain), fontsize=8.5, fontweight="bold", ha="right", **style)
 
 
 def _draw_likelihood(ax: Axes, transcript: Transcript, norm: Normalize) -> None:
@@ -255,11 +281,11 @@ def _known_characters() -> frozenset[int]:
     return frozenset.intersection(*(frozenset(font.get_charmap()) for font in fonts))
 
 
-def _drawable(text: str, *, lines: int = 1) -> str:
+def _drawable(text: str, *, lines: int = 1, characters: int = CHARACTERS) -> str:
     """Text on at most `lines` lines, the rest elided; with � for what the fonts lack, and `$` as no mathematics."""
     known = _known_characters()
     text = "".join(c if ord(c) in known else "\ufffd" for c in text[:2000])
-    wrapped = textwrap.wrap(text, CHARACTERS, max_lines=lines, placeholder=" …", break_on_hyphens=False)
+    wrapped = textwrap.wrap(text, characters, max_lines=lines, placeholder=" …", break_on_hyphens=False)
     return "\n".join(wrapped).replace("$", r"\$")
 
 

@@ -1,6 +1,7 @@
 """The policy as the application handles it: tokenizer, shape, weights on a mesh, and pure functions of the weights."""
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -11,13 +12,18 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mig_jax import rewards
+from mig_jax import images, rewards
 from mig_jax.learning.losses import Batch
-from mig_jax.models import decoder, hf_config, hf_weights, sampler, sharding
+from mig_jax.models import decoder, gguf_file, hf_config, hf_weights, lora, sampler, sharding
+from mig_jax.models.lora import LoraConfig
+from mig_jax.models.qwen2_vl import VisionConfig
 from mig_jax.text import tokenizer as tokenizers
 
 # The config of the run that made a model, in the model's folder; read by the commands when they are given no other.
 RUN_CONFIG = "mig_jax_config.json"
+
+# What a hub name is fetched for.
+HUB_FILES = ("*.json", "*.safetensors", "*.jinja")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,37 +31,108 @@ class Policy:
     """A language model to sample from, to score with and to train.
 
     tokenizer: ids ↔ text, chat template, ids that end a completion.
-    config: the decoder's shape.
+    config: the decoder's shape, its vision tower's and its adapters'.
     mesh: the devices that the weights are laid out on.
     params: pytree of weights. A training run consumes them: their memory becomes that of its state.
+    reader: images to arrays; None for a model of text alone.
+    freeze_vision: the tower stays as it is.
     """
 
     tokenizer: tokenizers.Tokenizer
     config: decoder.DecoderConfig
     mesh: Mesh
     params: Any
+    reader: images.ImageReader | None = None
+    freeze_vision: bool = True
+
+    def trains(self, path: str) -> bool:
+        """Does an update change the weight at this path, such as "layers/mlp/up"?"""
+        if path.startswith("vision/"):
+            return not self.freeze_vision
+        return lora.is_adapter(path) or self.config.lora is None
 
 
 def load_policy(model: ConfigDict, mesh: Mesh, *, seed: int) -> Policy:
-    """The model of `config.model`: from a folder in Hugging Face format, or with random weights.
+    """The model of `config.model`: from a folder, a GGUF file or the hub, or with random weights.
+
+    Args:
+      seed: of random weights, and of adapters.
 
     Raises:
-      ValueError: the folder holds a model that is not supported, or damaged weights; everything wrong is listed.
+      ValueError: the model is not supported, or its files are damaged; everything wrong is listed.
     """
-    name = model.tokenizer or model.path
+    path = find_model(model.path) if model.path else ""
+    base = lora.base_of(path) if path else ""
+    name = model.tokenizer or path
     tokenizer = tokenizers.build_character_tokenizer() if name == "characters" else tokenizers.load(name)
-    compute = {"dtype": model.compute_dtype, "remat": model.remat}
-    if model.path:
-        config = dataclasses.replace(hf_config.read_config(model.path), **compute)
-        params = hf_weights.load(model.path, config, shardings=_param_shardings(config, mesh))
+    compute = {"dtype": model.compute_dtype, "param_dtype": model.param_dtype, "remat": model.remat}
+    if path:
+        read_config = gguf_file.read_config if gguf_file.is_gguf(path) else hf_config.read_config
+        config = dataclasses.replace(read_config(base or path), **compute)
+        _check_vocabulary(tokenizer, config, name)
+        params = hf_weights.load(base or path, config, shardings=_param_shardings(config, mesh))
     else:
-        config = decoder.DecoderConfig(vocab_size=tokenizer.vocab_size, **model.init, **compute)
+        config = _fresh_config(model.init, tokenizer, compute)
         hf_config.family_of(config)  # what could not be saved at the end is refused now
         init = jax.jit(lambda key: decoder.init_params(config, key), out_shardings=_param_shardings(config, mesh))
         params = init(jax.random.key(seed))
+    if base:
+        config, params = lora.load_peft(path, config, params)
+    elif model.lora.rank:
+        config, params = _add_adapters(config, params, model.lora, mesh, seed)
+    reader = images.make_reader(config.vision, tokenizer, path, model.vision) if config.vision else None
+    return Policy(tokenizer, config, mesh, params, reader, model.vision.freeze)
+
+
+def without_adapters(policy: Policy) -> Policy:
+    """The same, to be used with weights from which `lora.strip` has taken the adapters."""
+    return dataclasses.replace(policy, config=dataclasses.replace(policy.config, lora=None))
+
+
+def find_model(path: str) -> str:
+    """Where the files of a model are: `path` itself, the model of the run in that folder, or a copy from the hub.
+
+    Raises:
+      ValueError: there is no such folder, and no such name on the hub, or no network to reach it.
+    """
+    if os.path.exists(path):
+        of_run = os.path.join(path, "model")
+        is_run = not os.path.exists(os.path.join(path, "config.json")) and os.path.isdir(of_run)
+        return of_run if is_run else path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return snapshot_download(path, allow_patterns=HUB_FILES)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"model.path={path!r} is neither a folder or file here nor to be had from the hub ({error}); give a folder "
+            "in Hugging Face format, a .gguf file, the workdir of a run, or a name such as Qwen/Qwen2.5-0.5B-Instruct"
+        ) from error
+
+
+def _check_vocabulary(tokenizer: tokenizers.Tokenizer, config: decoder.DecoderConfig, name: str) -> None:
     if tokenizer.vocab_size > config.vocab_size:
-        raise ValueError(f"{name}: {tokenizer.vocab_size} tokens, of which the model knows {config.vocab_size}")
-    return Policy(tokenizer, config, mesh, params)
+        raise ValueError(
+            f"{name}: {tokenizer.vocab_size} tokens, of which the model knows {config.vocab_size}: take its own "
+            "tokenizer (model.tokenizer='')"
+        )
+
+
+def _fresh_config(
+    init: ConfigDict, tokenizer: tokenizers.Tokenizer, compute: dict[str, Any]
+) -> decoder.DecoderConfig:
+    """The shape of a model with random weights; with a vision tower when `init.vision.layers` says so."""
+    shape = init.to_dict()
+    vision = shape.pop("vision")
+    tower = VisionConfig(**vision, **images.image_tokens(tokenizer)) if vision["layers"] else None
+    return decoder.DecoderConfig(vocab_size=tokenizer.vocab_size, vision=tower, **shape, **compute)
+
+
+def _add_adapters(config, params, adapters: ConfigDict, mesh: Mesh, seed: int) -> tuple[decoder.DecoderConfig, Any]:
+    config = dataclasses.replace(config, lora=LoraConfig(adapters.rank, adapters.alpha, tuple(adapters.modules)))
+    add = functools.partial(lora.add, config=config, key=jax.random.key(seed))
+    return config, jax.jit(add, out_shardings=_param_shardings(config, mesh), donate_argnums=0)(params)
 
 
 def _param_shardings(config: decoder.DecoderConfig, mesh: Mesh) -> Any:
@@ -63,28 +140,60 @@ def _param_shardings(config: decoder.DecoderConfig, mesh: Mesh) -> Any:
 
 
 def save_policy(policy: Policy, params: Any, folder: str, *, config: ConfigDict) -> None:
-    """Write weights, config and tokenizer as a folder in Hugging Face format.
+    """Write weights, config and tokenizer as a folder in Hugging Face format, adapters merged into the weights.
 
-    The config of the run goes beside them, because a policy is best asked as it was trained: see `RUN_CONFIG`.
+    With `model.lora.save="adapter"` the adapters alone are written, in PEFT's format. The config of the run goes beside
+    them, because a policy is best asked as it was trained: see `RUN_CONFIG`.
     """
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, RUN_CONFIG), "w", encoding="utf-8") as file:
         json.dump(config.to_dict(), file, indent=1)
-    policy.tokenizer.save(folder)
-    hf_weights.save(params, policy.config, folder, eos_ids=policy.tokenizer.eos_ids, pad_id=policy.tokenizer.pad_id)
+    tokenizer, shape = policy.tokenizer, policy.config
+    tokenizer.save(folder)
+    if policy.reader:
+        policy.reader.save(folder)
+    if shape.lora and config.model.lora.save == "adapter":
+        lora.save_peft(params, shape, folder, base=os.path.abspath(find_model(config.model.path)))
+        return
+    if shape.lora:
+        params, shape = lora.merge(params, shape), dataclasses.replace(shape, lora=None)
+    dtype = config.model.save_dtype or None
+    hf_weights.save(params, shape, folder, dtype=dtype, eos_ids=tokenizer.eos_ids, pad_id=tokenizer.declared_pad_id)
+
+
+# ------------------------------------------------------------------------------------------ compiled, or to be compiled
+
+
+def make_look(policy: Policy) -> Callable:
+    """Compiled (params, prompts) → prompts whose images are features: what the tower sees, once for each prompt.
+
+    Pixels go on only where the tower is trained, which must see them again.
+    """
+
+    @jax.jit
+    def look(params: Any, prompts: sampler.Prompts) -> sampler.Prompts:
+        prompts = see(decoder.bind(policy.config, at_compute_dtype(policy, params)), prompts)
+        return prompts._replace(images=prompts.images._replace(pixels=None)) if policy.freeze_vision else prompts
+
+    return lambda params, prompts: look(params, prompts) if prompts.images else prompts
+
+
+def see(model: decoder.Decoder, prompts: sampler.Prompts) -> sampler.Prompts:
+    """The prompts with what the tower makes of their images, unless that is there or there are none."""
+    if prompts.images is None or prompts.images.feature_qid is not None:
+        return prompts
+    return prompts._replace(images=prompts.images._replace(feature_qid=model.vision(prompts.images.pixels)))
 
 
 def make_sample(policy: Policy, *, group_size: int, max_new_tokens: int, temperature: float) -> Callable:
-    """Compiled (params, prompt_qs, start_q, key) → `sampler.Completions`."""
+    """Compiled (params, prompts, key) → `sampler.Completions`."""
 
     @jax.jit
-    def sample(params, prompt_qs, start_q, key):
-        model = decoder.bind(policy.config, params)
+    def sample(params: Any, prompts: sampler.Prompts, key: chex.PRNGKey) -> sampler.Completions:
+        model = decoder.bind(policy.config, at_compute_dtype(policy, params))
         return sampler.sample(
             model,
-            model.unembed_dv(),
-            prompt_qs,
-            start_q,
+            see(model, prompts),
             key,
             group_size=group_size,
             max_new_tokens=max_new_tokens,
@@ -101,10 +210,20 @@ def make_logprobs(policy: Policy, *, temperature: float, chunk: int) -> Callable
 
     def logprobs(params: Any, batch: Batch) -> tuple[chex.Array, chex.Array]:
         model = decoder.bind(policy.config, params)
+        rows, slots = batch.token_bs.shape
         width = batch.full_mask_bt.shape[1]
-        position_bs, valid_bs = sampler.row_positions(batch.start_b, batch.token_bs.shape[1])
+        seen = batch.images
+        # Where there are pixels the tower is trained: what it made of them in the rollout carries no gradient.
+        if seen is not None and seen.pixels is not None:
+            seen = seen._replace(feature_qid=model.vision(seen.pixels))
+        position_bs, valid_bs = sampler.row_positions(batch.start_b, slots, seen)
         # The last token predicts nothing, so it need not be computed.
-        hidden_bsd, _ = model(batch.token_bs[:, :-1], position_bs[:, :-1], decoder.causal_mask(valid_bs[:, :-1]), None)
+        hidden_bsd, _ = model(
+            batch.token_bs[:, :-1],
+            position_bs[:, :-1],
+            decoder.causal_mask(valid_bs[:, :-1]),
+            features=sampler.row_features(seen, rows, slots - 1),
+        )
         unembed_dv = model.unembed_dv()
 
         def one_row(hidden_td, target_t):
@@ -113,3 +232,8 @@ def make_logprobs(policy: Policy, *, temperature: float, chunk: int) -> Callable
         return jax.vmap(one_row)(hidden_bsd[:, -width:], batch.token_bs[:, -width:])
 
     return logprobs
+
+
+def at_compute_dtype(policy: Policy, params: Any) -> Any:
+    """Weights rounded once, where no gradient is taken, instead of at every token of a rollout."""
+    return jax.tree.map(lambda x: x.astype(policy.config.dtype), params)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import chex
@@ -16,7 +16,8 @@ from mig_jax.data.sources import Problem
 from mig_jax.encoding import Reading
 from mig_jax.learning.losses import Batch
 from mig_jax.models import sampler, sharding
-from mig_jax.policy import Policy, make_logprobs, make_sample
+from mig_jax.policy import Policy, make_logprobs, make_look, make_sample, without_adapters
+from mig_jax.prompts import encode_prompts
 from mig_jax.text.verifier import Item, Verifier
 from mig_jax.transcripts import Transcript
 
@@ -24,19 +25,23 @@ from mig_jax.transcripts import Transcript
 class Collector:
     """Samples, reads, checks and scores: everything between a list of problems and the batch to learn from.
 
-    What runs on the accelerator is compiled once for its shapes; `collect` is called every step.
+    What runs on the accelerator is compiled once for its shapes; `collect` is called every step. `reference` gives the
+    weights, without adapters, of the policy that KL is measured to, from those of the policy that samples.
     """
 
-    def __init__(self, policy: Policy, config: ConfigDict, verifier: Verifier, *, ref_params: Any = None):
-        self.policy, self.config, self.verifier, self.ref_params = policy, config, verifier, ref_params
+    def __init__(
+        self, policy: Policy, config: ConfigDict, verifier: Verifier, *, reference: Callable[[Any], Any] | None = None
+    ):
+        self.policy, self.config, self.verifier, self.reference = policy, config, verifier, reference
         self.row_sharding = sharding.batch_sharding(policy.mesh)
         r, chunk = config.rollout, config.optimizer.logprob_chunk
+        self.look = make_look(policy)
         self.sample = make_sample(
             policy, group_size=r.group_size, max_new_tokens=r.max_new_tokens, temperature=r.temperature
         )
         self.score = make_score(policy, group_size=r.group_size, credit=config.reward.credit, chunk=chunk)
         self.assemble = make_assemble(config, self.row_sharding)
-        ref_logprobs = make_logprobs(policy, temperature=r.temperature, chunk=chunk)
+        ref_logprobs = make_logprobs(without_adapters(policy), temperature=r.temperature, chunk=chunk)
         self.ref_logprobs = jax.jit(ref_logprobs, out_shardings=self.row_sharding)
 
     def collect(
@@ -45,8 +50,8 @@ class Collector:
         """One rollout of every problem: the batch, metrics by name, and a transcript of every response."""
         jax.block_until_ready(params)  # the end of the last update is no part of this rollout's time
         watch = Stopwatch()
-        prompt_qs, start_q = self.place(encode_prompts(self.policy, self.config, problems))
-        completions = self.sample(params, prompt_qs, start_q, key)
+        prompts = self.look(params, self.place(encode_prompts(self.policy, self.config, problems)))
+        completions = self.sample(params, prompts, key)
         readings = read_completions(self.policy, completions, max_steps=self.config.reward.max_steps)
         watch.lap("rollout")
 
@@ -55,7 +60,7 @@ class Collector:
         scores = None
         if self.config.loss.alpha:
             probes = self.place(self.encode_answers(problems))
-            scores = self.score(params, completions, start_q, cuts, probes)
+            scores = self.score(params, prompts, completions, cuts, probes)
         completions = completions._replace(cache=None)
         is_correct = check_answers(self.verifier, problems, readings)
         watch.lap("verify")
@@ -64,10 +69,10 @@ class Collector:
 
         step_bt = np.stack([r.step_t for r in readings])
         batch, metrics = self.assemble(
-            prompt_qs, start_q, completions, scores, cuts, *self.place((outcome_of(is_correct, readings), step_bt))
+            prompts, completions, scores, cuts, *self.place((outcome_of(is_correct, readings), step_bt))
         )
-        if self.ref_params is not None:
-            batch = batch._replace(ref_logprob_bt=self.ref_logprobs(self.ref_params, batch)[0])
+        if self.reference:
+            batch = batch._replace(ref_logprob_bt=self.ref_logprobs(self.reference(params), batch)[0])
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
         metrics["verifier/timeouts"] = float(is_correct.count(None))
         watch.lap("assemble")
@@ -97,13 +102,6 @@ class Stopwatch:
         now = time.perf_counter()
         self.seconds[f"time/{name}"] = now - self.last
         self.last = now
-
-
-def encode_prompts(policy: Policy, config: ConfigDict, problems: Sequence[Problem]) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts `[Q, S']`, padded on the left, and the slot `[Q]` at which each begins."""
-    d = config.data
-    ids = [encoding.prompt_ids(policy.tokenizer, p.question, system_prompt=d.system_prompt) for p in problems]
-    return encoding.pad_left(ids, d.max_prompt_tokens, policy.tokenizer.pad_id)
 
 
 def read_completions(policy: Policy, completions: sampler.Completions, *, max_steps: int) -> list[Reading]:
@@ -153,7 +151,9 @@ def make_transcripts(
     transcripts = []
     for row, (reading, correct) in enumerate(zip(readings, is_correct, strict=True)):
         problem = problems[row // group_size]
-        transcript = Transcript(problem.question, reading.text, problem.answer, problem.kind, correct)
+        transcript = Transcript(
+            problem.question, reading.text, problem.answer, problem.kind, correct, images=problem.images
+        )
         transcripts.append(with_scores(transcript, reading, scores, row))
     return transcripts
 

@@ -1,25 +1,31 @@
 """Step credit for anybody's transcripts: question, response and answer → ℓ, watermark and gain of every step."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import encoding, rewards
+from mig_jax import encoding, images, rewards
 from mig_jax.credit import Scores, score_likelihood
-from mig_jax.models import decoder
-from mig_jax.policy import Policy
+from mig_jax.data.sources import Problem
+from mig_jax.models import decoder, sampler
+from mig_jax.models.sampler import Prompts
+from mig_jax.policy import Policy, at_compute_dtype, see
+from mig_jax.prompts import encode_prompt, stack_prompts
 from mig_jax.rollouts import with_scores
 from mig_jax.text.response_format import parse_response
 from mig_jax.text.verifier import Item, Verifier
 from mig_jax.transcripts import Transcript
 
-# Rows are as long as the longest of their batch, rounded up to this many tokens, so that few shapes are compiled.
-LENGTH_STEP = 128
+# Prompts and responses are as long as the longest of their batch, rounded up to this many tokens.
+LENGTH_STEP = 64
 
 # Steps of a response that are scored.
 MAX_STEPS = 32
@@ -30,7 +36,7 @@ class _Row:
     """One transcript, encoded: its prompt and response in ids, and what was read off the response."""
 
     number: int
-    prompt: list[int]
+    prompt: images.Prompt
     response: list[int]
     reading: encoding.Reading
 
@@ -51,7 +57,7 @@ def score_transcripts(
     transcripts = check_transcripts(transcripts, verifier)
     batch_size = max(1, 8 * batch_size // max(8, max_steps))  # long chains have more leaves
     rows = [_encode(policy, config, n, t, max_steps=max_steps) for n, t in enumerate(transcripts)]
-    rows.sort(key=lambda row: len(row.prompt) + len(row.response))
+    rows.sort(key=lambda row: len(row.prompt.ids) + len(row.response))
     score = make_packed_score(policy, credit=config.reward.credit, chunk=config.optimizer.logprob_chunk)
     limits = {
         "max_variants": config.reward.max_variants,
@@ -77,20 +83,33 @@ def check_transcripts(transcripts: Sequence[Transcript], verifier: Verifier) -> 
 
 
 def make_packed_score(policy: Policy, *, credit: str, chunk: int) -> Callable:
-    """Compiled (params, token_bs, trunk, cuts, answers) → Scores, without a cache."""
+    """Compiled (params, prompts, response_bt, mask_bt, cuts, answers) → Scores, without a cache.
+
+    Responses stand right of their prompts, padded on the right; `cuts` count their tokens.
+    """
 
     @jax.jit
-    def score(params, token_bs, trunk, cuts, answers) -> Scores:
-        model = decoder.bind(policy.config, params)
-        ell_bk, _ = rewards.score_packed(model, model.unembed_dv(), token_bs, trunk, cuts, answers, chunk=chunk)
+    def score(params, prompts: Prompts, response_bt, mask_bt, cuts, answers) -> Scores:
+        model = decoder.bind(policy.config, at_compute_dtype(policy, params))
+        prompts = see(model, prompts)
+        token_bs = jnp.concatenate([prompts.token_qs, response_bt], axis=1)
+        rows, slots = token_bs.shape
+        prompt_width = slots - response_bt.shape[1]
+        position_bs, valid_bs = sampler.row_positions(prompts.start_q, slots, prompts.images)
+        trunk = rewards.Trunk(position_bs, valid_bs.at[:, prompt_width:].set(mask_bt))
+        # No image stands in a leaf.
+        leaves = math.prod((cuts.cut_k.shape[1], *answers.token_ap.shape[1:]))
+        forward = functools.partial(model, features=sampler.row_features(prompts.images, rows, slots + leaves))
+        cuts = cuts._replace(cut_k=cuts.cut_k + prompt_width)
+        ell_bk, _ = rewards.score_packed(forward, model.unembed_dv(), token_bs, trunk, cuts, answers, chunk=chunk)
         return score_likelihood(ell_bk, cuts.valid_k, credit=credit)
 
     return score
 
 
 def _encode(policy: Policy, config: ConfigDict, number: int, transcript: Transcript, *, max_steps: int) -> _Row:
-    tokenizer = policy.tokenizer
-    prompt = encoding.prompt_ids(tokenizer, transcript.question, system_prompt=config.data.system_prompt)
+    t, tokenizer = transcript, policy.tokenizer
+    prompt = encode_prompt(policy, config, Problem(str(number), t.question, t.answer, t.kind, images=t.images))
     response = tokenizer.encode(transcript.response)
     # The text of a transcript holds no end-of-sequence; one is added because reading takes it off.
     ids = response + [tokenizer.eos_ids[0]]
@@ -101,18 +120,15 @@ def _encode(policy: Policy, config: ConfigDict, number: int, transcript: Transcr
 def _stack(
     policy: Policy, rows: Sequence[_Row], answers: Sequence[str], *, max_variants: int, max_tokens: int
 ) -> tuple:
-    """The arrays of one batch: tokens, trunk, cuts, answers."""
-    texts = [row.prompt + row.response for row in rows]
-    width = -(-max(len(ids) for ids in texts) // LENGTH_STEP) * LENGTH_STEP
-    token_bs, valid_bs = encoding.pad_right(texts, width, policy.tokenizer.pad_id)
-    cuts = rewards.Cuts(
-        cut_k=np.stack([len(row.prompt) + row.reading.cut_k for row in rows]),
-        valid_k=np.stack([row.reading.valid_k for row in rows]),
-    )
-    probes = encoding.pack_probes(
-        policy.tokenizer,
-        answers,
-        max_variants=max_variants,
-        max_tokens=max_tokens,
-    )
-    return token_bs, rewards.Trunk(np.broadcast_to(np.arange(width), token_bs.shape), valid_bs), cuts, probes
+    """The arrays of one batch: prompts, responses, cuts, answers."""
+    prompts = stack_prompts(policy, [row.prompt for row in rows], _round_up(len(row.prompt.ids) for row in rows))
+    responses = [row.response for row in rows]
+    response_bt, mask_bt = encoding.pad_right(responses, _round_up(map(len, responses)), policy.tokenizer.pad_id)
+    cuts = rewards.Cuts(np.stack([row.reading.cut_k for row in rows]), np.stack([row.reading.valid_k for row in rows]))
+    probes = encoding.pack_probes(policy.tokenizer, answers, max_variants=max_variants, max_tokens=max_tokens)
+    return prompts, response_bt, mask_bt, cuts, probes
+
+
+def _round_up(lengths: Iterable[int]) -> int:
+    """The greatest, rounded up, so that few shapes are compiled; more than 0."""
+    return -(-max(1, *lengths) // LENGTH_STEP) * LENGTH_STEP

@@ -2,7 +2,9 @@
 
 import collections
 import contextlib
+import copy
 import functools
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -22,16 +24,28 @@ from mig_jax.data import sources
 from mig_jax.data.sources import Problem
 from mig_jax.evaluate import Evaluator
 from mig_jax.learning import losses
-from mig_jax.learning.train_step import TrainState, init_state, jit_train_step, make_optimizer, make_train_step
-from mig_jax.models import decoder, sharding
+from mig_jax.learning.train_step import (
+    TrainState,
+    init_state,
+    jit_train_step,
+    join,
+    make_optimizer,
+    make_train_step,
+    split,
+)
+from mig_jax.models import decoder, lora, sharding
 from mig_jax.policy import Policy, load_policy, make_logprobs, save_policy
 from mig_jax.problems import open_problems
-from mig_jax.rollouts import Collector, Stopwatch, encode_prompts
+from mig_jax.prompts import encode_prompts
+from mig_jax.rollouts import Collector, Stopwatch
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
 
 # What a step on demonstrations reports.
 SFT_METRICS = ("loss/sft", "policy/", "gradient/")
+
+# Where in a workdir the steps on demonstrations are that come before the first rollout.
+WARM_UP = "warm_up"
 
 Collected = tuple[losses.Batch, dict[str, float], list[Transcript]]
 
@@ -51,9 +65,27 @@ def run(config: ConfigDict, workdir: str, *, mode: str, devices: Sequence[jax.De
     devices = jax.devices() if devices is None else devices
     check_config(config, mode=mode, n_devices=len(devices))
     mesh = sharding.make_mesh(config.mesh.to_dict(), devices=devices)
+    start = config.model
+    if mode == "train" and config.sft.steps:
+        start = warm_up(config, os.path.join(workdir, WARM_UP), devices)
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
-        _run(config, workdir, mode, load_policy(config.model, mesh, seed=config.seed), stack)
+        _run(config, workdir, mode, load_policy(start, mesh, seed=config.seed), stack)
+
+
+def warm_up(config: ConfigDict, workdir: str, devices: Sequence[jax.Device]) -> ConfigDict:
+    """`config.model`, starting from what `config.sft.steps` steps on demonstrations have made of it in `workdir`."""
+    model, first = os.path.join(workdir, "model"), copy.deepcopy(config)
+    first.steps, first.optimizer.peak_lr, first.optimizer.decay = config.sft.steps, config.sft.peak_lr, "cosine"
+    first.optimizer.updates_per_rollout = 1
+    first.data.train, first.data.eval = config.sft.data or config.data.train, config.data.eval or config.data.train
+    first.model.lora.save = "merged"
+    # Written last, so that where it is, all is.
+    if not os.path.exists(os.path.join(model, "config.json")):
+        run(first, workdir, mode="sft", devices=devices)
+    start = copy.deepcopy(config.model)
+    start.path, start.tokenizer = model, ""
+    return start
 
 
 def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: contextlib.ExitStack) -> None:
@@ -68,20 +100,23 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: con
 
     # ---------------------------------------------------------------------------------------------- state and compiled
     if mode == "train":
-        ref_params = jax.tree.map(jnp.copy, policy.params) if config.loss.kappa else None
-        collect = Collector(policy, config, verifier, ref_params=ref_params).collect
+        reference = reference_of(policy) if config.loss.kappa else None
+        collect = Collector(policy, config, verifier, reference=reference).collect
     else:
         collect = functools.partial(collect_demonstrations, policy, config)
     state, update = build_update(policy, config, mode)
     evaluator = Evaluator(policy, config, verifier, eval_problems)
 
     # ---------------------------------------------------------------------------------------------------------- resume
-    first, described = 0, config.to_dict() | {"mode": mode}
+    # As it is read back: JSON knows no tuples.
+    first, described = 0, json.loads(json.dumps(config.to_dict() | {"mode": mode}))
     manager = stack.enter_context(checkpoints.open_manager(workdir, keep=config.checkpoint.keep))
     config_before = checkpoints.saved_config(manager)
     if config_before:
         check_resume(workdir, before=config_before, now=described)
-        state, data_state = checkpoints.restore(manager, state)
+        trained, frozen = split(state.params, policy.trains)
+        state, data_state = checkpoints.restore(manager, state._replace(params=trained))
+        state = state._replace(params=join(state.params, frozen))
         stream.set_state(data_state["stream"])
         first = data_state["done"]
         tqdm.write(f"going on in {workdir}, where {first} of {config.steps} steps are done")
@@ -115,11 +150,20 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: con
             span.start += time.perf_counter() - began
         # Rows are written before the checkpoint that vouches for them; later ones are dropped on resume.
         if is_last or done % config.checkpoint.every == 0:
-            checkpoints.save(manager, state, {"done": done, "stream": stream.get_state()}, described)
+            trained = state._replace(params=split(state.params, policy.trains)[0])
+            checkpoints.save(manager, trained, {"done": done, "stream": stream.get_state()}, described)
 
     # ----------------------------------------------------------------------------------------------------------- after
     save_policy(policy, state.params, os.path.join(workdir, "model"), config=config)
     draw(workdir)
+
+
+def reference_of(policy: Policy) -> Callable[[Any], Any]:
+    """(weights now) → weights at the start. Those that are trained are copied; adapters are simply left out."""
+    if policy.config.lora:
+        return lora.strip
+    copied = jax.tree.map(jnp.copy, split(policy.params, policy.trains)[0])
+    return lambda params: join(copied, split(params, policy.trains)[1])
 
 
 def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainState, Callable]:
@@ -142,16 +186,16 @@ def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainSt
         b2=o.b2,
     )
     axes = decoder.param_axes(policy.config)
-    state_sharding = sharding.shardings(
-        jax.eval_shape(functools.partial(init_state, tx=tx), policy.params), axes, policy.mesh
-    )
-    state = jax.jit(functools.partial(init_state, tx=tx), out_shardings=state_sharding, donate_argnums=0)(policy.params)
+    init = functools.partial(init_state, tx=tx, trainable=policy.trains)
+    state_sharding = sharding.shardings(jax.eval_shape(init, policy.params), axes, policy.mesh)
+    state = jax.jit(init, out_shardings=state_sharding, donate_argnums=0)(policy.params)
     step = make_train_step(
         make_logprobs(policy, temperature=config.rollout.temperature, chunk=o.logprob_chunk),
         functools.partial(losses.total_loss, **loss),
         tx,
         mean_over=mean_over,
         microbatches=o.microbatches,
+        trainable=policy.trains,
     )
     compiled = jit_train_step(step, state_sharding, sharding.batch_sharding(policy.mesh))
 
@@ -172,13 +216,13 @@ def collect_demonstrations(
     del params, key
     watch = Stopwatch()
     tokenizer = policy.tokenizer
-    prompt_bs, start_b = encode_prompts(policy, config, problems)
+    prompts = encode_prompts(policy, config, problems)
     completions = [encoding.demonstration_ids(tokenizer, problem) for problem in problems]
     completion_bt, mask_bt = encoding.pad_right(completions, config.rollout.max_new_tokens, tokenizer.pad_id)
     nothing_bt = np.zeros(mask_bt.shape, np.float32)
     batch = losses.Batch(
-        token_bs=np.concatenate([prompt_bs, completion_bt], axis=1),
-        start_b=start_b,
+        token_bs=np.concatenate([prompts.token_qs, completion_bt], axis=1),
+        start_b=prompts.start_q,
         full_mask_bt=mask_bt,
         cot_mask_bt=np.zeros_like(mask_bt),
         old_logprob_bt=nothing_bt,
@@ -186,6 +230,7 @@ def collect_demonstrations(
         process_advantage_bt=nothing_bt,
         outcome_advantage_bt=nothing_bt,
         gate_b=np.ones(len(problems), bool),
+        images=prompts.images,
     )
     watch.lap("assemble")
     numbers = {"rollout/tokens": float(mask_bt.sum()), "verifier/timeouts": 0.0} | watch.seconds
@@ -216,7 +261,8 @@ class Span:
         shares = {f"{name}_share": value / total for name, value in seconds.items()}
         speed = {"time/seconds": total, "time/tokens_per_second": self.tokens / total}
         speed["verifier/timeouts"] = self.timeouts
-        return self.last | {name: float(value) for name, value in learned.items()} | speed | shares
+        numbers = {name: float(value) for name, value in learned.items()}
+        return self.last | numbers | speed | shares | metrics.peak_memory()
 
 
 def check_resume(workdir: str, *, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -257,7 +303,7 @@ def draw(workdir: str) -> None:
     pictures.training_curves({"": rows}, os.path.join(workdir, "curves.png"))
     drawn = ["curves.png"]
     folder = os.path.join(workdir, "transcripts")
-    files = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    files = sorted(name for name in os.listdir(folder) if name.endswith(".jsonl")) if os.path.isdir(folder) else []
     for name, chosen in (("gains_first", files[:1]), ("gains_last", files[-1:])):
         scored = [t for file in chosen for t in read_transcripts(os.path.join(folder, file)) if t.ell_k]
         if scored:

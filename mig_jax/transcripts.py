@@ -1,10 +1,17 @@
-"""Scored responses, one JSON object a line: what `score` reads and writes, and what pictures are drawn from."""
+"""Scored responses, one JSON object a line: what `score` reads and writes, and what pictures are drawn from.
+
+In memory a transcript holds the bytes of its images; in a file their names, beside it in `images/`. They are named by
+their content, so that all samples of a question share one.
+"""
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
+from mig_jax.data import image_files
 from mig_jax.text.verifier import KINDS
 
 
@@ -20,6 +27,7 @@ class Transcript:
     ell_k: `[K+1]` log-likelihood of the answer before the first step and after each.
     watermark_k: `[K+1]` the best so far.
     gain_k: `[K]` what each step has earned.
+    images: what the question shows, as the bytes of image files.
     """
 
     question: str
@@ -32,53 +40,74 @@ class Transcript:
     ell_k: tuple[float, ...] = ()
     watermark_k: tuple[float, ...] = ()
     gain_k: tuple[float, ...] = ()
+    images: tuple[bytes, ...] = ()
 
 
 def write_transcripts(transcripts: Iterable[Transcript], path: str) -> None:
-    """Write a file of transcripts; complete or not at all."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    """Write a file of transcripts, complete or not at all, and their images beside it.
+
+    Raises:
+      ValueError: what a transcript has for an image is none.
+    """
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
     with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(dataclasses.asdict(t)) + "\n" for t in transcripts)
+        for transcript in transcripts:
+            names = [_write_image(image, folder) for image in transcript.images]
+            file.write(json.dumps(dataclasses.asdict(transcript) | {"images": names}) + "\n")
     os.replace(path + ".tmp", path)
 
 
 def read_transcripts(path: str) -> list[Transcript]:
     """Read rows that have at least question, response and answer.
 
+    Images are names of files, absolute or relative to this one's folder, or base64 data URIs.
+
     Raises:
-      ValueError: every row that is not one, with its line number and what is wrong.
+      ValueError: every row that is not one, with its line number and what is wrong; so for images that are none.
     """
     transcripts, faults = [], []
     with open(path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                row, fault = _parse_row(line)
-                if fault:
-                    faults.append(f"line {number}: {fault}")
-                else:
+                row, wrong = _parse_row(line, Path(path).parent)
+                faults += [f"line {number}: {fault}" for fault in wrong]
+                if row is not None:
                     transcripts.append(row)
     if faults:
         raise ValueError(f"{path} is not a file of transcripts:\n  " + "\n  ".join(faults))
     return transcripts
 
 
-def _parse_row(line: str) -> tuple[Transcript | None, str]:
+def _write_image(image: bytes, folder: Path) -> str:
+    """The name of the image's file from `folder`; written unless it is there."""
+    name = f"images/{hashlib.sha256(image).hexdigest()[:16]}.{image_files.format_of(image)}"
+    if not (folder / name).exists():
+        (folder / "images").mkdir(exist_ok=True)
+        (folder / f"{name}.tmp").write_bytes(image)
+        os.replace(folder / f"{name}.tmp", folder / name)
+    return name
+
+
+def _parse_row(line: str, folder: Path) -> tuple[Transcript | None, list[str]]:
     """The transcript of a row, or what is wrong with it. Other fields than a transcript's are left alone."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        return None, f"not JSON ({error})"
+        return None, [f"not JSON ({error})"]
     if not isinstance(row, dict):
-        return None, "not an object"
+        return None, ["not an object"]
     if isinstance(row.get("answer"), int | float):
         row["answer"] = str(row["answer"])
     wrong = [name for name in ("question", "response", "answer") if not isinstance(row.get(name), str)]
     # A response may be empty: policies say such things.
     wrong += [name for name in ("question", "answer") if isinstance(row.get(name), str) and not row[name].strip()]
-    if wrong:
-        return None, f"no text under {', '.join(wrong)}"
+    faults = [f"no text under {', '.join(wrong)}"] if wrong else []
     if row.get("kind", "math") not in KINDS:
-        return None, f"kind {row['kind']!r} is not one of {', '.join(KINDS)}"
+        faults.append(f"kind {row['kind']!r} is not one of {', '.join(KINDS)}")
+    images, missing = image_files.read_images(row.get("images", ()), folder)
+    if faults or missing:
+        return None, faults + missing
     known = {field.name for field in dataclasses.fields(Transcript)}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items() if name in known}
-    return Transcript(**values), ""
+    return Transcript(**values | {"images": images}), []

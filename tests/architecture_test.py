@@ -15,8 +15,10 @@ ALLOWED = {
     "learning": {"rewards"},
 }
 FLAT = [  # lowest first
-    ("transcripts", "check_config", "metrics", "checkpoints", "encoding", "policy"),
-    ("problems", "credit", "pages"),
+    ("transcripts", "check_config", "metrics", "checkpoints", "encoding", "images"),
+    ("policy", "pages"),
+    ("prompts", "credit"),
+    ("problems",),
     ("rollouts", "pictures"),
     ("evaluate", "score"),
     ("train", "commands"),

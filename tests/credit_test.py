@@ -7,7 +7,7 @@ import pytest
 
 from mig_jax import credit, rewards
 from mig_jax.models import sharding
-from mig_jax.models.sampler import Completions
+from mig_jax.models.sampler import Completions, Prompts
 from tests import tiny
 
 # One question, four samples of six tokens; two steps each, but the last response has one.
@@ -27,7 +27,8 @@ def assemble(outcome=OUTCOME, **changes):
     scores = credit.score_likelihood(ELL, CUTS.valid_k, credit=config.reward.credit)
     completions = Completions(jnp.ones((4, 6), jnp.int32), jnp.zeros((4, 6)), LENGTH, jnp.zeros(4, bool), None)
     rows = sharding.batch_sharding(sharding.make_mesh({}, devices=jax.devices()[:1]))
-    arguments = jax.device_put((jnp.ones((1, 2), jnp.int32), jnp.zeros(1, jnp.int32), completions, scores, CUTS), rows)
+    prompts = Prompts(jnp.ones((1, 2), jnp.int32), jnp.zeros(1, jnp.int32))
+    arguments = jax.device_put((prompts, completions, scores, CUTS), rows)
     return credit.make_assemble(config, rows)(*arguments, *jax.device_put((outcome, STEP), rows))
 
 

@@ -6,6 +6,9 @@ import pytest
 from mig_jax import encoding
 from mig_jax.data.sources import Problem
 from mig_jax.text import tokenizer as tokenizers
+from mig_jax.text.response_format import TRIAL_ANSWERS, system_prompt
+from tests.probes_as_written import check_probes
+from tests.text import byte_pairs
 
 RESPONSE = "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n</think>\n<answer>29</answer>"
 
@@ -15,31 +18,72 @@ def tokenizer():
     return tokenizers.build_character_tokenizer()
 
 
+@pytest.fixture(scope="module")
+def merging():
+    """Like Qwen's, it merges the plain tags with answers, and a full stop with the line break behind it."""
+    return tokenizers.wrap(byte_pairs.to_fast(byte_pairs.train_core()))
+
+
 def read(tokenizer, text, *, is_truncated=False, max_steps=3, width=60):
     ids = tokenizer.encode(text) + ([] if is_truncated else [tokenizer.eos_ids[0]])
     return encoding.read_completion(tokenizer, ids, is_truncated=is_truncated, max_steps=max_steps, width=width)
 
 
 def test_reading_by_hand(tokenizer):
-    """Tokens: <think> \\n | '### Step ' '1' ':' ' ' '7' '+' '5' '=' '2' | \\n and ten more | \\n </think> …"""
+    """Tokens: <think> \\n | '### Step ' '1' ':' ' ' '7' '+' '5' '=' '2' \\n | eleven more | </think> …"""
     reading = read(tokenizer, RESPONSE)
     assert reading.text == RESPONSE and reading.response.is_well_formed
     np.testing.assert_array_equal(reading.valid_k, [True, True, True, False])
-    np.testing.assert_array_equal(reading.cut_k, [1, 11, 21, 0])
-    # <think> is outside; the line break before a step belongs to it, as does what follows the last one.
-    np.testing.assert_array_equal(reading.step_t, [-1] + [0] * 10 + [1] * 11 + [-1] * 38)
+    np.testing.assert_array_equal(reading.cut_k, [2, 12, 22, 0])
+    # <think> is outside; the line break before the first step belongs to it, the others to the steps that they end.
+    np.testing.assert_array_equal(reading.step_t, [-1] + [0] * 11 + [1] * 10 + [-1] * 38)
 
 
 def test_cuts_are_where_the_text_of_a_step_ends(tokenizer):
     reading = read(tokenizer, RESPONSE)
     ids = tokenizer.encode(RESPONSE)
     for cut, step in zip(reading.cut_k[1:], reading.response.steps, strict=False):
-        assert tokenizer.decode(ids[:cut]) == RESPONSE[: step.end]
+        assert tokenizer.decode(ids[:cut]) == RESPONSE[: step.end] + "\n"
+
+
+def test_a_cut_takes_the_line_break_that_is_one_token_with_the_end_of_a_step(merging):
+    text = "<think>\n### Step 1: so it is that.\n### Step 2: 5\n</think>\n<answer>\nA </answer>"
+    ids = merging.encode(text)
+    assert ".\n" in [merging.decode([id]) for id in ids]
+    reading = read(merging, text, width=len(ids) + 1)
+    trunks = [merging.decode(ids[:cut]) for cut in reading.cut_k[reading.valid_k]]
+    assert trunks == [text[:8], text[:35], text[: text.index("</think>")]]
+    assert [text[step.start : step.end][-5:] for step in reading.response.steps] == ["that.", " 2: 5"]
+
+
+def test_probes_are_what_would_be_written(tokenizer, merging):
+    check_probes(tokenizer, answers=TRIAL_ANSWERS[::8])
+    check_probes(merging, answers=TRIAL_ANSWERS[::8])
+
+
+def test_demonstrations_probes_and_prompt_use_the_tags_of_the_tokenizer(merging):
+    problem = Problem("1", "7 +5 -3", "A", demonstration=(("7+5=2",), "A"))
+    written = merging.decode(encoding.demonstration_ids(merging, problem)[:-1])
+    assert written == "<think>\n### Step 1: 7+5=2\n</think>\n<answer>\nA </answer>"
+    answers = encoding.pack_probes(merging, ["A"], max_variants=1, max_tokens=2)
+    token_p, scored_r = answers.token_ap[0, 0], answers.scored_ar[0, 0]
+    lead_in = merging.encode("</think>\n<answer>\n")
+    assert token_p[: len(lead_in)].tolist() == lead_in
+    assert merging.decode(answers.target_ar[0, 0][scored_r]) == "A </answer>"
+    prompt = merging.decode(encoding.prompt_ids(merging, "q", system_prompt=True))
+    assert system_prompt(merging.tags) in prompt and "<answer>\nonly the final answer </answer>" in prompt
+
+
+def test_prompt_with_images(tokenizer):
+    ids = encoding.prompt_ids(tokenizer, "How many?", system_prompt=False, n_images=2)
+    image = "<|vision_start|><|image_pad|><|vision_end|>"
+    assert tokenizer.decode(ids) == f"<|im_start|>user\n{image}{image}How many?<|im_end|>\n<|im_start|>assistant\n"
+    assert ids.count(tokenizer.token_id("<|image_pad|>")) == 2
 
 
 def test_steps_beyond_the_limit_are_not_probed(tokenizer):
     reading = read(tokenizer, RESPONSE, max_steps=1)
-    np.testing.assert_array_equal(reading.cut_k, [1, 11])
+    np.testing.assert_array_equal(reading.cut_k, [2, 12])
     np.testing.assert_array_equal(reading.step_t[:23], [-1] + [0] * 21 + [-1])
 
 
@@ -58,7 +102,7 @@ def test_demonstration_reads_as_well_formed(tokenizer):
 
 def test_probes_put_lead_in_and_closing_tag_around_the_answer(tokenizer):
     answers = encoding.pack_probes(tokenizer, ["29", "7"], max_variants=1, max_tokens=4)
-    assert tokenizer.decode(answers.token_ap[0, 0, :6]) == "\n</think>\n<answer>29"
+    assert tokenizer.decode(answers.token_ap[0, 0, :5]) == "</think>\n<answer>29"
     assert tokenizer.decode(answers.target_ar[0, 0][answers.scored_ar[0, 0]]) == "29</answer>"
     assert tokenizer.decode(answers.target_ar[1, 0][answers.scored_ar[1, 0]]) == "7</answer>"
 
@@ -66,7 +110,6 @@ def test_probes_put_lead_in_and_closing_tag_around_the_answer(tokenizer):
 @pytest.mark.parametrize(
     "problem, limits, reason",
     [
-        (Problem("1", "q" * 40, "1"), {}, "a prompt of more than 30"),
         (Problem("1", "q", "1" * 9), {}, "an answer of more than 8"),
         (Problem("1", "q", "1"), {"max_new_tokens": 50}, "without written steps"),
         (Problem("1", "q", "1", demonstration=(("x" * 50,), "1")), {"max_new_tokens": 50}, "a demonstration of more"),
@@ -74,8 +117,8 @@ def test_probes_put_lead_in_and_closing_tag_around_the_answer(tokenizer):
     ],
 )
 def test_why_a_problem_is_left_out(tokenizer, problem, limits, reason):
-    limits = {"max_prompt_tokens": 30, "max_answer_tokens": 8, "max_new_tokens": None} | limits
-    found = encoding.why_left_out(tokenizer, problem, system_prompt=False, **limits)
+    limits = {"max_answer_tokens": 8, "max_new_tokens": None} | limits
+    found = encoding.why_left_out(tokenizer, problem, **limits)
     assert reason in found and bool(reason) == bool(found)
 
 

@@ -1,6 +1,18 @@
 """Transcripts to draw: a plain one, a hostile one, and ones with less and less in them."""
 
+import dataclasses
+import io
+
+from PIL import Image
+
 from mig_jax.transcripts import Transcript
+
+
+def _png(color: str, size: tuple[int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, color).save(file, "PNG")
+    return file.getvalue()
+
 
 HOSTILE = "$\\frac{1}{2$ <script>alert('x')</script> & \"quoted\" \x00 \u202e 中文 \U0001f914 \ud800 100% _a^b $$$$$$$"
 
@@ -31,3 +43,5 @@ BARE = (
     Transcript(question="q", response="### Step 1: s", answer="1", steps=("### Step 1: s",)),
     Transcript(question="q", response="", answer="1"),
 )
+
+SEEN = dataclasses.replace(PLAIN, images=(_png("red", (6, 6)), _png("blue", (9, 3))))

@@ -1,12 +1,13 @@
 """The page of gains: whole, self-contained, and safe with any text."""
 
+import base64
 import html.parser
 import re
 
 import pytest
 
 from mig_jax import pages
-from tests.gallery import BARE, HOSTILE, NASTY, PLAIN
+from tests.gallery import BARE, HOSTILE, NASTY, PLAIN, SEEN
 
 
 class _Reader(html.parser.HTMLParser):
@@ -18,7 +19,7 @@ class _Reader(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag != "meta":
+        if tag not in ("meta", "img"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -55,6 +56,17 @@ def test_numbers_verdict_and_text_appear(tmp_path):
     for part in PLAIN.response.split("\n"):
         assert part in reader.text
     assert sum(tag == "circle" for tag, _ in reader.tags) == 4
+
+
+def test_images_stand_beside_the_steps_and_are_held_by_the_page(tmp_path):
+    reader = _read(tmp_path, [PLAIN, SEEN])
+    sources = [attributes["src"] for tag, attributes in reader.tags if tag == "img"]
+    assert [base64.b64decode(uri.removeprefix("data:image/png;base64,")) for uri in sources] == list(SEEN.images)
+    bodies = [attributes["class"] for _, attributes in reader.tags if attributes.get("class", "").startswith("body")]
+    assert bodies == ["body", "body with-images"]
+    tags = [tag for tag, _ in reader.tags]
+    assert tags.count("figure") == 1 and tags.count("article") == 2
+    assert "http" not in (tmp_path / "new folder" / "page.html").read_text()
 
 
 def test_tints_share_one_scale(tmp_path):

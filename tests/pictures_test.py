@@ -1,12 +1,14 @@
 """The pictures: written for any input, with the numbers in them, and with any text as it is."""
 
+import dataclasses
+
 import matplotlib.text
 import numpy as np
 import pytest
 from PIL import Image
 
 from mig_jax import pictures
-from tests.gallery import BARE, HOSTILE, NASTY, PLAIN
+from tests.gallery import BARE, HOSTILE, NASTY, PLAIN, SEEN
 
 
 def _rows(n: int, **more) -> list[dict]:
@@ -31,7 +33,7 @@ def _texts(figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
 
 
-@pytest.mark.parametrize("transcripts", [(), (PLAIN,), (NASTY,), BARE, (PLAIN, NASTY, *BARE)])
+@pytest.mark.parametrize("transcripts", [(), (PLAIN,), (NASTY,), BARE, (PLAIN, NASTY, SEEN, *BARE)])
 def test_heatmap_is_drawn_whatever_there_is(tmp_path, transcripts):
     path = tmp_path / "new folder" / "gains.png"
     pictures.gain_heatmap(transcripts, str(path))
@@ -53,6 +55,31 @@ def test_heatmap_draws_likelihood_and_watermark_on_the_rows_of_the_steps(tmp_pat
     assert list(zip(ell.get_xdata(), ell.get_ydata(), strict=True)) == [(-2.5, 0), (-1.25, 1), (-1.75, 2), (-1.0, 3)]
     assert list(mark.get_xdata()) == list(PLAIN.watermark_k)
     assert figures[0].axes[-1].get_ylim() == figures[0].axes[-2].get_ylim() == (3.5, -0.5)
+
+
+def test_heatmap_shows_the_images_beside_the_steps(tmp_path, figures):
+    pictures.gain_heatmap([PLAIN, SEEN], str(tmp_path / "gains.png"))
+    _, plain_steps, _, red, blue, steps, _ = figures[0].axes
+    assert red.images[0].get_array().shape == (6, 6, 3) and blue.images[0].get_array().shape == (3, 9, 3)
+    assert tuple(blue.images[0].get_array()[0, 0]) == (0, 0, 255)
+    places = [ax.get_position() for ax in (red, blue, steps)]
+    assert places[0].y0 > places[1].y1 and places[0].x1 < places[2].x0
+    # The rows begin where the first image does, and end where those without an image end.
+    original = red.get_position(original=True)
+    assert original.y1 == pytest.approx(places[2].y1)
+    assert places[2].x1 == pytest.approx(plain_steps.get_position().x1)
+    assert "7+5=2" in [text.get_text() for text in steps.texts]
+
+
+def test_long_steps_beside_an_image_stay_left_of_their_gain(tmp_path, figures):
+    wordy = dataclasses.replace(SEEN, steps=("word " * 60,) * 3)
+    pictures.gain_heatmap([wordy], str(tmp_path / "gains.png"))
+    figures[0].set_dpi(130)  # as saved: glyphs are fitted to the pixels
+    figures[0].canvas.draw()
+    steps = figures[0].axes[-2]
+    texts = {text.get_text(): text.get_window_extent() for text in steps.texts}
+    widest = max(box.x1 for text, box in texts.items() if text.startswith("word"))
+    assert widest < min(box.x0 for text, box in texts.items() if text.startswith("+"))
 
 
 def test_stronger_gains_have_stronger_tints(tmp_path, figures):

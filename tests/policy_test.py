@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mig_jax.learning import losses
-from mig_jax.models import decoder, sharding
+from mig_jax.models import decoder, sampler, sharding
 from mig_jax.policy import Policy, load_policy, make_logprobs, make_sample, save_policy
 from mig_jax.text import tokenizer as tokenizers
 from tests import tiny
@@ -29,7 +29,7 @@ def test_the_samplers_logprobs_are_the_trainers(start, temperature):
     prompt = start.tokenizer.chat_prompt([{"role": "user", "content": "Last digits of 7 +5 -3 *3 +8 -2 +6"}])
     prompts, starts = jnp.array([[0, 0, *prompt]]), jnp.array([2])
     sample = make_sample(start, group_size=6, max_new_tokens=74, temperature=temperature)
-    completions = sample(start.params, prompts, starts, jax.random.key(0))
+    completions = sample(start.params, sampler.Prompts(prompts, starts), jax.random.key(0))
     mask = jnp.arange(74)[None] < completions.length_b[:, None]
     batch = random_batch()._replace(
         token_bs=jnp.concatenate([jnp.repeat(prompts, 6, axis=0), completions.token_bt], axis=1),

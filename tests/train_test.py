@@ -1,6 +1,5 @@
 """The loop: it leaves what it promises, learns, compiles once, and is guarded against another config."""
 
-
 import jax
 import numpy as np
 import pytest

@@ -63,9 +63,7 @@ def chain(rng: np.random.Generator, *, terms: int) -> Chain:
     return Chain(start, (firsts[rng.integers(len(firsts))], *(OPERATIONS[i] for i in rest)))
 
 
-def demonstration(
-    rng: np.random.Generator, chain: Chain, *, noise: float, haste: float
-) -> tuple[tuple[str, ...], str]:
+def demonstration(rng: np.random.Generator, chain: Chain, *, noise: float, haste: float) -> tuple[tuple[str, ...], str]:
     """The steps and the answer of a writer who knows the arithmetic, but slips and is sometimes hasty.
 
     With probability `noise`, each step on its own, the result is replaced by one of the nine wrong digits; the writer

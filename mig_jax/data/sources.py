@@ -3,6 +3,8 @@
     jsonl:/path/to/file.jsonl      one problem a row; the file is the split
     chain:terms=7                  our own chain arithmetic, with demonstrations (see `procedural`), which have each
                                    step wrong, or stop early and guess, as often as noise=0.2 and haste=0.2 say
+    scenes:objects=4,size=84       pictures of coloured solids with questions and demonstrations (see `scenes`); also
+                                   objects=3-6, colors=4, kinds=count+compare+exist, noise=0.1, haste=0.1
     reasoning_gym:chain_sum        any task of the reasoning-gym package
 
 Sources are random-access sequences, and what stands at an index depends on the arguments of `open_source` alone: there
@@ -12,48 +14,29 @@ is nothing to save but a position.
 import difflib
 import hashlib
 import itertools
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import grain
 import numpy as np
 
-from mig_jax.data import procedural
+from mig_jax.data import procedural, rendering, scenes
+from mig_jax.data.jsonl import Problem, read_jsonl
 
-KINDS = ("math", "choice", "text", "reasoning_gym")
 SPLITS = ("train", "test")
 
 # A generator offers its source this many candidates for each index, one of which must be of the right split.
 CANDIDATES = 64
 
 
-class Problem(NamedTuple):
-    """A question and what its answer is checked against.
-
-    id: unique in its source; for the kind reasoning_gym `reasoning_gym:<task>:<seed>:<size>:<index>`, from which the
-      task's own checker builds the problem anew.
-    question: what the policy is asked.
-    answer: the reference, whose likelihood is probed.
-    kind: one of KINDS, how an answer is compared with the reference.
-    demonstration: the steps and the answer of a written solution (its answer may be wrong), None when there is none.
-    """
-
-    id: str
-    question: str
-    answer: str
-    kind: str = "math"
-    demonstration: tuple[tuple[str, ...], str] | None = None
-
-
 def open_source(name: str, *, split: str, seed: int, size: int) -> Sequence[Problem]:
     """Opens a source by its name.
 
-    Generators hold out by construction: a hash of the question decides its split, so that no seed and no size can put
-    a test question among the training ones. A jsonl file is one split as it stands; keep another file for the other.
+    Generators hold out by construction: a hash of the question, and of what its picture shows, decides its split, so
+    that no seed and no size can put a test question among the training ones. A jsonl file is one split as it stands;
+    keep another file for the other.
 
     Args:
       name: `<source>:<rest>` as at the top of this file.
@@ -70,10 +53,12 @@ def open_source(name: str, *, split: str, seed: int, size: int) -> Sequence[Prob
     if kind == "jsonl":
         return read_jsonl(Path(rest))
     if kind == "chain":
-        return _chains(name, split=split, seed=seed, size=size, **_chain_options(name, rest))
+        return _chains(name, split=split, seed=seed, size=size, **_read_options(name, rest, CHAIN_OPTIONS))
+    if kind == "scenes":
+        return _scenes(name, split=split, seed=seed, size=size, options=_read_options(name, rest, SCENE_OPTIONS))
     if kind == "reasoning_gym":
         return _reasoning_gym(rest, split=split, seed=seed, size=size)
-    sources = ("jsonl", "chain", "reasoning_gym")
+    sources = ("jsonl", "chain", "scenes", "reasoning_gym")
     raise ValueError(f"no source {kind!r}{_did_you_mean(kind, sources)}; there are {', '.join(sources)}")
 
 
@@ -106,63 +91,6 @@ def iterate(
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)))
 
 
-def read_jsonl(path: Path) -> tuple[Problem, ...]:
-    """Reads problems from a file of JSON rows.
-
-    A row has `question` and `answer`, and may have `id` (else file name and line number), `kind` (else math) and
-    `steps`, a list of texts that makes it a demonstration. Other fields are left alone; blank lines are skipped.
-
-    Raises:
-      ValueError: with the line number and the fault of every bad row.
-    """
-    problems, faults = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
-        if line.strip():
-            row, wrong = _read_row(line)
-            faults += [f"line {number}: {fault}" for fault in wrong]
-            if not wrong:
-                problems.append(_row_problem(row, default_id=f"{path.name}:{number}"))
-    if faults:
-        raise ValueError(f"{len(faults)} faults in {path}:\n  " + "\n  ".join(faults))
-    return tuple(problems)
-
-
-def _read_row(line: str) -> tuple[dict, list[str]]:
-    """A row and what is wrong with it."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        return {}, [f"not JSON ({error})"]
-    if not isinstance(row, dict):
-        return {}, ["not a JSON object"]
-    faults = [f"{field} is missing" for field in ("question", "answer") if field not in row]
-    for field in ("id", "question", "answer"):
-        if field in row and not (_is_text_or_number(row[field]) and str(row[field]).strip()):
-            faults.append(f"{field} is neither text nor a number, or empty")
-    # The last kind needs an id from which its checker can build the problem.
-    if row.get("kind", "math") not in KINDS[:-1]:
-        faults.append(f"kind {row['kind']!r} is not one of {', '.join(KINDS[:-1])}")
-    steps = row.get("steps", [])
-    if not (isinstance(steps, list) and all(isinstance(step, str) and step.strip() for step in steps)):
-        faults.append("steps is not a list of texts")
-    return row, faults
-
-
-def _row_problem(row: dict, *, default_id: str) -> Problem:
-    answer, steps = str(row["answer"]).strip(), tuple(row.get("steps", ()))
-    return Problem(
-        id=str(row.get("id", default_id)),
-        question=str(row["question"]),
-        answer=answer,
-        kind=row.get("kind", "math"),
-        demonstration=(steps, answer) if steps else None,
-    )
-
-
-def _is_text_or_number(value: object) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
-
-
 @dataclass(frozen=True)
 class _Generated(Sequence):
     """`size` problems, each made when it is asked for; the first one now, so that bad options show on opening."""
@@ -193,6 +121,23 @@ def _chains(
         chain = next(chain for chain in candidates if _split_of(chain.question) == split)
         demonstration = procedural.demonstration(rng, chain, noise=noise, haste=haste)
         return Problem(f"{name}:{split}:{seed}:{index}", chain.question, chain.answer, "math", demonstration)
+
+    return _Generated(size, make)
+
+
+def _scenes(name: str, *, split: str, seed: int, size: int, options: dict) -> Sequence[Problem]:
+    drawn = {key: value for key, value in options.items() if key not in WRITER_OPTIONS}
+    written = {key: options[key] for key in WRITER_OPTIONS}
+
+    def make(index: int) -> Problem:
+        rng = np.random.default_rng((seed, index))
+        candidates = (scenes.draw(rng, **drawn) for _ in itertools.count())
+        # Where exactly a thing stands in its cell makes no new problem.
+        scene, question = next(c for c in candidates if _split_of(f"{c[1].text}\n{c[0].description}") == split)
+        answer, demonstration = scenes.answer(scene, question), scenes.demonstration(rng, scene, question, **written)
+        kind = "math" if question.kind == "count" else "text"
+        image = rendering.to_png(rendering.render(scene))
+        return Problem(f"{name}:{split}:{seed}:{index}", question.text, answer, kind, demonstration, (image,))
 
     return _Generated(size, make)
 
@@ -237,21 +182,44 @@ def _split_of(question: str) -> str:
     return "test" if hashlib.sha256(question.encode()).digest()[0] % 4 == 0 else "train"
 
 
-def _chain_options(name: str, text: str) -> dict[str, int | float]:
-    """`terms`, `noise` and `haste` from `terms=7,noise=0.25`; what is left out is 0: demonstrations are right."""
-    types, faults = {"terms": int, "noise": float, "haste": float}, []
-    options = {"noise": 0.0, "haste": 0.0}
+def _span(text: str) -> tuple[int, int]:
+    """`3-6`, or `4` for `4-4`."""
+    low, _, high = text.partition("-")
+    return int(low), int(high or low)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split("+"))
+
+
+# How an option is read, what it should have been, and its value when it is left out; None: it must be given.
+WRITER_OPTIONS = {"noise": (float, "float", 0.0), "haste": (float, "float", 0.0)}  # demonstrations are right
+CHAIN_OPTIONS = {"terms": (int, "int", None), **WRITER_OPTIONS}
+SCENE_OPTIONS = {
+    "objects": (_span, "number or range", None),
+    "size": (int, "int", 84),
+    "colors": (int, "int", 4),
+    "kinds": (_names, "list", scenes.KINDS),
+    **WRITER_OPTIONS,
+}
+
+
+def _read_options(name: str, text: str, known: dict[str, tuple]) -> dict:
+    """The options of `terms=7,noise=0.25`."""
+    options, faults = {key: default for key, (_, _, default) in known.items()}, []
     for item in filter(None, text.split(",")):
         key, _, value = item.partition("=")
-        if key not in types:
-            faults.append(f"no option {key!r}{_did_you_mean(key, types)}")
+        if key not in known:
+            faults.append(f"no option {key!r}{_did_you_mean(key, known)}")
             continue
+        read, kind, _ = known[key]
         try:
-            options[key] = types[key](value)
+            options[key] = read(value)
         except ValueError:
-            faults.append(f"{key}={value!r} is no {types[key].__name__}")
-    if faults or "terms" not in options:
-        raise ValueError(f"source {name!r}: " + "; ".join(faults or ["option terms is missing"]))
+            faults.append(f"{key}={value!r} is no {kind}")
+    missing = [f"option {key} is missing" for key, value in options.items() if value is None]
+    if faults or missing:
+        raise ValueError(f"source {name!r}: " + "; ".join(faults or missing))
     return options
 
 

@@ -4,7 +4,7 @@ Every stream is a mean over tokens, and every mean is a sum with weights that ar
 pass. So micro-batches simply add up, exactly, however unequal their masks are.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -22,6 +22,8 @@ class Batch(NamedTuple):
     ref_logprob_bt: `[B, T]` log-probs under the frozen reference, in nats; None when no KL is asked for.
     process_advantage_bt, outcome_advantage_bt: `[B, T]`.
     gate_b: `[B]` bool, responses to imitate.
+    images: what the model needs to see of the prompts' images, leading axis Q (B / Q neighbouring rows share a prompt);
+      None for text.
     """
 
     token_bs: chex.Array
@@ -33,6 +35,7 @@ class Batch(NamedTuple):
     process_advantage_bt: chex.Array
     outcome_advantage_bt: chex.Array
     gate_b: chex.Array
+    images: Any = None
 
 
 class Weights(NamedTuple):

@@ -13,14 +13,16 @@ from mig_jax.learning import losses
 
 LogprobFn = Callable[[Any, losses.Batch], tuple[chex.Array, chex.Array]]
 LossFn = Callable[..., tuple[chex.Array, dict[str, chex.Array]]]
+# Which weights are trained: a predicate on their paths, such as "layers/mlp/up", or a tree of bools like them.
+Trainable = Callable[[str], bool] | Any
 
 
 class TrainState(NamedTuple):
     """Everything that an update changes.
 
     step: scalar int32, number of updates so far.
-    params: pytree of weights.
-    opt_state: the optimizer's state.
+    params: pytree of weights, the frozen ones too.
+    opt_state: the optimizer's state, of the trained weights alone.
     """
 
     step: chex.Array
@@ -41,7 +43,8 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """AdamW behind a clip of the global gradient norm.
 
-    Weight decay acts on matrices only, not on norms and biases of any layer.
+    Weight decay acts on matrices only, not on norms and biases of any layer. Adapters are matrices: they decay towards
+    0, which is the model that they adapt.
 
     Args:
       peak_lr: learning rate after `warmup_steps` updates of a linear rise.
@@ -77,9 +80,40 @@ def _decaying(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(decays, params)
 
 
-def init_state(params: Any, tx: optax.GradientTransformation) -> TrainState:
+def everything(path: str) -> bool:
+    """All weights are trained."""
+    del path
+    return True
+
+
+def split(params: Any, trainable: Trainable) -> tuple[Any, Any]:
+    """(trained, frozen): two trees like `params`, each with None in the place of what is in the other.
+
+    None is a tree without leaves, so neither gradients nor the optimizer know of it.
+
+    Raises:
+      ValueError: no weight is trained.
+    """
+    if callable(trainable):
+        predicate = trainable
+        trainable = jax.tree_util.tree_map_with_path(
+            lambda path, _: predicate(jax.tree_util.keystr(path, simple=True, separator="/")), params
+        )
+    if not any(jax.tree.leaves(trainable)):
+        raise ValueError("no weight is trained: `trainable` holds for none of their paths; `everything` for all")
+    trained = jax.tree.map(lambda is_trained, x: x if is_trained else None, trainable, params)
+    frozen = jax.tree.map(lambda is_trained, x: None if is_trained else x, trainable, params)
+    return trained, frozen
+
+
+def join(trained: Any, frozen: Any) -> Any:
+    """The tree that `split` has cut."""
+    return jax.tree.map(lambda x, y: y if x is None else x, trained, frozen, is_leaf=lambda x: x is None)
+
+
+def init_state(params: Any, tx: optax.GradientTransformation, trainable: Trainable = everything) -> TrainState:
     """The state before the first update."""
-    return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params))
+    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(split(params, trainable)[0]))
 
 
 def make_train_step(
@@ -89,6 +123,7 @@ def make_train_step(
     *,
     mean_over: str,
     microbatches: int,
+    trainable: Trainable = everything,
 ) -> Callable[[TrainState, losses.Batch], tuple[TrainState, dict[str, chex.Array]]]:
     """The pure step (state, batch) → (state, metrics).
 
@@ -97,20 +132,23 @@ def make_train_step(
       loss_fn: `losses.total_loss` with its hyperparameters.
       mean_over: how a mean over tokens is taken, see `losses.mean_weights`.
       microbatches: the rows are cut into so many parts, one after the other; the update is the same.
+      trainable: that of `init_state`. No gradient is taken of the other weights, and they stay bit for bit.
     """
 
-    def micro_loss(params, batch, weights):
-        logprob_bt, entropy_bt = logprob_fn(params, batch)
+    def micro_loss(trained, frozen, batch, weights):
+        logprob_bt, entropy_bt = logprob_fn(join(trained, frozen), batch)
         return loss_fn(logprob_bt, entropy_bt, batch, weights)
 
     def train_step(state: TrainState, batch: losses.Batch):
         weights = losses.stream_weights(batch, over=mean_over)
+        trained, frozen = split(state.params, trainable)
         gradients, metrics = sum_of_gradients(
-            functools.partial(jax.grad(micro_loss, has_aux=True), state.params), (batch, weights), microbatches
+            functools.partial(jax.grad(micro_loss, has_aux=True), trained, frozen), (batch, weights), microbatches
         )
         metrics["gradient/norm"] = optax.tree.norm(gradients)
-        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+        updates, opt_state = tx.update(gradients, state.opt_state, trained)
+        params = join(optax.apply_updates(trained, updates), frozen)
+        return TrainState(state.step + 1, params, opt_state), metrics
 
     return train_step
 
@@ -118,20 +156,12 @@ def make_train_step(
 def sum_of_gradients(gradient_fn: Callable, rows: Any, microbatches: int) -> tuple[Any, dict[str, chex.Array]]:
     """Σ over micro-batches of gradient_fn(*rows), one part at a time; exact, because the weights are the batch's.
 
-    Rows are dealt out like cards, so that a batch sharded over devices stays evenly sharded in every part.
-
     Raises:
       ValueError: the rows cannot be cut into equal parts.
     """
     if microbatches == 1:
         return gradient_fn(*rows)
-
-    def deal(x):
-        if x.shape[0] % microbatches:
-            raise ValueError(f"{x.shape[0]} rows cannot be cut into {microbatches} micro-batches")
-        return x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1)
-
-    dealt = jax.tree.map(deal, rows)
+    dealt = deal(rows, microbatches)
     shapes = jax.eval_shape(gradient_fn, *jax.tree.map(lambda x: x[0], dealt))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
@@ -139,6 +169,30 @@ def sum_of_gradients(gradient_fn: Callable, rows: Any, microbatches: int) -> tup
         return jax.tree.map(jnp.add, total, gradient_fn(*part)), None
 
     return jax.lax.scan(add, zeros, dealt)[0]
+
+
+def deal(rows: Any, parts: int) -> Any:
+    """Leaves of B rows as `[parts, B / parts, …]`, each part a batch of its own.
+
+    Rows are dealt out like cards, so that a batch sharded over devices stays evenly sharded in every part. Where a leaf
+    has fewer rows than the others (images: one for each question), those rows of the others that stand behind one of
+    its rows are dealt out together: with U rows in the smallest leaf, `[U·r, …]` → `[U/parts, parts, r, …]`.
+
+    Raises:
+      ValueError: the smallest leaf cannot be cut into equal parts, or others are no multiple of it.
+    """
+    sizes = sorted({x.shape[0] for x in jax.tree.leaves(rows)})
+    units = sizes[0]
+    problems = [f"{units} rows cannot be cut into {parts} micro-batches"] if units % parts else []
+    problems += [f"{size} rows do not belong to {units} in equal groups" for size in sizes if size % units]
+    if problems:
+        raise ValueError("; ".join(problems) + f": leading axes of the batch are {sizes}")
+
+    def deal_leaf(x):
+        cards = x.reshape(units // parts, parts, x.shape[0] // units, *x.shape[1:])
+        return cards.swapaxes(0, 1).reshape(parts, x.shape[0] // parts, *x.shape[1:])
+
+    return jax.tree.map(deal_leaf, rows)
 
 
 def jit_train_step(train_step: Callable, state_sharding: Any, batch_sharding: Any) -> Callable:

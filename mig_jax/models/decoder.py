@@ -22,13 +22,13 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx, traverse_util
 
-from mig_jax.models import sharding
-
-# Finite, so that a row that sees nothing (padding) gets a harmless average instead of NaN.
-_UNSEEN = -1e30
+from mig_jax.models import lora, qwen2_vl, rope, sharding
+from mig_jax.models.layers import Initializer, KeyValue, attend, rms_norm
+from mig_jax.models.lora import LoraConfig
+from mig_jax.models.qwen2_vl import VisionConfig
+from mig_jax.models.rope import Rope, RopeScaling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +37,15 @@ class DecoderConfig:
 
     vocab_size, width, layers, heads, kv_heads, head_size, mlp_width: V, D, L, N, M, H, F of the README; M divides N.
     rope_theta: base of the rotary wavelengths, 2π to 2π·theta tokens.
+    rope_scaling: how the wavelengths were changed for longer contexts; None: not at all.
+    rope_sections: frequencies that belong to time, height and width (M-RoPE of Qwen2.5-VL); () for text alone.
     norm_eps: added to the mean square in every RMSNorm.
     tied_head: the output matrix is the transposed embedding.
     qkv_bias: queries, keys and values have biases (Qwen2; Llama with `attention_bias`).
     o_bias: so has the output of attention (Llama with `attention_bias`).
     qk_norm: queries and keys are normalised per head (Qwen3).
+    vision: the tower that turns images into what stands in the place of their tokens; None for text alone.
+    lora: which projections have adapters; None for none.
     max_positions: what the model was trained for, in tokens; for information.
     dtype: of activations and caches; "float32" or "bfloat16". Norms, rotary angles and softmax are float32 always.
     param_dtype: of the parameters.
@@ -59,11 +63,16 @@ class DecoderConfig:
     head_size: int
     mlp_width: int
     rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    rope_sections: tuple[int, ...] = ()
     norm_eps: float = 1e-6
     tied_head: bool = True
     qkv_bias: bool = False
     o_bias: bool = False
     qk_norm: bool = False
+    vision: VisionConfig | None = None
+    lora: LoraConfig | None = None
+    lora: Any = None
     max_positions: int = 32_768
     dtype: str = "float32"
     param_dtype: str = "float32"
@@ -76,6 +85,17 @@ class DecoderConfig:
             )
 
 
+class Features(NamedTuple):
+    """What images contribute to the tokens of B rows, B / Q rows to a question.
+
+    feature_qid: `[Q, I, D]` the images of each question, one behind the other.
+    index_bt: `[B, T]` which of them stands in the place of each token; −1: the token itself.
+    """
+
+    feature_qid: chex.Array
+    index_bt: chex.Array
+
+
 class KVCache(NamedTuple):
     """Keys, already rotated, and values of S tokens: each `[L, B, S, M, H]`."""
 
@@ -83,8 +103,6 @@ class KVCache(NamedTuple):
     value_lbsmh: chex.Array
 
 
-KeyValue = tuple[chex.Array, chex.Array]
-Rope = tuple[chex.Array, chex.Array]
 Forward = Callable[[chex.Array, chex.Array, chex.Array, KVCache | None], tuple[chex.Array, KVCache]]
 
 
@@ -94,76 +112,10 @@ def causal_mask(valid_bt: chex.Array) -> chex.Array:
     return jnp.tril(jnp.ones((length, length), bool))[None] & valid_bt[:, None, :]
 
 
-def rope_angles(position_bt: chex.Array, head_size: int, theta: float) -> Rope:
-    """cos and sin of position · theta^(−2i/H), i < H/2: each float32 `[B, T, H/2]`."""
-    # Rounded where Hugging Face rounds: far out, at position 30,000, the last bit of a frequency shows in the logits.
-    frequency = 1 / np.float32(theta) ** (np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size))
-    angle = position_bt.astype(jnp.float32)[..., None] * frequency[None, None]
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def rotate(x_btnh: chex.Array, rope: Rope) -> chex.Array:
-    """Rotary position embedding of queries or keys; dimension i is paired with i + H/2, as Hugging Face does."""
-    cos, sin = (part[:, :, None] for part in rope)
-    left, right = jnp.split(x_btnh.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x_btnh.dtype)
-
-
-def attend(q_btnh: chex.Array, new: KeyValue, old: KeyValue | None, mask_btx: chex.Array) -> chex.Array:
-    """Attention of T new tokens to S cached ones (`old`) and to themselves (`new`): `[B, T, N, H]`.
-
-    softmax over S+T together, in float32; scores are joined, keys and values are neither joined nor repeated.
-    """
-    rows, length, heads, head_size = q_btnh.shape
-    parts = [new] if old is None else [old, new]
-    kv_heads = new[0].shape[2]
-    group = heads // kv_heads
-    # The group of query heads that share a key head stands in its rows, so that all large arrays are batches of plain
-    # matrices, forwards and backwards: R = group · T.
-    q_bmgth = q_btnh.reshape(rows, length, kv_heads, group, head_size).transpose(0, 2, 3, 1, 4)
-    q_bmrh = q_bmgth.reshape(rows, kv_heads, group * length, head_size)
-    scores = [jnp.einsum("bmrh,bsmh->bmrs", q_bmrh, k, preferred_element_type=jnp.float32) for k, _ in parts]
-    score = jnp.concatenate(scores, axis=-1).reshape(rows, kv_heads, group, length, -1) * head_size**-0.5
-    weight = jax.nn.softmax(jnp.where(mask_btx[:, None, None], score, _UNSEEN)).astype(q_btnh.dtype)
-    weight_bmrx = weight.reshape(rows, kv_heads, group * length, -1)
-    weights = jnp.split(weight_bmrx, [weight.shape[-1] - length], axis=-1)[-len(parts) :]
-    out_bmrh = sum(jnp.einsum("bmrs,bsmh->bmrh", w, v) for w, (_, v) in zip(weights, parts, strict=True))
-    return out_bmrh.reshape(q_bmgth.shape).transpose(0, 3, 1, 2, 4).reshape(q_btnh.shape)
-
-
-def rms_norm(x: chex.Array, scale_h: chex.Array, eps: float) -> chex.Array:
-    """x / √(mean x² + eps) · scale over the last axis; the mean in float32."""
-    wide = x.astype(jnp.float32)
-    wide = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + eps)
-    return wide.astype(x.dtype) * scale_h.reshape((1,) * (x.ndim - 1) + (-1,)).astype(x.dtype)
-
-
-class _Initializer:
-    """Draws parameters and notes their logical axes; with `layers`, that many of each, stacked."""
-
-    def __init__(self, rngs: nnx.Rngs, dtype: str, layers: int | None = None):
-        self.rngs, self.dtype = rngs, dtype
-        self.lead, self.axes = ((layers,), ("layers",)) if layers else ((), ())
-
-    def normal(self, shape: tuple[int, ...], axes: tuple[str, ...], *, inputs: int, scale: float = 1.0) -> nnx.Param:
-        """N(0, scale² / inputs), so that what goes in comes out as large, at any width."""
-        std = scale * inputs**-0.5
-        # Drawn flat: XLA takes several times as long to compile random bits of four axes.
-        flat = std * jax.random.normal(self.rngs.params(), math.prod(self.lead + shape), self.dtype)
-        return nnx.Param(flat.reshape(self.lead + shape), axes=self.axes + axes)
-
-    def residual(self, shape: tuple[int, ...], axes: tuple[str, ...], *, inputs: int) -> nnx.Param:
-        """What 2L times is added to the stream starts smaller, so that the sum does not grow with depth (GPT-2)."""
-        return self.normal(shape, axes, inputs=inputs, scale=(2 * self.lead[0]) ** -0.5)
-
-    def constant(self, value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
-        return nnx.Param(jnp.full(self.lead + shape, value, self.dtype), axes=self.axes + axes)
-
-
 class Attention(nnx.Module):
     """Projections around `attend`. Holds the parameters of all layers; is called on a slice of them, one layer's."""
 
-    def __init__(self, config: DecoderConfig, init: _Initializer):
+    def __init__(self, config: DecoderConfig, init: Initializer):
         c = self.config = config
         queries, keys = (c.heads, c.head_size), (c.kv_heads, c.head_size)
         self.query = init.normal((c.width, *queries), ("embed", "heads", "head_size"), inputs=c.width)
@@ -180,11 +132,11 @@ class Attention(nnx.Module):
             self.query_norm = init.constant(1, (c.head_size,), ("head_size",))
             self.key_norm = init.constant(1, (c.head_size,), ("head_size",))
 
-    def __call__(self, x_btd: chex.Array, rope: Rope, mask_btx: chex.Array, old: KeyValue | None):
+    def __call__(self, x_btd: chex.Array, turn: Rope, mask_btx: chex.Array, old: KeyValue | None):
         c = self.config
-        q_btnh = jnp.einsum("btd,dnh->btnh", x_btd, self.query)
-        k_btmh = jnp.einsum("btd,dmh->btmh", x_btd, self.key)
-        v_btmh = jnp.einsum("btd,dmh->btmh", x_btd, self.value)
+        q_btnh = jnp.einsum("btd,dnh->btnh", x_btd, self.query[...])
+        k_btmh = jnp.einsum("btd,dmh->btmh", x_btd, self.key[...])
+        v_btmh = jnp.einsum("btd,dmh->btmh", x_btd, self.value[...])
         if c.qkv_bias:
             q_btnh += self.query_bias[None, None]
             k_btmh += self.key_bias[None, None]
@@ -192,36 +144,36 @@ class Attention(nnx.Module):
         if c.qk_norm:
             q_btnh = rms_norm(q_btnh, self.query_norm, c.norm_eps)
             k_btmh = rms_norm(k_btmh, self.key_norm, c.norm_eps)
-        new = rotate(k_btmh, rope), v_btmh
-        out_btd = jnp.einsum("btnh,nhd->btd", attend(rotate(q_btnh, rope), new, old, mask_btx), self.out)
+        new = rope.rotate(k_btmh, turn), v_btmh
+        out_btd = jnp.einsum("btnh,nhd->btd", attend(rope.rotate(q_btnh, turn), new, old, mask_btx), self.out[...])
         return out_btd + self.out_bias[None, None] if c.o_bias else out_btd, new
 
 
 class Mlp(nnx.Module):
     """W_down(silu(W_gate x) ⊙ W_up x); parameters as in `Attention`."""
 
-    def __init__(self, config: DecoderConfig, init: _Initializer):
+    def __init__(self, config: DecoderConfig, init: Initializer):
         shape, axes = (config.width, config.mlp_width), ("embed", "mlp")
         self.gate, self.up = (init.normal(shape, axes, inputs=config.width) for _ in range(2))
         self.down = init.residual(shape[::-1], axes[::-1], inputs=config.mlp_width)
 
     def __call__(self, x_btd: chex.Array) -> chex.Array:
-        gate_btf = jnp.einsum("btd,df->btf", x_btd, self.gate)
-        up_btf = jnp.einsum("btd,df->btf", x_btd, self.up)
-        return jnp.einsum("btf,fd->btd", jax.nn.silu(gate_btf) * up_btf, self.down)
+        gate_btf = jnp.einsum("btd,df->btf", x_btd, self.gate[...])
+        up_btf = jnp.einsum("btd,df->btf", x_btd, self.up[...])
+        return jnp.einsum("btf,fd->btd", jax.nn.silu(gate_btf) * up_btf, self.down[...])
 
 
 class Layer(nnx.Module):
     """Attention and MLP, each behind its norm and added to the stream; parameters as in `Attention`."""
 
-    def __init__(self, config: DecoderConfig, init: _Initializer):
+    def __init__(self, config: DecoderConfig, init: Initializer):
         self.norm_eps = config.norm_eps
         self.attention, self.mlp = Attention(config, init), Mlp(config, init)
         self.attention_norm = init.constant(1, (config.width,), ("embed",))
         self.mlp_norm = init.constant(1, (config.width,), ("embed",))
 
-    def __call__(self, x_btd: chex.Array, rope: Rope, mask_btx: chex.Array, old: KeyValue | None):
-        mixed_btd, new = self.attention(rms_norm(x_btd, self.attention_norm, self.norm_eps), rope, mask_btx, old)
+    def __call__(self, x_btd: chex.Array, turn: Rope, mask_btx: chex.Array, old: KeyValue | None):
+        mixed_btd, new = self.attention(rms_norm(x_btd, self.attention_norm, self.norm_eps), turn, mask_btx, old)
         x_btd = x_btd + mixed_btd
         return x_btd + self.mlp(rms_norm(x_btd, self.mlp_norm, self.norm_eps)), new
 
@@ -231,24 +183,42 @@ class Decoder(nnx.Module):
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
         self.config = config
-        init = _Initializer(rngs, config.param_dtype)
+        init = Initializer(rngs, config.param_dtype)
         self.embedding = init.normal((config.vocab_size, config.width), ("vocab", "embed"), inputs=config.width)
-        self.layers = Layer(config, _Initializer(rngs, config.param_dtype, config.layers))
+        self.layers = Layer(config, Initializer(rngs, config.param_dtype, config.layers))
         self.norm = init.constant(1, (config.width,), ("embed",))
         if not config.tied_head:
             self.head = init.normal((config.width, config.vocab_size), ("embed", "vocab"), inputs=config.width)
+        if config.vision:
+            self.vision = qwen2_vl.VisionTower(
+                config.vision,
+                config.width,
+                rngs,
+                dtype=config.dtype,
+                param_dtype=config.param_dtype,
+                remat=config.remat,
+            )
+        if config.lora:  # drawn last, so that all else is drawn as without them
+            self.layers = lora.adapt(self.layers, config.lora, rngs)
 
     def __call__(
-        self, token_bt: chex.Array, position_bt: chex.Array, mask_btx: chex.Array, cache: KVCache | None = None
+        self,
+        token_bt: chex.Array,
+        position_bt: chex.Array,
+        mask_btx: chex.Array,
+        cache: KVCache | None = None,
+        *,
+        features: Features | None = None,
     ) -> tuple[chex.Array, KVCache]:
         """Hidden states of T new tokens behind S cached ones.
 
         Args:
           token_bt: `[B, T]` ids.
-          position_bt: `[B, T]` position of each, for the rotary embedding alone.
+          position_bt: `[B, T]` position of each, for the rotary embedding alone; `[B, T, 3]` where there are images.
           mask_btx: `[B, T, S+T]` bool, which of the cached and of the new tokens each new token sees. Nothing is
             implied: not even causality. S = 0 without a cache.
           cache: keys and values of S tokens; read, never written.
+          features: what stands in the place of image tokens, from `vision`.
 
         Returns:
           `[B, T, D]` hidden states after the final norm, and the keys and values of the T new tokens alone.
@@ -256,18 +226,20 @@ class Decoder(nnx.Module):
         slots = 0 if cache is None else cache.key_lbsmh.shape[2]
         chex.assert_shape(mask_btx, (*token_bt.shape, slots + token_bt.shape[1]))
         c = self.config
-        rope = rope_angles(position_bt, c.head_size, c.rope_theta)
+        frequency_f = rope.frequencies(c.head_size, c.rope_theta, c.rope_scaling)
+        turn = rope.angles(position_bt, frequency_f, c.rope_sections, rope.magnitude(c.rope_scaling))
         graphdef, params = nnx.split(self.layers)
 
         def run_layer(x_btd, params_and_old):
             layer_params, old = params_and_old
             layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(c.dtype), layer_params))
-            x_btd, new = layer(x_btd, rope, mask_btx, old)
+            x_btd, new = layer(x_btd, turn, mask_btx, old)
             return sharding.keep_rows(x_btd), new
 
         if c.remat:
             run_layer = jax.checkpoint(run_layer, prevent_cse=False)
-        x_btd = sharding.keep_rows(self.embedding[token_bt].astype(c.dtype))
+        x_btd = self.embedding[token_bt].astype(c.dtype)
+        x_btd = sharding.keep_rows(x_btd if features is None else _put_features(x_btd, features))
         x_btd, new = jax.lax.scan(run_layer, x_btd, (params, cache))
         return rms_norm(x_btd, self.norm, c.norm_eps), KVCache(*new)
 
@@ -275,6 +247,15 @@ class Decoder(nnx.Module):
         """The output matrix `[D, V]`, in the dtype of the activations."""
         matrix = self.embedding.T if self.config.tied_head else self.head
         return matrix.astype(self.config.dtype)
+
+
+def _put_features(x_btd: chex.Array, features: Features) -> chex.Array:
+    """Embeddings, with image features where `index_bt` says so; a question's features are not repeated for its rows."""
+    questions = features.feature_qid.shape[0]
+    index_qn = features.index_bt.reshape(questions, -1)
+    picked_qnd = jnp.take_along_axis(features.feature_qid, jnp.maximum(index_qn, 0)[..., None], axis=1)
+    picked_btd = picked_qnd.reshape(x_btd.shape).astype(x_btd.dtype)
+    return jnp.where((features.index_bt >= 0)[..., None], picked_btd, x_btd)
 
 
 @functools.cache

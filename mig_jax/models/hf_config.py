@@ -1,76 +1,80 @@
-"""config.json of a Hugging Face folder to `DecoderConfig`, and back."""
+"""config.json of a Hugging Face folder to `DecoderConfig`, and back; what the decoder does not compute is refused."""
 
 import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
+from mig_jax.models import hf_refusals, hf_vision_config, rope
 from mig_jax.models.decoder import DecoderConfig
+from mig_jax.models.hf_refusals import SIZES, rope_of
 
-_ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
-
-_SIZES = {
-    "vocab_size": "vocab_size",
-    "width": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "mlp_width": "intermediate_size",
-}
-
-# Fields that change the computation, and the one value (also when absent) that the decoder computes.
-_SUPPORTED = {
-    "hidden_act": "silu",
-    "mlp_bias": False,
-    "use_sliding_window": False,
-    "partial_rotary_factor": 1,
-    "quantization_config": None,
+_ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    hf_vision_config.FAMILY: "Qwen2_5_VLForConditionalGeneration",
 }
 
 
 def read_config(folder: str | os.PathLike) -> DecoderConfig:
-    """The config of a Llama, Qwen2, Qwen2.5 or Qwen3 folder, old (`rope_theta`) or new (`rope_parameters`).
+    """The config of a Llama, Qwen2, Qwen2.5, Qwen2.5-VL or Qwen3 folder, as transformers 4 or 5 writes it.
 
     Raises:
-      ValueError: config.json asks for what the decoder does not compute, or lacks a size; all of it is listed.
+      ValueError: config.json is missing or broken, asks for what the decoder does not compute, or lacks a size; all of
+        it is listed.
     """
     file = pathlib.Path(folder) / "config.json"
-    raw = json.loads(file.read_text())
-    raw |= raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    if problems := list(_problems(raw)):
+    raw = read_json(file)
+    family = raw.get("model_type")
+    families = tuple(_ARCHITECTURES)
+    problems = [] if family in families else [hf_refusals.family_problem(family, families)]
+    text, text_family, vision_problems = raw, family, []
+    if family == hf_vision_config.FAMILY:
+        text, text_family = hf_vision_config.text_part(raw), "qwen2"
+        vision_problems = hf_vision_config.vision_problems(raw)
+    if problems := [*problems, *hf_refusals.text_problems(text, text_family), *vision_problems]:
         raise ValueError(f"{file}: not a model that the decoder runs:\n  " + "\n  ".join(problems))
-    family, biased, heads = raw["model_type"], raw.get("attention_bias", False), raw["num_attention_heads"]
+    seen = hf_vision_config.vision_fields(raw) if family == hf_vision_config.FAMILY else {}
+    return DecoderConfig(**text_fields(text, text_family), **seen)
+
+
+def read_json(file: pathlib.Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+      ValueError: there is no such file, or it holds something else.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{file}: no such file; a model is a folder in Hugging Face format") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON ({error}); a damaged or unfinished copy?") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: holds {type(content).__name__}, not an object of fields; a damaged copy?")
+    return content
+
+
+def text_fields(raw: dict[str, Any], family: str) -> dict[str, Any]:
+    """What `raw`, in which nothing is to be refused, says of the text decoder of a `family`: fields of its config."""
+    parameters, biased, heads = rope_of(raw), raw.get("attention_bias") or False, raw["num_attention_heads"]
     default_head_size = 128 if family == "qwen3" else raw["hidden_size"] // heads
-    return DecoderConfig(
-        **{ours: raw[theirs] for ours, theirs in _SIZES.items()},
-        kv_heads=raw.get("num_key_value_heads") or heads,
-        head_size=raw.get("head_dim") or default_head_size,
-        rope_theta=float(raw.get("rope_theta", 10_000)),
-        norm_eps=raw.get("rms_norm_eps", 1e-6),
-        tied_head=raw.get("tie_word_embeddings", False),
-        qkv_bias=biased or family == "qwen2",
-        o_bias=biased and family != "qwen2",
-        qk_norm=family == "qwen3",
-        max_positions=raw.get("max_position_embeddings", 2048 if family == "llama" else 32_768),
-    )
-
-
-def _problems(raw: dict[str, Any]) -> Iterator[str]:
-    """Every field that stands in the way, with what would be supported."""
-    if raw.get("model_type") not in _ARCHITECTURES:
-        yield f"model_type = {raw.get('model_type')!r}; supported: {', '.join(_ARCHITECTURES)}"
-    for field in _SIZES.values():
-        if not isinstance(raw.get(field), int) or raw[field] < 1:
-            yield f"{field} = {raw.get(field)!r}; supported: a positive integer"
-    for field, value in _SUPPORTED.items():
-        if raw.get(field, value) != value:
-            yield f"{field} = {raw[field]!r}; supported: {value!r}"
-    rope_type = raw.get("rope_type", raw.get("type", "default"))
-    if rope_type != "default":
-        yield f"rope type = {rope_type!r}; supported: 'default'"
-    if other := set(raw.get("layer_types") or ()) - {"full_attention"}:
-        yield f"layer_types = {', '.join(sorted(other))}; supported: full_attention"
+    default_positions = 2048 if family == "llama" else 32_768
+    return {
+        **{ours: raw[theirs] for ours, theirs in SIZES.items()},
+        "kv_heads": raw.get("num_key_value_heads") or heads,
+        "head_size": raw.get("head_dim") or default_head_size,
+        "rope_theta": float(parameters["rope_theta"]),
+        "rope_scaling": hf_refusals.scaling_of(parameters),
+        "norm_eps": raw.get("rms_norm_eps", 1e-6),
+        "tied_head": raw.get("tie_word_embeddings") or False,
+        "qkv_bias": biased or family == "qwen2",
+        "o_bias": biased and family != "qwen2",
+        "qk_norm": family == "qwen3",
+        "max_positions": raw.get("max_position_embeddings") or default_positions,
+    }
 
 
 def family_of(config: DecoderConfig) -> str:
@@ -79,6 +83,10 @@ def family_of(config: DecoderConfig) -> str:
     Raises:
       ValueError: no family has this combination of biases and norms.
     """
+    if config.vision:
+        if problem := hf_vision_config.why_not_stored(config):
+            raise ValueError(f"{hf_vision_config.FAMILY}, the family that sees, does not have {problem}")
+        return hf_vision_config.FAMILY
     if config.qkv_bias and not config.o_bias and not config.qk_norm:
         return "qwen2"
     if config.qkv_bias != config.o_bias:
@@ -106,20 +114,13 @@ def write_config(
     Raises:
       ValueError: see `family_of`; nothing is written.
     """
-    family, sizes = family_of(config), dataclasses.asdict(config)
+    family, text = family_of(config), raw_text_fields(config)
     ids = {"bos_token_id": None, "eos_token_id": list(eos_ids) or None, "pad_token_id": pad_id}
     raw = {
         "architectures": [_ARCHITECTURES[family]],
         "model_type": family,
-        **{theirs: sizes[ours] for ours, theirs in _SIZES.items()},
-        "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_size,
-        "hidden_act": "silu",
-        "rms_norm_eps": config.norm_eps,
-        "rope_theta": config.rope_theta,
-        "tie_word_embeddings": config.tied_head,
-        "attention_bias": config.o_bias,
-        "max_position_embeddings": config.max_positions,
+        **text,
+        **(hf_vision_config.raw_vision_fields(config, text.get("rope_scaling")) if config.vision else {}),
         "torch_dtype": dtype,
         **ids,
     }
@@ -127,3 +128,27 @@ def write_config(
         unfinished = pathlib.Path(folder) / f"{name}.part"
         unfinished.write_text(json.dumps(content, indent=2) + "\n")
         unfinished.replace(unfinished.with_suffix(""))
+
+
+def raw_text_fields(config: DecoderConfig) -> dict[str, Any]:
+    """What config.json says of the text decoder; `text_fields` read backwards."""
+    values = vars(config)
+    return {
+        **{theirs: values[ours] for ours, theirs in SIZES.items()},
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head_size,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        **({"rope_scaling": raw_scaling(config.rope_scaling)} if config.rope_scaling else {}),
+        "tie_word_embeddings": config.tied_head,
+        "attention_bias": config.o_bias,
+        "max_position_embeddings": config.max_positions,
+    }
+
+
+def raw_scaling(scaling: rope.RopeScaling) -> dict[str, Any]:
+    """The `rope_scaling` of config.json: the fields that its kind reads."""
+    values = dataclasses.asdict(scaling)
+    names = sum(rope.FIELDS[scaling.kind], ())
+    return {"rope_type": scaling.kind, **{name: values[name] for name in names if values[name] is not None}}

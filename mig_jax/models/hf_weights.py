@@ -1,84 +1,58 @@
-"""Hugging Face folders (config.json, model.safetensors) to `decoder` parameters and back, by one table.
+"""Weights on disk (Hugging Face folders of safetensors, GGUF files) to `decoder` parameters and back, by one table.
 
-Loading looks at every header first and reports all that is wrong at once; only then are tensors read, one stacked
-parameter at a time. Nothing is half loaded and, since files are renamed into place, nothing is half saved.
+Loading looks at every header first and reports all that is wrong at once; only then are tensors read, one layer of one
+parameter at a time and of that only what the devices of this process hold, straight to where it belongs. So the host
+never holds more than a layer, or the embedding, in the dtype of the file; the cast happens on the device.
 """
 
-import json
+import functools
 import math
 import os
 import pathlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax import traverse_util
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from mig_jax.models import decoder, hf_config
+from mig_jax.models import decoder, gguf_file, hf_config, hf_layout, stored
 from mig_jax.models.decoder import DecoderConfig
+from mig_jax.models.stored import StoredTensor, Tensors, Unwritten
 
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_DTYPES = ("F32", "F16", "BF16")
-
-
-class _Tensor(NamedTuple):
-    """How Hugging Face stores a parameter: `name`, with {} for the layer; and its layout.
-
-    inputs: how many of our leading axes are inputs. A linear layer has its inputs first here and last there, and no
-      separate axes for heads: `[D, N, H]` (1 input) is stored as `[N·H, D]`, `[N, H, D]` (2 inputs) as `[D, N·H]`.
-      0: a vector there. None: the same layout.
-    """
-
-    name: str
-    inputs: int | None
+_DTYPES = ("float32", "bfloat16", "float16")
+# Tables of rotary frequencies that some files carry; the config says the same.
+_ROTARY = ("rotary_emb.inv_freq", "rope_freqs.weight")
 
 
-_TABLE = {
-    "embedding": _Tensor("model.embed_tokens.weight", None),
-    "norm": _Tensor("model.norm.weight", 0),
-    "head": _Tensor("lm_head.weight", 1),
-    "layers/attention_norm": _Tensor("model.layers.{}.input_layernorm.weight", 0),
-    "layers/attention/query": _Tensor("model.layers.{}.self_attn.q_proj.weight", 1),
-    "layers/attention/key": _Tensor("model.layers.{}.self_attn.k_proj.weight", 1),
-    "layers/attention/value": _Tensor("model.layers.{}.self_attn.v_proj.weight", 1),
-    "layers/attention/out": _Tensor("model.layers.{}.self_attn.o_proj.weight", 2),
-    "layers/attention/query_bias": _Tensor("model.layers.{}.self_attn.q_proj.bias", 0),
-    "layers/attention/key_bias": _Tensor("model.layers.{}.self_attn.k_proj.bias", 0),
-    "layers/attention/value_bias": _Tensor("model.layers.{}.self_attn.v_proj.bias", 0),
-    "layers/attention/out_bias": _Tensor("model.layers.{}.self_attn.o_proj.bias", 0),
-    "layers/attention/query_norm": _Tensor("model.layers.{}.self_attn.q_norm.weight", 0),
-    "layers/attention/key_norm": _Tensor("model.layers.{}.self_attn.k_norm.weight", 0),
-    "layers/mlp_norm": _Tensor("model.layers.{}.post_attention_layernorm.weight", 0),
-    "layers/mlp/gate": _Tensor("model.layers.{}.mlp.gate_proj.weight", 1),
-    "layers/mlp/up": _Tensor("model.layers.{}.mlp.up_proj.weight", 1),
-    "layers/mlp/down": _Tensor("model.layers.{}.mlp.down_proj.weight", 1),
-}
-
-
-def load(folder: str | os.PathLike, config: DecoderConfig, *, shardings: Any = None) -> dict[str, Any]:
-    """Parameters of `config`, in its `param_dtype`, from model.safetensors or the shards of its index.
+def load(path: str | os.PathLike, config: DecoderConfig, *, shardings: Any = None) -> dict[str, Any]:
+    """Parameters of `config`, in its `param_dtype`, from a folder of safetensors or from a .gguf file.
 
     Args:
-      shardings: a sharding for each parameter (`sharding.shardings`); None puts all on the default device.
+      path: with model.safetensors, or with the shards of model.safetensors.index.json; or the file.
+      shardings: a `NamedSharding` for each parameter (`sharding.shardings`); None puts all on the default device.
 
     Raises:
       ValueError: files are missing or broken; or tensors are missing, unexpected, of another shape or of a dtype that
         is no float. All are listed.
     """
-    folder = pathlib.Path(folder)
     expected = traverse_util.flatten_dict(decoder.abstract_params(config), sep="/")
     placed = traverse_util.flatten_dict(shardings, sep="/") if shardings else dict.fromkeys(expected)
-    stored, problems = _open(folder)
-    problems = problems or list(_mismatches(expected, stored, config))
+    tensors, problems = _open(path, config)
+    if tensors or not problems:  # if nothing could be opened, nothing is known to be missing
+        problems += _mismatches(tensors, config)
     if problems:
-        raise ValueError(f"{folder}: not the weights that the config asks for:\n  " + "\n  ".join(problems))
-    params = {path: jax.device_put(_read(path, want, stored), placed[path]) for path, want in expected.items()}
-    return traverse_util.unflatten_dict(params, sep="/")
+        raise ValueError(f"{path}: not the weights that the config asks for:\n  " + "\n  ".join(problems))
+    params = {}
+    # What is read in the largest pieces goes first, while nothing else is in memory yet.
+    for name in sorted(expected, key=lambda name: -math.prod(hf_layout.part_shape(name, expected[name]))):
+        parts = [tensors[part] for part in hf_layout.names(name, expected[name])]
+        params[name] = _load_param(name, expected[name], parts, placed[name])
+    return traverse_util.unflatten_dict({name: params[name] for name in expected}, sep="/")
 
 
 def save(
@@ -86,104 +60,122 @@ def save(
     config: DecoderConfig,
     folder: str | os.PathLike,
     *,
-    dtype: str = "float32",
+    dtype: str | None = None,
+    max_shard_bytes: int = 5_000_000_000,
     eos_ids: tuple[int, ...] = (),
     pad_id: int | None = None,
 ) -> None:
-    """Write a folder that transformers, and `load`, can read: model.safetensors, then the two configs.
+    """Write a folder that transformers, and `load`, can read: safetensors, then the two configs.
+
+    Nothing is half saved, see `stored.write_folder`; the host never holds more than one file.
 
     Args:
-      dtype: of the stored tensors, "float32", "bfloat16" or "float16".
+      dtype: of the stored tensors, "float32", "bfloat16" or "float16"; None: as the parameters are.
+      max_shard_bytes: if the tensors have more than this, they go to several files and an index.
       eos_ids, pad_id: see `write_config`.
 
     Raises:
-      ValueError: no family of Hugging Face has this config; nothing is written.
+      ValueError: no family of Hugging Face has this config, or it is no such dtype; nothing is written.
       AssertionError: the parameters are not those of the config.
     """
     chex.assert_trees_all_equal_shapes(params, decoder.abstract_params(config))
     hf_config.family_of(config)
+    folder = pathlib.Path(folder)
+    dtype = dtype or params["embedding"].dtype.name
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype={dtype!r}: weights are stored as {', '.join(_DTYPES)}")
     tensors = {}
     for path, param in traverse_util.flatten_dict(params, sep="/").items():
-        value = np.asarray(param).astype(jnp.dtype(dtype))
-        parts = value if _is_stacked(path) else [value]
-        for name, part in zip(_names(path, len(parts)), parts, strict=True):
-            tensors[name] = np.ascontiguousarray(_to_hf(part, _TABLE[path].inputs))
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    # A name that no reader looks for, until all is written.
-    unfinished = folder / f"{_SINGLE}.part"
-    safetensors.numpy.save_file(tensors, unfinished, metadata={"format": "pt"})
-    unfinished.replace(folder / _SINGLE)
+        shape, is_stacked = hf_layout.stored_shape(path, param, config), hf_layout.is_stacked(path)
+        for layer, name in enumerate(hf_layout.names(path, param)):
+            inputs = hf_layout.TABLE[path].inputs
+            fetch = functools.partial(_fetch, param, layer if is_stacked else None, dtype, inputs, shape)
+            tensors[name] = Unwritten(math.prod(shape) * jnp.dtype(dtype).itemsize, fetch)
+    stored.write_folder(tensors, folder, max_shard_bytes=max_shard_bytes)
     hf_config.write_config(config, folder, dtype=dtype, eos_ids=eos_ids, pad_id=pad_id)
 
 
-def _open(folder: pathlib.Path) -> tuple[dict[str, Any], list[str]]:
-    """The open file that holds each tensor, and what is wrong with the files."""
-    index, files, problems = folder / _INDEX, [_SINGLE], []
-    if not (folder / _SINGLE).exists() and index.exists():
-        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    stored = {}
-    for file in files:
-        try:
-            opened = safetensors.safe_open(folder / file, framework="numpy")
-        except (OSError, safetensors.SafetensorError) as error:
-            problems.append(f"{file}: {error}")
-        else:
-            stored |= dict.fromkeys(opened.keys(), opened)
-    return stored, problems
+def _open(path: str | os.PathLike, config: DecoderConfig) -> tuple[Tensors, list[str]]:
+    """The tensors under the names of the table, and what is wrong with the files."""
+    if gguf_file.is_gguf(path):
+        return gguf_file.open_file(path, [*hf_layout.stored_shapes(config), hf_layout.TABLE["head"].name])
+    found, problems = stored.open_folder(path)
+    tensors = {}
+    for name, tensor in found.items():
+        known = hf_layout.our_name(name)
+        if known in tensors:
+            problems.append(f"stored twice: {known} and {name}")
+        tensors[known] = tensor
+    return tensors, problems
 
 
-def _mismatches(expected: dict[str, Any], stored: dict[str, Any], config: DecoderConfig) -> Iterator[str]:
+def _mismatches(tensors: Tensors, config: DecoderConfig) -> Iterator[str]:
     """Every tensor that is missing, unexpected, or not what the table makes of the config; headers only."""
-    unexpected = set(stored)
-    for path, want in expected.items():
-        part_shape = want.shape[1:] if _is_stacked(path) else want.shape
-        shape = _hf_shape(part_shape, _TABLE[path].inputs)
-        for name in _names(path, want.shape[0]):
-            unexpected.discard(name)
-            if name not in stored:
-                yield f"missing: {name} {list(shape)}"
-                continue
-            header = stored[name].get_slice(name)
-            if tuple(header.get_shape()) != shape:
-                yield f"wrong shape: {name} is {header.get_shape()}, not {list(shape)}"
-            if header.get_dtype() not in _DTYPES:
-                yield f"unsupported dtype: {name} is {header.get_dtype()}, not one of {', '.join(_DTYPES)}"
-    for name in sorted(unexpected):
-        is_copy_of_embedding = config.tied_head and name == _TABLE["head"].name
-        if not is_copy_of_embedding and not name.endswith("rotary_emb.inv_freq"):
+    shapes = hf_layout.stored_shapes(config)
+    for name, shape in shapes.items():
+        if name not in tensors:
+            yield f"missing: {name} {list(shape)}"
+        elif tensor := tensors[name]:  # else its file is broken, which has been said
+            yield from _differences(name, tensor, shape, config)
+    for name in sorted(set(tensors) - set(shapes)):
+        is_copy_of_embedding = config.tied_head and name == hf_layout.TABLE["head"].name
+        if not is_copy_of_embedding and not name.endswith(_ROTARY):
             yield f"unexpected: {name}"
 
 
-def _read(path: str, want: jax.ShapeDtypeStruct, stored: dict[str, Any]) -> np.ndarray:
-    """One parameter, its layers stacked."""
-    value = np.empty(want.shape, want.dtype)
-    parts = value if _is_stacked(path) else value[None]
-    for part, name in zip(parts, _names(path, len(parts)), strict=True):
-        part[...] = _from_hf(stored[name].get_tensor(name), part.shape, _TABLE[path].inputs)
-    return value
+def _differences(name: str, tensor: StoredTensor, shape: tuple[int, ...], config: DecoderConfig) -> Iterator[str]:
+    if tensor.shape != shape:
+        has_vocabulary = name in (hf_layout.TABLE["embedding"].name, hf_layout.TABLE["head"].name)
+        is_vocabulary = has_vocabulary and tensor.shape[1:] == shape[1:]
+        why = f": the config has vocab_size={config.vocab_size}, the file {tensor.shape[0]}" if is_vocabulary else ""
+        yield f"wrong shape: {name} is {list(tensor.shape)}, not {list(shape)}{why}"
+    if not tensor.is_float:
+        yield f"unsupported dtype: {name} is {tensor.dtype}, no float that can be read"
 
 
-def _is_stacked(path: str) -> bool:
-    return "{}" in _TABLE[path].name
+def _load_param(path: str, want: jax.ShapeDtypeStruct, parts: list[StoredTensor], sharding: NamedSharding | None):
+    """One parameter, its layers written one after the other into what will hold them all."""
+    shape, inputs = hf_layout.part_shape(path, want), hf_layout.TABLE[path].inputs
+    if not hf_layout.is_stacked(path):
+        return _place(parts[0], shape, inputs, sharding).astype(want.dtype)
+    layer_sharding = sharding and NamedSharding(sharding.mesh, P(*sharding.spec[1:]))
+    stack = jnp.zeros(want.shape, want.dtype, device=sharding)
+    for layer, part in enumerate(parts):
+        stack = _writer(sharding)(stack, _place(part, shape, inputs, layer_sharding), layer)
+    return stack
 
 
-def _names(path: str, layers: int) -> list[str]:
-    """What Hugging Face calls the layers of a parameter; one name for what is not stacked."""
-    return [_TABLE[path].name.format(layer) for layer in range(layers if _is_stacked(path) else 1)]
+@functools.cache
+def _writer(sharding: NamedSharding | None) -> Callable[[jax.Array, jax.Array, int], jax.Array]:
+    """Writes a layer into the stack, in place."""
+
+    def write(stack, x, layer):
+        return jax.lax.dynamic_update_index_in_dim(stack, x.astype(stack.dtype), layer, axis=0)
+
+    return jax.jit(write, donate_argnums=0, out_shardings=sharding)
 
 
-def _hf_shape(shape: tuple[int, ...], inputs: int | None) -> tuple[int, ...]:
-    if inputs is None:
-        return shape
-    size_in, size_out = math.prod(shape[:inputs]), math.prod(shape[inputs:])
-    return (size_out, size_in) if inputs else (size_out,)
+def _place(tensor: StoredTensor, shape: tuple[int, ...], inputs: int | None, sharding: NamedSharding | None):
+    """A tensor on its devices, in our layout and its own dtype; what several devices hold is read once."""
+    if sharding is None:
+        return jnp.asarray(hf_layout.read(tensor, shape, inputs, (slice(None),) * len(shape)))
+    seen = {}
+
+    def read(index):
+        key = tuple((part.start, part.stop) for part in index)
+        if key not in seen:
+            seen[key] = hf_layout.read(tensor, shape, inputs, index)
+        return seen[key]
+
+    return jax.make_array_from_callback(shape, sharding, read)
 
 
-def _to_hf(x: np.ndarray, inputs: int | None) -> np.ndarray:
-    hf_shape = _hf_shape(x.shape, inputs)
-    return x if inputs is None else x.reshape(hf_shape[::-1]).T
+@jax.jit
+def _layer(stack: jax.Array, layer: int) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(stack, layer, axis=0, keepdims=False)
 
 
-def _from_hf(x: np.ndarray, shape: tuple[int, ...], inputs: int | None) -> np.ndarray:
-    return x if inputs is None else x.T.reshape(shape)
+def _fetch(param: jax.Array, layer: int | None, dtype: str, inputs: int | None, shape: tuple[int, ...]) -> np.ndarray:
+    """A parameter, or one layer of it, as Hugging Face stores it."""
+    part = np.asarray(param if layer is None else _layer(param, layer)).astype(dtype)
+    return hf_layout.to_stored(part, inputs, shape)

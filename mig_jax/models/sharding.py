@@ -25,6 +25,9 @@ RULES = {
     "kv_heads": "tensor",
     "head_size": None,
     "mlp": "tensor",
+    "rank": None,
+    "qkv": None,
+    "patch": None,
 }
 
 

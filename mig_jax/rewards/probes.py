@@ -54,7 +54,7 @@ class Cuts(NamedTuple):
 class Trunk(NamedTuple):
     """What has been said so far, padded anywhere.
 
-    position_s: `[S]` position of each token.
+    position_s: `[S]` position of each token; or `[S, X]` where positions have several axes (M-RoPE).
     valid_s: `[S]` bool, False at padding.
     """
 
@@ -125,14 +125,22 @@ def leaf_mask(trunk: Trunk, cuts: Cuts, *, variants: int, width: int) -> chex.Ar
 
 
 def lay_leaves(trunk: Trunk, cuts: Cuts, answers: Answers) -> tuple[chex.Array, chex.Array, chex.Array]:
-    """Tokens `[L]`, positions `[L]` and mask `[L, S+L]` of all leaves of one response, L = (K+1)·A·P."""
+    """Tokens `[L]`, positions `[L]` (`[L, X]`) and mask `[L, S+L]` of all leaves of one response, L = (K+1)·A·P."""
     n_cuts, (variants, width) = cuts.cut_k.shape[0], answers.token_ap.shape
     token_kap = jnp.broadcast_to(answers.token_ap, (n_cuts, variants, width))
-    # A leaf goes on from the token before its cut, as if it stood in the trunk's place.
-    first_k = trunk.position_s[cuts.cut_k - 1] + 1
-    position_kap = jnp.broadcast_to(first_k[:, None, None] + jnp.arange(width)[None, None, :], token_kap.shape)
+    # A leaf goes on from its cut, as if it stood in the trunk's place.
+    position_kp = _first_positions(trunk, cuts.cut_k)[:, None] + jnp.arange(width)[None, :]
+    position_l = jnp.broadcast_to(position_kp[:, None], token_kap.shape).reshape(-1)
+    if trunk.position_s.ndim == 2:
+        position_l = jnp.broadcast_to(position_l[:, None], (*position_l.shape, trunk.position_s.shape[1]))
     mask = leaf_mask(trunk, cuts, variants=variants, width=width)
-    return token_kap.reshape(-1), position_kap.reshape(-1), mask
+    return token_kap.reshape(-1), position_l, mask
+
+
+def _first_positions(trunk: Trunk, cut_k: chex.Array) -> chex.Array:
+    """`[K+1]` where text goes on behind each cut: one more than the greatest position before it, on whatever axis."""
+    greatest_s = trunk.position_s if trunk.position_s.ndim == 1 else trunk.position_s.max(-1)
+    return jax.lax.cummax(jnp.where(trunk.valid_s, greatest_s, -1))[cut_k - 1] + 1
 
 
 def score_on_cache(

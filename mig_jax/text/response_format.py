@@ -13,24 +13,50 @@ exception, and the time it takes is linear in the length.
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
 
-# What a probe puts between the steps and an answer. ANSWER_CLOSE follows the answer and is scored with it.
-ANSWER_LEAD_IN = f"\n{THINK_CLOSE}\n{ANSWER_OPEN}"
 
-SYSTEM_PROMPT = """\
-Solve the problem step by step. Reply in exactly this format, with as many steps as needed:
-<think>
-### Step 1: ...
-### Step 2: ...
-</think>
-<answer>only the final answer</answer>"""
+class AnswerTags(NamedTuple):
+    """How an answer is opened and closed in writing, blanks included; reading takes any blanks.
+
+    A tokenizer may merge a tag with the answer beside it (`>A` is one token of Qwen's), and then a probe, which is put
+    together of three pieces, is not what a policy would write. So each tokenizer takes the first pair of
+    `ANSWER_TAGS` that it merges with nothing; see `text/tokenizer.py`.
+    """
+
+    open: str
+    close: str
+
+    @property
+    def lead_in(self) -> str:
+        """What a probe puts between the steps, the last of which has ended its line, and an answer."""
+        return f"{THINK_CLOSE}\n{self.open}"
+
+
+PLAIN_TAGS = AnswerTags(ANSWER_OPEN, ANSWER_CLOSE)
+# A line break merges with no answer behind it, but may with one before it: `)\n` is a token of many.
+ANSWER_TAGS = (
+    PLAIN_TAGS,
+    AnswerTags(f"{ANSWER_OPEN}\n", f" {ANSWER_CLOSE}"),
+    AnswerTags(f"{ANSWER_OPEN}\n", f"\n{ANSWER_CLOSE}"),
+)
+
+# Answers as they come in benchmarks, and as they could be: a tokenizer must merge none of them with the tags around it.
+TRIAL_ANSWERS = (
+    *"0 7 42 007 1234567 -5 +5 −5 .5 0.25 -3.14 1,234 12,345.67 1e-5 3/4 50% 3\\% $5 5cm 30° 12:30 #1 1;2".split(),
+    *r"A B C D E (A) (B) A. A) [A] \text{A} yes no Yes. No True false Paris it's e.g. a_1 'a' `a` *b* <b>".split(),
+    *r"x x+1 x^2 2x-1 f(x) {1} [0,1) \frac{1}{2} \sqrt{2} \boxed{42} $x$ $\pi$ \(x\) \left(1\right) 2^{n} n!".split(),
+    *"< > / \\ = - _ | ~ & @ ? : ; , . ! ( ) [ ] { } * ^ # % + \" '".split(),
+    *"你好 é π ½ √2 ≤3 😀 да ٣ e\u0301".split(),
+    *("A, C", "the red cube", "x = 5", "(1, 2)", "(-\\infty, 3]", "5 cm", "10 km/h", "1 000", "two\nlines"),
+)
 
 _STEP = re.compile(r"^### Step [0-9]+:", re.MULTILINE)
+_LINE_END = re.compile(r"[^\S\n]*\n")
 
 
 class Span(NamedTuple):
@@ -43,8 +69,9 @@ class Span(NamedTuple):
 class Response(NamedTuple):
     """Where the parts of a completion are.
 
-    start: where the first step could begin, so what stands before it is no step yet: behind the think tag when the
-      completion opens with it, else 0.
+    cuts: `[K+1]` where the answer can be asked for, before the first step and after each: behind the think tag when the
+      completion opens with it, else 0; then the end of each step. The one line break that ends the line belongs to
+      what stands before the cut, because tokens such as `.\\n` cannot be cut in two.
     cot: the reasoning, between the think tags as far as they are there.
     steps: ordered and disjoint, inside `cot`, each from its header to its last visible character.
     answer: what the one answer block behind `cot` holds; None when there is none, or nothing in it, or several blocks
@@ -52,7 +79,7 @@ class Response(NamedTuple):
     problem: "" when well formed, else the reason in a few words.
     """
 
-    start: int
+    cuts: tuple[int, ...]
     cot: Span
     steps: tuple[Span, ...]
     answer: str | None
@@ -63,13 +90,23 @@ class Response(NamedTuple):
         return not self.problem
 
 
-def render_prompt(question: str, *, system: str = SYSTEM_PROMPT) -> list[dict[str, str]]:
-    """The chat messages that ask a question; without a system message when `system` is empty."""
+def system_prompt(tags: AnswerTags = PLAIN_TAGS) -> str:
+    """What asks for this format, and shows it."""
+    return (
+        "Solve the problem step by step. Reply in exactly this format, with as many steps as needed:\n"
+        f"{THINK_OPEN}\n### Step 1: ...\n### Step 2: ...\n{tags.lead_in}only the final answer{tags.close}"
+    )
+
+
+def render_prompt(question: str, *, system: str, n_images: int = 0) -> list[dict[str, Any]]:
+    """The chat messages that ask a question, images first; without a system message when `system` is empty."""
     messages = [{"role": "system", "content": system}] if system else []
-    return [*messages, {"role": "user", "content": question}]
+    # A plain string without images: templates of models that cannot see know nothing else.
+    content = [*[{"type": "image"}] * n_images, {"type": "text", "text": question}] if n_images else question
+    return [*messages, {"role": "user", "content": content}]
 
 
-def render_response(steps: Sequence[str], answer: str) -> str:
+def render_response(steps: Sequence[str], answer: str, tags: AnswerTags = PLAIN_TAGS) -> str:
     """The well-formed response with these steps and this answer, as demonstrations need it.
 
     Raises:
@@ -77,8 +114,8 @@ def render_response(steps: Sequence[str], answer: str) -> str:
         nothing for an answer.
     """
     lines = [f"### Step {number}: {step.strip()}" for number, step in enumerate(steps, start=1)]
-    thinking = "\n".join([THINK_OPEN, *lines, THINK_CLOSE])
-    response = f"{thinking}\n{ANSWER_OPEN}{answer.strip()}{ANSWER_CLOSE}"
+    thinking = "\n".join([THINK_OPEN, *lines])
+    response = f"{thinking}\n{tags.lead_in}{answer.strip()}{tags.close}"
     read = parse_response(response)
     if not read.is_well_formed or len(read.steps) != len(lines):
         raise ValueError(f"not a demonstration ({read.problem or 'a step within a step'}): {response!r}")
@@ -99,7 +136,10 @@ def parse_response(completion: str, *, is_truncated: bool = False) -> Response:
     steps = _find_steps(completion, cot)
     answer = _find_answer(completion[cot.end :])
     problem = "cut off by the length limit" if is_truncated else _find_problem(completion, steps, answer)
-    return Response(0 if before.strip() else cot_start, cot, steps, answer, problem)
+    begins_with_tag = opening and not before.strip()
+    first = _behind_line_end(completion, cot_start) if begins_with_tag else 0
+    cuts = (first, *(_behind_line_end(completion, step.end) for step in steps))
+    return Response(cuts, cot, steps, answer, problem)
 
 
 def _find_steps(completion: str, cot: Span) -> tuple[Span, ...]:
@@ -109,6 +149,16 @@ def _find_steps(completion: str, cot: Span) -> tuple[Span, ...]:
         Span(cot.start + start, cot.start + start + len(reasoning[start:end].rstrip()))
         for start, end in zip(starts, [*starts, len(reasoning)][1:], strict=True)
     )
+
+
+def _behind_line_end(completion: str, position: int) -> int:
+    """Behind the line break that follows with at most blanks before it; the position itself when there is none.
+
+    A completion that is cut off, or that closes the think block on the line of its last step, has none. The lead-in is
+    then glued to the step: a probe that no policy would write quite so, but those steps are malformed or nearly so.
+    """
+    line_end = _LINE_END.match(completion, position)
+    return line_end.end() if line_end else position
 
 
 def _find_answer(tail: str) -> str | None:

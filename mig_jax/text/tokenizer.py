@@ -9,47 +9,64 @@ import codecs
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mig_jax.text.response_format import ANSWER_CLOSE, ANSWER_LEAD_IN
+from mig_jax.text import chat_template
+from mig_jax.text.response_format import ANSWER_TAGS, PLAIN_TAGS, TRIAL_ANSWERS, AnswerTags
+from mig_jax.text.token_bytes import byte_characters, read_token_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 # One token each in the character tokenizer, beside all bytes.
 CHARACTER_WORDS = ("<think>", "</think>", "<answer>", "</answer>", "### Step ", "system", "user", "assistant")
-CHARACTER_SPECIALS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+IMAGE_SPECIALS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
+CHARACTER_SPECIALS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", *IMAGE_SPECIALS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-    """A fast Hugging Face tokenizer, as sampling and probing need it; made by `load` or `build_character_tokenizer`.
+    """A fast Hugging Face tokenizer, as sampling and probing need it.
+
+    Made by `load`, `wrap` or `build_character_tokenizer`.
 
     fast: the tokenizer itself.
     eos_ids: every id that ends a completion; the first one ends a turn of the chat.
-    pad_id: what fills up a row; it may be a legal token, so no mask is ever read off it.
+    declared_pad_id: the padding that its files name, to be written into the files of a model again; None without.
+    tags: how an answer is opened and closed such that no tag merges with it.
     token_bytes: the bytes of each id; none for an id that is no token.
     """
 
     fast: "PreTrainedTokenizerFast"
     eos_ids: tuple[int, ...]
-    pad_id: int
+    declared_pad_id: int | None
+    tags: AnswerTags
     token_bytes: tuple[bytes, ...] = dataclasses.field(repr=False)
 
     @property
     def vocab_size(self) -> int:
         """How many ids there are. A model may have more rows."""
         return len(self.token_bytes)
+
+    @property
+    def pad_id(self) -> int:
+        """What fills up a row; it may be a legal token, so no mask is ever read off it."""
+        return 0 if self.declared_pad_id is None else self.declared_pad_id
+
+    def token_id(self, text: str) -> int:
+        """The id of a text that is one token, such as the one that stands for an image.
+
+        Raises:
+          ValueError: it is none, or several.
+        """
+        ids = self.encode(text)
+        if len(ids) != 1:
+            raise ValueError(f"{text!r} is {len(ids)} tokens of the tokenizer {self.fast.name_or_path!r}, not one")
+        return ids[0]
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, and nothing added to them."""
@@ -80,11 +97,9 @@ class Tokenizer:
         """The ids of a chat up to where the assistant begins to speak.
 
         Raises:
-          ValueError: the tokenizer has no chat template.
+          ValueError: the chat template refuses these messages.
         """
-        if not self.fast.chat_template:
-            raise ValueError(f"the tokenizer {self.fast.name_or_path!r} has no chat template")
-        return self.fast.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        return self.encode(chat_template.prompt_text(self.fast, messages))
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write the tokenizer in Hugging Face format."""
@@ -97,17 +112,66 @@ class Tokenizer:
 
 
 def load(name: str | os.PathLike) -> Tokenizer:
-    """Load a tokenizer from a folder, or from the hub by its name.
+    """Load a tokenizer from a folder, from a GGUF file, or from the hub by its name.
 
     Raises:
-      ValueError: it names no end-of-sequence, or decodes in a way that is not known here.
-      OSError: there is none.
+      ValueError: see `wrap`; or there is no such folder, file or name on the hub, or no tokenizer.json in it.
     """
+    if str(name).endswith(".gguf"):
+        from mig_jax.text import gguf_tokenizer
+
+        return wrap(*gguf_tokenizer.read(name))
     from transformers import PreTrainedTokenizerFast
 
+    folder = Path(name) if Path(name).is_dir() else _fetch(str(name))
+    if not (folder / "tokenizer.json").exists():
+        raise ValueError(f"{name} has no tokenizer.json: save the tokenizer in its fast form, with transformers, first")
     # Not AutoTokenizer, which rebuilds some families from their vocabulary instead of doing what tokenizer.json says.
-    fast = PreTrainedTokenizerFast.from_pretrained(name)
-    return _wrap(fast, _generation_eos(name))
+    fast = PreTrainedTokenizerFast.from_pretrained(folder)
+    fast.name_or_path = str(name)
+    generation, model = (_read_json(folder / file) for file in ("generation_config.json", "config.json"))
+    eos_ids = [*_as_list(generation.get("eos_token_id")), *_as_list(model.get("eos_token_id"))]
+    return wrap(fast, eos_ids, generation.get("pad_token_id"))
+
+
+def _fetch(name: str) -> Path:
+    """A folder with the small files of a model on the hub."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.jinja"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"no tokenizer: {name!r} is no folder here, and not to be had from the hub ({error})"
+        ) from error
+
+
+def wrap(fast: "PreTrainedTokenizerFast", eos_ids: Sequence[int] = (), pad_id: int | None = None) -> Tokenizer:
+    """Make a Hugging Face tokenizer ready for sampling and probing, or say everything that it lacks.
+
+    Args:
+      eos_ids: ids that end a completion, beside the tokenizer's own.
+      pad_id: the padding, if the tokenizer names none.
+
+    Raises:
+      ValueError: no end-of-sequence, no chat template, turns that end with something else, answers that merge with all
+        tags, or tokens that cannot be placed in the text.
+    """
+    eos_ids = tuple(dict.fromkeys([*_as_list(fast.eos_token_id), *eos_ids]))
+    pad_id = pad_id if fast.pad_token_id is None else fast.pad_token_id
+    tokenizer = Tokenizer(fast, eos_ids, pad_id, PLAIN_TAGS, ())
+    faults = []
+    if not eos_ids:
+        faults.append('it names no end-of-sequence: put "eos_token_id" into generation_config.json')
+    for find in (_with_turn_end_first, _with_tags, _with_token_bytes):
+        try:
+            tokenizer = find(tokenizer)
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        raise ValueError("\n  ".join([f"the tokenizer {fast.name_or_path!r} cannot be used:", *faults]))
+    return tokenizer
 
 
 def build_character_tokenizer() -> Tokenizer:
@@ -119,7 +183,7 @@ def build_character_tokenizer() -> Tokenizer:
     from tokenizers import Tokenizer as Core
     from transformers import PreTrainedTokenizerFast
 
-    characters = {character: byte for byte, character in enumerate(_byte_characters())}
+    characters = {character: byte for byte, character in enumerate(byte_characters())}
     core = Core(models.BPE(vocab=characters, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
@@ -130,9 +194,9 @@ def build_character_tokenizer() -> Tokenizer:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         clean_up_tokenization_spaces=False,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template.CHAT_TEMPLATE,
     )
-    return _wrap(fast, ())
+    return wrap(fast)
 
 
 def merge_problems(tokenizer: Tokenizer, answers: Sequence[str]) -> list[str]:
@@ -141,84 +205,52 @@ def merge_problems(tokenizer: Tokenizer, answers: Sequence[str]) -> list[str]:
     A probe is encoded in three pieces. For it to be what a policy would write, encoding them as one text must give the
     same ids.
     """
-    lead_in, closing = tokenizer.encode(ANSWER_LEAD_IN), tokenizer.encode(ANSWER_CLOSE)
+    tags = tokenizer.tags
+    lead_in, closing = tokenizer.encode(tags.lead_in), tokenizer.encode(tags.close)
     return [
         answer
         for answer in answers
-        if tokenizer.encode(ANSWER_LEAD_IN + answer + ANSWER_CLOSE) != lead_in + tokenizer.encode(answer) + closing
+        if tokenizer.encode(tags.lead_in + answer + tags.close) != lead_in + tokenizer.encode(answer) + closing
     ]
 
 
-def _wrap(fast: "PreTrainedTokenizerFast", generation_eos: Sequence[int]) -> Tokenizer:
-    eos_ids = [] if fast.eos_token_id is None else [fast.eos_token_id]
-    eos_ids = tuple(dict.fromkeys([*eos_ids, *generation_eos]))
-    if not eos_ids:
-        raise ValueError(f"the tokenizer {fast.name_or_path!r} names no end-of-sequence")
-    pad_id = eos_ids[0] if fast.pad_token_id is None else fast.pad_token_id
-    return Tokenizer(fast, eos_ids, pad_id, _token_bytes(fast))
+def _with_tags(tokenizer: Tokenizer) -> Tokenizer:
+    """With the first pair of tags that merges with none of the trial answers."""
+    for tags in ANSWER_TAGS:
+        tokenizer = dataclasses.replace(tokenizer, tags=tags)
+        merging = merge_problems(tokenizer, TRIAL_ANSWERS)
+        if not merging:
+            return tokenizer
+    raise ValueError(
+        f"probes would not be what it writes: it merges answers with every pair of tags, {tags.open!r} and "
+        f"{tags.close!r} with {merging[:8]}; add a pair to ANSWER_TAGS that it leaves alone"
+    )
 
 
-def _generation_eos(name: str | os.PathLike) -> list[int]:
-    """The ids that end a completion according to generation_config.json, if there is one."""
-    path = Path(name, "generation_config.json")
-    if not Path(name).is_dir():
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
+def _with_token_bytes(tokenizer: Tokenizer) -> Tokenizer:
+    return dataclasses.replace(tokenizer, token_bytes=read_token_bytes(tokenizer.fast))
 
-        try:
-            path = Path(hf_hub_download(str(name), path.name))
-        except EntryNotFoundError:
-            return []
-    ids = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else None
+
+def _with_turn_end_first(tokenizer: Tokenizer) -> Tokenizer:
+    """With the id that ends a turn of its chat template in front of all that end a completion."""
+    text = chat_template.turn_end(tokenizer.fast)
+    end = next(iter(tokenizer.encode(text)), None)
+    if end is None:
+        raise ValueError(f"a turn of its chat ends with {text!r}, for which it has no token")
+    if end not in tokenizer.eos_ids:
+        raise ValueError(
+            f"a turn of its chat ends with {tokenizer.fast.convert_ids_to_tokens(end)!r}, id {end}, which ends no "
+            f"completion (ids that do: {list(tokenizer.eos_ids)}): add it to eos_token_id in generation_config.json"
+        )
+    return dataclasses.replace(tokenizer, eos_ids=tuple(dict.fromkeys([end, *tokenizer.eos_ids])))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _as_list(ids: int | list[int] | None) -> list[int]:
     return ids if isinstance(ids, list) else [] if ids is None else [ids]
-
-
-# ------------------------------------------------------------------------------------------------- the bytes of a token
-
-
-def _token_bytes(fast: "PreTrainedTokenizerFast") -> tuple[bytes, ...]:
-    core = fast.backend_tokenizer
-    to_bytes = _bytes_reader(json.loads(core.to_str())["decoder"])
-    vocabulary = core.get_vocab(with_added_tokens=False)
-    added = {id: token.content for id, token in core.get_added_tokens_decoder().items()}
-    table = [b""] * (1 + max([*vocabulary.values(), *added]))
-    for token, id in vocabulary.items():
-        table[id] = to_bytes(token)
-    for id, content in added.items():
-        table[id] = content.encode()
-    return tuple(table)
-
-
-def _bytes_reader(decoder: dict | None) -> Callable[[str], bytes]:
-    """How to read the bytes of a token off its name in the vocabulary.
-
-    Raises:
-      ValueError: the vocabulary is neither byte-level nor in the manner of sentencepiece.
-    """
-    parts = decoder.get("decoders", [decoder]) if decoder else []
-    kinds = {part["type"] for part in parts}
-    if "ByteLevel" in kinds and kinds <= {"ByteLevel", "Fuse"}:
-        byte_of = {character: byte for byte, character in enumerate(_byte_characters())}
-        return lambda token: bytes(byte_of[character] for character in token)
-    replaced = [part["pattern"] for part in parts if part["type"] == "Replace"]
-    if (
-        "ByteFallback" in kinds
-        and kinds <= {"Replace", "ByteFallback", "Fuse", "Strip"}
-        and replaced == [{"String": "▁"}]
-    ):
-        return _sentencepiece_bytes
-    raise ValueError(f"where a token ends in the text cannot be told with the decoder {json.dumps(decoder)}")
-
-
-def _byte_characters() -> list[str]:
-    """The 256 visible characters that stand for bytes in a byte-level vocabulary, as GPT-2 has it."""
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    stand_ins = iter(range(0x100, 0x200))
-    return [chr(byte if byte in visible else next(stand_ins)) for byte in range(256)]
-
-
-def _sentencepiece_bytes(token: str) -> bytes:
-    """`▁` is a space and `<0x0A>` a byte."""
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-        return bytes([int(token[3:5], 16)])
-    return token.replace("▁", " ").encode()

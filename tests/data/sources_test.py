@@ -1,13 +1,17 @@
 """Sources: deterministic, split apart, clear about what is wrong; the iterator resumes exactly."""
 
+import base64
+import io
 import json
 
 import pytest
+from PIL import Image
 
 from mig_jax.data import sources
 from mig_jax.data.sources import Problem
 
 CHAIN = "chain:terms=4,noise=0.25"
+SCENES = "scenes:objects=3-4,size=56,noise=0.25"
 
 
 def _numbered(n: int) -> tuple[Problem, ...]:
@@ -53,6 +57,41 @@ def test_no_test_question_among_fifty_thousand_training_ones():
     assert not trained & {problem.question for problem in test}
 
 
+def test_scenes_bring_a_picture_and_a_demonstration():
+    source = sources.open_source(SCENES, split="train", seed=0, size=40)
+    for problem in source:
+        (image,) = problem.images
+        with Image.open(io.BytesIO(image)) as opened:
+            assert opened.size == (56, 56)
+        assert len(problem.demonstration[0]) == 2
+        assert problem.kind == ("math" if problem.answer.isdigit() else "text")
+    assert list(source) == list(sources.open_source(SCENES, split="train", seed=0, size=40))
+    assert any(problem.demonstration[1] != problem.answer for problem in source)
+    assert {problem.question.split()[0] for problem in source} == {"How", "More", "Is"}
+
+
+def test_no_held_out_scene_among_the_training_ones(monkeypatch):
+    # Without pixels; so few scenes that each split alone would hold most of them.
+    monkeypatch.setattr(sources.rendering, "render", lambda scene: scene.description)
+    monkeypatch.setattr(sources.rendering, "to_png", str.encode)
+    name = "scenes:objects=2,size=56,colors=3,kinds=count"
+    train = sources.open_source(name, split="train", seed=0, size=2500)
+    test = sources.open_source(name, split="test", seed=1, size=600)
+    trained = {(problem.question, problem.images) for problem in train}
+    assert len(trained) > 1200
+    assert not trained & {(problem.question, problem.images) for problem in test}
+
+
+def test_options_of_scenes_are_heard():
+    def opened(options: str) -> list[Problem]:
+        return list(sources.open_source(f"scenes:{options}", split="test", seed=0, size=20))
+
+    assert all(problem.question.startswith("More") for problem in opened("objects=3,size=56,kinds=compare"))
+    assert all(p.demonstration[1] == p.answer for p in opened("objects=3,size=56"))
+    assert {len(p.demonstration[0]) for p in opened("objects=9,haste=0.5")} == {1, 2, 3}
+    assert any("cyan" in step for p in opened("objects=9,colors=6") for step in p.demonstration[0])
+
+
 def test_reasoning_gym_ids_lead_back_to_the_entry():
     reasoning_gym = pytest.importorskip("reasoning_gym")
     for task, kind in (("chain_sum", "math"), ("spell_backward", "reasoning_gym")):
@@ -86,6 +125,13 @@ def test_a_source_ends():
         ("chain:noise=0", "option terms is missing"),
         ("chain:terms=1", "at least 2 terms"),
         ("chain:terms=4,noise=2", "probability"),
+        ("scenes:size=84", "option objects is missing"),
+        (
+            "scenes:objects=few,colours=4",
+            r"objects='few' is no number or range; no option 'colours' .did you mean color",
+        ),
+        ("scenes:objects=5,size=56", "objects are from 2 to 4 in a picture of 56 pixels"),
+        ("scenes:objects=4,noise=3", "noise is a probability"),
         ("reasoning_gym:chainsum", "no task 'chainsum' .did you mean chain_sum"),
         ("reasoning_gym:rubiks_cube", "no reference answer"),
     ],
@@ -133,6 +179,44 @@ def test_every_bad_jsonl_row_is_reported_at_once(tmp_path):
     assert said[0].startswith("7 faults in ")
     assert [line.split(":")[0] for line in said[1:]] == [f"line {n}" for n in (2, 3, 4, 5, 6, 6, 7)]
     assert "question is missing" in said[1] and "not JSON" in said[2] and "steps" in said[7]
+
+
+def _image(format: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (5, 4), "red").save(file, format)
+    return file.getvalue()
+
+
+def test_images_of_jsonl_rows_come_as_the_bytes_of_their_files(tmp_path):
+    png, jpeg = _image("PNG"), _image("JPEG")
+    (tmp_path / "shown").mkdir()
+    (tmp_path / "shown" / "a.png").write_bytes(png)
+    (tmp_path / "b.jpg").write_bytes(jpeg)
+    uri = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    rows = [{"question": "Which?", "answer": "1", "images": ["shown/a.png", str(tmp_path / "b.jpg"), uri]}]
+    (problem,) = sources.open_source(_write_rows(tmp_path / "rows.jsonl", rows), split="test", seed=0, size=1)
+    assert problem.images == (png, jpeg, png)
+
+
+def test_every_bad_image_is_reported_with_its_line(tmp_path):
+    (tmp_path / "fine.png").write_bytes(_image("PNG"))
+    (tmp_path / "torn.jpg").write_bytes(_image("JPEG")[:-20])
+    (tmp_path / "text.png").write_text("no image")
+    row = {"question": "q", "answer": "1"}
+    rows = [
+        row | {"images": ["fine.png"]},
+        row | {"images": ["gone.png", "fine.png", "torn.jpg"]},
+        row | {"images": ["text.png"]},
+        row | {"images": "fine.png"},
+        row | {"images": ["data:image/png;base64,AAAA", "data:image/png,x", "data:image/png;base64,?"]},
+        row | {"images": [""], "answer": ""},
+    ]
+    with pytest.raises(ValueError) as caught:
+        sources.open_source(_write_rows(tmp_path / "rows.jsonl", rows), split="train", seed=0, size=1)
+    said = str(caught.value).split("\n  ")[1:]
+    assert [line.split(":")[0] for line in said] == [f"line {n}" for n in (2, 2, 3, 4, 5, 5, 5, 6, 6)]
+    assert "gone.png: No such file" in said[0] and "torn.jpg: not an image" in said[1]
+    assert "text.png: not an image" in said[2] and "not a list of file names" in said[3] and "base64" in said[5]
 
 
 def test_same_seed_same_stream_and_every_epoch_another_order():

@@ -1,4 +1,4 @@
-"""The update: micro-batches change nothing, the optimizer's knobs do, and a golden step."""
+"""The update: micro-batches change nothing, the optimizer's knobs do, what is frozen stays, and a golden step."""
 
 import functools
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from mig_jax.learning import losses, train_step
 from tests.learning.losses_test import WEIGHTS, random_batch
@@ -74,6 +75,93 @@ def test_biases_and_norms_do_not_decay():
 def test_unknown_decay_is_refused():
     with pytest.raises(ValueError, match="'constant' or 'cosine'"):
         train_step.make_optimizer(**(OPTIMIZER | {"decay": "linear"}))
+
+
+ADAM = train_step.make_optimizer(**(OPTIMIZER | {"warmup_steps": 0}))
+JAXPRS = (ClosedJaxpr, Jaxpr)
+
+# Outputs of frozen shape would show a gradient: 6 × 7 stands nowhere else in the step.
+PARTLY = {"block": {"matrix": jnp.linspace(0.0, 1.0, 6), "wide": jnp.ones((6, 7))}, "bias": jnp.zeros(())}
+
+
+def partly_frozen_step(trainable, *, tx=ADAM, microbatches=1):
+    """A step in which the frozen `wide` takes part, and its state."""
+
+    def wide_logprobs(params, batch):
+        matrix = params["block"]["wide"] @ jnp.linspace(0.0, 1.0, 7) * params["block"]["matrix"]
+        return logprobs({"matrix": matrix, "bias": params["bias"]}, batch)
+
+    loss = functools.partial(losses.total_loss, **WEIGHTS)
+    step = train_step.make_train_step(
+        wide_logprobs, loss, tx, mean_over="tokens", microbatches=microbatches, trainable=trainable
+    )
+    return step, train_step.init_state(PARTLY, tx, trainable)
+
+
+def shapes_in(jaxpr):
+    """Shapes of all that a program computes, at any depth."""
+    inner = [x for eqn in jaxpr.eqns for x in jax.tree.leaves(list(eqn.params.values())) if type(x) in JAXPRS]
+    parts = [shapes_in(x.jaxpr if type(x) is ClosedJaxpr else x) for x in inner]
+    return {var.aval.shape for eqn in jaxpr.eqns for var in eqn.outvars}.union(*parts)
+
+
+def test_split_and_join():
+    trained, frozen = train_step.split(PARTLY, lambda path: path == "block/matrix")
+    assert trained == {"block": {"matrix": PARTLY["block"]["matrix"], "wide": None}, "bias": None}
+    assert frozen == {"block": {"matrix": None, "wide": PARTLY["block"]["wide"]}, "bias": PARTLY["bias"]}
+    joined = train_step.join(trained, frozen)
+    assert jax.tree.all(jax.tree.map(lambda a, b: a is b, joined, PARTLY))
+    tree = {"block": {"matrix": True, "wide": False}, "bias": False}
+    assert train_step.split(PARTLY, tree) == (trained, frozen)
+
+
+def test_something_must_be_trained():
+    with pytest.raises(ValueError, match="no weight is trained"):
+        train_step.split(PARTLY, lambda path: "lora" in path)
+
+
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_what_is_frozen_stays_bit_for_bit(microbatches):
+    step, state = partly_frozen_step(lambda path: path == "block/matrix", microbatches=microbatches)
+    after, _ = jax.jit(step)(state, random_batch())
+    assert (after.params["block"]["matrix"] != PARTLY["block"]["matrix"]).all()
+    np.testing.assert_array_equal(after.params["block"]["wide"], PARTLY["block"]["wide"])
+    assert after.params["bias"] == 0
+    assert jax.tree.structure(after.params) == jax.tree.structure(PARTLY)
+
+
+def test_trained_weights_move_as_if_alone():
+    """Plain descent, so that the gradient itself is compared."""
+    batch = random_batch()
+    moved = []
+    for trainable in (train_step.everything, lambda path: path == "block/matrix"):
+        step, state = partly_frozen_step(trainable, tx=optax.sgd(0.5))
+        moved.append(jax.jit(step)(state, batch)[0].params["block"]["matrix"])
+    np.testing.assert_allclose(*moved, rtol=1e-6)
+    assert not np.allclose(moved[0], PARTLY["block"]["matrix"], rtol=1e-3)
+
+
+def test_what_is_frozen_has_no_gradient_and_no_moments():
+    batch, frozen_shape = random_batch(), (6, 7)
+    whole, whole_state = partly_frozen_step(train_step.everything)
+    assert frozen_shape in shapes_in(jax.make_jaxpr(whole)(whole_state, batch).jaxpr)
+    step, state = partly_frozen_step(lambda path: path == "block/matrix")
+    assert frozen_shape not in shapes_in(jax.make_jaxpr(step)(state, batch).jaxpr)
+    assert frozen_shape not in {x.shape for x in jax.tree.leaves(state.opt_state)}
+
+
+def test_dealing_keeps_the_rows_of_a_question_with_its_images():
+    """4 questions of 2 rows, like cards onto 2 parts: questions 0 and 2, then 1 and 3."""
+    rows_b, images_q = jnp.arange(8), jnp.arange(4)[:, None]
+    dealt_b, dealt_q = train_step.deal((rows_b, images_q), 2)
+    np.testing.assert_array_equal(dealt_b, [[0, 1, 4, 5], [2, 3, 6, 7]])
+    np.testing.assert_array_equal(dealt_q, [[[0], [2]], [[1], [3]]])
+    np.testing.assert_array_equal(train_step.deal(rows_b, 2), [[0, 2, 4, 6], [1, 3, 5, 7]])
+
+
+def test_dealing_tells_all_that_does_not_fit():
+    with pytest.raises(ValueError, match=r"4 rows cannot be cut into 3 .*; 6 rows do not belong to 4 .*\[4, 6, 8\]"):
+        train_step.deal([jnp.zeros(8), jnp.zeros(4), jnp.zeros(6)], 3)
 
 
 def test_golden_step():

@@ -1,12 +1,13 @@
 """Writes tests/models/reference: tiny random models of transformers, and the logits that it computes with them.
 
-    python tests/models/make_reference.py            # needs torch and transformers
+    python tests/models/make_reference.py [NAME …]            # needs torch and transformers
 
 The stored files let `reference_test.py` check the decoder against transformers where torch is not installed;
 `transformers_parity_test.py` checks more where it is.
 """
 
 import pathlib
+import sys
 
 import numpy as np
 import torch
@@ -22,7 +23,18 @@ SIZES = dict(
     max_position_embeddings=64,
 )
 
-# Between them: tied and not, biases of all kinds, heads wider than the model, another rope, square matrices.
+# Contexts so short that, in heads of 16, some frequencies stay, some are divided and some are blended.
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 256,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 1024}
+
+# Between them: tied and not, biases of all kinds, heads wider than the model, other and scaled ropes, square matrices.
 CONFIGS = {
     "qwen2": transformers.Qwen2Config(**SIZES, tie_word_embeddings=True, rms_norm_eps=1e-5),
     "qwen2_untied": transformers.Qwen2Config(
@@ -30,6 +42,12 @@ CONFIGS = {
     ),
     "llama": transformers.LlamaConfig(**SIZES),
     "llama_biased": transformers.LlamaConfig(**SIZES, attention_bias=True, tie_word_embeddings=True),
+    "llama_llama3": transformers.LlamaConfig(
+        **SIZES | {"max_position_embeddings": 2048}, head_dim=16, rope_parameters=LLAMA3
+    ),
+    "qwen2_yarn": transformers.Qwen2Config(
+        **SIZES | {"max_position_embeddings": 4096}, tie_word_embeddings=True, head_dim=16, rope_parameters=YARN
+    ),
     "qwen3": transformers.Qwen3Config(**SIZES, head_dim=16, tie_word_embeddings=True),
 }
 
@@ -58,10 +76,10 @@ def logits_of(model: torch.nn.Module, token_bt: np.ndarray, position_bt: np.ndar
 
 
 def main() -> None:
-    """Write one folder per config."""
-    for name, config in CONFIGS.items():
+    """Write one folder per config, or those named on the command line."""
+    for name in sys.argv[1:] or CONFIGS:
         folder = pathlib.Path(__file__).parent / "reference" / name
-        model, (token_bt, position_bt) = make_model(config), sample_inputs()
+        model, (token_bt, position_bt) = make_model(CONFIGS[name]), sample_inputs()
         model.save_pretrained(folder)
         logits_btv = logits_of(model, token_bt, position_bt)
         np.savez(folder / "logits.npz", token_bt=token_bt, position_bt=position_bt, logits_btv=logits_btv)

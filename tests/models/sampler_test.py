@@ -25,12 +25,9 @@ def params():
 
 @functools.partial(jax.jit, static_argnames=("group_size", "max_new_tokens", "temperature", "stop_ids"))
 def draw(params, key, *, group_size=4, max_new_tokens=12, temperature=1.0, stop_ids=STOP_IDS):
-    model = decoder.bind(CONFIG, params)
     return sampler.sample(
-        model,
-        model.unembed_dv(),
-        PROMPTS,
-        START,
+        decoder.bind(CONFIG, params),
+        sampler.Prompts(PROMPTS, START),
         key,
         group_size=group_size,
         max_new_tokens=max_new_tokens,
@@ -120,9 +117,9 @@ def test_padding_of_a_prompt_cannot_matter(params):
     """The group is the same whether the prompt stands in a wide or a narrow row."""
     model = decoder.bind(CONFIG, params)
     options = {"group_size": 3, "max_new_tokens": 4, "temperature": 1.0, "stop_ids": STOP_IDS, "pad_id": 0}
-    args = (model, model.unembed_dv())
-    narrow = sampler.sample(*args, jnp.array([[7, 8, 9]]), jnp.array([0]), jax.random.key(0), **options)
-    wide = sampler.sample(*args, jnp.array([[4, 4, 7, 8, 9]]), jnp.array([2]), jax.random.key(0), **options)
+    rows = ([[7, 8, 9]], [0]), ([[4, 4, 7, 8, 9]], [2])
+    prompts = [sampler.Prompts(jnp.array(token), jnp.array(start)) for token, start in rows]
+    narrow, wide = (sampler.sample(model, p, jax.random.key(0), **options) for p in prompts)
     np.testing.assert_array_equal(narrow.token_bt, wide.token_bt)
     np.testing.assert_allclose(narrow.logprob_bt, wide.logprob_bt, atol=1e-5)
 
@@ -142,6 +139,4 @@ def test_probes_on_the_rollouts_cache_equal_packed_scoring(params):
     packed, logprob_bs = rewards.score_packed(model, model.unembed_dv(), token_bs, trunk, cuts, answers)
     np.testing.assert_allclose(on_cache, packed, atol=1e-5)
     is_sampled = jnp.arange(12)[None] < completions.length_b[:, None]
-    np.testing.assert_allclose(
-        completions.logprob_bt, jnp.where(is_sampled, logprob_bs[:, 5:], 0.0), atol=1e-4
-    )
+    np.testing.assert_allclose(completions.logprob_bt, jnp.where(is_sampled, logprob_bs[:, 5:], 0.0), atol=1e-4)

@@ -1,47 +1,267 @@
-"""Where torch is installed: transformers and the decoder read each other's folders and agree on the logits."""
+"""Where torch is installed: the decoder and transformers, flag by flag, part by part, forwards, backwards and sampling.
 
+    pip install torch && pytest tests/models/transformers_parity_test.py
+
+Everything is float32 on the CPU with tiny random models (`make_reference.make_model`). `FLAGS` holds every combination
+of tied heads, biases and rotary scalings that the families have; what each costs a compilation runs on `SOME`.
+"""
+
+import dataclasses
+import itertools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
+from flax import nnx
 
-from mig_jax.models import decoder, hf_config, hf_weights
+from mig_jax.models import decoder, hf_config, hf_refusals, hf_weights, rope, sampler
+from mig_jax.models.layers import rms_norm
 
 torch = pytest.importorskip("torch")
 
 import transformers  # noqa: E402
 
 from tests.models import make_reference  # noqa: E402
+from tests.models.make_reference import LLAMA3, SIZES, YARN  # noqa: E402
+
+CONFIG = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config, "qwen3": transformers.Qwen3Config}
+ROPES = {
+    "plain": {"rope_type": "default", "rope_theta": 1e6},
+    "linear": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.5},
+    "llama3": LLAMA3,
+    "yarn": YARN,
+    # Everything that yarn can be told, but mscale, which transformers reads only where attention_factor is absent.
+    "yarn_told": YARN | {"attention_factor": 1.3, "beta_fast": 16.0, "beta_slow": 2.0, "truncate": False},
+    "yarn_mscale": YARN | {"mscale": 1.0, "mscale_all_dim": 0.5},
+}
+# Query heads, key-value heads, head size: grouped, one key head for all, ungrouped; N·H less than, equal to and more
+# than the width of 32.
+HEADS = [(4, 2, 8), (4, 1, 16), (2, 2, 10)]
 
 
-@pytest.fixture(params=make_reference.CONFIGS)
-def model(request):
-    return make_reference.make_model(make_reference.CONFIGS[request.param], seed=3)
+def _flags() -> dict[str, transformers.PretrainedConfig]:
+    biases = {"llama": (False, True), "qwen2": (True,), "qwen3": (False, True)}
+    combinations = [
+        (family, tied, bias, name)
+        for family in CONFIG
+        for tied, bias, name in itertools.product((False, True), biases[family], ROPES)
+    ]
+    configs = {}
+    for i, (family, tied, bias, name) in enumerate(combinations):
+        heads, kv_heads, head_size = HEADS[i % len(HEADS)]
+        sizes = {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_size}
+        own_bias = {} if family == "qwen2" else {"attention_bias": bias}
+        # A copy: transformers keeps, and completes, the dict that it is given.
+        configs[f"{family}-{'tied' if tied else 'untied'}{'-bias' * bias}-{name}"] = CONFIG[family](
+            **SIZES | sizes | {"max_position_embeddings": 4096, "eos_token_id": None, "bos_token_id": None},
+            **own_bias,
+            tie_word_embeddings=tied,
+            rope_parameters=dict(ROPES[name]),
+        )
+    return configs
 
 
-def our_logits(folder, token_bt, position_bt):
+FLAGS = _flags()
+SOME = [
+    "llama-untied-llama3",
+    "llama-tied-bias-linear",
+    "qwen2-tied-bias-plain",
+    "qwen2-untied-bias-yarn",
+    "qwen3-tied-yarn_told",
+    "qwen3-untied-bias-plain",
+]
+
+
+def read(model, folder):
+    """Our config and parameters of a transformers model, by way of its folder."""
+    model.save_pretrained(folder)
     config = hf_config.read_config(folder)
-    ours = decoder.bind(config, hf_weights.load(folder, config))
+    return config, hf_weights.load(folder, config)
+
+
+def logits(config, params, token_bt, position_bt):
+    model = decoder.bind(config, params)
     mask_btt = decoder.causal_mask(jnp.ones(token_bt.shape, bool))
-    hidden_btd, _ = ours(jnp.array(token_bt), jnp.array(position_bt), mask_btt)
-    return jnp.einsum("btd,dv->btv", hidden_btd, ours.unembed_dv())
+    hidden_btd, _ = model(jnp.array(token_bt), jnp.array(position_bt), mask_btt)
+    return jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv())
+
+
+def test_flags_hold_every_combination():
+    assert len(FLAGS) == (2 * 2 + 2 + 2 * 2) * len(ROPES) and set(SOME) < set(FLAGS)
+    wider = {c.num_attention_heads * c.head_dim - c.hidden_size for c in FLAGS.values()}
+    assert wider == {0, 32, -12}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_logits(name, tmp_path):
+    model, inputs = make_reference.make_model(FLAGS[name], seed=3), make_reference.sample_inputs(seed=4)
+    want_btv = make_reference.logits_of(model, *inputs)
+    np.testing.assert_allclose(logits(*read(model, tmp_path), *inputs), want_btv, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_gradients_of_every_parameter(name, tmp_path):
+    """Of the mean negative log-likelihood of the next token; ours are written as weights are, to compare by name."""
+    model = make_reference.make_model(FLAGS[name], seed=5)
+    token_bt, position_bt = make_reference.sample_inputs(seed=6)
+    config, params = read(model, tmp_path)
+
+    def loss(params):
+        logprob_btv = jax.nn.log_softmax(logits(config, params, token_bt, position_bt)[:, :-1])
+        return -jnp.take_along_axis(logprob_btv, jnp.array(token_bt)[:, 1:, None], axis=-1).mean()
+
+    value, grads = jax.value_and_grad(loss)(params)
+    output = model(torch.tensor(token_bt), position_ids=torch.tensor(position_bt), labels=torch.tensor(token_bt))
+    output.loss.backward()
+    hf_weights.save(grads, config, tmp_path / "grads")
+    ours = safetensors.numpy.load_file(tmp_path / "grads" / "model.safetensors")
+    theirs = {name: param.grad.numpy() for name, param in model.named_parameters()}
+    assert set(ours) == set(theirs) and abs(value - output.loss.item()) < 1e-5
+    for param, want in theirs.items():
+        assert np.linalg.norm(want) > 1e-6, param
+        assert np.linalg.norm(ours[param] - want) <= 1e-3 * np.linalg.norm(want), param
+
+
+@pytest.mark.parametrize("kind", ROPES)
+def test_cos_and_sin(kind):
+    """At the sizes of published models: frequencies of heads of 64 and 128, positions to the end of long contexts."""
+    position_bt = np.array([[0, 1, 2, 777, 8191, 30_000, 131_071]])
+    for head_size, theta in [(64, 5e5), (128, 1e6), (80, 1e4)]:
+        parameters = ROPES[kind] | {"rope_theta": theta}
+        if "original_max_position_embeddings" in parameters:
+            parameters |= {"original_max_position_embeddings": 8192}
+        theirs = transformers.LlamaConfig(
+            hidden_size=4 * head_size, num_attention_heads=4, rope_parameters=dict(parameters),
+            max_position_embeddings=131_072,
+        )  # fmt: skip
+        rotary = transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(theirs)
+        scaling = hf_refusals.scaling_of(parameters)
+        frequency_f = rope.frequencies(head_size, theta, scaling)
+        # Of the same float32, but for a pair here and there that torch's own power misses by a unit in the last place.
+        np.testing.assert_array_max_ulp(frequency_f, rotary.inv_freq.numpy(), maxulp=2)
+        assert (frequency_f == rotary.inv_freq.numpy()).mean() > 0.95
+        want = rotary(torch.zeros(1), torch.tensor(position_bt))
+        for ours, part in zip(rope.angles(position_bt, frequency_f, (), rope.magnitude(scaling)), want, strict=True):
+            # A unit in the last place of a frequency turns position 131,071 by up to 0.004.
+            np.testing.assert_allclose(np.concatenate([ours, ours], -1)[:, :6], part.numpy()[:, :6], atol=2e-3)
+            exact = np.concatenate([frequency_f == rotary.inv_freq.numpy()] * 2)
+            got = np.concatenate([ours, ours], -1)[..., exact]
+            np.testing.assert_allclose(got, part.numpy()[..., exact], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_part_by_part(name, tmp_path):
+    """Norm, attention, MLP and a whole layer, each fed the same activations."""
+    model = make_reference.make_model(FLAGS[name], seed=7)
+    config, params = read(model, tmp_path)
+    theirs = model.model.layers[1]
+    graphdef, stacked = nnx.split(decoder.bind(config, params).layers)
+    ours = nnx.merge(graphdef, jax.tree.map(lambda x: x[1], stacked))
+    x_btd = np.random.default_rng(8).normal(size=(2, 11, config.width)).astype(np.float32)
+    _, position_bt = make_reference.sample_inputs(seed=9)
+    frequency_f = rope.frequencies(config.head_size, config.rope_theta, config.rope_scaling)
+    turn = rope.angles(jnp.array(position_bt), frequency_f, (), rope.magnitude(config.rope_scaling))
+    mask_btt = decoder.causal_mask(jnp.ones(position_bt.shape, bool))
+    x, x_torch = jnp.array(x_btd), torch.tensor(x_btd)
+    both = {
+        "position_embeddings": model.model.rotary_emb(x_torch, torch.tensor(position_bt)),
+        "attention_mask": torch.where(torch.tensor(np.array(mask_btt))[:, None], 0.0, -torch.inf),
+    }
+    with torch.no_grad():
+        pairs = {
+            "norm": (rms_norm(x, ours.attention_norm, config.norm_eps), theirs.input_layernorm(x_torch)),
+            "attention": (ours.attention(x, turn, mask_btt, None)[0], theirs.self_attn(x_torch, **both)[0]),
+            "mlp": (ours.mlp(x), theirs.mlp(x_torch)),
+            "layer": (ours(x, turn, mask_btt, None)[0], theirs(x_torch, **both)),
+        }
+    for part, (got, want) in pairs.items():
+        np.testing.assert_allclose(got, want.numpy(), atol=1e-5, rtol=1e-5, err_msg=part)
+
+
+PROMPTS = [[5, 17, 80, 3, 41, 9, 66], [12, 7, 33], [90]]
+
+
+def padded(prompts, pad_id):
+    width = max(map(len, prompts))
+    rows = [[pad_id] * (width - len(prompt)) + prompt for prompt in prompts]
+    return np.array(rows), np.array([width - len(prompt) for prompt in prompts])
+
+
+def generate(model, token_qs, start_q, *, tokens, eos_ids, pad_id):
+    """What transformers appends to left-padded prompts, greedily."""
+    mask_qs = torch.tensor(np.arange(token_qs.shape[1])[None] >= start_q[:, None]).long()
+    settings = dict(do_sample=False, max_new_tokens=tokens, eos_token_id=list(eos_ids) or None, pad_token_id=pad_id)
+    with torch.no_grad():
+        out = model.generate(torch.tensor(token_qs), attention_mask=mask_qs, **settings)
+    return out.numpy()[:, token_qs.shape[1] :]
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_greedy_tokens_are_those_of_generate(name, tmp_path):
+    """Prompts of unequal length; two ids that end a completion, so that rows end at different tokens."""
+    model = make_reference.make_model(FLAGS[name], seed=10)
+    (token_qs, start_q), tokens = padded(PROMPTS, pad_id=0), 32
+    free_qt = generate(model, token_qs, start_q, tokens=tokens, eos_ids=(), pad_id=0)
+    assert free_qt.shape == (len(PROMPTS), tokens)
+    eos_ids = (int(free_qt[0, 9]), int(free_qt[1, 24]))
+    want_qt = generate(model, token_qs, start_q, tokens=tokens, eos_ids=eos_ids, pad_id=0)
+    config, params = read(model, tmp_path)
+    got = sampler.sample(
+        decoder.bind(config, params), sampler.Prompts(jnp.array(token_qs), jnp.array(start_q)), jax.random.key(0),
+        group_size=1, max_new_tokens=tokens, temperature=0, stop_ids=eos_ids, pad_id=0,
+    )  # fmt: skip
+    np.testing.assert_array_equal(got.token_bt[:, : want_qt.shape[1]], want_qt)
+    ended_qt = np.isin(want_qt, eos_ids)
+    length_q = np.where(ended_qt.any(1), ended_qt.argmax(1) + 1, tokens)
+    np.testing.assert_array_equal(got.length_b, length_q)
+    np.testing.assert_array_equal(got.is_truncated_b, ~ended_qt.any(1))
+    assert length_q.min() < 11 and length_q.max() >= 24
 
 
 @pytest.mark.parametrize("shard_size", ["1GB", "20KB"])
-def test_we_read_what_transformers_saves(model, shard_size, tmp_path):
-    model.save_pretrained(tmp_path, max_shard_size=shard_size)
-    assert (tmp_path / "model.safetensors").exists() == (shard_size == "1GB")
-    inputs = make_reference.sample_inputs(seed=4)
-    np.testing.assert_allclose(our_logits(tmp_path, *inputs), make_reference.logits_of(model, *inputs), atol=2e-5)
+def test_we_read_what_transformers_saves(shard_size, tmp_path):
+    for name in SOME:
+        model, inputs = make_reference.make_model(FLAGS[name], seed=3), make_reference.sample_inputs(seed=4)
+        model.save_pretrained(tmp_path / name, max_shard_size=shard_size)
+        assert (tmp_path / name / "model.safetensors").exists() == (shard_size == "1GB")
+        config = hf_config.read_config(tmp_path / name)
+        got_btv = logits(config, hf_weights.load(tmp_path / name, config), *inputs)
+        np.testing.assert_allclose(got_btv, make_reference.logits_of(model, *inputs), atol=1e-4, err_msg=name)
 
 
-def test_transformers_reads_what_we_save(model, tmp_path):
-    model.save_pretrained(tmp_path / "theirs")
-    config = hf_config.read_config(tmp_path / "theirs")
-    hf_weights.save(hf_weights.load(tmp_path / "theirs", config), config, tmp_path / "ours", eos_ids=(5, 6), pad_id=7)
+@pytest.mark.parametrize("max_shard_bytes", [5_000_000_000, 20_000])
+@pytest.mark.parametrize("name", [*FLAGS])
+def test_transformers_reads_what_we_save(name, max_shard_bytes, tmp_path):
+    model = make_reference.make_model(FLAGS[name], seed=11)
+    config, params = read(model, tmp_path / "theirs")
+    saving = {"max_shard_bytes": max_shard_bytes, "eos_ids": (5, 6), "pad_id": 7}
+    hf_weights.save(params, config, tmp_path / "ours", **saving)
+    assert (tmp_path / "ours" / "model.safetensors").exists() == (max_shard_bytes > 20_000)
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", attn_implementation="eager")
-    for name, want in model.state_dict().items():
-        assert torch.equal(again.state_dict()[name], want), name
+    for param, want in model.state_dict().items():
+        assert torch.equal(again.state_dict()[param], want), param
     assert type(again) is type(model) and again.config.dtype == torch.float32
     assert again.generation_config.eos_token_id == [5, 6] and again.generation_config.pad_token_id == 7
     inputs = make_reference.sample_inputs(seed=4)
     np.testing.assert_array_equal(make_reference.logits_of(again, *inputs), make_reference.logits_of(model, *inputs))
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_bfloat16_folders_both_ways(name, tmp_path):
+    """Stored in bfloat16, computed in float32: the same logits; loaded and saved in bfloat16: the same bits."""
+    model, inputs = make_reference.make_model(FLAGS[name], seed=12).bfloat16(), make_reference.sample_inputs(seed=4)
+    model.save_pretrained(tmp_path / "theirs")
+    config = hf_config.read_config(tmp_path / "theirs")
+    got_btv = logits(config, hf_weights.load(tmp_path / "theirs", config), *inputs)
+    stored = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "theirs", dtype=torch.float32)
+    np.testing.assert_allclose(got_btv, make_reference.logits_of(stored, *inputs), atol=1e-4)
+    narrow = dataclasses.replace(config, param_dtype="bfloat16")
+    params = hf_weights.load(tmp_path / "theirs", narrow)
+    assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
+    hf_weights.save(params, narrow, tmp_path / "ours")
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
+    assert again.dtype == torch.bfloat16
+    for param, want in model.state_dict().items():
+        assert torch.equal(again.state_dict()[param], want), param

@@ -11,13 +11,18 @@ from tests.text.hostile import hostile_completions, hostile_ids
 
 def check_response(text: str, read: Response) -> None:
     """The invariants of a reading, for any text."""
-    assert 0 <= read.start <= read.cot.start <= read.cot.end <= len(text)
+    assert read.cuts[0] in (0, read.cot.start) or text[read.cot.start : read.cuts[0]].isspace()
+    assert 0 <= read.cot.start <= read.cot.end <= len(text)
+    assert len(read.cuts) == 1 + len(read.steps) and list(read.cuts) == sorted(read.cuts)
     end = read.cot.start
-    for step in read.steps:
+    for step, cut in zip(read.steps, read.cuts[1:], strict=True):
         assert end <= step.start < step.end <= read.cot.end
         assert text[step.start : step.end].startswith("### Step ")
         assert not text[step.end - 1].isspace()
-        end = step.end
+        # Blanks up to one line break, at most, lie between the end of a step and its cut.
+        assert step.end <= cut <= read.cot.end and not text[step.end : cut].strip()
+        assert text[step.end : cut].count("\n") == text[step.end : cut].endswith("\n") == (step.end < cut)
+        end = cut
     assert read.answer is None or read.answer == read.answer.strip() != ""
     assert not read.is_well_formed or (read.steps and read.answer)
 
@@ -36,7 +41,7 @@ def test_30_000_hostile_completions():
         assert len(char_end_t) == len(ids)
         assert ends[-1] == len(text)
         assert ends == sorted(ends)
-        positions = [read.start, *(step.end for step in read.steps)]
+        positions = read.cuts
         cuts = tokenizer.cut_tokens(char_end_t, positions)
         for before, cut, position in zip([0, *cuts], cuts, positions, strict=False):
             assert before <= cut <= len(ids)

@@ -1,9 +1,10 @@
 """What is read off responses, good and bad."""
 
+import re
+
 import pytest
 
-from mig_jax.text import response_format
-from mig_jax.text.response_format import parse_response, render_prompt, render_response
+from mig_jax.text.response_format import ANSWER_TAGS, parse_response, render_prompt, render_response, system_prompt
 
 GOOD = "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n</think>\n<answer>29</answer>"
 
@@ -92,10 +93,12 @@ def test_truncated_is_not_well_formed():
 @pytest.mark.parametrize(
     "completion, before, reasoning",
     [
-        (GOOD, "<think>", "\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n"),
+        (GOOD, "<think>\n", "\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n"),
         (" \n<think>a</think>", " \n<think>", "a"),
+        ("<think> \r\n\na</think>", "<think> \r\n", " \r\n\na"),
         ("a <think>b", "", "b"),
         ("a</think>", "", "a"),
+        ("\na</think>", "", "\na"),
         ("a<answer>b", "", "a"),
         ("</think>", "", ""),
         ("<answer><think>a", "", "a"),
@@ -103,24 +106,51 @@ def test_truncated_is_not_well_formed():
 )
 def test_where_reasoning_is_and_where_its_first_step_could_begin(completion, before, reasoning):
     read = parse_response(completion)
-    assert completion[: read.start] == before
+    assert completion[: read.cuts[0]] == before
     assert completion[read.cot.start : read.cot.end] == reasoning
 
 
 @pytest.mark.parametrize(
+    "ending, before",
+    [
+        ("\n</think>", "\n"),
+        ("  \r\n</think>", "  \r\n"),
+        ("\n\n\n### Step 2:", "\n"),
+        ("</think>", ""),
+        ("  </think>", ""),
+        ("\n", "\n"),
+        ("", ""),
+    ],
+)
+def test_a_cut_lies_behind_the_line_break_that_ends_a_step(ending, before):
+    """The step's own text stays without it."""
+    opening = "<think>\n### Step 1: a."
+    read = parse_response(opening + ending)
+    assert read.steps[0] == (8, len(opening))
+    assert read.cuts[:2] == (8, len(opening + before))
+
+
+@pytest.mark.parametrize("tags", ANSWER_TAGS)
+@pytest.mark.parametrize(
     "steps, answer",
     [(["7+5=2"], "2"), (["a", "b\nc\n\nd", "", "### Stepwise: <x>"], "\\frac{1}{2}"), (["é😀\u202e"] * 30, "\x00")],
 )
-def test_reading_gives_back_what_was_written(steps, answer):
-    response = render_response(steps, answer)
+def test_reading_gives_back_what_was_written(steps, answer, tags):
+    response = render_response(steps, answer, tags)
     headed = [f"### Step {number}: {step}".rstrip() for number, step in enumerate(steps, start=1)]
     assert parts(response) == (headed, answer, "")
 
 
 def test_written_as_asked():
     assert render_response(["7+5=2", "2-3=9"], " 29\n") == GOOD
-    asked = response_format.SYSTEM_PROMPT[response_format.SYSTEM_PROMPT.index("<think>") :]
-    assert parts(asked)[2] == ""
+
+
+@pytest.mark.parametrize("tags", ANSWER_TAGS)
+def test_the_prompt_shows_what_demonstrations_look_like(tags):
+    asked = system_prompt(tags)
+    asked = asked[asked.index("<think>") :]
+    assert parts(asked) == (["### Step 1: ...", "### Step 2: ..."], "only the final answer", "")
+    assert asked == render_response(["...", "..."], "only the final answer", tags)
 
 
 @pytest.mark.parametrize(
@@ -140,14 +170,21 @@ def test_what_cannot_be_read_again_is_not_written(steps, answer, reason):
 def test_prompt():
     user = {"role": "user", "content": "1+1?"}
     assert render_prompt("1+1?", system="") == [user]
-    assert render_prompt("1+1?") == [{"role": "system", "content": response_format.SYSTEM_PROMPT}, user]
+    assert render_prompt("1+1?", system="Add.") == [{"role": "system", "content": "Add."}, user]
+    seen = {"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "1+1?"}]}
+    assert render_prompt("1+1?", system="", n_images=2) == [seen]
 
 
-def test_a_probe_completes_a_response():
-    probe = (
-        GOOD[: parse_response(GOOD).steps[-1].end]
-        + response_format.ANSWER_LEAD_IN
-        + "29"
-        + response_format.ANSWER_CLOSE
+def test_the_plain_prompt_is_the_one_that_shipped_policies_were_trained_with():
+    assert system_prompt() == (
+        "Solve the problem step by step. Reply in exactly this format, with as many steps as needed:\n"
+        "<think>\n### Step 1: ...\n### Step 2: ...\n</think>\n<answer>only the final answer</answer>"
     )
-    assert probe == GOOD
+
+
+@pytest.mark.parametrize("tags", ANSWER_TAGS)
+def test_a_probe_completes_a_response(tags):
+    response = render_response(["7+5=2", "2-3=9"], "29", tags)
+    assert response[: parse_response(response).cuts[-1]] + tags.lead_in + "29" + tags.close == response
+    # Whatever blanks a tokenizer's tags have, all of them are read alike.
+    assert re.sub(r"\s+(?=29|</answer>)", "", response) == GOOD

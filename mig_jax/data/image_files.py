@@ -1,0 +1,68 @@
+"""Images as the bytes of their files: read from where a row says they are, checked, and shown as data URIs."""
+
+import base64
+import io
+from pathlib import Path
+
+from PIL import Image
+
+
+def read_images(references: object, folder: Path) -> tuple[tuple[bytes, ...], list[str]]:
+    """The images that a row of a file refers to, and what is wrong with them.
+
+    Args:
+      references: should be a list of paths, absolute or from `folder`, and of base64 data URIs.
+      folder: where the file of the row is.
+
+    Returns:
+      The bytes of the image files as they are, and the faults; only without faults all are there.
+    """
+    if not (isinstance(references, list | tuple) and all(isinstance(name, str) for name in references)):
+        return (), ["images is not a list of file names or data URIs"]
+    images, faults = [], []
+    for reference in references:
+        try:
+            images.append(_read(reference, folder))
+        except ValueError as error:
+            faults.append(f"image {_shorten(reference)}: {error}")
+    return tuple(images), faults
+
+
+def format_of(data: bytes) -> str:
+    """The format of an image file in lower case, such as "png".
+
+    Raises:
+      ValueError: these are not the bytes of an image, or not all of them.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            # Decoded to the end: `verify` would not notice that half of a JPEG is missing.
+            image.load()
+            return image.format.lower()
+    # The decoders of damaged files raise whatever they stumble over.
+    except Exception as error:
+        raise ValueError("not an image, or a damaged one") from error
+
+
+def data_uri(data: bytes) -> str:
+    """The image as text that stands for its file in a page."""
+    return f"data:image/{format_of(data)};base64,{base64.b64encode(data).decode()}"
+
+
+def _read(reference: str, folder: Path) -> bytes:
+    if reference.startswith("data:"):
+        header, _, body = reference.partition(",")
+        if not header.endswith(";base64"):
+            raise ValueError("a data URI must be base64")
+        data = base64.b64decode(body, validate=True)
+    else:
+        try:
+            data = (folder / reference).read_bytes()
+        except OSError as error:
+            raise ValueError(error.strerror or "cannot be read") from error
+    format_of(data)
+    return data
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,51 @@
+"""Problems → prompts: the chat template's ids and, where the model sees, the images that stand in them."""
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from mig_jax import encoding, images
+from mig_jax.data.sources import Problem
+from mig_jax.models.sampler import Prompts
+from mig_jax.policy import Policy
+
+
+def encode_prompts(policy: Policy, config: ConfigDict, problems: Sequence[Problem]) -> Prompts:
+    """Prompts on the host, padded on the left to `data.max_prompt_tokens`."""
+    read = [encode_prompt(policy, config, problem) for problem in problems]
+    return stack_prompts(policy, read, config.data.max_prompt_tokens)
+
+
+def stack_prompts(policy: Policy, read: Sequence[images.Prompt], width: int) -> Prompts:
+    """Prompts padded on the left to `width` tokens."""
+    padded = encoding.pad_left([prompt.ids for prompt in read], width, policy.tokenizer.pad_id)
+    return Prompts(*padded, policy.reader.stack(read, width) if policy.reader else None)
+
+
+def encode_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> images.Prompt:
+    """One problem's prompt.
+
+    Raises:
+      ValueError: an image cannot be read, or is too large.
+    """
+    ids = _template_ids(policy, config, problem)
+    return policy.reader.read(ids, problem.images) if policy.reader else images.Prompt(ids)
+
+
+def measure_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> images.Size:
+    """How many tokens and patches its prompt takes, without decoding its images.
+
+    Raises:
+      ValueError: an image cannot be read, or there are images that the model cannot see.
+    """
+    ids = _template_ids(policy, config, problem)
+    if policy.reader:
+        return policy.reader.measure(ids, problem.images)
+    if problem.images:
+        raise ValueError("an image, but the model has no vision tower")
+    return images.Size(len(ids), 0)
+
+
+def _template_ids(policy: Policy, config: ConfigDict, problem: Problem) -> list[int]:
+    system_prompt, n_images = config.data.system_prompt, len(problem.images)
+    return encoding.prompt_ids(policy.tokenizer, problem.question, system_prompt=system_prompt, n_images=n_images)

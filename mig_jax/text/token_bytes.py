@@ -1,0 +1,58 @@
+"""The bytes that each token stands for, read off a tokenizer's vocabulary."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def read_token_bytes(fast: "PreTrainedTokenizerFast") -> tuple[bytes, ...]:
+    """`[V]` the bytes of each id; none for an id that is no token.
+
+    Raises:
+      ValueError: the vocabulary is neither byte-level nor in the manner of sentencepiece.
+    """
+    core = fast.backend_tokenizer
+    to_bytes = _bytes_reader(json.loads(core.to_str())["decoder"])
+    vocabulary = core.get_vocab(with_added_tokens=False)
+    added = {id: token.content for id, token in core.get_added_tokens_decoder().items()}
+    table = [b""] * (1 + max([*vocabulary.values(), *added]))
+    for token, id in vocabulary.items():
+        # Added tokens may stand in the vocabulary, too, and mean their letters.
+        table[id] = b"" if id in added else to_bytes(token)
+    for id, content in added.items():
+        table[id] = content.encode()
+    return tuple(table)
+
+
+def _bytes_reader(decoder: dict | None) -> Callable[[str], bytes]:
+    """How to read the bytes of a token off its name in the vocabulary."""
+    parts = decoder.get("decoders", [decoder]) if decoder else []
+    kinds = {part["type"] for part in parts}
+    if "ByteLevel" in kinds and kinds <= {"ByteLevel", "Fuse"}:
+        byte_of = {character: byte for byte, character in enumerate(byte_characters())}
+        return lambda token: bytes(byte_of[character] for character in token)
+    replaced = [part["pattern"] for part in parts if part["type"] == "Replace"]
+    if (
+        "ByteFallback" in kinds
+        and kinds <= {"Replace", "ByteFallback", "Fuse", "Strip"}
+        and replaced == [{"String": "▁"}]
+    ):
+        return _sentencepiece_bytes
+    raise ValueError(f"where a token ends in the text cannot be told with the decoder {json.dumps(decoder)}")
+
+
+def byte_characters() -> list[str]:
+    """The 256 visible characters that stand for bytes in a byte-level vocabulary, as GPT-2 has it."""
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    stand_ins = iter(range(0x100, 0x200))
+    return [chr(byte if byte in visible else next(stand_ins)) for byte in range(256)]
+
+
+def _sentencepiece_bytes(token: str) -> bytes:
+    """`▁` is a space and `<0x0A>` a byte."""
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        return bytes([int(token[3:5], 16)])
+    return token.replace("▁", " ").encode()

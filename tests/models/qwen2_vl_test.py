@@ -1,0 +1,231 @@
+"""The tower equals transformers by a stored reference; windows, images and padding see what they may and no more."""
+
+import dataclasses
+import functools
+import pathlib
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+from transformers import Qwen2VLImageProcessorPil
+
+from mig_jax import encoding, images
+from mig_jax.models import decoder, hf_config, hf_weights, image_layout, qwen2_vl, sampler, sharding
+from mig_jax.models.image_layout import Grid
+from mig_jax.models.qwen2_vl import Pixels, VisionConfig
+
+REFERENCE = pathlib.Path(__file__).parent / "vision_reference"
+VISION = VisionConfig(
+    width=16, layers=3, heads=2, mlp_width=24, full_layers=(1,), patch_size=2, window_size=8, channels=1
+)
+CONFIG = decoder.DecoderConfig(
+    vocab_size=11,
+    width=12,
+    layers=1,
+    heads=1,
+    kv_heads=1,
+    head_size=12,
+    mlp_width=8,
+    qkv_bias=True,
+    rope_sections=(1, 2, 3),
+    vision=VISION,
+)
+GRIDS = (Grid(6, 6), Grid(2, 10))  # 4 windows of 16 slots, then 3
+SLOTS = 8 * 16
+
+
+def random_params(config, seed=0):
+    """Parameters that are far from their initial values, norms and biases too."""
+    rng, shapes = np.random.default_rng(seed), decoder.abstract_params(config)
+    return jax.tree.map(lambda x: jnp.array(rng.normal(size=x.shape) * 0.4, jnp.float32), shapes)
+
+
+def make_pixels(grids=GRIDS, slots=SLOTS, seed=1):
+    """One question's images, one after the other; the slots behind them hold numbers that nobody must see."""
+    rng = np.random.default_rng(seed)
+    layouts = [image_layout.lay_image(grid, VISION) for grid in grids]
+    patch_nc = rng.normal(size=(sum(len(layout.patch_n) for layout in layouts), VISION.patch_numbers))
+    image_n = np.concatenate([np.where(layout.patch_n < 0, -1, i) for i, layout in enumerate(layouts)])
+    position_n2 = np.concatenate([layout.position_n2 for layout in layouts])
+    rest = slots - len(image_n)
+    return Pixels(
+        jnp.array(np.pad(patch_nc, ((0, rest), (0, 0)), constant_values=1e3), jnp.float32)[None],
+        jnp.array(np.pad(position_n2, ((0, rest), (0, 0))))[None],
+        jnp.array(np.pad(image_n, (0, rest), constant_values=-1))[None],
+    )
+
+
+# Compiling takes much longer here than computing.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@quick_jit(static_argnums=0)
+def look(config, params, pixels):
+    return decoder.bind(config, params).vision(pixels)
+
+
+def units_of(pixels, image):
+    """Which merged units belong to an image."""
+    return np.flatnonzero(np.asarray(pixels.image_qn)[0, :: VISION.merge_slots] == image)
+
+
+def with_layers(*full_layers):
+    return dataclasses.replace(CONFIG, vision=dataclasses.replace(VISION, full_layers=full_layers))
+
+
+# --- against transformers ---
+
+
+def test_logits_equal_those_of_transformers():
+    """Two prompts of unequal length with two images each, none of whose sides is a multiple of the window."""
+    config = hf_config.read_config(REFERENCE)
+    model = decoder.bind(config, hf_weights.load(REFERENCE, config))
+    stored = np.load(REFERENCE / "logits.npz")
+    processor = Qwen2VLImageProcessorPil(patch_size=4, min_pixels=64, max_pixels=6400)
+    reader = images.ImageReader(config.vision, processor, max_patches=160)
+    prompts = ([1, 2, 91, 90, 92, 3, 4, 5, 91, 90, 92, 6, 7], [8, 91, 90, 92, 91, 90, 92, 9])
+    read = [
+        reader.read(ids, [Image.fromarray(stored[f"image_{q}_{i}"]) for i in range(2)]) for q, ids in enumerate(prompts)
+    ]
+    width = stored["token_qs"].shape[1]
+    token_qs, start_q = encoding.pad_left([prompt.ids for prompt in read], width, pad_id=93)
+    seen = reader.stack(read, width)
+    np.testing.assert_array_equal(token_qs, stored["token_qs"])
+    np.testing.assert_array_equal(seen.next_q, stored["next_q"])
+    valid_qs = stored["valid_qs"]
+    np.testing.assert_array_equal(seen.position_qs3[valid_qs], stored["position_qs3"][valid_qs])
+
+    seen = seen._replace(feature_qid=quick_jit(lambda pixels: model.vision(pixels))(seen.pixels))
+    position_qs3, is_valid_qs = sampler.row_positions(jnp.array(start_q), width, seen)
+    features = sampler.row_features(seen, *token_qs.shape)
+    hidden_qsd, _ = model(jnp.array(token_qs), position_qs3, decoder.causal_mask(is_valid_qs), features=features)
+    logits_qsv = jnp.einsum("qsd,dv->qsv", hidden_qsd, model.unembed_dv())
+    np.testing.assert_allclose(logits_qsv[valid_qs], stored["logits_qsv"][valid_qs], atol=3e-5)
+
+
+# --- who sees whom ---
+
+
+def test_a_window_layer_is_attention_under_a_dense_block_mask():
+    pixels = make_pixels()
+    params = jax.tree.map(lambda x: x[0], random_params(CONFIG)["vision"]["layers"])
+    layer = quick_jit(nnx_layer(params))
+    x_qnd = jnp.array(np.random.default_rng(2).normal(size=(1, SLOTS, VISION.width)), jnp.float32)
+    turn = qwen2_vl.patch_angles(pixels.position_qn2, VISION.width // VISION.heads)
+    masks = qwen2_vl.attention_masks(pixels.image_qn, VISION.window_slots)
+    window_n = np.arange(SLOTS) // VISION.window_slots
+    valid_n = np.asarray(pixels.image_qn[0]) >= 0
+    dense = jnp.array((window_n[:, None] == window_n[None]) & valid_n[None])[None]
+    got = layer(x_qnd, turn, masks, jnp.array(False))
+    want = layer(x_qnd, turn, masks._replace(image=dense), jnp.array(True))
+    np.testing.assert_allclose(got[0][valid_n], want[0][valid_n], atol=1e-5)
+    assert not np.allclose(got, layer(x_qnd, turn, masks, jnp.array(True)), atol=1e-2)
+
+
+def nnx_layer(params):
+    """One layer of the tower with these parameters."""
+    tower = nnx.eval_shape(
+        lambda: qwen2_vl.VisionTower(VISION, CONFIG.width, nnx.Rngs(0), dtype="float32", param_dtype="float32")
+    )
+    graphdef = nnx.split(tower.layers)[0]
+    return lambda *args: nnx.merge(graphdef, params)(*args)
+
+
+def test_an_image_does_not_see_another():
+    pixels, params = make_pixels(), random_params(CONFIG)
+    other = pixels._replace(patch_qnc=jnp.where(pixels.image_qn[..., None] == 1, 7.0, pixels.patch_qnc))
+    before_id, after_id = (look(CONFIG, params, x)[0] for x in (pixels, other))
+    first, second = units_of(pixels, 0), units_of(pixels, 1)
+    np.testing.assert_array_equal(before_id[first], after_id[first])
+    assert np.all(np.abs(before_id[second] - after_id[second]).max(-1) > 1e-3)
+
+
+@pytest.mark.parametrize("full_layers", [(), (1,)])
+def test_a_patch_is_seen_by_its_window_or_by_its_image(full_layers):
+    pixels, params, config = make_pixels(), random_params(CONFIG), with_layers(*full_layers)
+    other = pixels._replace(patch_qnc=pixels.patch_qnc.at[0, 0].add(1.0))
+    changed_i = np.any(np.asarray(look(config, params, pixels) != look(config, params, other))[0], axis=-1)
+    units_of_window = VISION.window_slots // VISION.merge_slots
+    want = units_of(pixels, 0) if full_layers else np.arange(units_of_window)
+    valid_i = np.asarray(pixels.image_qn)[0, :: VISION.merge_slots] >= 0
+    np.testing.assert_array_equal(np.flatnonzero(changed_i & valid_i), want)
+
+
+def test_padding_changes_nothing():
+    params = random_params(CONFIG)
+    few, many = make_pixels(slots=7 * 16), make_pixels(slots=12 * 16)
+    units = np.concatenate([units_of(few, 0), units_of(few, 1)])
+    np.testing.assert_allclose(look(CONFIG, params, few)[0][units], look(CONFIG, params, many)[0][units], atol=1e-5)
+
+
+def test_questions_are_apart_and_one_may_have_no_image():
+    params = random_params(CONFIG)
+    with_images, other = make_pixels(), make_pixels(GRIDS[::-1], seed=3)
+    without = Pixels(jnp.zeros_like(other.patch_qnc), 0 * other.position_qn2, jnp.full_like(other.image_qn, -1))
+    together = jax.tree.map(lambda *parts: jnp.concatenate(parts), with_images, without, other)
+    feature_qid = look(CONFIG, params, together)
+    assert np.isfinite(feature_qid).all()
+    for got, alone in ((feature_qid[0], with_images), (feature_qid[2], other)):
+        np.testing.assert_allclose(got, look(CONFIG, params, alone)[0], atol=2e-5, rtol=1e-4)
+
+
+# --- gradients, dtypes, shards ---
+
+
+def test_gradients_are_finite_and_reach_every_weight():
+    pixels, params = make_pixels(), random_params(CONFIG)
+    target = jnp.array(np.random.default_rng(4).normal(size=(1, SLOTS // 4, CONFIG.width)), jnp.float32)
+    is_unit = (pixels.image_qn[:, ::4] >= 0)[..., None]
+
+    @quick_jit
+    def gradient(params):
+        return jax.grad(lambda p: jnp.sum(jnp.where(is_unit, decoder.bind(CONFIG, p).vision(pixels) * target, 0)))(
+            params
+        )
+
+    found = gradient(params)["vision"]
+    chex.assert_tree_all_finite(found)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(found):
+        assert np.abs(leaf).max() > 1e-4, path
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_remat_wraps_each_layer(remat):
+    config, pixels = dataclasses.replace(CONFIG, remat=remat), make_pixels()
+    program = jax.make_jaxpr(lambda p: decoder.bind(config, p).vision(pixels))(decoder.abstract_params(config))
+    assert ("remat" in str(program)) == remat
+
+
+def test_bfloat16_is_close_and_stays_bfloat16():
+    pixels, params = make_pixels(), jax.tree.map(lambda x: x * 0.5, random_params(CONFIG))
+    want = look(CONFIG, params, pixels)
+    got = look(dataclasses.replace(CONFIG, dtype="bfloat16"), params, pixels)
+    assert got.dtype == jnp.bfloat16
+    units = units_of(pixels, 0)
+    assert np.abs(got.astype(jnp.float32) - want)[0][units].max() < 0.05 * np.abs(want[0][units]).max()
+
+
+def test_sharded_over_devices_it_sees_the_same():
+    mesh, params = sharding.make_mesh({"fsdp": 4, "tensor": 2}), random_params(CONFIG)
+    pixels = jax.tree.map(lambda x: jnp.concatenate([x] * 4), make_pixels())
+    want = look(CONFIG, params, pixels)
+    placed = jax.device_put(params, sharding.shardings(params, decoder.param_axes(CONFIG), mesh))
+    assert len(placed["vision"]["layers"]["attention"]["qkv"].sharding.device_set) == 8
+    with jax.set_mesh(mesh):
+        got = look(CONFIG, placed, jax.device_put(pixels, sharding.batch_sharding(mesh)))
+    units = units_of(pixels, 0)
+    np.testing.assert_allclose(got[:, units], want[:, units], rtol=1e-4, atol=1e-4)
+
+
+def test_a_shape_that_cannot_be_is_refused_with_all_reasons():
+    with pytest.raises(ValueError, match="width=18.*window_size=10.*full_layers=.*there are layers 0 to 2"):
+        dataclasses.replace(VISION, width=18, window_size=10, full_layers=(1, 3))
+
+
+def test_half_a_window_is_refused():
+    with pytest.raises(AssertionError):
+        look(CONFIG, random_params(CONFIG), jax.tree.map(lambda x: x[:, :-8], make_pixels()))

@@ -1,0 +1,41 @@
+"""Is a probe what a policy would write? Put together of pieces, against encoded as one text."""
+
+import unicodedata
+
+from mig_jax import encoding
+from mig_jax.text.response_format import TRIAL_ANSWERS, render_response
+from mig_jax.text.tokenizer import Tokenizer
+
+# Steps that end in whatever may merge with the line break behind them.
+STEPS = (
+    "7+5=12",
+    "so it is that.",
+    "(a+b)",
+    "\\frac{1}{2}",
+    "$x$",
+    "50%",
+    'he said "no!"',
+    "A:",
+    "你好。",
+    "a\n\nb...",
+)
+
+
+def check_probes(
+    tokenizer: Tokenizer, steps: tuple[str, ...] = STEPS, answers: tuple[str, ...] = TRIAL_ANSWERS
+) -> None:
+    """For every cut of a well-formed response: trunk, lead-in, answer and closing tag are one text's ids."""
+    tags = tokenizer.tags
+    for answer in answers:
+        text = render_response(steps, answer, tags)
+        ids = tokenizer.encode(text) + [tokenizer.eos_ids[0]]
+        reading = encoding.read_completion(tokenizer, ids, is_truncated=False, max_steps=len(steps), width=len(ids))
+        assert reading.response.is_well_formed and reading.valid_k.all()
+        # Qwen's tokenizer puts e and its accent together.
+        assert reading.response.answer == unicodedata.normalize("NFC", answer) or reading.response.answer == answer
+        leaf = [*tokenizer.encode(tags.lead_in), *tokenizer.encode(answer), *tokenizer.encode(tags.close)]
+        for cut, position in zip(reading.cut_k, reading.response.cuts, strict=True):
+            assert tokenizer.decode(ids[:cut]) == text[:position]
+            assert ids[:cut] + leaf == tokenizer.encode(text[:position] + tags.lead_in + answer + tags.close)
+        # The last probe is the response itself.
+        assert ids[: reading.cut_k[-1]] + leaf == ids[:-1]

