@@ -35,16 +35,16 @@ def get_config():
     c.data.max_answer_tokens = 6
     c.rollout.questions = 32
     c.rollout.group_size = 8
-    c.rollout.max_new_tokens = 112
+    c.rollout.max_new_tokens = 104
     c.reward.max_steps = 4
     c.reward.max_variants = 1
-    c.optimizer.peak_lr = 2e-4
+    c.optimizer.peak_lr = 1e-4
     c.optimizer.warmup_steps = 20
     c.optimizer.clip_norm = 0.3
-    c.sft.steps = 1200
+    c.sft.steps = 700
     c.sft.batch_size = 64
     c.sft.peak_lr = 2e-3
-    c.sft.data = "scenes:objects=3-5,noise=0.1,haste=0.1"
+    c.sft.data = "scenes:objects=3-5,noise=0.2,haste=0.1"
     c.eval.every = 0
     c.checkpoint.every = 200
     c.log.every = 10

@@ -119,9 +119,7 @@ def _check_vocabulary(tokenizer: tokenizers.Tokenizer, config: decoder.DecoderCo
         )
 
 
-def _fresh_config(
-    init: ConfigDict, tokenizer: tokenizers.Tokenizer, compute: dict[str, Any]
-) -> decoder.DecoderConfig:
+def _fresh_config(init: ConfigDict, tokenizer: tokenizers.Tokenizer, compute: dict[str, Any]) -> decoder.DecoderConfig:
     """The shape of a model with random weights; with a vision tower when `init.vision.layers` says so."""
     shape = init.to_dict()
     vision = shape.pop("vision")

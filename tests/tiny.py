@@ -47,6 +47,25 @@ def get_quickstart(**changes):
     return change(c, changes)
 
 
+def get_scenes(**changes):
+    """A model that sees, from random weights: one layer in windows, one over the whole image."""
+    c = get_config()
+    c.model.init.rope_sections = (1, 1, 2)
+    c.model.init.vision.layers = 2
+    c.model.init.vision.width = 16
+    c.model.init.vision.heads = 2
+    c.model.init.vision.mlp_width = 16
+    c.model.init.vision.window_size = 56
+    c.model.vision.max_patches = 16
+    c.data.train = "scenes:objects=2,size=56"
+    c.data.eval = c.data.train
+    c.data.train_size = 16
+    c.data.max_prompt_tokens = 64
+    c.data.max_answer_tokens = 5
+    c.rollout.max_new_tokens = 90
+    return change(c, changes)
+
+
 def change(c, changes):
     for key, value in changes.items():
         *path, name = key.split("__")

@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
-from mig_jax.models import lora, qwen2_vl, rope, sharding
+from mig_jax.models import adapters, qwen2_vl, rope, sharding
+from mig_jax.models.adapters import LoraConfig
 from mig_jax.models.layers import Initializer, KeyValue, attend, rms_norm
-from mig_jax.models.lora import LoraConfig
 from mig_jax.models.qwen2_vl import VisionConfig
 from mig_jax.models.rope import Rope, RopeScaling
 
@@ -199,7 +199,7 @@ class Decoder(nnx.Module):
                 remat=config.remat,
             )
         if config.lora:  # drawn last, so that all else is drawn as without them
-            self.layers = lora.adapt(self.layers, config.lora, rngs)
+            self.layers = adapters.adapt(self.layers, config.lora, rngs)
 
     def __call__(
         self,

@@ -231,7 +231,15 @@ def _is_readable(kind: Any) -> bool:
     return True
 
 
-def _read(path, kind, offset: int, nbytes: int, shape: tuple[int, ...], row_order, slices: Slices) -> np.ndarray:
+def _read(
+    path: str | os.PathLike,
+    kind: Any,
+    offset: int,
+    nbytes: int,
+    shape: tuple[int, ...],
+    row_order: np.ndarray | None,
+    slices: Slices,
+) -> np.ndarray:
     """Rows are picked as bytes, before they are dequantised; a vector is one row of bytes."""
     import gguf
 

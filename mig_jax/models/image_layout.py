@@ -102,9 +102,7 @@ def prompt_positions(is_image_s: np.ndarray, grids: Sequence[Grid], merge_size: 
     units = [rows * columns for rows, columns in sizes]
     image_slots = np.flatnonzero(is_image_s)
     if len(image_slots) != sum(units):
-        raise ValueError(
-            f"{len(image_slots)} image tokens in the prompt, {sum(units)} units in {len(grids)} images"
-        )
+        raise ValueError(f"{len(image_slots)} image tokens in the prompt, {sum(units)} units in {len(grids)} images")
     position_s3 = np.empty((len(is_image_s), 3), np.int32)
     slot, position = 0, 0
     for first, (rows, columns) in zip(image_slots[np.cumsum([0, *units[:-1]])] if units else (), sizes, strict=True):

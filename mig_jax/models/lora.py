@@ -1,10 +1,6 @@
-"""Low-rank adapters of the decoder's projections (LoRA, arXiv 2106.09685), computed by qwix; and PEFT's files of them.
+"""What is done with adapters outside of the decoder: added to weights, taken off, merged, read and written as by PEFT.
 
-    y = W x + (alpha / rank) · B A x        A `[…in, rank]` is drawn, B `[rank, …out]` begins at 0: y begins as it was
-
-Adapters are two more leaves beside each adapted weight, stacked over layers like it: beside `layers/mlp/up` stand
-`layers/mlp/up_lora_a` and `layers/mlp/up_lora_b`. So what has none is the same tree without them, and the base of a
-policy needs no second copy:
+What has none is the same tree without their leaves, so the base of a policy needs no second copy:
 
     params = lora.add(params, config, key)              # config.lora says which
     reference = decoder.bind(dataclasses.replace(config, lora=None), lora.strip(params))
@@ -16,23 +12,19 @@ import json
 import math
 import os
 import pathlib
-import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import qwix
 import safetensors
 import safetensors.numpy
 from flax import nnx, traverse_util
-from qwix._src.utils import flax_util  # which weight an operand is has no public name there
 
-from mig_jax.models.layers import Initializer
-
-if TYPE_CHECKING:  # the decoder imports this file
-    from mig_jax.models.decoder import DecoderConfig
+from mig_jax.models import adapters
+from mig_jax.models.adapters import PLACES, LoraConfig
+from mig_jax.models.decoder import DecoderConfig
 
 _TENSORS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 # What a config of PEFT must say, and what it must leave empty: those change what is computed.
@@ -44,123 +36,18 @@ _UNSUPPORTED = (
 _DTYPES = ("F32", "F16", "BF16")
 
 
-class _Place(NamedTuple):
-    """Where a weight is: the part of a layer here and in Hugging Face, its name there, how many axes are inputs."""
-
-    part: str
-    hf_part: str
-    hf_name: str
-    inputs: int
-
-
-_PLACES = {
-    "query": _Place("attention", "self_attn", "q_proj", 1),
-    "key": _Place("attention", "self_attn", "k_proj", 1),
-    "value": _Place("attention", "self_attn", "v_proj", 1),
-    "out": _Place("attention", "self_attn", "o_proj", 2),
-    "gate": _Place("mlp", "mlp", "gate_proj", 1),
-    "up": _Place("mlp", "mlp", "up_proj", 1),
-    "down": _Place("mlp", "mlp", "down_proj", 1),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class LoraConfig:
-    """Which weights have adapters, and of what kind. Adapters are float32, whatever the weights are.
-
-    rank: inner size of an adapter.
-    alpha: adapters are scaled by alpha / rank.
-    modules: some of query, key, value, out, gate, up, down; in all layers.
-
-    Raises:
-      ValueError: a value makes no sense; all are listed.
-    """
-
-    rank: int
-    alpha: float
-    modules: tuple[str, ...] = tuple(_PLACES)
-
-    def __post_init__(self):
-        numbers = {"rank": self.rank, "alpha": self.alpha}
-        problems = [f"{name}={value}: must be > 0" for name, value in numbers.items() if value <= 0]
-        unknown = [name for name in self.modules if name not in _PLACES]
-        if unknown or not self.modules or len(set(self.modules)) != len(self.modules):
-            problems.append(f"modules={self.modules}: one or more of {', '.join(_PLACES)}, each once")
-        if problems:
-            raise ValueError("LoraConfig: " + "; ".join(problems))
-
-
-# ------------------------------------------------------------------------------------------------------- in the decoder
-
-
 def is_adapter(path: str) -> bool:
     """Is the parameter at this path, such as "layers/mlp/up_lora_a", an adapter's?"""
     return path.endswith(("_lora_a", "_lora_b"))
 
 
-def adapt(layer: nnx.Module, config: LoraConfig, rngs: nnx.Rngs) -> nnx.Module:
-    """A `decoder.Layer`, its parameters stacked, with fresh adapters, which it adds when it is called on one layer."""
-    for name in config.modules:
-        part = vars(layer)[_PLACES[name].part]
-        weight = vars(part)[name]
-        axes = weight.get_metadata("axes")
-        for suffix, adapter in _fresh(name, weight.shape, axes, config.rank, rngs).items():
-            setattr(part, name + suffix, adapter)
-    with _quiet():
-        # It would draw adapters in a call, of one layer and with the axes of the weight: ours are there already.
-        return qwix.apply_lora_to_model(layer, _provider(config), rngs=None, skip_nnx_init=True)
-
-
-def _fresh(name: str, shape: tuple[int, ...], axes: tuple[str, ...], rank: int, rngs: nnx.Rngs) -> dict[str, nnx.Param]:
-    """A and B for a weight `[L, …in, …out]`; A is as large as PEFT draws it (uniform there)."""
-    cut = 1 + _PLACES[name].inputs
-    init, size_in = Initializer(rngs, "float32", shape[0]), math.prod(shape[1:cut])
-    return {
-        "_lora_a": init.normal((*shape[1:cut], rank), (*axes[1:cut], "rank"), inputs=size_in, scale=3**-0.5),
-        "_lora_b": init.constant(0, (rank, *shape[cut:]), ("rank", *axes[cut:])),
-    }
-
-
-class _ChosenWeights(qwix.LoraProvider):
-    """Adapters for some weights of a module: a rule of qwix is for all of them."""
-
-    def __init__(self, config: LoraConfig):
-        super().__init__(module_path=".*", rank=config.rank, alpha=config.alpha)
-        self.chosen = config.modules
-
-    def process_model_inputs(self, model: nnx.Module, model_args: Any, model_kwargs: Any) -> tuple[Any, Any, Any]:
-        with _quiet():
-            return super().process_model_inputs(model, model_args, model_kwargs)
-
-    def einsum(self, einsum_str: str, *operands: Any, **options: Any) -> jax.Array:
-        with _quiet():
-            is_chosen = flax_util.find_param(operands[-1]) in self.chosen
-            return (super().einsum if is_chosen else jnp.einsum)(einsum_str, *operands, **options)
-
-
-@functools.cache
-def _provider(config: LoraConfig) -> _ChosenWeights:
-    return _ChosenWeights(config)
-
-
-class _quiet(warnings.catch_warnings):
-    """qwix 0.1.8 uses names that flax has deprecated."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.simplefilter("ignore", DeprecationWarning)
-
-
-# ------------------------------------------------------------------------------------------------------- on parameters
-
-
-def add(params: dict[str, Any], config: "DecoderConfig", key: chex.PRNGKey) -> dict[str, Any]:
+def add(params: dict[str, Any], config: DecoderConfig, key: chex.PRNGKey) -> dict[str, Any]:
     """Parameters of `config` from those without adapters, which are the same buffers in both."""
     flat, rngs = traverse_util.flatten_dict(params, sep="/"), nnx.Rngs(params=key)
     for name in config.lora.modules:
         path = _path(name)
         shape = flat[path].shape
-        for suffix, adapter in _fresh(name, shape, ("",) * len(shape), config.lora.rank, rngs).items():
+        for suffix, adapter in adapters.fresh(name, shape, ("",) * len(shape), config.lora.rank, rngs).items():
             flat[path + suffix] = adapter.get_value()
     return traverse_util.unflatten_dict(flat, sep="/")
 
@@ -171,7 +58,7 @@ def strip(params: dict[str, Any]) -> dict[str, Any]:
     return traverse_util.unflatten_dict({path: x for path, x in flat.items() if not is_adapter(path)}, sep="/")
 
 
-def merge(params: dict[str, Any], config: "DecoderConfig") -> dict[str, Any]:
+def merge(params: dict[str, Any], config: DecoderConfig) -> dict[str, Any]:
     """W + (alpha / rank) · A B: parameters of `config` without lora. Summed in float32, rounded to the dtype of W."""
     flat = traverse_util.flatten_dict(params, sep="/")
     for name in config.lora.modules:
@@ -183,19 +70,26 @@ def merge(params: dict[str, Any], config: "DecoderConfig") -> dict[str, Any]:
 
 
 def _path(name: str) -> str:
-    return f"layers/{_PLACES[name].part}/{name}"
+    return f"layers/{PLACES[name].part}/{name}"
 
 
 # --------------------------------------------------------------------------------------------------------- PEFT's files
 
 
 def base_of(folder: str | os.PathLike) -> str:
-    """The model that the adapters in this folder are for; "" where the folder has none."""
+    """Path or hub name of the model that the adapters in this folder are for; "" where it has none.
+
+    Raises:
+      ValueError: there are adapters, but PEFT was not told of which model.
+    """
     file = pathlib.Path(folder) / _CONFIG
-    return json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"] if file.exists() else ""
+    base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path") if file.exists() else ""
+    if base is None:
+        raise ValueError(f"{file}: base_model_name_or_path is empty: write the folder or name of the model there")
+    return base
 
 
-def save_peft(params: dict[str, Any], config: "DecoderConfig", folder: str | os.PathLike, base: str) -> None:
+def save_peft(params: dict[str, Any], config: DecoderConfig, folder: str | os.PathLike, base: str) -> None:
     """Write adapter_model.safetensors and adapter_config.json, as PEFT reads them; the weights are left out.
 
     Args:
@@ -218,8 +112,8 @@ def save_peft(params: dict[str, Any], config: "DecoderConfig", folder: str | os.
 
 
 def load_peft(
-    folder: str | os.PathLike, config: "DecoderConfig", params: dict[str, Any]
-) -> tuple["DecoderConfig", dict[str, Any]]:
+    folder: str | os.PathLike, config: DecoderConfig, params: dict[str, Any]
+) -> tuple[DecoderConfig, dict[str, Any]]:
     """`config` with the adapters of a folder that PEFT, or `save_peft`, has written; and `params` with them.
 
     Raises:
@@ -229,7 +123,7 @@ def load_peft(
     folder = pathlib.Path(folder)
     raw, stored = json.loads((folder / _CONFIG).read_text(encoding="utf-8")), _open(folder)
     flat, names = traverse_util.flatten_dict(params, sep="/"), set(stored.keys())
-    modules = [name for name in _PLACES if not names.isdisjoint(_peft_names(name, 0, config))]
+    modules = [name for name in PLACES if not names.isdisjoint(_peft_names(name, 0, config))]
     wanted = _wanted(modules, config, raw.get("r"), flat)
     problems = _unsupported(raw) + _mismatches(wanted, stored)
     if problems or not modules:
@@ -249,16 +143,16 @@ def _open(folder: pathlib.Path) -> Any:
         raise ValueError(f"{folder / _TENSORS}: {error}") from error
 
 
-def _peft_names(name: str, layer: int, config: "DecoderConfig") -> tuple[str, str]:
+def _peft_names(name: str, layer: int, config: DecoderConfig) -> tuple[str, str]:
     """What PEFT calls A and B of a weight: where they are in the model of transformers, not in its files."""
     inside = "model.language_model" if config.vision else "model"
-    place = _PLACES[name]
+    place = PLACES[name]
     weight = f"base_model.model.{inside}.layers.{layer}.{place.hf_part}.{place.hf_name}"
     return f"{weight}.lora_A.weight", f"{weight}.lora_B.weight"
 
 
-def _peft_config(config: "DecoderConfig", base: str) -> dict[str, Any]:
-    lora, names = config.lora, [_PLACES[name].hf_name for name in config.lora.modules]
+def _peft_config(config: DecoderConfig, base: str) -> dict[str, Any]:
+    lora, names = config.lora, [PLACES[name].hf_name for name in config.lora.modules]
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -274,12 +168,12 @@ def _peft_config(config: "DecoderConfig", base: str) -> dict[str, Any]:
 
 
 def _wanted(
-    modules: list[str], config: "DecoderConfig", rank: int, flat: dict[str, Any]
+    modules: list[str], config: DecoderConfig, rank: int, flat: dict[str, Any]
 ) -> dict[str, tuple[tuple[int, ...], list[str]]]:
     """Path of each adapter → its shape in one layer, and PEFT's names of the layers."""
     wanted = {}
     for name in modules:
-        shape, cut = flat[_path(name)].shape, 1 + _PLACES[name].inputs
+        shape, cut = flat[_path(name)].shape, 1 + PLACES[name].inputs
         names = [_peft_names(name, layer, config) for layer in range(config.layers)]
         wanted[_path(name) + "_lora_a"] = (*shape[1:cut], rank), [a for a, _ in names]
         wanted[_path(name) + "_lora_b"] = (rank, *shape[cut:]), [b for _, b in names]

@@ -152,3 +152,22 @@ def test_parameters_are_placed_by_their_shardings(stored):
     chex.assert_trees_all_equal(params, random_params(TIED))
     hf_weights.save(params, TIED, stored[0] / "again")
     chex.assert_trees_all_equal(hf_weights.load(stored[0] / "again", TIED), random_params(TIED))
+
+
+def test_every_part_is_read_once_and_no_more_than_that(stored, monkeypatch):
+    """Queries [8, 4, 6], width cut in 2 and heads in 4: eight parts of 24. Along data there are copies, not reads."""
+    sizes, read = [], stored_files._read
+
+    def spy(file, name, slices):
+        part = read(file, name, slices)
+        if name == "model.layers.1.self_attn.q_proj.weight":
+            sizes.append(part.size)
+        return part
+
+    monkeypatch.setattr(stored_files, "_read", spy)
+    for mesh_shape, want in [({"fsdp": 2, "tensor": 4}, [24] * 8), ({"data": 4, "fsdp": 2}, [96] * 2)]:
+        mesh = sharding.make_mesh(mesh_shape)
+        sizes.clear()
+        placed = sharding.shardings(decoder.abstract_params(TIED), decoder.param_axes(TIED), mesh)
+        hf_weights.load(stored[0], TIED, shardings=placed)
+        assert sizes == want

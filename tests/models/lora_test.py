@@ -230,6 +230,9 @@ def test_files_that_are_missing_or_empty(tmp_path):
     safetensors.numpy.save_file({}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(ValueError, match="there is no adapter"):
         lora.load_peft(tmp_path, BASE, base_params())
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": null}')
+    with pytest.raises(ValueError, match="base_model_name_or_path is empty"):
+        lora.base_of(tmp_path)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"broken")
     with pytest.raises(ValueError, match="adapter_model.safetensors"):
         lora.load_peft(tmp_path, BASE, base_params())

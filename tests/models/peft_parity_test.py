@@ -13,6 +13,8 @@ from mig_jax.models.lora import LoraConfig
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 
+import transformers  # noqa: E402
+
 from tests.models import make_reference  # noqa: E402
 
 # PEFT asks transformers for what it has renamed.
@@ -25,8 +27,8 @@ INPUTS = make_reference.sample_inputs(seed=4)
 @pytest.fixture(params=FAMILIES)
 def base(request, tmp_path):
     """transformers' model, its folder, and our config and parameters of it."""
-    theirs = make_reference.make_model(make_reference.CONFIGS[request.param], seed=3)
-    theirs.save_pretrained(tmp_path / "base")
+    make_reference.make_model(make_reference.CONFIGS[request.param], seed=3).save_pretrained(tmp_path / "base")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base", attn_implementation="eager").eval()
     config = hf_config.read_config(tmp_path / "base")
     return theirs, str(tmp_path / "base"), config, hf_weights.load(tmp_path / "base", config)
 
@@ -72,6 +74,28 @@ def test_what_we_do_not_compute_is_refused(base, tmp_path):
     peft.get_peft_model(theirs, peft.LoraConfig(target_modules=["q_proj"], use_dora=True)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="use_dora=True: is not supported"):
         lora.load_peft(tmp_path, config, params)
+
+
+def test_adapters_of_a_model_that_sees_stay_out_of_its_tower(tmp_path):
+    """The tower has a gate_proj too."""
+    text = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "intermediate_size": 48, "vocab_size": 96}  # fmt: skip
+    tower = {"hidden_size": 32, "num_heads": 2, "depth": 2, "intermediate_size": 48, "out_hidden_size": 32}
+    theirs = transformers.Qwen2_5_VLForConditionalGeneration(
+        transformers.Qwen2_5_VLConfig(text_config=text, vision_config=tower)
+    )
+    shape = decoder.DecoderConfig(
+        vocab_size=96, width=32, layers=2, heads=4, kv_heads=2, head_size=8, mlp_width=48,
+        lora=LoraConfig(3, 6.0, ("out", "gate")),
+    )  # fmt: skip
+    params = jax.tree_util.tree_map_with_path(_stir, decoder.init_params(shape, jax.random.key(0)))
+    # Of the tower's shape nothing is asked here but that there is one.
+    lora.save_peft(params, dataclasses.replace(shape, vision=object()), tmp_path, base="")
+    adapted = peft.PeftModel.from_pretrained(theirs, tmp_path)
+    found = {name: x.numpy() for name, x in adapted.state_dict().items() if "lora" in name}
+    assert len(found) == 2 * 2 * 2 and not any("visual" in name for name in found)
+    name = "base_model.model.model.language_model.layers.1.mlp.gate_proj.lora_B.default.weight"
+    np.testing.assert_array_equal(found[name], params["layers"]["mlp"]["gate_lora_b"][1].T)
 
 
 def _stir(path, x):

@@ -1,0 +1,203 @@
+"""A model that sees, from pictures to weights: rollout, probes, update and score; its tower frozen and trained."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mig_jax import commands, encoding, metrics, rewards, train, transcripts
+from mig_jax.data.sources import Problem
+from mig_jax.learning.losses import Batch
+from mig_jax.models import decoder, sampler, sharding
+from mig_jax.policy import load_policy, make_logprobs, make_look, make_sample
+from mig_jax.problems import open_problems, why_left_out
+from mig_jax.prompts import encode_prompts
+from mig_jax.rollouts import Collector
+from mig_jax.text.verifier import Verifier
+from tests import tiny
+
+CONFIG = tiny.get_scenes()
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return load_policy(CONFIG.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
+
+
+@pytest.fixture(scope="module")
+def problems(policy):
+    return open_problems(policy, CONFIG, "train")[:4]
+
+
+@pytest.fixture(scope="module")
+def rollout(policy, problems):
+    """Prompts that have been looked at, and three completions of each."""
+    prompts = make_look(policy)(policy.params, encode_prompts(policy, CONFIG, problems))
+    sample = make_sample(policy, group_size=3, max_new_tokens=20, temperature=0.9)
+    return prompts, sample(policy.params, prompts, jax.random.key(0))
+
+
+def batch_of(prompts, completions):
+    """Of what was sampled, to learn nothing in particular from."""
+    mask_bt = jnp.arange(completions.token_bt.shape[1])[None] < completions.length_b[:, None]
+    rows = len(completions.length_b)
+    group_size = rows // len(prompts.start_q)
+    advantage_bt = jnp.where(mask_bt, jnp.linspace(-1, 1, rows)[:, None], 0.0)
+    return Batch(
+        token_bs=jnp.concatenate([jnp.repeat(prompts.token_qs, group_size, axis=0), completions.token_bt], axis=1),
+        start_b=jnp.repeat(prompts.start_q, group_size),
+        full_mask_bt=mask_bt,
+        cot_mask_bt=mask_bt,
+        old_logprob_bt=completions.logprob_bt,
+        ref_logprob_bt=None,
+        process_advantage_bt=advantage_bt,
+        outcome_advantage_bt=advantage_bt,
+        gate_b=jnp.arange(rows) % 2 == 0,
+        images=prompts.images,
+    )
+
+
+def test_the_samplers_logprobs_are_the_trainers(policy, rollout):
+    """One token at a time on a cache, or all at once: the same images at the same places."""
+    batch = batch_of(*rollout)
+    logprob_bt, _ = jax.jit(make_logprobs(policy, temperature=0.9, chunk=8))(policy.params, batch)
+    np.testing.assert_allclose(jnp.where(batch.full_mask_bt, logprob_bt, 0), batch.old_logprob_bt, atol=1e-4)
+
+
+def test_what_is_seen_matters(policy, rollout):
+    """With the images of the other questions the same completions are worth something else."""
+    batch = batch_of(*rollout)
+    logprobs = jax.jit(make_logprobs(policy, temperature=1.0, chunk=8))
+    swapped = batch._replace(images=batch.images._replace(feature_qid=batch.images.feature_qid[::-1]))
+    assert jnp.abs(logprobs(policy.params, batch)[0] - logprobs(policy.params, swapped)[0]).max() > 1e-3
+
+
+def test_features_are_computed_once(policy, problems):
+    """With a frozen tower no pixels go on to the update; what was there already is not looked at again."""
+    prompts = encode_prompts(policy, CONFIG, problems)
+    looked = make_look(policy)(policy.params, prompts)
+    assert looked.images.pixels is None and looked.images.feature_qid.shape == (4, 4, 16)
+    sample = make_sample(policy, group_size=1, max_new_tokens=4, temperature=0.0)
+    blank = looked._replace(images=looked.images._replace(feature_qid=jnp.zeros_like(looked.images.feature_qid)))
+    drawn, again, unseen = (sample(policy.params, p, jax.random.key(0)) for p in (looked, prompts, blank))
+    np.testing.assert_allclose(drawn.logprob_bt, again.logprob_bt, atol=1e-5)
+    assert jnp.abs(drawn.logprob_bt - unseen.logprob_bt).max() > 1e-3
+
+
+def test_probes_equal_prompts_written_out(policy, rollout):
+    """A leaf on the rollout's cache is worth what its text is worth behind the prompt, at M-RoPE's positions."""
+    prompts, completions = rollout
+    tokenizer, width = policy.tokenizer, prompts.token_qs.shape[1]
+    answers = encoding.pack_probes(tokenizer, ["3", "no", "12", "same"], max_variants=1, max_tokens=4)
+    answers = jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x), 3, axis=0), answers)
+    cut_bk = jnp.array([[0, 2, 5]] * 12)
+    position_bs, valid_bs = sampler.row_positions(jnp.repeat(prompts.start_q, 3), width + 20, prompts.images)
+    model = decoder.bind(policy.config, policy.params)
+    ell_bk = rewards.score_on_cache(
+        model,
+        model.unembed_dv(),
+        completions.cache,
+        rewards.Trunk(position_bs, valid_bs),
+        rewards.Cuts(cut_bk + width, jnp.ones_like(cut_bk, bool)),
+        answers,
+    )
+    logprobs = jax.jit(make_logprobs(policy, temperature=1.0, chunk=64))
+    lead_in = len(answers.token_ap[0, 0]) + 1 - answers.target_ar.shape[-1]
+    for k, cut in enumerate((0, 2, 5)):
+        # The text in full: the completion up to the cut, the lead-in, the answer and its closing tag.
+        written = jnp.concatenate(
+            [completions.token_bt[:, :cut], answers.token_ap[:, 0, :lead_in], answers.target_ar[:, 0]], axis=1
+        )
+        mask_bt = jnp.pad(answers.scored_ar[:, 0], ((0, 0), (cut + lead_in, 0)))
+        full = completions._replace(token_bt=written, logprob_bt=jnp.zeros(written.shape))
+        logprob_bt, _ = logprobs(policy.params, batch_of(prompts, full)._replace(full_mask_bt=mask_bt))
+        expected = jnp.where(mask_bt, logprob_bt, 0).sum(1) / mask_bt.sum(1)
+        np.testing.assert_allclose(ell_bk[:, k], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_micro_batches_and_the_tower(freeze, problems):
+    """The update is the same in parts; it moves the tower only where that is not frozen."""
+    results = []
+    for microbatches in (1, 2):
+        config = tiny.get_scenes(model__vision__freeze=freeze, optimizer__microbatches=microbatches)
+        policy = load_policy(config.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
+        start = jax.device_get(policy.params)
+        prompts = make_look(policy)(policy.params, encode_prompts(policy, config, problems))
+        completions = make_sample(policy, group_size=2, max_new_tokens=6, temperature=1.0)(
+            policy.params, prompts, jax.random.key(0)
+        )
+        state, update = train.build_update(policy, config, "train")
+        state, numbers = update(state, batch_of(prompts, completions))
+        results.append((jax.device_get(state), float(numbers["gradient/norm"])))
+    (state, norm), (in_parts, norm_in_parts) = results
+    assert norm == pytest.approx(norm_in_parts, rel=1e-4) and norm > 0
+    for a, b in zip(jax.tree.leaves(state.opt_state), jax.tree.leaves(in_parts.opt_state), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), start, state.params)
+    assert any(jax.tree.leaves(moved["vision"])) != freeze and all(jax.tree.leaves(moved["layers"]["mlp"]))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Warm-up, with the tower trained, then reinforcement learning."""
+    workdir = tmp_path_factory.mktemp("scenes")
+    config = tiny.get_scenes(steps=1, sft__steps=2, model__vision__freeze=False, log__transcripts_every=1)
+    train.run(config, str(workdir), mode="train", devices=jax.devices()[:1])
+    return config, workdir
+
+
+def test_a_run_leaves_pictures_of_what_it_saw(run):
+    _, workdir = run
+    written = transcripts.read_transcripts(str(workdir / "transcripts" / "step_000001.jsonl"))
+    assert all(len(t.images) == 1 for t in written) and list((workdir / "transcripts" / "images").glob("*.png"))
+    assert (workdir / "model" / "preprocessor_config.json").exists()
+    _, warm_up = metrics.read_metrics(str(workdir / "warm_up"))
+    assert [row["step"] for row in warm_up] == [0, 1, 2, 2]
+
+
+def test_a_run_goes_on_behind_its_warm_up(run):
+    """Taken further, it does not warm up again."""
+    config, workdir = run
+    before = (workdir / "warm_up" / "metrics.jsonl").read_bytes()
+    longer = config.copy_and_resolve_references()
+    longer.steps = 2
+    train.run(longer, str(workdir), mode="train", devices=jax.devices()[:1])
+    assert [row["step"] for row in metrics.read_metrics(str(workdir))[1]] == [0, 1, 1, 2, 2]
+    assert (workdir / "warm_up" / "metrics.jsonl").read_bytes() == before
+
+
+def test_score_sees_the_images_of_transcripts(run, tmp_path, monkeypatch):
+    """The run's own transcripts, scored by the model it has saved: packed, without the rollout's cache."""
+    config, workdir = run
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: first)
+    config = config.copy_and_resolve_references()
+    config.model.path, config.model.tokenizer = str(workdir / "warm_up"), ""  # the folder of a run will do
+    source = workdir / "transcripts" / "step_000001.jsonl"
+    commands.score(config, str(source), str(tmp_path))
+    again = transcripts.read_transcripts(str(tmp_path / "scores.jsonl"))
+    for old, new in zip(transcripts.read_transcripts(str(source)), again, strict=True):
+        np.testing.assert_allclose(old.ell_k, new.ell_k, atol=1e-3)
+
+
+def test_images_that_cannot_be_used(policy):
+    config = tiny.get_scenes()
+    with pytest.raises(ValueError, match="problem 7: image 1"):
+        why_left_out(policy, config, Problem("7", "What?", "1", images=(b"no image",)), demonstrated=False)
+    blind = load_policy(tiny.get_config().model, policy.mesh, seed=0)
+    problem = open_problems(policy, config, "test")[0]
+    with pytest.raises(ValueError, match="no vision tower"):
+        why_left_out(blind, config, problem, demonstrated=False)
+    config.model.vision.max_patches = 8
+    assert "more than 8 patches" in why_left_out(policy, config, problem, demonstrated=False)
+
+
+def test_a_rollout_is_collected(policy, problems):
+    with Verifier(workers=1) as verifier:
+        batch, numbers, written = Collector(policy, CONFIG, verifier).collect(
+            policy.params, problems, jax.random.key(0)
+        )
+    assert batch.images.index_qs.shape[0] == 4 and batch.token_bs.shape[0] == 8
+    assert numbers["ell/first"] < 0 and written[0].images == problems[0].images
