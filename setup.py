@@ -25,7 +25,7 @@ setup(
         "optax",
         "orbax-checkpoint",
         "pillow",
-        "qwix>=0.1.8",
+        "qwix>=0.1.8,<0.2",
         "safetensors",
         "tensorboardX",
         "tokenizers",

@@ -92,6 +92,8 @@ def _model(config: ConfigDict) -> list[str]:
     unknown = set(model.lora.modules) - set(ADAPTED)
     if model.lora.rank and (unknown or not model.lora.modules):
         problems.append(f"model.lora.modules={tuple(model.lora.modules)}: one or more of {', '.join(ADAPTED)}")
+    if model.lora.rank and model.lora.save == "adapter" and not model.path:
+        problems.append("model.lora.save='adapter', but random weights (model.path='') are no base to come back to")
     if model.vision.min_pixels > model.vision.max_pixels:
         problems.append(
             f"model.vision.min_pixels={model.vision.min_pixels} is more than max_pixels={model.vision.max_pixels}"

@@ -36,6 +36,7 @@ class Policy:
     params: pytree of weights. A training run consumes them: their memory becomes that of its state.
     reader: images to arrays; None for a model of text alone.
     freeze_vision: the tower stays as it is.
+    base: path or hub name of the weights that adapters adapt; "" for random ones.
     """
 
     tokenizer: tokenizers.Tokenizer
@@ -44,6 +45,7 @@ class Policy:
     params: Any
     reader: images.ImageReader | None = None
     freeze_vision: bool = True
+    base: str = ""
 
     def trains(self, path: str) -> bool:
         """Does an update change the weight at this path, such as "layers/mlp/up"?"""
@@ -55,6 +57,8 @@ class Policy:
 def load_policy(model: ConfigDict, mesh: Mesh, *, seed: int) -> Policy:
     """The model of `config.model`: from a folder, a GGUF file or the hub, or with random weights.
 
+    Adapters that the folder holds are trained further; `model.lora` is then for others.
+
     Args:
       seed: of random weights, and of adapters.
 
@@ -62,26 +66,29 @@ def load_policy(model: ConfigDict, mesh: Mesh, *, seed: int) -> Policy:
       ValueError: the model is not supported, or its files are damaged; everything wrong is listed.
     """
     path = find_model(model.path) if model.path else ""
-    base = lora.base_of(path) if path else ""
-    name = model.tokenizer or path
+    adapted = lora.base_of(path) if path else ""
+    weights = find_model(adapted) if adapted else path
+    # A folder of adapters alone need not hold the tokenizer.
+    name = model.tokenizer or (path if os.path.exists(os.path.join(path, "tokenizer.json")) else weights)
     tokenizer = tokenizers.build_character_tokenizer() if name == "characters" else tokenizers.load(name)
     compute = {"dtype": model.compute_dtype, "param_dtype": model.param_dtype, "remat": model.remat}
-    if path:
-        read_config = gguf_file.read_config if gguf_file.is_gguf(path) else hf_config.read_config
-        config = dataclasses.replace(read_config(base or path), **compute)
+    if weights:
+        read_config = gguf_file.read_config if gguf_file.is_gguf(weights) else hf_config.read_config
+        config = dataclasses.replace(read_config(weights), **compute)
         _check_vocabulary(tokenizer, config, name)
-        params = hf_weights.load(base or path, config, shardings=_param_shardings(config, mesh))
+        params = hf_weights.load(weights, config, shardings=_param_shardings(config, mesh))
     else:
         config = _fresh_config(model.init, tokenizer, compute)
         hf_config.family_of(config)  # what could not be saved at the end is refused now
         init = jax.jit(lambda key: decoder.init_params(config, key), out_shardings=_param_shardings(config, mesh))
         params = init(jax.random.key(seed))
-    if base:
+    if adapted:
         config, params = lora.load_peft(path, config, params)
     elif model.lora.rank:
         config, params = _add_adapters(config, params, model.lora, mesh, seed)
-    reader = images.make_reader(config.vision, tokenizer, path, model.vision) if config.vision else None
-    return Policy(tokenizer, config, mesh, params, reader, model.vision.freeze)
+    reader = images.make_reader(config.vision, tokenizer, weights, model.vision) if config.vision else None
+    base = adapted or (os.path.abspath(path) if os.path.exists(model.path) else model.path)
+    return Policy(tokenizer, config, mesh, params, reader, model.vision.freeze, base)
 
 
 def without_adapters(policy: Policy) -> Policy:
@@ -151,7 +158,7 @@ def save_policy(policy: Policy, params: Any, folder: str, *, config: ConfigDict)
     if policy.reader:
         policy.reader.save(folder)
     if shape.lora and config.model.lora.save == "adapter":
-        lora.save_peft(params, shape, folder, base=os.path.abspath(find_model(config.model.path)))
+        lora.save_peft(params, shape, folder, base=policy.base)
         return
     if shape.lora:
         params, shape = lora.merge(params, shape), dataclasses.replace(shape, lora=None)

@@ -309,4 +309,17 @@ def draw(workdir: str) -> None:
         if scored:
             pictures.draw_gains(scored, os.path.join(workdir, name))
             drawn += [f"{name}.png", f"{name}.html"]
+    print(accuracy_line(workdir))
     print(f"{', '.join(drawn)}, metrics.jsonl and the trained model/ are in {workdir}")
+
+
+def accuracy_line(workdir: str) -> str:
+    """How accuracy on held-out problems has moved, over a warm-up if there was one."""
+    runs = [os.path.join(workdir, WARM_UP), workdir]
+    read = {run: metrics.read_metrics(run)[1] for run in runs if os.path.isdir(run)}
+    said = []
+    for name in ("eval/sampled", "eval/greedy"):
+        values = [value for rows in read.values() for value in metrics.column(rows, name)[1][[0, -1]]]
+        said.append(f"{name.removeprefix('eval/')} " + " → ".join(f"{value:.3f}" for value in values))
+    stages = "start → warmed up → start of RL → end" if len(read) > 1 else "start → end"
+    return f"held-out accuracy ({stages}): {', '.join(said)}"

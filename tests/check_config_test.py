@@ -24,7 +24,7 @@ VIOLATIONS = {
     "rollout.questions = 6 must be divisible by mesh.data × mesh.fsdp = 8": {"rollout__questions": 6},
     "mesh={'data': 3, 'fsdp': 1, 'tensor': 1} does not fit 8 devices": {"mesh__data": 3},
     "at most one is -1": {"mesh__data": -1, "mesh__fsdp": -1},
-    "model.path='/nowhere': no folder with a config.json": {"model__path": "/nowhere"},
+    "model.path='/nowhere': neither a folder with a config.json": {"model__path": "/nowhere"},
     "model.path and model.tokenizer are both empty": {"model__tokenizer": ""},
     "model.init.kv_heads=3 must divide model.init.heads=2": {"model__init__kv_heads": 3},
     "there is nothing to learn from": {"loss__alpha": 0.0, "loss__beta": 0.0, "loss__gamma": 0.0},
