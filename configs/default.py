@@ -112,6 +112,7 @@ def get_config() -> ConfigDict:
     f.steps = 0  # train: so many steps on demonstrations come first, in workdir/warm_up
     f.peak_lr = 1e-5  # of those; behind optimizer.warmup_steps it falls to 0
     f.data = ""  # train: demonstrations for those; "" is data.train
+    f.data_size = 0  # of those, where they are generated; 0 is data.train_size
 
     c.verifier = ConfigDict()
     c.verifier.workers = 2  # processes that check answers

@@ -3,7 +3,7 @@
     mig-jax train --config=configs/scenes.py --workdir=/tmp/mig_scenes
 
 Questions to count, compare and find; the picture is read column by column, one step each. The first stage copies
-written solutions that slip (workdir/warm_up), the second is reinforcement learning from there, with the tower frozen.
+written solutions that slip (workdir/warm_up), the second is reinforcement learning from there.
 gains_last.png shows what each step has earned beside its picture.
 """
 
@@ -27,9 +27,10 @@ def get_config():
     c.model.init.vision.mlp_width = 192
     c.model.init.vision.window_size = 56
     c.model.init.vision.full_layers = (2,)
+    c.model.vision.freeze = False
     c.model.vision.max_patches = 64
     c.data.train = "scenes:objects=3-5"
-    c.data.train_size = 20_000
+    c.data.train_size = 4096
     c.data.system_prompt = False
     c.data.max_prompt_tokens = 72
     c.data.max_answer_tokens = 6
@@ -41,7 +42,8 @@ def get_config():
     c.optimizer.peak_lr = 1e-4
     c.optimizer.warmup_steps = 20
     c.optimizer.clip_norm = 0.3
-    c.sft.steps = 700
+    c.sft.steps = 800
+    c.sft.data_size = 40_000
     c.sft.batch_size = 64
     c.sft.peak_lr = 2e-3
     c.sft.data = "scenes:objects=3-5,noise=0.2,haste=0.1"

@@ -35,6 +35,7 @@ NOT_NEGATIVE = (
     "loss.alpha", "loss.beta", "loss.gamma", "loss.kappa", "loss.clip_low", "loss.clip_high", "reward.accuracy",
     "reward.format", "reward.outcome_eps", "reward.process_eps", "optimizer.warmup_steps", "optimizer.weight_decay",
     "eval.every", "log.transcripts", "model.init.vision.layers", "model.lora.rank", "sft.steps",
+    "sft.data_size",
 )  # fmt: skip
 
 
@@ -168,7 +169,9 @@ def _mesh(config: ConfigDict, n_devices: int) -> list[str]:
 
 def _training(config: ConfigDict, mode: str, n_devices: int) -> list[str]:
     """What only an update of the weights asks for."""
-    problems, r = [], config.rollout
+    problems, r, model = [], config.rollout, config.model
+    if model.init.vision.layers and model.vision.freeze and not model.path:
+        problems.append("model.vision.freeze is on, but the tower has random weights: it would stay as blind as it is")
     if mode == "train":
         if r.group_size < 2:
             problems.append(f"rollout.group_size={r.group_size}: an advantage compares at least 2 samples of a prompt")

@@ -79,6 +79,7 @@ def warm_up(config: ConfigDict, workdir: str, devices: Sequence[jax.Device]) -> 
     first.steps, first.optimizer.peak_lr, first.optimizer.decay = config.sft.steps, config.sft.peak_lr, "cosine"
     first.optimizer.updates_per_rollout = 1
     first.data.train, first.data.eval = config.sft.data or config.data.train, config.data.eval or config.data.train
+    first.data.train_size = config.sft.data_size or config.data.train_size
     first.model.lora.save = "merged"
     # Written last, so that where it is, all is.
     if not os.path.exists(os.path.join(model, "config.json")):

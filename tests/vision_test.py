@@ -147,7 +147,9 @@ def test_a_frozen_tower_is_not_trained(policy):
 def test_a_run_from_warm_up_to_score(tmp_path, monkeypatch, capsys):
     """It leaves pictures of what it saw, goes on without a second warm-up, and its transcripts can be scored."""
     first = jax.devices()[:1]
-    config = tiny.get_scenes(steps=1, sft__steps=2, model__vision__freeze=False, log__transcripts_every=1)
+    config = tiny.get_scenes(
+        steps=1, sft__steps=2, sft__data_size=32, model__vision__freeze=False, log__transcripts_every=1
+    )
     train.run(config, str(tmp_path), mode="train", devices=first)
     assert "start → warmed up → start of RL → end" in capsys.readouterr().out
     file = tmp_path / "transcripts" / "step_000001.jsonl"
@@ -155,7 +157,8 @@ def test_a_run_from_warm_up_to_score(tmp_path, monkeypatch, capsys):
     assert all(len(t.images) == 1 for t in written) and list((tmp_path / "transcripts" / "images").glob("*.png"))
     assert (tmp_path / "model" / "preprocessor_config.json").exists()
     warm_up = (tmp_path / "warm_up" / "metrics.jsonl").read_bytes()
-    assert [row["step"] for row in metrics.read_metrics(str(tmp_path / "warm_up"))[1]] == [0, 1, 2, 2]
+    described, rows = metrics.read_metrics(str(tmp_path / "warm_up"))
+    assert [row["step"] for row in rows] == [0, 1, 2, 2] and described["data"]["train_size"] == 32
 
     config.steps = 2
     train.run(config, str(tmp_path), mode="train", devices=first)
