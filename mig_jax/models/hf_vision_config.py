@@ -66,9 +66,11 @@ def vision_problems(raw: dict[str, Any]) -> Iterator[str]:
             yield f"vision_config: {error}"
     if vision.get("hidden_act", "silu") != "silu":
         yield f"vision_config.hidden_act = {vision['hidden_act']!r}; supported: 'silu'"
-    theta = (vision.get("rope_parameters") or {}).get("rope_theta", THETA)
-    if theta != THETA:
-        yield f"vision_config.rope_theta = {theta!r}; supported: {THETA}"
+    angles = vision.get("rope_parameters") or {}
+    if not isinstance(angles, dict):
+        yield f"vision_config.rope_parameters = {angles!r}; supported: an object of fields"
+    elif angles.get("rope_theta", THETA) != THETA:
+        yield f"vision_config.rope_theta = {angles['rope_theta']!r}; supported: {THETA}"
     if vision.get("out_hidden_size") != text.get("hidden_size"):
         yield f"vision_config.out_hidden_size = {vision.get('out_hidden_size')!r}; supported: hidden_size of the text"
     yield from _section_problems(text)
