@@ -7,6 +7,7 @@ import re
 from ml_collections import ConfigDict
 
 from mig_jax import rewards
+from mig_jax.models import adapters
 from mig_jax.models.qwen2_vl import VisionConfig
 
 CHOICES = {
@@ -39,7 +40,6 @@ NOT_NEGATIVE = (
 )  # fmt: skip
 
 
-ADAPTED = ("query", "key", "value", "out", "gate", "up", "down")
 SOURCES = ("chain", "scenes", "reasoning_gym", "jsonl")
 
 
@@ -90,9 +90,9 @@ def _model(config: ConfigDict) -> list[str]:
             f"model.path={model.path!r}: neither a folder with a config.json, nor the workdir of a finished run, nor a "
             ".gguf file, nor a hub name such as Qwen/Qwen2.5-0.5B-Instruct"
         )
-    unknown = set(model.lora.modules) - set(ADAPTED)
+    unknown = set(model.lora.modules) - set(adapters.PLACES)
     if model.lora.rank and (unknown or not model.lora.modules):
-        problems.append(f"model.lora.modules={tuple(model.lora.modules)}: one or more of {', '.join(ADAPTED)}")
+        problems.append(f"model.lora.modules={tuple(model.lora.modules)}: one or more of {', '.join(adapters.PLACES)}")
     if model.lora.rank and model.lora.save == "adapter" and not model.path:
         problems.append("model.lora.save='adapter', but random weights (model.path='') are no base to come back to")
     if model.vision.min_pixels > model.vision.max_pixels:

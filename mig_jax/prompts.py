@@ -33,7 +33,7 @@ def encode_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> image
 
 
 def measure_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> images.Size:
-    """How many tokens and patches its prompt takes, without decoding its images.
+    """How many tokens and patches its prompt takes, without cutting its images up.
 
     Raises:
       ValueError: an image cannot be read, or there are images that the model cannot see.

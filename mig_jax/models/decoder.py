@@ -16,7 +16,6 @@ Sources: Llama (arXiv 2302.13971), Qwen2 (2407.10671), Qwen3 (2505.09388), RoPE 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -72,7 +71,6 @@ class DecoderConfig:
     qk_norm: bool = False
     vision: VisionConfig | None = None
     lora: LoraConfig | None = None
-    lora: Any = None
     max_positions: int = 32_768
     dtype: str = "float32"
     param_dtype: str = "float32"
@@ -101,9 +99,6 @@ class KVCache(NamedTuple):
 
     key_lbsmh: chex.Array
     value_lbsmh: chex.Array
-
-
-Forward = Callable[[chex.Array, chex.Array, chex.Array, KVCache | None], tuple[chex.Array, KVCache]]
 
 
 def causal_mask(valid_bt: chex.Array) -> chex.Array:
@@ -280,5 +275,5 @@ def param_axes(config: DecoderConfig) -> dict[str, Any]:
 
 
 def bind(config: DecoderConfig, params: dict[str, Any]) -> Decoder:
-    """The decoder with these parameters: a `Forward`, pure as long as `params` are arguments of what is jitted."""
+    """The decoder with these parameters, pure as long as `params` are arguments of what is jitted."""
     return nnx.merge(_abstract(config)[0], params)
