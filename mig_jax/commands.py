@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from mig_jax.check_config import check_config
-from mig_jax.data.sources import Problem
+from mig_jax.data.problem import Problem
 from mig_jax.evaluate import Evaluator, sample_transcripts
 from mig_jax.models import sharding
 from mig_jax.pictures import draw_gains

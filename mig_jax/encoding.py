@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mig_jax import rewards
-from mig_jax.data.sources import Problem
+from mig_jax.data.problem import Problem
 from mig_jax.text import answers, response_format
 from mig_jax.text.response_format import Response
 from mig_jax.text.tokenizer import Tokenizer

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mig_jax import rollouts
-from mig_jax.data.sources import Problem
+from mig_jax.data.problem import Problem
 from mig_jax.models import sharding
 from mig_jax.policy import Policy, make_sample
 from mig_jax.prompts import encode_prompts

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from mig_jax import encoding
 from mig_jax.data import sources
-from mig_jax.data.sources import Problem
+from mig_jax.data.problem import Problem
 from mig_jax.policy import Policy
 from mig_jax.prompts import measure_prompt
 

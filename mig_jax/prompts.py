@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from mig_jax import encoding, images
-from mig_jax.data.sources import Problem
+from mig_jax.data.problem import Problem
 from mig_jax.models.sampler import Prompts
 from mig_jax.policy import Policy
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mig_jax import encoding, rewards
 from mig_jax.credit import Outcome, Scores, make_assemble, make_score
-from mig_jax.data.sources import Problem
+from mig_jax.data.problem import Problem
 from mig_jax.encoding import Reading
 from mig_jax.learning.losses import Batch
 from mig_jax.models import sampler, sharding

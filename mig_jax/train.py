@@ -21,7 +21,7 @@ from tqdm import tqdm
 from mig_jax import checkpoints, encoding, metrics, pictures
 from mig_jax.check_config import ConfigError, check_config
 from mig_jax.data import sources
-from mig_jax.data.sources import Problem
+from mig_jax.data.problem import Problem
 from mig_jax.evaluate import Evaluator
 from mig_jax.learning import losses
 from mig_jax.learning.train_step import (

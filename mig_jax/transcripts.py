@@ -20,27 +20,42 @@ class Transcript:
     """One response and what its steps have earned. Numbers are in nats; empty where nothing was probed.
 
     question, response, answer: texts; `answer` is the reference.
-    kind: how an answer is compared with the reference: math, choice or text.
-    is_correct: None when it was not decided (the check timed out, or there was none).
+    kind: how an answer is compared with the reference, one of `verifier.KINDS`.
+    is_correct: of the answer in the answer block; None when it was not decided (the check timed out, or there was none).
+    is_correct_lenient: of the answer wherever it stands, see `answers.lenient_answer`; None as above.
     problem: why the response is not well formed; "" when it is.
     steps: `[K]` text of each step that was probed.
     ell_k: `[K+1]` log-likelihood of the answer before the first step and after each.
     watermark_k: `[K+1]` the best so far.
     gain_k: `[K]` what each step has earned.
     images: what the question shows, as the bytes of image files.
+    id, choices, level, subject, source: those of the `Problem`.
+    sampling: "greedy" for the likeliest completion, "sampled" for one that was drawn; "" where nobody knows.
     """
 
     question: str
     response: str
     answer: str
-    kind: str = "math"
+    kind: str = "expression"
     is_correct: bool | None = None
+    is_correct_lenient: bool | None = None
     problem: str = ""
     steps: tuple[str, ...] = ()
     ell_k: tuple[float, ...] = ()
     watermark_k: tuple[float, ...] = ()
     gain_k: tuple[float, ...] = ()
     images: tuple[bytes, ...] = ()
+    id: str = ""
+    choices: tuple[str, ...] = ()
+    level: str = ""
+    subject: str = ""
+    source: str = ""
+    sampling: str = ""
+
+    @property
+    def is_correct_strict(self) -> bool | None:
+        """Right, and in the format that was asked for."""
+        return self.is_correct if not self.problem or self.is_correct is None else False
 
 
 def write_transcripts(transcripts: Iterable[Transcript], path: str) -> None:
@@ -103,7 +118,7 @@ def _parse_row(line: str, folder: Path) -> tuple[Transcript | None, list[str]]:
     # A response may be empty: policies say such things.
     wrong += [name for name in ("question", "answer") if isinstance(row.get(name), str) and not row[name].strip()]
     faults = [f"no text under {', '.join(wrong)}"] if wrong else []
-    if row.get("kind", "math") not in KINDS:
+    if row.get("kind", "expression") not in KINDS:
         faults.append(f"kind {row['kind']!r} is not one of {', '.join(KINDS)}")
     images, missing = image_files.read_images(row.get("images", ()), folder)
     if faults or missing:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mig_jax import encoding
-from mig_jax.data.sources import Problem
+from mig_jax.data.problem import Problem
 from mig_jax.text import tokenizer as tokenizers
 from mig_jax.text.response_format import TRIAL_ANSWERS, system_prompt
 from tests.probes_as_written import check_probes

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mig_jax import commands, encoding, metrics, rewards, train, transcripts
-from mig_jax.data.sources import Problem
+from mig_jax.data.problem import Problem
 from mig_jax.learning.losses import Batch
 from mig_jax.learning.train_step import split
 from mig_jax.models import decoder, sampler, sharding

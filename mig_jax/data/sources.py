@@ -23,7 +23,8 @@ import grain
 import numpy as np
 
 from mig_jax.data import procedural, rendering, scenes
-from mig_jax.data.jsonl import Problem, read_jsonl
+from mig_jax.data.problem import Problem
+from mig_jax.data.problem_files import read_jsonl
 
 SPLITS = ("train", "test")
 
@@ -120,7 +121,7 @@ def _chains(
         candidates = (procedural.chain(rng, terms=terms) for _ in itertools.count())
         chain = next(chain for chain in candidates if _split_of(chain.question) == split)
         demonstration = procedural.demonstration(rng, chain, noise=noise, haste=haste)
-        return Problem(f"{name}:{split}:{seed}:{index}", chain.question, chain.answer, "math", demonstration)
+        return Problem(f"{name}:{split}:{seed}:{index}", chain.question, chain.answer, "expression", demonstration)
 
     return _Generated(size, make)
 
@@ -135,7 +136,7 @@ def _scenes(name: str, *, split: str, seed: int, size: int, options: dict) -> Se
         # Where exactly a thing stands in its cell makes no new problem.
         scene, question = next(c for c in candidates if _split_of(f"{c[1].text}\n{c[0].description}") == split)
         answer, demonstration = scenes.answer(scene, question), scenes.demonstration(rng, scene, question, **written)
-        kind = "math" if question.kind == "count" else "text"
+        kind = "expression" if question.kind == "count" else "text"
         image = rendering.to_png(rendering.render(scene))
         return Problem(f"{name}:{split}:{seed}:{index}", question.text, answer, kind, demonstration, (image,))
 
@@ -174,7 +175,7 @@ def _entry_problem(entry: dict, *, id: str) -> Problem:
     # gsm_symbolic writes its solutions out: one step a line, then a line "#### <answer>".
     steps = tuple(line for line in entry["metadata"].get("answer_cot", "").split("\n") if not line.startswith("####"))
     demonstration = (steps, answer) if any(steps) else None
-    return Problem(id, question, answer, "math" if is_number else "reasoning_gym", demonstration)
+    return Problem(id, question, answer, "expression" if is_number else "reasoning_gym", demonstration)
 
 
 def _split_of(question: str) -> str:

@@ -23,7 +23,7 @@ from typing import IO, NamedTuple
 
 from mig_jax.text import answers
 
-KINDS = ("math", "choice", "text", "reasoning_gym")
+KINDS = ("expression", "choice", "text", "reasoning_gym")
 
 # Nothing longer is an answer.
 MAX_CHARACTERS = 2000
@@ -50,7 +50,7 @@ class Verifier:
     """A pool of workers, started when first needed, ended with the `with` block.
 
         with Verifier(workers=2, deadline_s=5.0) as verifier:
-            verifier.check([Item("3/2", "1.5", "math")])  # [True]
+            verifier.check([Item("3/2", "1.5", "expression")])  # [True]
 
     Args:
       workers: processes.

@@ -35,7 +35,7 @@ def main() -> None:
         else:
             # Should the parent be killed, nobody is left to keep the deadline but the kernel.
             signal.alarm(backstop_s)
-            verdict = is_equal(response, reference) if kind == "math" else is_solution(response, reference)
+            verdict = is_equal(response, reference) if kind == "expression" else is_solution(response, reference)
             signal.alarm(0)
         print(json.dumps(verdict), file=verdicts, flush=True)
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mig_jax.data import sources
-from mig_jax.data.sources import Problem
+from mig_jax.data.problem import Problem
 
 CHAIN = "chain:terms=4,noise=0.25"
 SCENES = "scenes:objects=3-4,size=56,noise=0.25"
@@ -34,7 +34,7 @@ def _write_rows(path, rows) -> str:
 def test_chain_problems_bring_their_demonstration():
     problem = sources.open_source(CHAIN, split="train", seed=0, size=10)[3]
     steps, demonstrated = problem.demonstration
-    assert problem.question.startswith("Last digits of ") and problem.kind == "math"
+    assert problem.question.startswith("Last digits of ") and problem.kind == "expression"
     assert len(steps) == len(problem.answer) == len(demonstrated) == 3
 
 
@@ -64,7 +64,7 @@ def test_scenes_bring_a_picture_and_a_demonstration():
         with Image.open(io.BytesIO(image)) as opened:
             assert opened.size == (56, 56)
         assert len(problem.demonstration[0]) == 2
-        assert problem.kind == ("math" if problem.answer.isdigit() else "text")
+        assert problem.kind == ("expression" if problem.answer.isdigit() else "text")
     assert list(source) == list(sources.open_source(SCENES, split="train", seed=0, size=40))
     assert any(problem.demonstration[1] != problem.answer for problem in source)
     assert {problem.question.split()[0] for problem in source} == {"How", "More", "Is"}
@@ -94,7 +94,7 @@ def test_options_of_scenes_are_heard():
 
 def test_reasoning_gym_ids_lead_back_to_the_entry():
     reasoning_gym = pytest.importorskip("reasoning_gym")
-    for task, kind in (("chain_sum", "math"), ("spell_backward", "reasoning_gym")):
+    for task, kind in (("chain_sum", "expression"), ("spell_backward", "reasoning_gym")):
         problem = sources.open_source(f"reasoning_gym:{task}", split="test", seed=7, size=20)[13]
         _, name, seed, size, index = problem.id.split(":")
         entry = reasoning_gym.create_dataset(name, seed=int(seed), size=int(size))[int(index)]

@@ -14,7 +14,7 @@ from mig_jax.text.verifier import Item, Verifier
 from tests.text.answers_test import VARIANTS
 
 # Takes longer than anybody waits.
-ENDLESS = Item("$9^{9^{9}}$", "7", "math")
+ENDLESS = Item("$9^{9^{9}}$", "7", "expression")
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +93,15 @@ WRONG = [
 
 
 def test_right_and_wrong(pool):
-    right = pool.check([Item(*pair, "math") for pair in RIGHT])
+    right = pool.check([Item(*pair, "expression") for pair in RIGHT])
     assert [pair for pair, verdict in zip(RIGHT, right, strict=True) if verdict is not True] == []
-    wrong = pool.check([Item(*pair, "math") for pair in WRONG])
+    wrong = pool.check([Item(*pair, "expression") for pair in WRONG])
     assert [pair for pair, verdict in zip(WRONG, wrong, strict=True) if verdict is not False] == []
 
 
 def test_every_variant_is_right(pool):
     pairs = [(variant, reference) for reference in VARIANTS for variant in answer_variants(reference, limit=8)]
-    verdicts = pool.check([Item(*pair, "math") for pair in pairs])
+    verdicts = pool.check([Item(*pair, "expression") for pair in pairs])
     assert [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict is not True] == []
     # Not only for our own short cuts, where algebra can read them.
     readable = [pair for pair in pairs if not {"%", ",", "P"} & set("".join(pair))]
@@ -119,7 +119,7 @@ def test_kinds(pool):
         Item("-12", chain_sum, "reasoning_gym"),
         Item(chain_sum, chain_sum, "reasoning_gym"),
         Item(None, chain_sum, "reasoning_gym"),
-        Item("4", "4", "math"),
+        Item("4", "4", "expression"),
     ]
     assert pool.check(items) == [True, False, True, False, True, False, False, False, True]
     assert pool.check([]) == []
@@ -132,13 +132,13 @@ def test_kinds(pool):
 def test_what_is_plain_needs_no_worker():
     with Verifier() as idle:
         assert (
-            idle.check([Item("0.5", "1/2", "math"), Item("B", "(b)", "choice"), Item("x", "x", "math")]) == [True] * 3
+            idle.check([Item("0.5", "1/2", "expression"), Item("B", "(b)", "choice"), Item("x", "x", "expression")]) == [True] * 3
         )
         assert [slot.starts for slot in idle._workers] == [0, 0]
 
 
 def test_a_hung_item_is_given_up_and_the_others_are_answered(hasty):
-    items = [Item("1+x", "x+1", "math"), ENDLESS, Item("2+x", "x+1", "math")]
+    items = [Item("1+x", "x+1", "expression"), ENDLESS, Item("2+x", "x+1", "expression")]
     hasty.check(items[:1])
     timeouts, restarts, start = hasty.timeouts, hasty.restarts, time.monotonic()
     assert hasty.check(items + items) == [True, None, False] * 2
@@ -146,12 +146,12 @@ def test_a_hung_item_is_given_up_and_the_others_are_answered(hasty):
     assert (hasty.timeouts, hasty.restarts) == (timeouts + 1, restarts)
     assert 1.5 <= time.monotonic() - start < 15
     assert hasty.check(items[:1] * 2 + items[2:]) == [True, True, False]
-    hasty.check([Item(f"{n}x+1", "x", "math") for n in range(20)])
+    hasty.check([Item(f"{n}x+1", "x", "expression") for n in range(20)])
     assert (hasty.timeouts, hasty.restarts) == (timeouts + 1, restarts + 1)
 
 
 def test_a_dead_worker_is_replaced(pool):
-    item = Item("1+x", "x+1", "math")
+    item = Item("1+x", "x+1", "expression")
     pool.check([item])
     restarts = pool.restarts
     pool._workers[0]._process.kill()
@@ -160,7 +160,7 @@ def test_a_dead_worker_is_replaced(pool):
 
 
 def test_an_item_that_kills_twice_is_given_up(pool, monkeypatch):
-    item, restarts = Item("1+x", "x+1", "math"), pool.restarts
+    item, restarts = Item("1+x", "x+1", "expression"), pool.restarts
     slot = pool._workers[0]
     prepare = slot._prepare
 
@@ -187,13 +187,13 @@ def test_a_worker_that_does_not_start_says_why(monkeypatch, tmp_path, module, co
     (tmp_path / module).write_text(content)
     monkeypatch.chdir(tmp_path)
     with Verifier(workers=1) as broken, pytest.raises(RuntimeError, match=f"(?s)no worker can be started.*{reason}"):
-        broken.check([Item("1+x", "x+1", "math")])
+        broken.check([Item("1+x", "x+1", "expression")])
 
 
 def test_a_worker_without_parent_ends_itself():
     command = [sys.executable, "-m", "mig_jax.text.worker", "1"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        for item in (Item(None, "", "math"), ENDLESS):
+        for item in (Item(None, "", "expression"), ENDLESS):
             process.stdin.write(json.dumps(item).encode() + b"\n")
         process.stdin.flush()
         assert process.stdout.read() == b"true\n"
@@ -201,7 +201,7 @@ def test_a_worker_without_parent_ends_itself():
 
 
 def test_a_worker_ends_with_its_input_and_prints_nothing_else():
-    lines = [json.dumps(Item(None, "", "math")), json.dumps(Item("1+x", "x+1", "math"))]
+    lines = [json.dumps(Item(None, "", "expression")), json.dumps(Item("1+x", "x+1", "expression"))]
     done = subprocess.run(
         [sys.executable, "-m", "mig_jax.text.worker", "9"],
         input="\n".join(lines) + "\n",
@@ -214,7 +214,7 @@ def test_a_worker_ends_with_its_input_and_prints_nothing_else():
 
 def test_closing_ends_a_check_that_hangs():
     pool = Verifier(workers=1, deadline_s=60.0)
-    pool.check([Item("1+x", "x+1", "math")])
+    pool.check([Item("1+x", "x+1", "expression")])
     future = pool._threads.submit(pool._ask, ENDLESS)
     while pool._idle.qsize():
         time.sleep(0.01)

@@ -1,33 +1,10 @@
-"""A problem, and files of problems: one JSON object a line."""
+"""Files of problems: one JSON object a line."""
 
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 from mig_jax.data import image_files
-
-KINDS = ("math", "choice", "text", "reasoning_gym")
-
-
-class Problem(NamedTuple):
-    """A question and what its answer is checked against.
-
-    id: unique in its source; for the kind reasoning_gym `reasoning_gym:<task>:<seed>:<size>:<index>`, from which the
-      task's own checker builds the problem anew.
-    question: what the policy is asked.
-    answer: the reference, whose likelihood is probed.
-    kind: one of KINDS, how an answer is compared with the reference.
-    demonstration: the steps and the answer of a written solution (its answer may be wrong), None when there is none.
-    images: what the question shows, in order, as the bytes of image files (PNG, JPEG …); decoded where they are used.
-    """
-
-    id: str
-    question: str
-    answer: str
-    kind: str = "math"
-    demonstration: tuple[tuple[str, ...], str] | None = None
-    images: tuple[bytes, ...] = ()
-
+from mig_jax.data.problem import KINDS, Problem
 
 def read_jsonl(path: Path) -> tuple[Problem, ...]:
     """Reads problems from a file of JSON rows.
@@ -65,7 +42,7 @@ def _read_row(line: str) -> tuple[dict, list[str]]:
         if field in row and not (_is_text_or_number(row[field]) and str(row[field]).strip()):
             faults.append(f"{field} is neither text nor a number, or empty")
     # The last kind needs an id from which its checker can build the problem.
-    if row.get("kind", "math") not in KINDS[:-1]:
+    if row.get("kind", "expression") not in KINDS[:-1]:
         faults.append(f"kind {row['kind']!r} is not one of {', '.join(KINDS[:-1])}")
     steps = row.get("steps", [])
     if not (isinstance(steps, list) and all(isinstance(step, str) and step.strip() for step in steps)):
@@ -79,7 +56,7 @@ def _row_problem(row: dict, images: tuple[bytes, ...], *, default_id: str) -> Pr
         id=str(row.get("id", default_id)),
         question=str(row["question"]),
         answer=answer,
-        kind=row.get("kind", "math"),
+        kind=row.get("kind", "expression"),
         demonstration=(steps, answer) if steps else None,
         images=images,
     )

@@ -1,0 +1,218 @@
+"""What all benchmarks share: published files in, one schema of problems out, kept as array_record by TFDS.
+
+Everything of a benchmark is in one folder:
+
+    data_dir/gsm8k/train.jsonl     as its authors publish it; put there by hand, or downloaded
+    data_dir/gsm8k/1.0.0/          what TFDS has made of it
+"""
+
+import os
+import shutil
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from mig_jax.data.problem import Problem
+from mig_jax.data.rows import ImageArchive, Row, RowError, read_rows
+
+# So many faults of a file are listed, the rest is counted.
+LISTED_FAULTS = 20
+
+# For a server to answer, not for the whole of a file.
+TIMEOUT_S = 30
+
+
+class BenchmarkError(ValueError):
+    """A benchmark that cannot be built: files are missing, or are not as published."""
+
+
+class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A benchmark; a subclass says which files there are, and what problem a row of them is.
+
+    name: in configs and on the command line.
+    FILES: the published files of rows of each split, by split.
+    ARCHIVES: .zip files of images that all splits need.
+    URLS: where a file is downloaded from; one without an address is put there by hand.
+    EVAL_SPLIT: what is evaluated when no split is named.
+    HOMEPAGE, LICENCE, PAPER: for people; what to do by hand is said at HOMEPAGE.
+    """
+
+    FILES: Mapping[str, tuple[str, ...]]
+    ARCHIVES: tuple[str, ...] = ()
+    URLS: Mapping[str, str] = {}
+    EVAL_SPLIT: str = "test"
+    HOMEPAGE: str
+    LICENCE: str
+    PAPER: str = ""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, data_dir: str | Path):
+        super().__init__(data_dir=str(data_dir), file_format="array_record")
+        self.folder = Path(data_dir) / self.name
+
+    # ------------------------------------------------------------------------------- what a benchmark says of itself
+
+    def problem(self, row: Row, split: str) -> Problem | None:
+        """The problem of one row, or None where the row is none (say why, in the docstring).
+
+        Raises:
+          RowError: the row is not as published.
+        """
+        raise NotImplementedError
+
+    def rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
+        """The rows of the published files of a split."""
+        del split
+        for path in paths:
+            yield from read_rows(path)
+
+    # ----------------------------------------------------------------------------------------- what TFDS asks of it
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        text, texts = tfds.features.Text(), tfds.features.Sequence(tfds.features.Text())
+        # The bytes of image files are kept as they are: texts are bytes to TFDS.
+        features = {
+            "id": text, "question": text, "answer": text, "kind": text, "level": text, "subject": text, "source": text,
+            "choices": texts, "steps": texts, "images": texts, "variants": texts,
+        }  # fmt: skip
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=type(self).__doc__,
+            features=tfds.features.FeaturesDict(features),
+            homepage=self.HOMEPAGE,
+            license=self.LICENCE,
+            citation=self.PAPER,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        del dl_manager  # see `fetch`: what is published stays beside what is put there by hand
+        paths = self.find_files()
+        complete = [split for split in self.FILES if set(self.files_of(split)) <= paths.keys()]
+        return {split: self._generate_examples(split, paths) for split in complete}
+
+    def _generate_examples(self, split: str, paths: Mapping[str, Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+        self.archives = {name: ImageArchive(paths[name]) for name in self.ARCHIVES}
+        faults = []
+        for row in self.rows(split, [paths[name] for name in self.FILES[split]]):
+            try:
+                problem = self.problem(row, split)
+            except RowError as error:
+                faults.append(str(error))
+                continue
+            if problem is not None:
+                yield problem.id, _encode(problem._replace(source=problem.source or self.name))
+        if faults:
+            raise BenchmarkError(_listed(f"{self.name} ({split}) is not as published", faults))
+
+    # ---------------------------------------------------------------------------------------------------------- files
+
+    def files_of(self, split: str) -> tuple[str, ...]:
+        """All published files that a split is built from, images included."""
+        return (*self.FILES[split], *self.ARCHIVES)
+
+    def find_files(self) -> dict[str, Path]:
+        """The published files that are in the benchmark's folder, by name; an archive may be unpacked there."""
+        names = {name for split in self.FILES for name in self.files_of(split)}
+        places = {name: (self.folder / name, self.folder / name.removesuffix(".zip")) for name in names}
+        found = {name: next((p for p in both if p.exists()), None) for name, both in places.items()}
+        return {name: path for name, path in found.items() if path}
+
+    def fetch(self, split: str) -> None:
+        """See to it that all files of a split are in the benchmark's folder.
+
+        Raises:
+          BenchmarkError: some are not there and cannot be downloaded; says which, and where they are published.
+        """
+        missing = []
+        for name in self.files_of(split):
+            if name not in self.find_files():
+                url, reason = self.URLS.get(name), ""
+                try:
+                    if url:
+                        download(url, self.folder / name)
+                        continue
+                except OSError as error:
+                    reason = f" (could not be downloaded: {error})"
+                missing.append(f"{self.folder / name} is missing; published at {url or self.HOMEPAGE}{reason}")
+        if missing:
+            raise BenchmarkError(_listed(f"{self.name} ({split}) cannot be built", missing))
+
+
+def build(benchmark: type[Benchmark], *, split: str, data_dir: str | Path) -> Benchmark:
+    """The builder of a benchmark whose `split` has been built; with it every other split whose files are there.
+
+    Raises:
+      BenchmarkError: files of the split are missing, or rows are not as published; nothing is half built.
+    """
+    builder = benchmark(data_dir=data_dir)
+    if split not in builder.info.splits:
+        builder.fetch(split)
+        # What was built from fewer files is built anew.
+        shutil.rmtree(builder.data_path, ignore_errors=True)
+        builder = benchmark(data_dir=data_dir)
+        builder.download_and_prepare()
+    return builder
+
+
+def download(url: str, path: Path) -> None:
+    """Fetch a file, whole or not at all.
+
+    Raises:
+      OSError: there is no network, or no such file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
+        size = int(response.headers.get("Content-Length") or 0)
+        with open(f"{path}.part", "wb") as file, tqdm.wrapattr(file, "write", total=size, desc=path.name) as counted:
+            shutil.copyfileobj(response, counted)
+    if size and os.path.getsize(f"{path}.part") != size:
+        raise OSError(f"{url} broke off")
+    os.replace(f"{path}.part", path)
+
+
+class Records(Sequence[Problem]):
+    """The problems of a split that was built; each is read from disk when it is asked for.
+
+    Args:
+      source: of TFDS, over array_record.
+    """
+
+    def __init__(self, source: Sequence[Mapping[str, Any]]):
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Problem:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} of a source of {len(self)}")
+        return _decode(self.source[index])
+
+
+def _encode(problem: Problem) -> dict[str, Any]:
+    """A problem as TFDS keeps it; its demonstration's answer is the reference."""
+    fields = problem._asdict()
+    demonstration = fields.pop("demonstration")
+    return fields | {"steps": demonstration[0] if demonstration else ()}
+
+
+def _decode(example: Mapping[str, Any]) -> Problem:
+    images = tuple(example["images"])
+    fields = {name: _text(value) for name, value in example.items() if name != "images"}
+    steps = fields.pop("steps")
+    return Problem(**fields, images=images, demonstration=(steps, fields["answer"]) if steps else None)
+
+
+def _text(value: Any) -> Any:
+    """TFDS keeps texts as bytes."""
+    return value.decode() if isinstance(value, bytes) else tuple(item.decode() for item in value)
+
+
+def _listed(title: str, faults: Sequence[str]) -> str:
+    rest = [f"… and {len(faults) - LISTED_FAULTS} more"] if len(faults) > LISTED_FAULTS else []
+    return f"{title}:\n  " + "\n  ".join([*faults[:LISTED_FAULTS], *rest])

@@ -1,0 +1,268 @@
+"""Rows of published files, read field by field: whatever is wrong names its file, its row and its field.
+
+    for row in read_rows(Path("train.jsonl")):
+        question, choices = row.text("question"), [choice.text("text") for choice in row.rows("choices")]
+"""
+
+import base64
+import csv
+import json
+import math
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mig_jax.data import image_files
+
+
+class RowError(ValueError):
+    """A row that is not as it should be; the message says where, and what it is instead."""
+
+
+class Row(NamedTuple):
+    """One row of a file, or an object inside one.
+
+    where: for messages, such as "train.jsonl, row 3".
+    number: of the row in its file, from 1.
+    values: its fields.
+    """
+
+    where: str
+    number: int
+    values: Mapping[str, Any]
+
+    def fault(self, message: str) -> RowError:
+        """The error to raise when this row is not as it should be."""
+        return RowError(f"{self.where}: {message}")
+
+    def text(self, field: str) -> str:
+        """A text or a number, as text without blanks around it.
+
+        Raises:
+          RowError: there is none, or it is empty.
+        """
+        text = self.optional_text(field)
+        if not text:
+            raise self.fault(f"{field} is {'empty' if field in self.values else 'missing'}")
+        return text
+
+    def optional_text(self, field: str) -> str:
+        """A text or a number, as text without blanks around it; "" when there is none.
+
+        Raises:
+          RowError: it is something else.
+        """
+        value = self.values.get(field)
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return ""
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise self.fault(f"{field} is {_kind_of(value)}, not a text or a number")
+        # 8.0 is how some files write the number 8.
+        return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+    def one_of(self, field: str, known: Sequence[str]) -> str:
+        """A text that is one of those that are known.
+
+        Raises:
+          RowError: it is none of them.
+        """
+        text = self.text(field)
+        if text not in known:
+            raise self.fault(f"{field} is {text!r}, not one of {', '.join(known)}")
+        return text
+
+    def texts(self, field: str) -> tuple[str, ...]:
+        """A list of texts or numbers; () when it is empty or not there.
+
+        Raises:
+          RowError: it is no list, or something in it is no text.
+        """
+        values = self._list(field)
+        inner = Row(f"{self.where}: {field}", self.number, {str(n): value for n, value in enumerate(values)})
+        return tuple(inner.optional_text(name) for name in inner.values)
+
+    def row(self, field: str) -> "Row":
+        """An object in this row, to be read in the same way.
+
+        Raises:
+          RowError: it is missing, or no object.
+        """
+        value = self.values.get(field)
+        if not isinstance(value, Mapping):
+            raise self.fault(f"{field} is {_kind_of(value) if field in self.values else 'missing'}, not an object")
+        return Row(f"{self.where}: {field}", self.number, value)
+
+    def rows(self, field: str) -> list["Row"]:
+        """A list of objects in this row; [] when it is empty or not there.
+
+        Raises:
+          RowError: it is no list of objects.
+        """
+        values = self._list(field)
+        inner = Row(f"{self.where}: {field}", self.number, {str(n): value for n, value in enumerate(values)})
+        return [inner.row(name) for name in inner.values]
+
+    def image(self, field: str) -> bytes:
+        """The bytes of an image: as they are, in base64, or as tables hold them: {"bytes": …, "path": …}.
+
+        Raises:
+          RowError: there is none, or it is damaged.
+        """
+        value = self.values.get(field)
+        if isinstance(value, Mapping):
+            value = value.get("bytes")
+        if isinstance(value, str):
+            value = _from_base64(value)
+        if not isinstance(value, bytes):
+            raise self.fault(f"{field} holds no image" if field in self.values else f"{field} is missing")
+        return self.checked_image(value, field)
+
+    def checked_image(self, data: bytes, name: str) -> bytes:
+        """`data`, when it is an image.
+
+        Raises:
+          RowError: it is none, or a damaged one.
+        """
+        try:
+            image_files.format_of(data)
+        except ValueError as error:
+            raise self.fault(f"{name}: {error}") from error
+        return data
+
+    def _list(self, field: str) -> Sequence[Any]:
+        value = self.values.get(field)
+        if value is None:
+            return ()
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+            raise self.fault(f"{field} is {_kind_of(value)}, not a list")
+        return value
+
+
+class ImageArchive:
+    """The images of a published .zip file, read one by one without unpacking it, or of a folder where it was unpacked.
+
+    Args:
+      path: of the .zip file or the folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._zip = None if path.is_dir() else _open_zip(path)
+        # Archives differ in the folder that everything is in: names are found by how they end.
+        names = self._zip.namelist() if self._zip else [str(p.relative_to(path)) for p in path.rglob("*")]
+        self._by_ending = {ending: name for name in sorted(names, reverse=True) for ending in _endings(name)}
+
+    def read(self, row: Row, name: str) -> bytes:
+        """The image that `row` refers to, such as "images/train/1.png" wherever in the archive that stands.
+
+        Raises:
+          RowError: it is not there, or damaged.
+        """
+        found = self._by_ending.get(name.replace("\\", "/").removeprefix("./").strip("/"))
+        if found is None:
+            raise row.fault(f"image {name} is not in {self.path.name}")
+        data = self._zip.read(found) if self._zip else (self.path / found).read_bytes()
+        return row.checked_image(data, f"image {name}")
+
+
+def read_rows(path: Path, *, under: str = "") -> Iterator[Row]:
+    """The rows of a .jsonl, .json, .csv, .tsv, .parquet or .arrow file, numbered from 1.
+
+    Args:
+      under: of a .json file that is one object, the field that holds the rows.
+
+    Raises:
+      RowError: the file is not what its ending says; it has another ending; or a row is no object.
+    """
+    readers = {
+        ".jsonl": _read_jsonl, ".json": lambda p: _read_json(p, under), ".csv": _read_csv, ".tsv": _read_csv,
+        ".parquet": _read_parquet, ".arrow": _read_arrow,
+    }  # fmt: skip
+    if path.suffix not in readers:
+        raise RowError(f"{path}: rows are read from {', '.join(readers)}")
+    for number, values in readers[path.suffix](path):
+        if not isinstance(values, Mapping):
+            raise RowError(f"{path.name}, row {number}: {_kind_of(values)}, not an object")
+        yield Row(f"{path.name}, row {number}", number, values)
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
+    with open(path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    yield number, json.loads(line)
+                except ValueError as error:
+                    raise RowError(f"{path.name}, row {number}: not JSON ({error})") from error
+
+
+def _read_json(path: Path, under: str) -> Iterator[tuple[int, Any]]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise RowError(f"{path.name}: not JSON ({error})") from error
+    if under:
+        rows = rows.get(under) if isinstance(rows, dict) else None
+    if not isinstance(rows, list):
+        raise RowError(f"{path.name}: no list of rows" + (f" under {under!r}" if under else ""))
+    yield from enumerate(rows, start=1)
+
+
+def _read_csv(path: Path) -> Iterator[tuple[int, Any]]:
+    # Some cells hold whole solutions, or images.
+    csv.field_size_limit(2**30)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        yield from enumerate(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","), start=1)
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[int, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        batches = parquet.ParquetFile(path).iter_batches(batch_size=64)
+        yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
+    except pyarrow.ArrowException as error:
+        raise RowError(f"{path.name}: not a parquet file, or a damaged one ({error})") from error
+
+
+def _read_arrow(path: Path) -> Iterator[tuple[int, Any]]:
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(str(path)) as file, pyarrow.ipc.open_stream(file) as batches:
+            yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
+    except pyarrow.ArrowException as error:
+        raise RowError(f"{path.name}: not an arrow file, or a damaged one ({error})") from error
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise RowError(f"{path.name}: not a zip file, or a damaged one ({error})") from error
+
+
+def _endings(name: str) -> Iterator[str]:
+    """a/b/c, b/c and c."""
+    parts = name.split("/")
+    return ("/".join(parts[n:]) for n in range(len(parts)))
+
+
+def _from_base64(text: str) -> bytes | None:
+    header, _, body = text.rpartition(",")
+    if header and not header.startswith("data:"):
+        return None
+    try:
+        return base64.b64decode(body, validate=True)
+    except ValueError:
+        return None
+
+
+def _kind_of(value: object) -> str:
+    """What a value is, in the words of JSON."""
+    names = {type(None): "null", bool: "true or false", str: "a text", int: "a number", float: "a number"}
+    if isinstance(value, Mapping):
+        return "an object"
+    return names.get(type(value), "a list" if isinstance(value, Sequence) else "something else")
