@@ -55,11 +55,25 @@ def get_config() -> ConfigDict:
     a.save = "merged"  # merged: an ordinary model; adapter: PEFT's folder
 
     c.data = d = ConfigDict()
-    d.train = "chain:terms=7"  # or reasoning_gym:TASK or jsonl:FILE
-    d.eval = ""  # the same names; "" is that of data.train, whose generator holds questions out of training
-    d.train_size = 8192  # problems to generate; a file is as long as it is
+    d.train = "chain:terms=7"  # sources: gsm8k, jsonl:FILE, reasoning_gym:TASK, "3 gsm8k + 1 math" (data/sources.py)
+    d.eval = ""  # the same names; "" is that of data.train, whose test split or held-out questions are taken
+    d.train_size = 8192  # problems to generate; other sources are as long as they are
     d.eval_size = 256
     d.eval_seed = 0  # of the held-out problems, so that runs with other seeds can be compared
+    d.dir = "~/mig_jax_data"  # of benchmarks, a folder each: the published files, and what is made of them
+    d.variants = ""  # a file of further spellings of the answers, made by `mig-jax variants`
+    d.read_ahead = 2  # batches whose prompts and images are made ready while the accelerator works
+    d.columns = n = ConfigDict()  # where rows of files have what: a column, "{a} {b}" of several, or "=text" for all
+    n.id = "id"
+    n.question = "question"
+    n.answer = "answer"
+    n.kind = "kind"  # number, expression, choice, yes_no, text, set, …; expression where there is none
+    n.choices = "choices"
+    n.steps = "steps"
+    n.images = "images"
+    n.level = "level"
+    n.subject = "subject"
+    n.source = "source"
     d.system_prompt = True  # put the instructions for the format before the question
     d.max_prompt_tokens = 256  # problems with longer prompts are left out, and counted
     d.max_answer_tokens = 16  # problems with longer reference answers are left out, and counted
@@ -121,6 +135,9 @@ def get_config() -> ConfigDict:
     c.eval = e = ConfigDict()
     e.every = 0  # steps between evaluations; 0 evaluates at the start and at the end
     e.samples = 1  # for each held-out problem
+    e.benchmarks = ""  # eval: sources with commas between them; "" is data.eval
+    e.problems = 0  # of each source, drawn with data.eval_seed; 0: all
+    e.scored = 16  # eval: responses of each source whose steps are scored, for the page; 0: none
     e.batch_size = 256  # rows that are sampled together
 
     c.checkpoint = k = ConfigDict()

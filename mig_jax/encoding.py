@@ -30,10 +30,13 @@ class Reading(NamedTuple):
     step_t: np.ndarray
 
 
-def prompt_ids(tokenizer: Tokenizer, question: str, *, system_prompt: bool, n_images: int = 0) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, problem: Problem, *, system_prompt: bool) -> list[int]:
     """The ids of the chat prompt that asks a question; the template says what stands for an image."""
     system = response_format.system_prompt(tokenizer.tags) if system_prompt else ""
-    return tokenizer.chat_prompt(response_format.render_prompt(question, system=system, n_images=n_images))
+    messages = response_format.render_prompt(
+        problem.question, system=system, n_images=len(problem.images), choices=problem.choices
+    )
+    return tokenizer.chat_prompt(messages)
 
 
 def pad_left(rows: Sequence[Sequence[int]], width: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
@@ -94,21 +97,30 @@ def why_left_out(
 
 
 def pack_probes(
-    tokenizer: Tokenizer, references: Sequence[str], *, max_variants: int, max_tokens: int
+    tokenizer: Tokenizer, problems: Sequence[Problem], *, max_variants: int, max_tokens: int
 ) -> rewards.Answers:
-    """The spellings of each reference answer, stacked: `rewards.Answers` with a leading axis of questions."""
+    """The spellings of each reference answer, stacked: `rewards.Answers` with a leading axis of questions.
+
+    The reference comes first, then what was found equal to it (`mig-jax variants`), then what rules make of it.
+    """
     lead_in, closing = tokenizer.encode(tokenizer.tags.lead_in), tokenizer.encode(tokenizer.tags.close)
     packed = [
         rewards.pack_answers(
             lead_in,
-            [tokenizer.encode(spelling) for spelling in answers.answer_variants(reference, limit=max_variants)],
+            [tokenizer.encode(spelling) for spelling in spellings(problem, limit=max_variants)],
             closing,
             max_variants=max_variants,
             max_tokens=max_tokens,
         )
-        for reference in references
+        for problem in problems
     ]
     return jax.tree.map(lambda *parts: np.stack(parts), *packed)
+
+
+def spellings(problem: Problem, *, limit: int) -> tuple[str, ...]:
+    """Y*: the reference, what was found equal to it, and what rules make of it; each once (arXiv 2602.01034, Eq. 9)."""
+    by_rule = answers.answer_variants(problem.answer, kind=problem.kind, choices=problem.choices, limit=limit)
+    return tuple(dict.fromkeys((by_rule[0], *problem.variants, *by_rule)))[:limit]
 
 
 def read_completion(

@@ -1,4 +1,4 @@
-"""The command line: mig-jax train | sft | eval | score | sample."""
+"""The command line: mig-jax train | sft | eval | sample | score | variants | data."""
 
 import importlib.util
 import json
@@ -14,25 +14,32 @@ HELP = """mig-jax: step-wise credit for reasoning policies.
 
   mig-jax train  --config=FILE.py --workdir=DIR     reinforcement learning (MIG; GRPO is loss.alpha = loss.gamma = 0)
   mig-jax sft    --config=FILE.py --workdir=DIR     learn written solutions
-  mig-jax eval   --config=FILE.py --workdir=DIR     accuracy on held-out problems: results.json, transcripts.jsonl
+  mig-jax eval   --config=FILE.py --workdir=DIR     figures on held-out problems or benchmarks, and a page of responses
   mig-jax sample --config=FILE.py [--question=TEXT] completions of a question, or of a few held-out problems
   mig-jax score  --model=DIR --input=FILE.jsonl     which steps of given transcripts earned the credit
+  mig-jax variants --config=FILE.py --workdir=DIR   further spellings of the answers of data.train, for the probes
+  mig-jax data   [--benchmarks=NAME,NAME]           the benchmarks there are, or the named ones built and shown
 
   --config.KEY=VALUE   overrides a value of the config, as in --config.rollout.group_size=16; configs/default.py
                        lists them all. Without --config, eval, sample and score take that of the run that made the
                        model, or the defaults.
   --model=DIR          the policy, a folder in Hugging Face format; short for --config.model.path=DIR
+  --benchmarks=A,B     eval, data: gsm8k, math:test, jsonl:FILE, …; short for --config.eval.benchmarks=A,B
+  --data_dir=DIR       where benchmarks are, a folder each; short for --config.data.dir=DIR
   --input=FILE.jsonl   score: rows of question, response, answer
   --question=TEXT      sample: may be given several times
 
-train and sft go on from where they were stopped when they are started again in the same workdir.
+train, sft, eval and variants go on from where they were stopped when they are started again in the same workdir.
 """
-COMMANDS = ("train", "sft", "eval", "sample", "score")
+COMMANDS = ("train", "sft", "eval", "sample", "score", "variants", "data")
+RESUMED = ("train", "sft", "eval", "variants")
 
 DEFAULT_CONFIG = os.path.join(importlib.util.find_spec("mig_jax.configs").submodule_search_locations[0], "default.py")
 CONFIG = config_flags.DEFINE_config_file("config", DEFAULT_CONFIG, "file of the config; --config.KEY=VALUE overrides")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 MODEL = flags.DEFINE_string("model", None, "folder of the policy, in place of config.model.path")
+BENCHMARKS = flags.DEFINE_string("benchmarks", None, "sources to evaluate, in place of config.eval.benchmarks")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of the benchmarks, in place of config.data.dir")
 INPUT = flags.DEFINE_string("input", None, "transcripts to score")
 QUESTION = flags.DEFINE_multi_string("question", [], "what to ask")
 
@@ -76,7 +83,8 @@ def _faults(positional: list[str]) -> list[str]:
     command = positional[0] if positional else ""
     if len(positional) != 1 or command not in COMMANDS:
         return [f"one command of {', '.join(COMMANDS)} is needed, not {' '.join(positional) or 'none'}"]
-    needed = {"train": ["config", "workdir"], "sft": ["config", "workdir"], "eval": ["workdir"], "score": ["input"]}
+    needed = dict.fromkeys(("train", "sft", "variants"), ["config", "workdir"])
+    needed |= {"eval": ["workdir"], "score": ["input"]}
     return [f"{command} needs --{name}" for name in needed.get(command, []) if not flags.FLAGS[name].present]
 
 
@@ -84,6 +92,7 @@ def run_command(positional: list[str]) -> None:
     """Do what was asked; what is wrong with the config or the input is said without a stack trace."""
     # Imported late, so that --help and a mistyped flag answer at once.
     from mig_jax import commands, train
+    from mig_jax.data import sources
 
     command, workdir = positional[0], WORKDIR.value
     try:
@@ -96,13 +105,16 @@ def run_command(positional: list[str]) -> None:
             commands.sample(config, QUESTION.value)
         elif command == "score":
             commands.score(config, INPUT.value, workdir)
+        elif command == "variants":
+            commands.variants(config, workdir)
+        elif command == "data":
+            commands.prepare(config, sources.split_names(BENCHMARKS.value or ""))
     except (ValueError, OSError) as error:
         if not _is_said_by_us(error):
             raise
         sys.exit(f"mig-jax {command}: {error}")
     except KeyboardInterrupt:
-        resumes = command in ("train", "sft")
-        sys.exit(f"\nmig-jax {command}: stopped" + ("; the same command goes on" if resumes else ""))
+        sys.exit(f"\nmig-jax {command}: stopped" + ("; the same command goes on" if command in RESUMED else ""))
 
 
 def chosen_config() -> ConfigDict:
@@ -117,6 +129,10 @@ def chosen_config() -> ConfigDict:
         for section in ("data", "rollout", "reward"):
             config[section].update({key: value for key, value in of_run[section].items() if key in config[section]})
         config.update_from_flattened_dict(config_flags.get_override_values(flags.FLAGS["config"]))
+    if BENCHMARKS.value:
+        config.eval.benchmarks = BENCHMARKS.value
+    if DATA_DIR.value:
+        config.data.dir = DATA_DIR.value
     return config
 
 

@@ -1,9 +1,13 @@
-"""What each step has earned, as a page for the browser: one file, without scripts, fonts or pictures from elsewhere."""
+"""What each step has earned, as a page for the browser: one file, without scripts, fonts or pictures from elsewhere.
+
+The look of a page, and how a response stands on it, are shared with `browse_page`.
+"""
 
 import html
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from mig_jax.data import image_files
 from mig_jax.transcripts import Transcript
@@ -35,7 +39,7 @@ h2 { font-size: 1rem; margin: 0; white-space: pre-wrap; overflow-wrap: anywhere;
 .body { display: grid; grid-template-columns: minmax(0, 1fr) 340px; gap: 1.4rem; align-items: start; }
 .with-images { grid-template-columns: 190px minmax(0, 1fr) 300px; }
 @media (max-width: 900px) { .body { grid-template-columns: minmax(0, 1fr); } }
-figure { margin: 0; display: flex; flex-wrap: wrap; gap: .6rem; }
+figure { margin: 0; display: flex; flex-wrap: wrap; align-items: start; gap: .6rem; }
 img { width: 190px; max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; }
 .row { display: grid; grid-template-columns: 1.6rem minmax(0, 1fr) 3.6rem 3.6rem; gap: .5rem; padding: .25rem .6rem;
   border-radius: 4px; margin: 2px 0; font-variant-numeric: tabular-nums; }
@@ -55,6 +59,13 @@ svg text { fill: var(--muted); } .grid { stroke: var(--line); }
 """
 
 
+class Scale(NamedTuple):
+    """The one colour scale of a page: its largest gain or loss, and whether there are losses."""
+
+    largest: float
+    has_losses: bool
+
+
 def gain_page(transcripts: Sequence[Transcript], path: str) -> None:
     """Writes a page of responses whose steps are tinted by what they have earned, on one colour scale.
 
@@ -66,66 +77,83 @@ def gain_page(transcripts: Sequence[Transcript], path: str) -> None:
       transcripts: any number.
       path: of the HTML file.
     """
-    gains = [gain for transcript in transcripts for gain in transcript.gain_k if math.isfinite(gain)]
-    largest = max(map(abs, gains), default=0.0) or 1.0
-    parts = [
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-        f"<title>What each step has earned</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n",
-        _header(transcripts, largest, has_losses=min(gains, default=0.0) < 0),
-        *(_article(transcript, largest) for transcript in transcripts),
-        "</main>\n</body>\n</html>\n",
-    ]
+    scale = scale_of(transcripts)
+    articles = (_article(transcript, scale) for transcript in transcripts)
+    write_page([_header(transcripts, scale), *articles], path, title="What each step has earned", style=STYLE)
+
+
+def write_page(parts: Iterable[str], path: str, *, title: str, style: str) -> None:
+    """Writes a whole page, its folder too; `title` is a text, `parts` are HTML."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     # Half of a surrogate pair has no bytes; everything else is written as it is.
     with open(path, "w", encoding="utf-8", errors="replace") as file:
+        file.write(
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n<main>\n"
+        )
         file.writelines(parts)
+        file.write("</main>\n</body>\n</html>\n")
 
 
-def _header(transcripts: Sequence[Transcript], largest: float, *, has_losses: bool) -> str:
+def scale_of(transcripts: Sequence[Transcript]) -> Scale:
+    gains = [gain for transcript in transcripts for gain in transcript.gain_k if math.isfinite(gain)]
+    return Scale(max(map(abs, gains), default=0.0) or 1.0, min(gains, default=0.0) < 0)
+
+
+def legend(scale: Scale) -> str:
+    """What the colours say."""
+    low, zero, first = (
+        ("var(--loss)", "50%", number(-scale.largest)) if scale.has_losses else ("var(--card)", "0%", "0")
+    )
+    return (
+        f'<div class="legend"><span>{first}</span>'
+        f'<div class="scale" style="--low: {low}; --zero: {zero}"></div><span>{number(scale.largest)} nats</span>'
+        '<span class="ell">● ℓ after the step</span><span class="mark">╍╍ watermark</span></div>\n'
+    )
+
+
+def _header(transcripts: Sequence[Transcript], scale: Scale) -> str:
     verdicts = [transcript.is_correct for transcript in transcripts]
     counts = [f"{verdicts.count(verdict)} {name}" for verdict, (name, _) in VERDICTS.items()]
-    low, zero, first = ("var(--loss)", "50%", _number(-largest)) if has_losses else ("var(--card)", "0%", "0")
     return (
         "<header>\n<h1>What each step has earned</h1>\n"
         "<p>A step is tinted by its gain g: how far it lifts ℓ, the log-likelihood of the reference answer per token, "
         "above the best that any earlier step had reached (the watermark). All numbers are in nats.</p>\n"
-        f"<p>Responses: {len(verdicts)} ({', '.join(counts)})</p>\n"
-        f'<div class="legend"><span>{first}</span>'
-        f'<div class="scale" style="--low: {low}; --zero: {zero}"></div><span>{_number(largest)} nats</span>'
-        '<span class="ell">● ℓ after the step</span><span class="mark">╍╍ watermark</span></div>\n</header>\n'
+        f"<p>Responses: {len(verdicts)} ({', '.join(counts)})</p>\n{legend(scale)}</header>\n"
     )
 
 
-def _article(transcript: Transcript, largest: float) -> str:
+def _article(transcript: Transcript, scale: Scale) -> str:
     kind, verdict = VERDICTS[transcript.is_correct]
     facts = [f'<span class="{kind}">{verdict}</span>', f"<span>reference {html.escape(transcript.answer)}</span>"]
     if transcript.gain_k:
-        facts.append(f"<span>Σ gain {_number(sum(transcript.gain_k))}</span>")
+        facts.append(f"<span>Σ gain {number(sum(transcript.gain_k))}</span>")
     if transcript.problem:
         facts.append(f"<span>not well formed: {html.escape(transcript.problem)}</span>")
-    images = _images(transcript.images)
+    images = image_figure(transcript.images)
     return (
         f"<article>\n<h2>{html.escape(transcript.question)}</h2>\n"
         f'<div class="facts">{"".join(facts)}</div>\n<div class="body{" with-images" if images else ""}">\n'
-        f"{images}<div>{_response(transcript, largest)}</div>\n"
-        f"<div>{_chart(transcript.ell_k, transcript.watermark_k)}</div>\n</div>\n</article>\n"
+        f"{images}<div>{response_rows(transcript, scale)}</div>\n"
+        f"<div>{likelihood_chart(transcript.ell_k, transcript.watermark_k)}</div>\n</div>\n</article>\n"
     )
 
 
-def _images(images: Sequence[bytes]) -> str:
+def image_figure(images: Sequence[bytes]) -> str:
+    """What a question shows, held by the page itself; "" when it shows nothing."""
     shown = [
-        f'<img src="{image_files.data_uri(image)}" alt="image {n} of the question">'
+        f'<img src="{image_files.data_uri(image)}" alt="image {n} of the question" tabindex="0" loading="lazy">'
         for n, image in enumerate(images, 1)
     ]
     return f"<figure>{''.join(shown)}</figure>\n" if shown else ""
 
 
-def _response(transcript: Transcript, largest: float) -> str:
+def response_rows(transcript: Transcript, scale: Scale) -> str:
     """The whole response in rows: its steps with their numbers, and what stands between them."""
     first, rows, position = "", [], 0
     if transcript.ell_k:
-        first = _number(transcript.ell_k[0])
+        first = number(transcript.ell_k[0])
         rows.append('<div class="row head"><span>k</span><span></span><span>g</span><span>ℓ</span></div>\n')
     for k, step in enumerate(transcript.steps, start=1):
         start = transcript.response.find(step, position)
@@ -134,7 +162,7 @@ def _response(transcript: Transcript, largest: float) -> str:
             position = start + len(step)
         gain = transcript.gain_k[k - 1] if transcript.gain_k else None
         ell = transcript.ell_k[k] if transcript.ell_k else None
-        rows.append(_step_row(k, step, gain, ell, largest))
+        rows.append(_step_row(k, step, gain, ell, scale.largest))
     rows.append(_other_row(transcript.response[position:], "" if transcript.steps else first))
     return "".join(rows)
 
@@ -146,7 +174,7 @@ def _step_row(k: int, text: str, gain: float | None, ell: float | None, largest:
     kind = "gain" if gain else "none"
     return (
         f'<div class="row step"{tint}><span>{k}</span><span class="text">{html.escape(text)}</span>'
-        f'<span class="{kind}">{_number(gain, sign="+")}</span><span>{_number(ell)}</span></div>\n'
+        f'<span class="{kind}">{number(gain, sign="+")}</span><span>{number(ell)}</span></div>\n'
     )
 
 
@@ -161,7 +189,8 @@ def _other_row(text: str, ell: str) -> str:
     )
 
 
-def _number(value: float | None, *, sign: str = "-") -> str:
+def number(value: float | None, *, sign: str = "-") -> str:
+    """With two places and a true minus; "" for none."""
     return "" if value is None else f"{value:{sign}.2f}".replace("-", "−")
 
 
@@ -170,7 +199,7 @@ def _number(value: float | None, *, sign: str = "-") -> str:
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 210, 44, 12, 24, 34
 
 
-def _chart(ell_k: Sequence[float], watermark_k: Sequence[float]) -> str:
+def likelihood_chart(ell_k: Sequence[float], watermark_k: Sequence[float]) -> str:
     """ℓ and the watermark against the step, as an inline SVG; nothing when nothing was scored."""
     finite = [ell for ell in ell_k if math.isfinite(ell)]
     if not finite:
@@ -195,12 +224,12 @@ def _chart(ell_k: Sequence[float], watermark_k: Sequence[float]) -> str:
         text(LEFT, 12, "ℓ, nats per token", "start"),
         text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "step", "middle"),
         *(text(x(k), HEIGHT - BOTTOM + 16, k, "middle") for k in range(0, len(ell_k), math.ceil(len(ell_k) / 12))),
-        *(text(LEFT - 6, y(tick) + 4, _number(tick), "end") for tick in _ticks(low, high)),
+        *(text(LEFT - 6, y(tick) + 4, number(tick), "end") for tick in _ticks(low, high)),
         *(f'<path class="grid" d="M{LEFT},{y(tick):.1f}H{WIDTH}"/>' for tick in _ticks(low, high)),
         f'<path class="mark-line" d="{path}"/>',
         f'<polyline class="ell-line" points="{" ".join(f"{px:.1f},{py:.1f}" for px, py, *_ in points)}"/>',
         *(
-            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5"><title>step {k}: ℓ {_number(ell)}</title></circle>'
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5"><title>step {k}: ℓ {number(ell)}</title></circle>'
             for px, py, k, ell in points
         ),
         "</svg>",
@@ -213,4 +242,4 @@ def _ticks(low: float, high: float) -> list[float]:
     rough = (high - low) / 3
     unit = 10 ** math.floor(math.log10(rough))
     step = max(factor * unit for factor in (1, 2, 5) if factor * unit <= rough)
-    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return [multiple * step for multiple in range(math.ceil(low / step), math.floor(high / step) + 1)]

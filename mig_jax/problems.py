@@ -1,7 +1,11 @@
-"""The problems of a run: those of a source that fit the lengths of the config."""
+"""The problems of a run: those of its sources that fit the lengths of the config."""
 
-from collections.abc import Sequence
+import dataclasses
+import pathlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -9,56 +13,148 @@ from tqdm import tqdm
 from mig_jax import encoding
 from mig_jax.data import sources
 from mig_jax.data.problem import Problem
+from mig_jax.data.rows import RowError, read_rows
 from mig_jax.policy import Policy
 from mig_jax.prompts import measure_prompt
 
 
-def open_problems(policy: Policy, config: ConfigDict, split: str, *, demonstrated: bool = False) -> Sequence[Problem]:
-    """The problems of the "train" or "test" split that fit the config's lengths; what is left out is counted aloud.
+@dataclasses.dataclass(frozen=True)
+class Chosen(Sequence):
+    """Some problems of a source, each read when it is asked for, with the spellings of its answer that are known.
+
+    source: all problems.
+    indices: those that are chosen, in order.
+    variants: spellings by the id of a problem, see `read_variants`.
+    left_out: how many problems were left out for their length, by the reason.
+    """
+
+    source: Sequence[Problem]
+    indices: Sequence[int]
+    variants: Mapping[str, Sequence[str]]
+    left_out: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int | slice) -> "Problem | list[Problem]":
+        if isinstance(index, slice):
+            return [self[n] for n in range(len(self))[index]]
+        problem = self.source[self.indices[index]]
+        return problem._replace(variants=tuple(self.variants.get(problem.id, ())))
+
+
+def open_training(policy: Policy, config: ConfigDict, *, demonstrated: bool) -> tuple[list[Chosen], list[float]]:
+    """What `data.train` mixes: the problems of each source, and its weight.
+
+    Args:
+      demonstrated: only problems whose written solution is there and fits.
+
+    Raises:
+      ValueError: a source is wrong, or nothing of it is left.
+    """
+    variants = read_variants(config.data.variants)
+    limit = config.rollout.max_new_tokens if demonstrated else None
+    parts = sources.parts_of(config.data.train)
+
+    def reason(problem: Problem) -> str:
+        return why_no_prompt(policy, config, problem) or encoding.why_left_out(
+            policy.tokenizer, problem, max_answer_tokens=config.data.max_answer_tokens, max_new_tokens=limit
+        )
+
+    opened = [open_named(config, part.name, split="train") for part in parts]
+    chosen = [choose(part.name, source, reason, variants=variants) for part, source in zip(parts, opened, strict=True)]
+    return chosen, [part.weight for part in parts]
+
+
+def open_held_out(policy: Policy, config: ConfigDict, name: str = "") -> Chosen:
+    """The problems of a source that are evaluated; "" is that of the config.
+
+    Raises:
+      ValueError: the source is wrong, a mixture, or nothing of it is left.
+    """
+    name = name or config.data.eval or config.data.train
+    if len(sources.parts_of(name)) > 1:
+        raise ValueError(f"data.eval={name!r}: figures are those of one source; name several as eval.benchmarks")
+    source = open_named(config, name, split="test")
+    size = min(config.eval.problems or len(source), len(source))
+    drawn = np.random.default_rng(config.data.eval_seed).permutation(len(source))[:size]
+    indices = sorted(drawn.tolist())
+    return choose(name, source, lambda problem: why_no_prompt(policy, config, problem), indices=indices)
+
+
+def open_named(config: ConfigDict, name: str, *, split: str) -> Sequence[Problem]:
+    """A source with all its problems, as the config says; see `sources.open_source`."""
+    d = config.data
+    return sources.open_source(
+        name,
+        split=split,
+        seed=config.seed if split == "train" else d.eval_seed,
+        size=d.train_size if split == "train" else d.eval_size,
+        data_dir=pathlib.Path(d.dir).expanduser(),
+        columns=d.columns.to_dict(),
+    )
+
+
+def choose(
+    name: str,
+    source: Sequence[Problem],
+    reason: Callable[[Problem], str],
+    *,
+    indices: Sequence[int] | None = None,
+    variants: Mapping[str, Sequence[str]] = {},
+) -> Chosen:
+    """The problems for which there is no reason to leave them out; the others are counted aloud.
+
+    Args:
+      indices: those to choose from; None: all.
 
     Raises:
       ValueError: nothing is left.
     """
-    d = config.data
-    if split == "train":
-        name, size, seed = d.train, d.train_size, config.seed
-    else:
-        name, size, seed = d.eval or d.train, d.eval_size, d.eval_seed
-    source = sources.open_source(name, split=split, seed=seed, size=size)
-    kept, reasons = [], {}
-    for problem in tqdm(source, desc=f"reading {name} ({split})", unit="problem", leave=False):
-        reason = why_left_out(policy, config, problem, demonstrated=demonstrated)
-        reasons[reason] = reasons.get(reason, 0) + 1
-        if not reason:
-            kept.append(problem)
-    left_out = {reason: count for reason, count in reasons.items() if reason}
+    indices = range(len(source)) if indices is None else indices
+    counted = tqdm(indices, desc=f"reading {name}", unit="problem", leave=False)
+    reasons = [reason(source[index]) for index in counted]
+    left_out = Counter(filter(None, reasons))
     if left_out:
-        listed = "; ".join(f"{count} {reason}" for reason, count in left_out.items())
-        n_left_out = len(source) - len(kept)
-        logging.warning("%s (%s): %d of %d problems left out: %s", name, split, n_left_out, len(source), listed)
+        listed = "; ".join(f"{count} {why}" for why, count in left_out.items())
+        logging.warning("%s: %d of %d problems left out: %s", name, left_out.total(), len(reasons), listed)
+    kept = [index for index, why in zip(indices, reasons, strict=True) if not why]
     if not kept:
-        raise ValueError(f"no problem of {name} ({split}) can be used: {left_out}")
-    return kept
+        raise ValueError(f"no problem of {name} can be used: {dict(left_out)}")
+    return Chosen(source, kept, variants, dict(left_out))
 
 
-def why_left_out(policy: Policy, config: ConfigDict, problem: Problem, *, demonstrated: bool) -> str:
-    """Why a problem cannot be used, or ""; `demonstrated`: its written solution is needed.
+def why_no_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> str:
+    """Why a problem cannot be asked, or "".
 
     Raises:
       ValueError: an image cannot be read, or there are images that the model cannot see.
     """
-    d = config.data
     try:
         size = measure_prompt(policy, config, problem)
     except ValueError as error:
         raise ValueError(f"problem {problem.id}: {error}") from error
-    if size.tokens > d.max_prompt_tokens:
-        return f"with a prompt of more than {d.max_prompt_tokens} tokens (data.max_prompt_tokens)"
+    if size.tokens > config.data.max_prompt_tokens:
+        return f"with a prompt of more than {config.data.max_prompt_tokens} tokens (data.max_prompt_tokens)"
     if size.patches > config.model.vision.max_patches:
         return f"with more than {config.model.vision.max_patches} patches of images (model.vision.max_patches)"
-    return encoding.why_left_out(
-        policy.tokenizer,
-        problem,
-        max_answer_tokens=d.max_answer_tokens,
-        max_new_tokens=config.rollout.max_new_tokens if demonstrated else None,
-    )
+    return ""
+
+
+def read_variants(path: str) -> dict[str, tuple[str, ...]]:
+    """Spellings of answers by the id of the problem, from a file of `mig-jax variants`; none where there is no path.
+
+    Raises:
+      ValueError: a row is not one of such a file.
+    """
+    if not path:
+        return {}
+    found, faults = {}, []
+    for row in read_rows(pathlib.Path(path)):
+        try:
+            found[row.text("id")] = row.texts("variants")
+        except RowError as error:
+            faults.append(str(error))
+    if faults:
+        raise ValueError(f"{path} is not a file of variants:\n  " + "\n  ".join(faults))
+    return found

@@ -1,6 +1,7 @@
 """Problems → prompts: the chat template's ids and, where the model sees, the images that stand in them."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -8,6 +9,18 @@ from mig_jax import encoding, images
 from mig_jax.data.problem import Problem
 from mig_jax.models.sampler import Prompts
 from mig_jax.policy import Policy
+
+
+class Asked(NamedTuple):
+    """Problems, and their prompts on the host, ready for the accelerator."""
+
+    problems: list[Problem]
+    prompts: Prompts
+
+
+def ask(policy: Policy, config: ConfigDict, problems: list[Problem]) -> Asked:
+    """Problems with their prompts. Touches no accelerator, so that it may run ahead in a thread."""
+    return Asked(problems, encode_prompts(policy, config, problems))
 
 
 def encode_prompts(policy: Policy, config: ConfigDict, problems: Sequence[Problem]) -> Prompts:
@@ -28,8 +41,16 @@ def encode_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> image
     Raises:
       ValueError: an image cannot be read, or is too large.
     """
-    ids = _template_ids(policy, config, problem)
-    return policy.reader.read(ids, problem.images) if policy.reader else images.Prompt(ids)
+    return with_images(policy, _template_ids(policy, config, problem), problem.images)
+
+
+def with_images(policy: Policy, ids: list[int], shown: Sequence[bytes]) -> images.Prompt:
+    """A prompt's ids with what they show, for a model that sees.
+
+    Raises:
+      ValueError: an image cannot be read, or is too large.
+    """
+    return policy.reader.read(ids, shown) if policy.reader else images.Prompt(ids)
 
 
 def measure_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> images.Size:
@@ -47,5 +68,4 @@ def measure_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> imag
 
 
 def _template_ids(policy: Policy, config: ConfigDict, problem: Problem) -> list[int]:
-    system_prompt, n_images = config.data.system_prompt, len(problem.images)
-    return encoding.prompt_ids(policy.tokenizer, problem.question, system_prompt=system_prompt, n_images=n_images)
+    return encoding.prompt_ids(policy.tokenizer, problem, system_prompt=config.data.system_prompt)

@@ -17,7 +17,7 @@ from mig_jax.encoding import Reading
 from mig_jax.learning.losses import Batch
 from mig_jax.models import sampler, sharding
 from mig_jax.policy import Policy, make_logprobs, make_look, make_sample, without_adapters
-from mig_jax.prompts import encode_prompts
+from mig_jax.prompts import Asked
 from mig_jax.text.verifier import Item, Verifier
 from mig_jax.transcripts import Transcript
 
@@ -44,13 +44,12 @@ class Collector:
         ref_logprobs = make_logprobs(without_adapters(policy), temperature=r.temperature, chunk=chunk)
         self.ref_logprobs = jax.jit(ref_logprobs, out_shardings=self.row_sharding)
 
-    def collect(
-        self, params: Any, problems: Sequence[Problem], key: chex.PRNGKey
-    ) -> tuple[Batch, dict[str, float], list[Transcript]]:
+    def collect(self, params: Any, asked: Asked, key: chex.PRNGKey) -> tuple[Batch, dict[str, float], list[Transcript]]:
         """One rollout of every problem: the batch, metrics by name, and a transcript of every response."""
+        problems = asked.problems
         jax.block_until_ready(params)  # the end of the last update is no part of this rollout's time
         watch = Stopwatch()
-        prompts = self.look(params, self.place(encode_prompts(self.policy, self.config, problems)))
+        prompts = self.look(params, self.place(asked.prompts))
         completions = self.sample(params, prompts, key)
         readings = read_completions(self.policy, completions, max_steps=self.config.reward.max_steps)
         watch.lap("rollout")
@@ -85,7 +84,7 @@ class Collector:
     def encode_answers(self, problems: Sequence[Problem]) -> rewards.Answers:
         return encoding.pack_probes(
             self.policy.tokenizer,
-            [problem.answer for problem in problems],
+            problems,
             max_variants=self.config.reward.max_variants,
             max_tokens=self.config.data.max_answer_tokens,
         )
@@ -127,7 +126,10 @@ def check_answers(verifier: Verifier, problems: Sequence[Problem], readings: Seq
     references = [problem.id if problem.kind == "reasoning_gym" else problem.answer for problem in problems]
     owners = [row // group_size for row in range(len(readings))]
     return verifier.check(
-        [Item(r.response.answer, references[q], problems[q].kind) for q, r in zip(owners, readings, strict=True)]
+        [
+            Item(reading.response.answer, references[q], problems[q].kind, problems[q].choices)
+            for q, reading in zip(owners, readings, strict=True)
+        ]
     )
 
 
@@ -152,7 +154,17 @@ def make_transcripts(
     for row, (reading, correct) in enumerate(zip(readings, is_correct, strict=True)):
         problem = problems[row // group_size]
         transcript = Transcript(
-            problem.question, reading.text, problem.answer, problem.kind, correct, images=problem.images
+            question=problem.question,
+            response=reading.text,
+            answer=problem.answer,
+            kind=problem.kind,
+            is_correct=correct,
+            images=problem.images,
+            id=problem.id,
+            choices=problem.choices,
+            level=problem.level,
+            subject=problem.subject,
+            source=problem.source,
         )
         transcripts.append(with_scores(transcript, reading, scores, row))
     return transcripts

@@ -21,8 +21,9 @@ from mig_jax.policy import Policy, at_compute_dtype, see
 from mig_jax.prompts import encode_prompt, stack_prompts
 from mig_jax.rollouts import with_scores
 from mig_jax.text.response_format import parse_response
-from mig_jax.text.verifier import Item, Verifier
+from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript
+from mig_jax.verdicts import judge
 
 # Prompts and responses are as long as the longest of their batch, rounded up to this many tokens.
 LENGTH_STEP = 64
@@ -36,6 +37,7 @@ class _Row:
     """One transcript, encoded: its prompt and response in ids, and what was read off the response."""
 
     number: int
+    problem: Problem
     prompt: images.Prompt
     response: list[int]
     reading: encoding.Reading
@@ -54,7 +56,7 @@ def score_transcripts(
         logging.warning("%d of %d responses have no step (a line '### Step 1: …')", n_steps.count(0), len(n_steps))
     if max(n_steps, default=0) > MAX_STEPS:
         logging.warning("steps beyond the first %d of a response are not scored", MAX_STEPS)
-    transcripts = check_transcripts(transcripts, verifier)
+    transcripts = with_verdicts(transcripts, verifier)
     batch_size = max(1, 8 * batch_size // max(8, max_steps))  # long chains have more leaves
     rows = [_encode(policy, config, n, t, max_steps=max_steps) for n, t in enumerate(transcripts)]
     rows.sort(key=lambda row: len(row.prompt.ids) + len(row.response))
@@ -67,19 +69,17 @@ def score_transcripts(
     for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch"):
         batch = rows[first : first + batch_size]
         full = batch + batch[:1] * (batch_size - len(batch))
-        answers = [transcripts[row.number].answer for row in full]
-        scores = jax.device_get(score(policy.params, *_stack(policy, full, answers, **limits)))
+        scores = jax.device_get(score(policy.params, *_stack(policy, full, **limits)))
         for i, row in enumerate(batch):
             scored[row.number] = with_scores(transcripts[row.number], row.reading, scores, i)
     return scored
 
 
-def check_transcripts(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcript]:
-    """The same with a verdict, where there was none; tasks of reasoning-gym are checked in the run alone."""
-    open_ones = [t for t in transcripts if t.is_correct is None and t.kind != "reasoning_gym"]
-    verdicts = verifier.check([Item(parse_response(t.response).answer, t.answer, t.kind) for t in open_ones])
-    verdict_of = dict(zip(map(id, open_ones), verdicts, strict=True))
-    return [dataclasses.replace(t, is_correct=verdict_of.get(id(t), t.is_correct)) for t in transcripts]
+def with_verdicts(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcript]:
+    """The same with a verdict, where there was none; a task of reasoning-gym needs the id of its problem for that."""
+    open_ones = [t for t in transcripts if t.is_correct is None and (t.kind != "reasoning_gym" or t.id)]
+    verdict_of = dict(zip(map(id, open_ones), judge(open_ones, verifier), strict=True))
+    return [verdict_of.get(id(t), t) for t in transcripts]
 
 
 def make_packed_score(policy: Policy, *, credit: str, chunk: int) -> Callable:
@@ -109,23 +109,23 @@ def make_packed_score(policy: Policy, *, credit: str, chunk: int) -> Callable:
 
 def _encode(policy: Policy, config: ConfigDict, number: int, transcript: Transcript, *, max_steps: int) -> _Row:
     t, tokenizer = transcript, policy.tokenizer
-    prompt = encode_prompt(policy, config, Problem(str(number), t.question, t.answer, t.kind, images=t.images))
+    problem = Problem(str(number), t.question, t.answer, t.kind, images=t.images, choices=t.choices)
+    prompt = encode_prompt(policy, config, problem)
     response = tokenizer.encode(transcript.response)
     # The text of a transcript holds no end-of-sequence; one is added because reading takes it off.
     ids = response + [tokenizer.eos_ids[0]]
     reading = encoding.read_completion(tokenizer, ids, is_truncated=False, max_steps=max_steps, width=len(ids))
-    return _Row(number, prompt, response, reading)
+    return _Row(number, problem, prompt, response, reading)
 
 
-def _stack(
-    policy: Policy, rows: Sequence[_Row], answers: Sequence[str], *, max_variants: int, max_tokens: int
-) -> tuple:
+def _stack(policy: Policy, rows: Sequence[_Row], *, max_variants: int, max_tokens: int) -> tuple:
     """The arrays of one batch: prompts, responses, cuts, answers."""
     prompts = stack_prompts(policy, [row.prompt for row in rows], _round_up(len(row.prompt.ids) for row in rows))
     responses = [row.response for row in rows]
     response_bt, mask_bt = encoding.pad_right(responses, _round_up(map(len, responses)), policy.tokenizer.pad_id)
     cuts = rewards.Cuts(np.stack([row.reading.cut_k for row in rows]), np.stack([row.reading.valid_k for row in rows]))
-    probes = encoding.pack_probes(policy.tokenizer, answers, max_variants=max_variants, max_tokens=max_tokens)
+    problems = [row.problem for row in rows]
+    probes = encoding.pack_probes(policy.tokenizer, problems, max_variants=max_variants, max_tokens=max_tokens)
     return prompts, response_bt, mask_bt, cuts, probes
 
 

@@ -14,14 +14,12 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mig_jax import checkpoints, encoding, metrics, pictures
-from mig_jax.check_config import ConfigError, check_config
-from mig_jax.data import sources
-from mig_jax.data.problem import Problem
+from mig_jax.check_config import check_config, check_unchanged
+from mig_jax.data import stream
 from mig_jax.evaluate import Evaluator
 from mig_jax.learning import losses
 from mig_jax.learning.train_step import (
@@ -35,8 +33,8 @@ from mig_jax.learning.train_step import (
 )
 from mig_jax.models import decoder, lora, sharding
 from mig_jax.policy import Policy, load_policy, make_logprobs, save_policy
-from mig_jax.problems import open_problems
-from mig_jax.prompts import encode_prompts
+from mig_jax.problems import open_held_out, open_training
+from mig_jax.prompts import Asked, ask
 from mig_jax.rollouts import Collector, Stopwatch
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
@@ -94,10 +92,16 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: con
     verifier = stack.enter_context(Verifier(**config.verifier.to_dict()))
 
     # ---------------------------------------------------------------------------------------------------------- data
-    train_problems = open_problems(policy, config, "train", demonstrated=mode == "sft")
-    eval_problems = open_problems(policy, config, "test")
-    batch_size = config.rollout.questions if mode == "train" else config.sft.batch_size
-    stream = sources.iterate(train_problems, seed=config.seed, batch_size=batch_size)
+    train_problems, weights = open_training(policy, config, demonstrated=mode == "sft")
+    eval_problems = open_held_out(policy, config)
+    batches = stream.iterate(
+        train_problems,
+        weights=weights,
+        seed=config.seed,
+        batch_size=config.rollout.questions if mode == "train" else config.sft.batch_size,
+        prepare=functools.partial(ask, policy, config),
+        read_ahead=config.data.read_ahead,
+    )
 
     # ---------------------------------------------------------------------------------------------- state and compiled
     if mode == "train":
@@ -106,7 +110,7 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: con
     else:
         collect = functools.partial(collect_demonstrations, policy, config)
     state, update = build_update(policy, config, mode)
-    evaluator = Evaluator(policy, config, verifier, eval_problems)
+    evaluator = Evaluator(policy, config, verifier)
 
     # ---------------------------------------------------------------------------------------------------------- resume
     # As it is read back: JSON knows no tuples.
@@ -118,7 +122,7 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: con
         trained, frozen = split(state.params, policy.trains)
         state, data_state = checkpoints.restore(manager, state._replace(params=trained))
         state = state._replace(params=join(state.params, frozen))
-        stream.set_state(data_state["stream"])
+        batches.set_state(data_state["stream"])
         first = data_state["done"]
         tqdm.write(f"going on in {workdir}, where {first} of {config.steps} steps are done")
     resume_step = first + 1 if config_before else None
@@ -128,7 +132,8 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: con
 
     def evaluate(done: int) -> None:
         name = f"evaluation after {done} steps"
-        sink.write(done, evaluator.evaluate(state.params, jax.random.fold_in(key, 2 * done + 1), name=name)[0])
+        noise = jax.random.fold_in(key, 2 * done + 1)
+        sink.write(done, evaluator.metrics(state.params, eval_problems, noise, name=name))
 
     # ------------------------------------------------------------------------------------------------------------ loop
     if first == 0:
@@ -136,7 +141,7 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: con
     span = Span()
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc=mode, unit="step"):
         done, is_last = step + 1, step + 1 == config.steps
-        batch, numbers, transcripts = collect(state.params, next(stream), jax.random.fold_in(key, 2 * step))
+        batch, numbers, transcripts = collect(state.params, next(batches), jax.random.fold_in(key, 2 * step))
         span.add(numbers)
         if transcripts and (step % config.log.transcripts_every == 0 or is_last):
             chosen = some_of_each_group(transcripts, config.rollout.group_size)[: config.log.transcripts]
@@ -152,7 +157,7 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: con
         # Rows are written before the checkpoint that vouches for them; later ones are dropped on resume.
         if is_last or done % config.checkpoint.every == 0:
             trained = state._replace(params=split(state.params, policy.trains)[0])
-            checkpoints.save(manager, trained, {"done": done, "stream": stream.get_state()}, described)
+            checkpoints.save(manager, trained, {"done": done, "stream": batches.get_state()}, described)
 
     # ----------------------------------------------------------------------------------------------------------- after
     save_policy(policy, state.params, os.path.join(workdir, "model"), config=config)
@@ -211,13 +216,12 @@ def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainSt
 
 
 def collect_demonstrations(
-    policy: Policy, config: ConfigDict, params: Any, problems: Sequence[Problem], key: chex.PRNGKey
+    policy: Policy, config: ConfigDict, params: Any, asked: Asked, key: chex.PRNGKey
 ) -> Collected:
     """A batch of written solutions, all gates open; it depends neither on the weights nor on chance."""
     del params, key
     watch = Stopwatch()
-    tokenizer = policy.tokenizer
-    prompts = encode_prompts(policy, config, problems)
+    tokenizer, (problems, prompts) = policy.tokenizer, asked
     completions = [encoding.demonstration_ids(tokenizer, problem) for problem in problems]
     completion_bt, mask_bt = encoding.pad_right(completions, config.rollout.max_new_tokens, tokenizer.pad_id)
     nothing_bt = np.zeros(mask_bt.shape, np.float32)
@@ -272,20 +276,10 @@ def check_resume(workdir: str, *, before: dict[str, Any], now: dict[str, Any]) -
     Raises:
       ConfigError: with every value that differs.
     """
-    free = ["log", "eval", "checkpoint", "verifier"]
+    free = ["log", "eval", "checkpoint", "verifier", "data.read_ahead"]
     if now["optimizer"]["decay"] == "constant":
         free.append("steps")  # a cosine is laid out over all of them
-    old, new = (
-        {k: v for k, v in flatten_dict(c, sep=".").items() if k.split(".")[0] not in free} for c in (before, now)
-    )
-    differing = [
-        f"{key}: {old.get(key)!r} before, {new.get(key)!r} now" for key in new | old if old.get(key) != new.get(key)
-    ]
-    if differing:
-        listed = "\n  ".join(differing)
-        raise ConfigError(
-            f"{workdir} holds a run of another config; take another workdir, or the old values:\n  {listed}"
-        )
+    check_unchanged(workdir, before=before, now=now, free=free)
 
 
 def some_of_each_group(transcripts: Sequence[Transcript], group_size: int) -> list[Transcript]:

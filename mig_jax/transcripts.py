@@ -21,7 +21,7 @@ class Transcript:
 
     question, response, answer: texts; `answer` is the reference.
     kind: how an answer is compared with the reference, one of `verifier.KINDS`.
-    is_correct: of the answer in the answer block; None when it was not decided (the check timed out, or there was none).
+    is_correct: of the answer in the answer block; None when that was not decided: the check timed out, or was not made.
     is_correct_lenient: of the answer wherever it stands, see `answers.lenient_answer`; None as above.
     problem: why the response is not well formed; "" when it is.
     steps: `[K]` text of each step that was probed.

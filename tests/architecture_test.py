@@ -16,8 +16,8 @@ ALLOWED = {
 }
 FLAT = [  # lowest first
     ("transcripts", "check_config", "metrics", "checkpoints", "encoding", "images"),
-    ("policy", "pages"),
-    ("prompts", "credit"),
+    ("policy", "pages", "results"),
+    ("prompts", "credit", "browse_page"),
     ("problems",),
     ("rollouts", "pictures"),
     ("evaluate", "score"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mig_jax import commands, transcripts
+from mig_jax.data.builders import BENCHMARKS
 from mig_jax.models import sharding
 from mig_jax.policy import load_policy, save_policy
 from mig_jax.text import response_format
@@ -50,26 +51,11 @@ def test_score_writes_numbers_and_pictures(tmp_path):
         assert (tmp_path / "out" / name).stat().st_size > 0
 
 
-def test_eval_writes_results(tmp_path, capsys):
-    commands.evaluate(tiny.get_quickstart(eval__samples=2), str(tmp_path))
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["problems"] == 8 and 0 <= results["eval/sampled"] <= results["eval/pass@2"] <= 1
-    assert len(transcripts.read_transcripts(str(tmp_path / "transcripts.jsonl"))) == 16
-    assert "eval/greedy" in capsys.readouterr().out
-
-
 def test_sample_answers_questions_and_scores_known_ones(capsys):
     commands.sample(tiny.get_quickstart(), [QUESTION])
     assert "Last digits of 7 +5" in capsys.readouterr().out
     commands.sample(tiny.get_quickstart(), [])
     assert capsys.readouterr().out.count("gain") >= 4
-
-
-def test_eval_with_several_devices(tmp_path, monkeypatch):
-    """Seven problems on eight devices: what is short of a part is filled up, and not counted."""
-    monkeypatch.undo()
-    commands.evaluate(tiny.get_quickstart(data__eval_size=7), str(tmp_path))
-    assert json.loads((tmp_path / "results.json").read_text())["problems"] == 7
 
 
 def test_a_model_is_asked_as_it_was_trained(tmp_path):
@@ -78,16 +64,33 @@ def test_a_model_is_asked_as_it_was_trained(tmp_path):
     mesh = sharding.make_mesh({}, devices=jax.devices()[:1])
     policy = load_policy(config.model, mesh, seed=0)
     save_policy(policy, policy.params, str(tmp_path), config=config)
-    options = ["--config.data.eval_size=3", "--config.verifier.workers=1"]
+    options = ["--config.data.eval_size=3", "--config.verifier.workers=1", "--config.eval.scored=0"]
     done = run_cli("eval", f"--model={tmp_path}", f"--workdir={tmp_path}/eval", *options)
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "eval" / "results.json").read_text())
-    assert results["problems"] == 3 and results["eval/format"] > 0.9, "the default prompt would confuse it"
+    (figures,) = json.loads((tmp_path / "eval" / "results.json").read_text())["sources"].values()
+    assert figures["problems"] == 3 and figures["format"]["greedy"] > 0.9, "the default prompt would confuse it"
+    assert "| benchmark" in done.stdout and "transcripts.html" in done.stdout
 
 
 def test_question_too_long_is_said():
     with pytest.raises(ValueError, match="data.max_prompt_tokens=42"):
         commands.sample(tiny.get_quickstart(), ["7" * 100])
+
+
+def test_data_lists_the_benchmarks(tmp_path):
+    done = run_cli("data", f"--data_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert f"✗ {tmp_path}/gsm8k/train.jsonl  from https://" in done.stdout and "licence MIT" in done.stdout
+    assert all(f"\n{name}: " in f"\n{done.stdout}" for name in BENCHMARKS)
+
+
+def test_data_builds_a_benchmark_and_shows_it(tmp_path):
+    (tmp_path / "gsm8k").mkdir()
+    row = {"question": "1+1?", "answer": "1+1=<<1+1=2>>2.\n#### 2"}
+    (tmp_path / "gsm8k" / "test.jsonl").write_text(json.dumps(row))
+    done = run_cli("data", "--benchmarks=gsm8k", f"--data_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "gsm8k: 1 problems (1 number)" in done.stdout and "    1+1?\n    → 2" in done.stdout
 
 
 def test_help_helps():
@@ -108,6 +111,10 @@ def test_help_helps():
         (["train"], "train needs --config; train needs --workdir"),
         (["trian"], "one command of train, sft"),
         (["score"], "score needs --input"),
+        (["variants"], "variants needs --config; variants needs --workdir"),
+        (["data", "--benchmarks=gsm9k"], "did you mean gsm8k"),
+        (["data", "--benchmarks=aime_2025,svamp", "--data_dir=/tmp/nowhere"], "SVAMP.json is missing; published at"),
+        (["eval", "--workdir=/tmp/x", "--benchmarks=gsm9k"], "eval.benchmarks='gsm9k': no source 'gsm9k' (did you"),
         (["score", "--input=nowhere.jsonl"], "nowhere.jsonl"),
         (["train", "--config=configs/quickstart.py", "--workdir=/tmp/x", "--config.steps=0",
           "--config.reward.credit=none"], "\n  steps=0: must be more than 0"),

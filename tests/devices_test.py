@@ -7,6 +7,8 @@ import pytest
 from mig_jax import train
 from mig_jax.models import sharding
 from mig_jax.policy import load_policy
+from mig_jax.problems import open_training
+from mig_jax.prompts import ask
 from mig_jax.rollouts import Collector
 from mig_jax.text.verifier import Verifier
 from tests import tiny
@@ -30,8 +32,9 @@ def _one_step(shape, devices):
     mesh = sharding.make_mesh(shape, devices=devices)
     with jax.set_mesh(mesh), Verifier(workers=1) as verifier:
         policy = load_policy(config.model, mesh, seed=0)
-        problems = train.open_problems(policy, config, "train")[:8]
+        ((chosen,), _) = open_training(policy, config, demonstrated=False)
+        asked = ask(policy, config, chosen[:8])
         state, update = train.build_update(policy, config, "train")
-        batch, _, _ = Collector(policy, config, verifier).collect(state.params, problems, jax.random.key(3))
+        batch, _, _ = Collector(policy, config, verifier).collect(state.params, asked, jax.random.key(3))
         state, metrics_ = update(state, batch)
     return jax.device_get(batch), jax.device_get(state), jax.device_get(metrics_)

@@ -65,20 +65,35 @@ def test_demonstrations_probes_and_prompt_use_the_tags_of_the_tokenizer(merging)
     problem = Problem("1", "7 +5 -3", "A", demonstration=(("7+5=2",), "A"))
     written = merging.decode(encoding.demonstration_ids(merging, problem)[:-1])
     assert written == "<think>\n### Step 1: 7+5=2\n</think>\n<answer>\nA </answer>"
-    answers = encoding.pack_probes(merging, ["A"], max_variants=1, max_tokens=2)
+    answers = encoding.pack_probes(merging, [Problem("1", "q", "A")], max_variants=1, max_tokens=2)
     token_p, scored_r = answers.token_ap[0, 0], answers.scored_ar[0, 0]
     lead_in = merging.encode("</think>\n<answer>\n")
     assert token_p[: len(lead_in)].tolist() == lead_in
     assert merging.decode(answers.target_ar[0, 0][scored_r]) == "A </answer>"
-    prompt = merging.decode(encoding.prompt_ids(merging, "q", system_prompt=True))
+    prompt = merging.decode(encoding.prompt_ids(merging, Problem("1", "q", "A"), system_prompt=True))
     assert system_prompt(merging.tags) in prompt and "<answer>\nonly the final answer </answer>" in prompt
 
 
 def test_prompt_with_images(tokenizer):
-    ids = encoding.prompt_ids(tokenizer, "How many?", system_prompt=False, n_images=2)
+    ids = encoding.prompt_ids(tokenizer, Problem("1", "How many?", "2", images=(b"", b"")), system_prompt=False)
     image = "<|vision_start|><|image_pad|><|vision_end|>"
     assert tokenizer.decode(ids) == f"<|im_start|>user\n{image}{image}How many?<|im_end|>\n<|im_start|>assistant\n"
     assert ids.count(tokenizer.token_id("<|image_pad|>")) == 2
+
+
+def test_choices_stand_lettered_behind_the_question(tokenizer):
+    problem = Problem("1", "Where?", "B", "choice", choices=("west", "east, or so"))
+    prompt = tokenizer.decode(encoding.prompt_ids(tokenizer, problem, system_prompt=False))
+    assert "user\nWhere?\nA. west\nB. east, or so<|im_end|>" in prompt
+
+
+def test_the_spellings_of_an_answer_begin_with_the_reference():
+    problem = Problem("1", "q", "1/2", variants=("half", "0.5"))
+    assert encoding.spellings(problem, limit=3) == ("1/2", "half", "0.5")
+    assert encoding.spellings(problem, limit=1) == ("1/2",)
+    assert set(encoding.spellings(problem._replace(variants=()), limit=9)) <= set(encoding.spellings(problem, limit=9))
+    choice = Problem("1", "q", "B", "choice", choices=("west", "east"))
+    assert encoding.spellings(choice, limit=9)[0] == "B" and "east" in encoding.spellings(choice, limit=9)
 
 
 def test_steps_beyond_the_limit_are_not_probed(tokenizer):
@@ -101,7 +116,9 @@ def test_demonstration_reads_as_well_formed(tokenizer):
 
 
 def test_probes_put_lead_in_and_closing_tag_around_the_answer(tokenizer):
-    answers = encoding.pack_probes(tokenizer, ["29", "7"], max_variants=1, max_tokens=4)
+    answers = encoding.pack_probes(
+        tokenizer, [Problem("1", "q", "29"), Problem("2", "q", "7")], max_variants=1, max_tokens=4
+    )
     assert tokenizer.decode(answers.token_ap[0, 0, :5]) == "</think>\n<answer>29"
     assert tokenizer.decode(answers.target_ar[0, 0][answers.scored_ar[0, 0]]) == "29</answer>"
     assert tokenizer.decode(answers.target_ar[1, 0][answers.scored_ar[1, 0]]) == "7</answer>"

@@ -1,42 +1,19 @@
 """The page of gains: whole, self-contained, and safe with any text."""
 
 import base64
-import html.parser
 import re
 
 import pytest
 
 from mig_jax import pages
 from tests.gallery import BARE, HOSTILE, NASTY, PLAIN, SEEN
+from tests.page_reader import PageReader, read_page
 
 
-class _Reader(html.parser.HTMLParser):
-    """Collects the tags, and the text outside of styles; fails on tags that do not close."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.tags, self.text = [], [], ""
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text += data
-
-
-def _read(tmp_path, transcripts) -> _Reader:
+def _read(tmp_path, transcripts) -> PageReader:
     path = tmp_path / "new folder" / "page.html"
     pages.gain_page(transcripts, str(path))
-    reader = _Reader()
-    reader.feed(path.read_text(encoding="utf-8"))
-    assert not reader.open
-    return reader
+    return read_page(path)
 
 
 @pytest.mark.parametrize("transcripts", [(), (PLAIN,), (NASTY,), BARE, (PLAIN, NASTY, *BARE)])
@@ -83,6 +60,13 @@ def test_hostile_text_is_shown_as_it_is(tmp_path):
     assert "✗ wrong" not in reader.text and "? undecided" in reader.text
 
 
+def test_title_of_a_page_is_text(tmp_path):
+    pages.write_page(["<p>body</p>"], str(tmp_path / "page.html"), title=f"</title>{HOSTILE}", style="")
+    reader = read_page(tmp_path / "page.html")
+    assert [tag for tag, _ in reader.tags] == ["html", "head", "meta", "meta", "title", "style", "body", "main", "p"]
+    assert "</title>" in reader.text and "body" in reader.text
+
+
 @pytest.mark.parametrize("transcript", BARE)
 def test_without_steps_or_numbers_the_rest_is_shown(tmp_path, transcript):
     reader = _read(tmp_path, [transcript])
@@ -91,7 +75,7 @@ def test_without_steps_or_numbers_the_rest_is_shown(tmp_path, transcript):
 
 
 def test_the_staircase_goes_through_the_watermark():
-    path = re.search(r'class="mark-line" d="([^"]*)"', pages._chart(PLAIN.ell_k, PLAIN.watermark_k)).group(1)
+    path = re.search(r'class="mark-line" d="([^"]*)"', pages.likelihood_chart(PLAIN.ell_k, PLAIN.watermark_k)).group(1)
     heights = [float(y) for y in re.findall(r"[,V]([\d.]+)", path)]
     assert heights[0] > heights[1] == heights[2] > heights[3]
 

@@ -13,8 +13,8 @@ from mig_jax.learning.losses import Batch
 from mig_jax.learning.train_step import split
 from mig_jax.models import decoder, sampler, sharding
 from mig_jax.policy import load_policy, make_logprobs, make_look, make_sample
-from mig_jax.problems import open_problems, why_left_out
-from mig_jax.prompts import encode_prompts
+from mig_jax.problems import open_held_out, open_training, why_no_prompt
+from mig_jax.prompts import ask, encode_prompts
 from mig_jax.rollouts import Collector
 from mig_jax.text.verifier import Verifier
 from tests import tiny
@@ -29,7 +29,8 @@ def policy():
 
 @pytest.fixture(scope="module")
 def problems(policy):
-    return open_problems(policy, CONFIG, "train")[:4]
+    ((chosen,), _) = open_training(policy, CONFIG, demonstrated=False)
+    return chosen[:4]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,9 @@ def test_probes_equal_prompts_written_out(policy, rollout):
     """A leaf on the rollout's cache is worth what its text is worth behind the prompt, at M-RoPE's positions."""
     prompts, completions = rollout
     tokenizer, width = policy.tokenizer, prompts.token_qs.shape[1]
-    answers = encoding.pack_probes(tokenizer, ["3", "no", "12", "same"], max_variants=1, max_tokens=4)
+    answers = encoding.pack_probes(
+        tokenizer, [Problem(a, "q", a) for a in ("3", "no", "12", "same")], max_variants=1, max_tokens=4
+    )
     answers = jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x), 3, axis=0), answers)
     cut_bk = jnp.array([[0, 2, 5]] * 12)
     position_bs, valid_bs = sampler.row_positions(jnp.repeat(prompts.start_q, 3), width + 20, prompts.images)
@@ -177,19 +180,19 @@ def test_a_run_from_warm_up_to_score(tmp_path, monkeypatch, capsys):
 def test_images_that_cannot_be_used(policy):
     config = tiny.get_scenes()
     with pytest.raises(ValueError, match="problem 7: .*image 1"):
-        why_left_out(policy, config, Problem("7", "What?", "1", images=(b"no image",)), demonstrated=False)
+        why_no_prompt(policy, config, Problem("7", "What?", "1", images=(b"no image",)))
     blind = load_policy(tiny.get_config().model, policy.mesh, seed=0)
-    problem = open_problems(policy, config, "test")[0]
+    problem = open_held_out(policy, config)[0]
     with pytest.raises(ValueError, match="no vision tower"):
-        why_left_out(blind, config, problem, demonstrated=False)
+        why_no_prompt(blind, config, problem)
     config.model.vision.max_patches = 8
-    assert "more than 8 patches" in why_left_out(policy, config, problem, demonstrated=False)
+    assert "more than 8 patches" in why_no_prompt(policy, config, problem)
 
 
 def test_a_rollout_is_collected(policy, problems):
     with Verifier(workers=1) as verifier:
         batch, numbers, written = Collector(policy, CONFIG, verifier).collect(
-            policy.params, problems, jax.random.key(0)
+            policy.params, ask(policy, CONFIG, problems), jax.random.key(0)
         )
     assert batch.images.index_qs.shape[0] == 4 and batch.token_bs.shape[0] == 8
     assert numbers["ell/first"] < 0 and written[0].images == problems[0].images

@@ -11,20 +11,24 @@ def read_images(references: object, folder: Path) -> tuple[tuple[bytes, ...], li
     """The images that a row of a file refers to, and what is wrong with them.
 
     Args:
-      references: should be a list of paths, absolute or from `folder`, and of base64 data URIs.
+      references: should be a list of paths, absolute or from `folder`, of base64 data URIs, and of the bytes of image
+        files, which tables hold as {"bytes": …, "path": …}.
       folder: where the file of the row is.
 
     Returns:
       The bytes of the image files as they are, and the faults; only without faults all are there.
     """
-    if not (isinstance(references, list | tuple) and all(isinstance(name, str) for name in references)):
-        return (), ["images is not a list of file names or data URIs"]
+    known = str | bytes | dict
+    if not (isinstance(references, list | tuple) and all(isinstance(name, known) for name in references)):
+        return (), ["images is not a list of file names, data URIs or images"]
     images, faults = [], []
     for reference in references:
+        if isinstance(reference, dict):
+            reference = reference.get("bytes") or reference.get("path") or ""
         try:
             images.append(_read(reference, folder))
         except ValueError as error:
-            faults.append(f"image {_shorten(reference)}: {error}")
+            faults.append(f"image {_shorten(str(reference))}: {error}")
     return tuple(images), faults
 
 
@@ -46,11 +50,16 @@ def format_of(data: bytes) -> str:
 
 def data_uri(data: bytes) -> str:
     """The image as text that stands for its file in a page."""
-    return f"data:image/{format_of(data)};base64,{base64.b64encode(data).decode()}"
+    form = format_of(data)
+    # Several JPEGs in one file, as some cameras write them; browsers know them by the first.
+    form = "jpeg" if form == "mpo" else form
+    return f"data:image/{form};base64,{base64.b64encode(data).decode()}"
 
 
-def _read(reference: str, folder: Path) -> bytes:
-    if reference.startswith("data:"):
+def _read(reference: str | bytes, folder: Path) -> bytes:
+    if isinstance(reference, bytes):
+        data = reference
+    elif reference.startswith("data:"):
         header, _, body = reference.partition(",")
         if not header.endswith(";base64"):
             raise ValueError("a data URI must be base64")

@@ -1,5 +1,7 @@
 """Rows of published files, read field by field: whatever is wrong names its file, its row and its field.
 
+As in:
+
     for row in read_rows(Path("train.jsonl")):
         question, choices = row.text("question"), [choice.text("text") for choice in row.rows("choices")]
 """
@@ -9,7 +11,8 @@ import csv
 import json
 import math
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,15 +29,27 @@ class Row(NamedTuple):
     where: for messages, such as "train.jsonl, row 3".
     number: of the row in its file, from 1.
     values: its fields.
+    broken: why there are none, where the row could not be read at all; then asking for any field raises this.
     """
 
     where: str
     number: int
     values: Mapping[str, Any]
+    broken: str = ""
 
     def fault(self, message: str) -> RowError:
         """The error to raise when this row is not as it should be."""
         return RowError(f"{self.where}: {message}")
+
+    def value(self, field: str) -> Any:
+        """Whatever stands there; None when nothing does.
+
+        Raises:
+          RowError: the row is broken.
+        """
+        if self.broken:
+            raise self.fault(self.broken)
+        return self.values.get(field)
 
     def text(self, field: str) -> str:
         """A text or a number, as text without blanks around it.
@@ -53,7 +68,7 @@ class Row(NamedTuple):
         Raises:
           RowError: it is something else.
         """
-        value = self.values.get(field)
+        value = self.value(field)
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return ""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -88,7 +103,7 @@ class Row(NamedTuple):
         Raises:
           RowError: it is missing, or no object.
         """
-        value = self.values.get(field)
+        value = self.value(field)
         if not isinstance(value, Mapping):
             raise self.fault(f"{field} is {_kind_of(value) if field in self.values else 'missing'}, not an object")
         return Row(f"{self.where}: {field}", self.number, value)
@@ -109,7 +124,7 @@ class Row(NamedTuple):
         Raises:
           RowError: there is none, or it is damaged.
         """
-        value = self.values.get(field)
+        value = self.value(field)
         if isinstance(value, Mapping):
             value = value.get("bytes")
         if isinstance(value, str):
@@ -131,7 +146,7 @@ class Row(NamedTuple):
         return data
 
     def _list(self, field: str) -> Sequence[Any]:
-        value = self.values.get(field)
+        value = self.value(field)
         if value is None:
             return ()
         if isinstance(value, str | bytes) or not isinstance(value, Sequence):
@@ -141,6 +156,8 @@ class Row(NamedTuple):
 
 class ImageArchive:
     """The images of a published .zip file, read one by one without unpacking it, or of a folder where it was unpacked.
+
+    Some have the questions beside the images: `rows`.
 
     Args:
       path: of the .zip file or the folder.
@@ -152,6 +169,8 @@ class ImageArchive:
         # Archives differ in the folder that everything is in: names are found by how they end.
         names = self._zip.namelist() if self._zip else [str(p.relative_to(path)) for p in path.rglob("*")]
         self._by_ending = {ending: name for name in sorted(names, reverse=True) for ending in _endings(name)}
+        # Questions about one image follow each other: it is read and checked once.
+        self._last = ("", b"")
 
     def read(self, row: Row, name: str) -> bytes:
         """The image that `row` refers to, such as "images/train/1.png" wherever in the archive that stands.
@@ -159,32 +178,66 @@ class ImageArchive:
         Raises:
           RowError: it is not there, or damaged.
         """
+        if name != self._last[0]:
+            try:
+                data = self._read(name)
+            except ValueError as error:
+                raise row.fault(f"image {name} {error}") from error
+            self._last = (name, row.checked_image(data, f"image {name}"))
+        return self._last[1]
+
+    def rows(self, name: str, *, under: str = "", without: Sequence[str] = ()) -> Iterator[Row]:
+        """The rows of a .json file in the archive; all else is as `read_rows` has it.
+
+        Raises:
+          RowError: it is not there, or not JSON.
+        """
+        try:
+            data = self._read(name)
+        except ValueError as error:
+            raise RowError(f"{name} {error}") from error
+        yield from _as_rows(name, _parse_json(name, data, under, without))
+
+    def _read(self, name: str) -> bytes:
         found = self._by_ending.get(name.replace("\\", "/").removeprefix("./").strip("/"))
         if found is None:
-            raise row.fault(f"image {name} is not in {self.path.name}")
-        data = self._zip.read(found) if self._zip else (self.path / found).read_bytes()
-        return row.checked_image(data, f"image {name}")
+            raise ValueError(f"is not in {self.path.name}")
+        try:
+            return self._zip.read(found) if self._zip else (self.path / found).read_bytes()
+        except (OSError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"cannot be read from {self.path.name} ({error})") from error
 
 
-def read_rows(path: Path, *, under: str = "") -> Iterator[Row]:
+def read_rows(path: Path, *, under: str = "", without: Sequence[str] = ()) -> Iterator[Row]:
     """The rows of a .jsonl, .json, .csv, .tsv, .parquet or .arrow file, numbered from 1.
 
     Args:
       under: of a .json file that is one object, the field that holds the rows.
+      without: fields that the objects of a .json file have, at any depth, and that are dropped while it is read:
+        together they would not fit into memory.
 
     Raises:
-      RowError: the file is not what its ending says; it has another ending; or a row is no object.
+      RowError: there is no such file; it is not what its ending says; or it has another ending.
     """
     readers = {
-        ".jsonl": _read_jsonl, ".json": lambda p: _read_json(p, under), ".csv": _read_csv, ".tsv": _read_csv,
-        ".parquet": _read_parquet, ".arrow": _read_arrow,
+        ".jsonl": _read_jsonl, ".json": lambda p: _parse_json(p.name, p.read_bytes(), under, without),
+        ".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet, ".arrow": _read_arrow,
     }  # fmt: skip
     if path.suffix not in readers:
         raise RowError(f"{path}: rows are read from {', '.join(readers)}")
-    for number, values in readers[path.suffix](path):
-        if not isinstance(values, Mapping):
-            raise RowError(f"{path.name}, row {number}: {_kind_of(values)}, not an object")
-        yield Row(f"{path.name}, row {number}", number, values)
+    if not path.is_file():
+        raise RowError(f"{path}: no such file")
+    yield from _as_rows(path.name, readers[path.suffix](path))
+
+
+def _as_rows(name: str, numbered: Iterable[tuple[int, Any]]) -> Iterator[Row]:
+    for number, values in numbered:
+        where = f"{name}, row {number}"
+        if isinstance(values, Mapping):
+            yield Row(where, number, values)
+        else:
+            broken = f"not JSON ({values})" if isinstance(values, ValueError) else f"{_kind_of(values)}, not an object"
+            yield Row(where, number, {}, broken)
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
@@ -194,18 +247,21 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
                 try:
                     yield number, json.loads(line)
                 except ValueError as error:
-                    raise RowError(f"{path.name}, row {number}: not JSON ({error})") from error
+                    yield number, error
 
 
-def _read_json(path: Path, under: str) -> Iterator[tuple[int, Any]]:
+def _parse_json(name: str, data: bytes, under: str, without: Sequence[str]) -> Iterator[tuple[int, Any]]:
+    def kept(values: dict[str, Any]) -> dict[str, Any]:
+        return {field: value for field, value in values.items() if field not in without}
+
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = json.loads(data, object_hook=kept if without else None)
     except ValueError as error:
-        raise RowError(f"{path.name}: not JSON ({error})") from error
+        raise RowError(f"{name}: not JSON ({error})") from error
     if under:
         rows = rows.get(under) if isinstance(rows, dict) else None
     if not isinstance(rows, list):
-        raise RowError(f"{path.name}: no list of rows" + (f" under {under!r}" if under else ""))
+        raise RowError(f"{name}: no list of rows" + (f" under {under!r}" if under else ""))
     yield from enumerate(rows, start=1)
 
 

@@ -1,131 +1,79 @@
-"""Spellings of an answer, and what can be said about two answers at once, without algebra.
+r"""Is an answer right? As far as it can be told without algebra, by the kind of the answer.
 
-What needs algebra is left to the worker processes of `verifier`, which read answers in the same normal spelling.
+    number          equal as numbers; units, currency signs and thousands separators aside, unless both name units
+    expression      equal as mathematics
+    choice          the letter of the choice, its text, or both, if they do not contradict each other
+    yes_no          as affirmative or negative as the reference; True is Yes
+    text            equal but for case, white space, a full stop at the end, and $…$ or \text{…} around it
+    set             the same members in whatever order, each compared as an expression
+    relaxed         within 5 % of the reference, or else equal but for case (ChartQA)
+    integer         equal when cut off behind the decimal point (MathVista)
+    rounded         equal when rounded to the decimal places of the reference (MathVista)
+    nearest_choice  the choice whose letter is given, or else the one that is spelled most alike (MathVista)
+    reasoning_gym   right for the task's own checker
+
+What needs algebra, or the checker, is left to the worker processes of `verifier`. A kind is a function with a line in
+`COMPARISONS`; one whose answers can be spelled in several ways also has one in `_SPELLINGS`.
 """
 
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import NamedTuple
 
-# What may stand around a whole answer.
-_WRAPPERS = (
-    ("$$", "$$"),
-    ("$", "$"),
-    (r"\(", r"\)"),
-    (r"\[", r"\]"),
-    ("**", "**"),
-    *((rf"\{command}{{", "}") for command in ("boxed", "text", "textbf", "mathrm", "mathbf")),
-)
+from mig_jax.text.numbers import Number, is_same_number, parse_number, read_number
+from mig_jax.text.response_format import lettered
+from mig_jax.text.spelling import is_balanced, narrow, normalize, unwrap
 
-# Different ways to write the same; the left one is replaced.
-_SYNONYMS = (
-    (r"\dfrac", r"\frac"),
-    (r"\tfrac", r"\frac"),
-    (r"\displaystyle", " "),
-    (r"\!", ""),
-    (r"\,", " "),
-    (r"\;", " "),
-    ("{,}", ","),
-    (r"\$", " "),
-    ("$", " "),
-    (r"\%", "%"),
-    ("**", "^"),
-    ("\N{MINUS SIGN}", "-"),
-    ("\N{DEGREE SIGN}", r"^\circ"),
-    ("\N{GREEK SMALL LETTER PI}", r"\pi "),
-    ("\N{MULTIPLICATION SIGN}", r"\times "),
-    ("\N{MIDDLE DOT}", r"\cdot "),
-)
-_SIZED_BRACKET = re.compile(r"\\(?:left|right)(?![A-Za-z])")
-_BARE_PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
-
-_ASSIGNMENT = re.compile(r"([A-Za-z]) ?= ?([^=]+)")
-_NUMBER = re.compile(
-    r"(?P<sign>[+-]?) ?"
-    r"(?:(?=\.?[0-9])(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]*)(?P<part>(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)"
-    r"|(?P<over>[0-9]+) ?/ ?(?P<under>[0-9]+)"
-    r"|\\frac ?\{(?P<top>[0-9]+)\} ?\{(?P<bottom>[0-9]+)\})"
-    r" ?(?P<percent>%?)"
-)
+_ASSIGNMENT = re.compile(r"([A-Za-z](?:_\{?[0-9A-Za-z]\}?)?(?: ?\([a-z]\))?) ?= ?([^=]+)")
 # A sum or product that is still to be computed. Times a power of ten is how numbers are written.
 _TO_BE_COMPUTED = re.compile(
-    r"[0-9a-z)}!] ?(?:[-+]|(?:\*|\\times|\\cdot|\\div)(?! ?10 ?\^))|[0-9)](?: [0-9]| ?\()", re.IGNORECASE
+    r"[0-9a-z)}!] ?(?:[-+]|(?:\*|\\times|\\cdot|\\div)(?! ?10 ?\^))|[0-9)](?: [0-9]| ?\()|\\(?:sum|prod|int|lim)(?![a-z])",
+    re.IGNORECASE,
 )
+# To algebra m is a factor, unless it is set as text.
+_LONE_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z0-9+-])")
+_SET_AS_TEXT = re.compile(r"\\(?:text|mathrm) ?\{[^{}]*\}")
+
 _CHOICE = re.compile(r"\(?([A-Za-z])(?:[.):]+(?:\s.*)?)?", re.DOTALL)
+_LETTER = re.compile(r"\(?([A-Za-z])[.):]*")
+_LETTER_AND_TEXT = re.compile(r"\(?(?P<letter>[A-Za-z])(?P<mark>[.):,]*)(?P<text>.*)", re.DOTALL)
+_BRACKETED_LETTER = re.compile(r"\(([A-Za-z])\)")
 
-# No answer that is compared digit by digit is longer.
-MAX_DIGITS = 100
+_POLARITY = {"yes": True, "true": True, "no": False, "false": False}
+_YES_OR_NO = re.compile(r"(yes|no|true|false)(?:\s*[.,;:!\N{EM DASH}-].*|\s+(?:because|since)\b.*)?", re.DOTALL)
+
+_SET_NAME = re.compile(r"[A-Za-z] ?(?:=|\\in(?![a-z])) ?(?=\\?\{)")
+_SPACED_WORD = re.compile(r"\\(?:text|mathrm|mbox) ?\{ ?(and|or) ?\}")
+_SEPARATOR_OR_BRACKET = re.compile(
+    r"(?P<opening>[(\[{])|(?P<closing>[)\]}])|[,;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|[和或]"
+)
 
 
-class Number(NamedTuple):
-    """A number as it is written: 50% is (50, True)."""
-
-    value: Fraction
-    is_percent: bool
-
-
-def answer_variants(reference: str, *, limit: int) -> tuple[str, ...]:
-    r"""Equivalent spellings of an answer, the reference as given first, such as 1.5, 3/2, \frac{3}{2}.
+def answer_variants(reference: str, *, kind: str, choices: Sequence[str] = (), limit: int) -> tuple[str, ...]:
+    r"""Spellings of an answer that are all right, the reference as given first, such as 1.5, 3/2, \frac{3}{2}.
 
     Args:
-      reference: the right answer.
+      reference: the right answer; of a choice its letter.
+      kind: one of COMPARISONS.
+      choices: what may be chosen.
       limit: most spellings to return, at least 1.
     """
-    plain = normalize(reference)
-    assignment = _ASSIGNMENT.fullmatch(plain)
-    spellings = [reference.strip(), plain]
-    for text in filter(None, (plain, assignment and assignment[2])):
-        spellings += [text, *_respell(parse_number(text))]
-    return tuple(dict.fromkeys(filter(None, spellings)))[:limit]
+    reference = reference.strip()
+    spellings = _SPELLINGS[kind](reference, choices) if kind in _SPELLINGS else ()
+    right = (text for text in spellings if text and COMPARISONS[kind](text, reference, choices))
+    return tuple(dict.fromkeys((reference, *right)))[:limit]
 
 
-def normalize(answer: str) -> str:
-    """One spelling for what differs only in dress: wrappers, brackets' sizes, spaces, LaTeX and Unicode synonyms."""
-    text = _unwrap(answer)
-    for old, new in _SYNONYMS:
-        text = text.replace(old, new)
-    text = _BARE_PI.sub(r"\\pi ", _SIZED_BRACKET.sub("", text))
-    return " ".join(text.split())
+def is_same_quantity(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
+    """The same number, see `numbers`; where the reference is none, the same text."""
+    given, wanted = read_number(response), read_number(reference)
+    if wanted is None:
+        return normalize(response).casefold() == normalize(reference).casefold()
+    return given is not None and is_same_number(given, wanted)
 
 
-def parse_number(text: str) -> Number | None:
-    """The exact value of a normalized integer, decimal, fraction or percentage; None for anything else."""
-    match = _NUMBER.fullmatch(text) if len(text) <= MAX_DIGITS else None
-    if not match:
-        return None
-    if match["under"] or match["bottom"]:
-        over, under = int(match["over"] or match["top"]), int(match["under"] or match["bottom"])
-    else:
-        over, under = Fraction(match["whole"].replace(",", "") + match["part"]), 1
-    if under == 0:
-        return None
-    return Number(Fraction(over, under) * (-1 if match["sign"] == "-" else 1), bool(match["percent"]))
-
-
-def is_same_number(one: Number, other: Number) -> bool:
-    """Exact equality. When only one of the two is written as a percentage, 50% is both 50 and 0.5."""
-    if one.is_percent == other.is_percent:
-        return one.value == other.value
-    percent, plain = (one, other) if one.is_percent else (other, one)
-    return plain.value in (percent.value, percent.value / 100)
-
-
-def is_same_choice(response: str, reference: str) -> bool:
-    """The same letter, whether B, b, (B), B., **B** or "B) because…"; without letters, the same text."""
-    one, other = (_CHOICE.fullmatch(_unwrap(text)) for text in (response, reference))
-    if one and other:
-        return one[1].lower() == other[1].lower()
-    return is_same_text(response, reference)
-
-
-def is_same_text(response: str, reference: str) -> bool:
-    """Equal but for case and white space."""
-    one, other = (" ".join(text.casefold().split()) for text in (response, reference))
-    return one == other
-
-
-def is_same_math(response: str, reference: str) -> bool | None:
+def is_same_math(response: str, reference: str, choices: Sequence[str] = ()) -> bool | None:
     """Are two answers equal, as far as it can be told without algebra? None when it cannot.
 
     A sum or product is no answer where a number is asked for, or else repeating the question would be one.
@@ -133,10 +81,13 @@ def is_same_math(response: str, reference: str) -> bool | None:
     given, wanted = _without_assignment(normalize(response), normalize(reference))
     if given == wanted:
         return True
-    given_number, wanted_number = parse_number(given), parse_number(wanted)
+    given_number, wanted_number = _plain_number(given), _plain_number(wanted)
     if given_number and wanted_number:
         return is_same_number(given_number, wanted_number)
     if wanted_number and _TO_BE_COMPUTED.search(given.rpartition("=")[2]):
+        return False
+    # To algebra (1, 2) is an interval that may be a pair, and a pair is a set.
+    if {_bracket(given), _bracket(wanted)} in ({"{", "("}, {"{", "["}):
         return False
     # To algebra a word is a product of letters: Paris would equal pairs.
     if _is_prose(given) and _is_prose(wanted):
@@ -144,67 +95,53 @@ def is_same_math(response: str, reference: str) -> bool | None:
     return None
 
 
-def _without_assignment(given: str, wanted: str) -> tuple[str, str]:
-    """Drops `x =` where it does not matter: on one side only, or the same on both."""
-    matches = [_ASSIGNMENT.fullmatch(text) for text in (given, wanted)]
-    if len({match[1] for match in matches if match}) != 1:
-        return given, wanted
-    given, wanted = (match[2] if match else text for match, text in zip(matches, (given, wanted), strict=True))
-    return given, wanted
+def is_same_choice(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
+    """The same choice: by its letter (B, b, (B), B., **B** or "B) because…"), by its text, or by both.
+
+    A letter that is followed by the text of another choice is none. Without choices letters are compared, and texts
+    where there are none.
+    """
+    response, reference = (unwrap(narrow(text).replace("**", "")) for text in (response, reference))
+    options, letter = lettered(choices), _CHOICE.fullmatch(reference)
+    wanted = letter[1].upper() if letter else ""
+    if wanted in options:
+        return _chooses(response, wanted, options)
+    letter = _CHOICE.fullmatch(response)
+    return letter[1].upper() == wanted if letter and wanted else is_same_text(response, reference)
 
 
-def _is_prose(text: str) -> bool:
-    return text.replace(" ", "").isalpha() and max(map(len, text.split())) > 2
+def is_same_polarity(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
+    """Both yes or both no, whatever follows it; where the reference is neither, the same text."""
+    wanted = _polarity(reference)
+    return is_same_text(response, reference) if wanted is None else _polarity(response) is wanted
 
 
-def _unwrap(text: str) -> str:
-    """Takes off a full stop, and what stands around the whole of a text, layer by layer."""
-    text = text.strip().removesuffix(".").rstrip()
-    for opening, closing in _WRAPPERS:
-        inner = text[len(opening) : -len(closing)]
-        is_wrapped = text.startswith(opening) and text.endswith(closing) and len(text) >= len(opening + closing)
-        if is_wrapped and opening not in inner and _is_balanced(inner):
-            return _unwrap(inner)
-    return text
+def is_same_text(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
+    """Equal but for case, white space, a full stop at the end, and what stands around the whole."""
+    one, other = (
+        " ".join(unicodedata.normalize("NFC", unwrap(text)).casefold().split()) for text in (response, reference)
+    )
+    return one == other
 
 
-def _is_balanced(text: str) -> bool:
-    """No brace is closed before it was opened."""
-    depth = 0
-    for character in text:
-        depth += (character == "{") - (character == "}")
-        if depth < 0:
-            return False
-    return True
+def is_same_set(
+    response: str,
+    reference: str,
+    choices: Sequence[str] = (),
+    *,
+    is_same: Callable[[str, str], bool | None] = is_same_math,
+) -> bool | None:
+    """The same members in whatever order; None when a comparison of members that matters is not decided.
+
+    Args:
+      is_same: compares two members.
+    """
+    given, wanted = _members(response), _members(reference)
+    if (letters := _letters(wanted)) is not None:
+        return _letters(given) == letters
+    covers = lambda some, others: _settle((_settle((is_same(*pair) for pair in others(one)), True) for one in some), False)  # noqa
+    raise NotImplementedError
 
 
-def _respell(number: Number | None) -> Iterator[str]:
-    """How else people write a number, likely spellings first."""
-    if number is None:
-        return
-    value, is_percent = number
-    if is_percent:
-        yield from (f"{text}{sign}" for text in _decimals(value) for sign in ("%", r"\%"))
-        value /= 100
-    yield from _decimals(value)
-    over, under = value.as_integer_ratio()
-    if 1 < under <= 100:
-        sign = "-" if over < 0 else ""
-        yield from (f"{over}/{under}", rf"{sign}\frac{{{abs(over)}}}{{{under}}}")
-    if 0 < value < 1 and 100 % under == 0 and not is_percent:
-        yield f"{value * 100}%"
-
-
-def _decimals(value: Fraction) -> Iterator[str]:
-    """A number in digits, when that takes at most four decimal places; large integers also with separators."""
-    if value.denominator == 1:
-        yield f"{value}"
-        if abs(value) >= 1000:
-            yield f"{value.numerator:,}"
-        return
-    for places in range(1, 5):
-        scaled = abs(value) * 10**places
-        if scaled.denominator == 1:
-            digits = f"{scaled.numerator:0{places + 1}}"
-            yield f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}"
-            return
+COMPARISONS: dict[str, Callable[[str, str, Sequence[str]], bool | None]] = {}
+_SPELLINGS = {}

@@ -98,12 +98,20 @@ def system_prompt(tags: AnswerTags = PLAIN_TAGS) -> str:
     )
 
 
-def render_prompt(question: str, *, system: str, n_images: int = 0) -> list[dict[str, Any]]:
-    """The chat messages that ask a question, images first; without a system message when `system` is empty."""
+def render_prompt(
+    question: str, *, system: str, n_images: int = 0, choices: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """The chat messages that ask a question, images first, choices last; without a system message when it is empty."""
+    question = "\n".join([question, *(f"{letter}. {choice}" for letter, choice in lettered(choices).items())])
     messages = [{"role": "system", "content": system}] if system else []
     # A plain string without images: templates of models that cannot see know nothing else.
     content = [*[{"type": "image"}] * n_images, {"type": "text", "text": question}] if n_images else question
     return [*messages, {"role": "user", "content": content}]
+
+
+def lettered(choices: Sequence[str]) -> dict[str, str]:
+    """The choices by their letters: A, B, …"""
+    return {chr(ord("A") + n): choice for n, choice in enumerate(choices)}
 
 
 def render_response(steps: Sequence[str], answer: str, tags: AnswerTags = PLAIN_TAGS) -> str:

@@ -51,3 +51,25 @@ def open_benchmark(name: str, *, split: str, data_dir: Path) -> Sequence[Problem
     if split not in builder.FILES:
         raise benchmark.BenchmarkError(f"{name} has no split {split!r}; there are {', '.join(builder.FILES)}")
     return benchmark.Records(benchmark.build(builder, split=split, data_dir=data_dir).as_data_source(split))
+
+
+def overview(data_dir: Path) -> list[str]:
+    """Lines for people: every benchmark, its splits, and for each published file whether it is there or where it is."""
+    lines = []
+    for name in BENCHMARKS:
+        benchmark = builder_of(name)
+        about = benchmark.__doc__.split("\n")[0]
+        lines += [
+            f"{name}: {about}",
+            f"    {benchmark.HOMEPAGE}  licence {benchmark.LICENCE}  {benchmark.PAPER}".rstrip(),
+        ]
+        for split in benchmark.FILES:
+            builder = benchmark(split=split, data_dir=data_dir)
+            found = builder.find_files()
+            lines.append(f"    {name}:{split} ({'built' if builder.info.splits else 'not built'})")
+            lines += [
+                f"        {'✓' if file in found else '✗'} {builder.folder / file}"
+                + ("" if file in found else f"  from {builder.URLS.get(file, builder.HOMEPAGE)}")
+                for file in builder.files_of(split)
+            ]
+    return lines

@@ -3,7 +3,7 @@
 Everything of a benchmark is in one folder:
 
     data_dir/gsm8k/train.jsonl     as its authors publish it; put there by hand, or downloaded
-    data_dir/gsm8k/1.0.0/          what TFDS has made of it
+    data_dir/gsm8k/train/1.0.0/    what TFDS has made of a split, when it was first asked for
 """
 
 import os
@@ -51,9 +51,11 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, *, data_dir: str | Path):
-        super().__init__(data_dir=str(data_dir), file_format="array_record")
-        self.folder = Path(data_dir) / self.name
+    def __init__(self, *, split: str, data_dir: str | Path):
+        # A split is a config of its own to TFDS, so that nobody waits, or pays in disk, for splits that nobody asks for.
+        config = tfds.core.BuilderConfig(name=split)
+        super().__init__(config=config, data_dir=str(data_dir), file_format="array_record")
+        self.split, self.folder = split, Path(data_dir) / self.name
 
     # ------------------------------------------------------------------------------- what a benchmark says of itself
 
@@ -91,23 +93,40 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         del dl_manager  # see `fetch`: what is published stays beside what is put there by hand
-        paths = self.find_files()
-        complete = [split for split in self.FILES if set(self.files_of(split)) <= paths.keys()]
-        return {split: self._generate_examples(split, paths) for split in complete}
+        return {self.split: self._generate_examples()}
 
-    def _generate_examples(self, split: str, paths: Mapping[str, Path]) -> Iterator[tuple[str, dict[str, Any]]]:
-        self.archives = {name: ImageArchive(paths[name]) for name in self.ARCHIVES}
-        faults = []
-        for row in self.rows(split, [paths[name] for name in self.FILES[split]]):
-            try:
-                problem = self.problem(row, split)
-            except RowError as error:
-                faults.append(str(error))
-                continue
-            if problem is not None:
+    def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        faults, ids = [], set()
+        for problem in self._problems():
+            if isinstance(problem, RowError):
+                faults.append(str(problem))
+            elif problem.id in ids:
+                faults.append(f"id {problem.id!r} stands in several rows")
+            else:
+                ids.add(problem.id)
                 yield problem.id, _encode(problem._replace(source=problem.source or self.name))
+        if not ids and not faults:
+            faults.append(f"no problem in {', '.join(self.files_of(self.split))}")
         if faults:
-            raise BenchmarkError(_listed(f"{self.name} ({split}) is not as published", faults))
+            raise BenchmarkError(_listed(f"{self.name} ({self.split}) is not as published", faults))
+
+    def _problems(self) -> Iterator[Problem | RowError]:
+        """The problems of all rows, and what is wrong with others; behind a fault of a file itself nothing is read."""
+        paths = self.find_files()
+        try:
+            self.archives = {name: ImageArchive(paths[name]) for name in self.ARCHIVES}
+            for row in self.rows(self.split, [paths[name] for name in self.FILES[self.split]]):
+                try:
+                    if row.broken:
+                        raise row.fault(row.broken)
+                    problem = self.problem(row, self.split)
+                except RowError as error:
+                    yield error
+                    continue
+                if problem is not None:
+                    yield problem
+        except RowError as error:
+            yield error
 
     # ---------------------------------------------------------------------------------------------------------- files
 
@@ -122,14 +141,14 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         found = {name: next((p for p in both if p.exists()), None) for name, both in places.items()}
         return {name: path for name, path in found.items() if path}
 
-    def fetch(self, split: str) -> None:
-        """See to it that all files of a split are in the benchmark's folder.
+    def fetch(self) -> None:
+        """See to it that all files of the split are in the benchmark's folder.
 
         Raises:
           BenchmarkError: some are not there and cannot be downloaded; says which, and where they are published.
         """
         missing = []
-        for name in self.files_of(split):
+        for name in self.files_of(self.split):
             if name not in self.find_files():
                 url, reason = self.URLS.get(name), ""
                 try:
@@ -140,21 +159,18 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     reason = f" (could not be downloaded: {error})"
                 missing.append(f"{self.folder / name} is missing; published at {url or self.HOMEPAGE}{reason}")
         if missing:
-            raise BenchmarkError(_listed(f"{self.name} ({split}) cannot be built", missing))
+            raise BenchmarkError(_listed(f"{self.name} ({self.split}) cannot be built", missing))
 
 
 def build(benchmark: type[Benchmark], *, split: str, data_dir: str | Path) -> Benchmark:
-    """The builder of a benchmark whose `split` has been built; with it every other split whose files are there.
+    """The builder of a split of a benchmark, built now unless it was before.
 
     Raises:
       BenchmarkError: files of the split are missing, or rows are not as published; nothing is half built.
     """
-    builder = benchmark(data_dir=data_dir)
-    if split not in builder.info.splits:
-        builder.fetch(split)
-        # What was built from fewer files is built anew.
-        shutil.rmtree(builder.data_path, ignore_errors=True)
-        builder = benchmark(data_dir=data_dir)
+    builder = benchmark(split=split, data_dir=data_dir)
+    if not builder.info.splits:
+        builder.fetch()
         builder.download_and_prepare()
     return builder
 

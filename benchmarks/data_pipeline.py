@@ -1,0 +1,115 @@
+"""How many examples a second does the data pipeline make ready, and does anybody wait for it?
+
+    python benchmarks/data_pipeline.py
+
+Text is a GSM8K that this script writes as it is published, images a Super-CLEVR of pictures of 448 × 448 pixels: built
+to array_record by their builders, then shuffled, tokenised and, for images, decoded and cut into patches. First as fast
+as it goes; then beside an accelerator that is busy for as long as a batch takes to be made, and half as long again
+(here: a process that sleeps), to see which share of that time it waits, with batches read ahead and without.
+"""
+
+import argparse
+import functools
+import io
+import json
+import pathlib
+import tempfile
+import time
+import zipfile
+
+import jax
+import numpy as np
+from PIL import Image
+
+from mig_jax.configs import scenes
+from mig_jax.data import builders, stream
+from mig_jax.models import sharding
+from mig_jax.policy import load_policy
+from mig_jax.prompts import ask
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in {"problems": 400, "batch_size": 16, "batches": 20, "pixels": 448}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    args = parser.parse_args()
+    config = scenes.get_config()
+    config.model.vision.max_patches = 1024
+    config.data.max_prompt_tokens = 1024
+    with tempfile.TemporaryDirectory() as folder:
+        data_dir = pathlib.Path(folder)
+        write_gsm8k(data_dir, args.problems)
+        write_super_clevr(data_dir, args.problems, args.pixels)
+        policy = load_policy(config.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
+        for name, split in (("gsm8k", "test"), ("super_clevr", "train")):
+            began = time.perf_counter()
+            source = builders.open_benchmark(name, split=split, data_dir=data_dir)
+            built = args.problems / (time.perf_counter() - began)
+            measure(functools.partial(ask, policy, config), source, name, args, built)
+
+
+def measure(prepare, source, name: str, args: argparse.Namespace, built: float) -> None:
+    """Print a line for one source."""
+
+    def batches(read_ahead: int):
+        return stream.iterate(
+            [source], weights=[1], seed=0, batch_size=args.batch_size, prepare=prepare, read_ahead=read_ahead
+        )
+
+    def seconds(read_ahead: int, busy_s: float) -> float:
+        made = batches(read_ahead)
+        next(made)  # the first one starts the threads
+        began = time.perf_counter()
+        for _ in range(args.batches):
+            next(made)
+            time.sleep(busy_s)
+        return time.perf_counter() - began
+
+    alone = seconds(0, 0.0)
+    busy_s = 1.5 * alone / args.batches
+    waited = {ahead: 1 - args.batches * busy_s / seconds(ahead, busy_s) for ahead in (0, 2)}
+    state = batches(2)
+    for _ in range(3):
+        next(state)
+    again = batches(2)
+    again.set_state(state.get_state())
+    assert next(again).problems == next(state).problems
+    print(
+        f"{name:12} built {built:6.0f}/s, made ready {args.batch_size * args.batches / alone:6.0f} examples/s; "
+        f"the accelerator waits {waited[0]:.0%} of the time without reading ahead, {waited[2]:.1%} with two batches; "
+        "resumed within an epoch: the same batch"
+    )
+
+
+def write_gsm8k(data_dir: pathlib.Path, n: int) -> None:
+    """Word problems of about 50 words."""
+    rng, folder = np.random.default_rng(0), data_dir / "gsm8k"
+    folder.mkdir()
+    words = "Natalia sold clips to her friends in April and then half as many in May how much does she earn".split()
+    rows = [
+        {"question": f"{k} " + " ".join(rng.choice(words, 50)) + "?", "answer": f"She sold {k}.\n#### {k}"}
+        for k in range(n)
+    ]
+    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def write_super_clevr(data_dir: pathlib.Path, n: int, pixels: int) -> None:
+    """A question about each of n pictures of noise, the hardest to decode."""
+    rng, folder = np.random.default_rng(0), data_dir / "super_clevr"
+    folder.mkdir()
+    questions = []
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        for k in range(n):
+            name = f"superCLEVR_new_{k:06d}.png"
+            file = io.BytesIO()
+            Image.fromarray(rng.integers(0, 255, (pixels // 4, pixels // 4, 3), np.uint8)).resize(
+                (pixels, pixels)
+            ).save(file, "PNG")
+            archive.writestr(f"images/{name}", file.getvalue())
+            question = {"question": "How many cars are there?", "answer": k % 9, "image_filename": name, "image_index": k}
+            questions.append(question | {"question_index": k})
+    (folder / "superCLEVR_questions_30k.json").write_text(json.dumps({"questions": questions}))
+
+
+if __name__ == "__main__":
+    main()

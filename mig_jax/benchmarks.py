@@ -1,0 +1,104 @@
+"""Evaluation of several sources, one after the other: what is done is kept, and goes into one report.
+
+workdir/gsm8k/transcripts.jsonl   every response with both verdicts, some with their steps scored
+workdir/gsm8k/results.json        the figures of this source
+workdir/gsm8k/transcripts.html    to browse them
+workdir/results.json, results.md  the figures of all sources
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from mig_jax import browse_page, results
+from mig_jax.check_config import check_unchanged
+from mig_jax.evaluate import Evaluator
+from mig_jax.policy import Policy
+from mig_jax.problems import open_held_out
+from mig_jax.score import score_transcripts
+from mig_jax.text.verifier import Verifier
+from mig_jax.transcripts import Transcript, write_transcripts
+
+# What an evaluation does not depend on: it may differ when one is taken up again.
+FREE = ("steps", "loss", "optimizer", "sft", "checkpoint", "log", "verifier", "eval.benchmarks", "eval.every",
+        "data.train", "data.train_size", "data.read_ahead")  # fmt: skip
+
+
+def evaluate_sources(
+    policy: Policy, config: ConfigDict, verifier: Verifier, names: Sequence[str], workdir: Path
+) -> dict[str, Any]:
+    """The figures of every source by its name, as `results.results_of` gives them; files as at the top.
+
+    Started again in the same workdir, it goes on behind the last batch that was done.
+
+    Raises:
+      ConfigError: the workdir holds an evaluation with another config.
+      ValueError: a source is wrong.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    _check_config(config, workdir / "config.json")
+    problems = {name: open_held_out(policy, config, name) for name in names}
+    evaluator, figures = Evaluator(policy, config, verifier), {}
+    for name in tqdm(names, desc="evaluating", unit="source", disable=len(names) == 1):
+        folder = workdir / folder_name(name)
+        if not (folder / "results.json").exists():
+            _evaluate_source(evaluator, problems[name], name, folder)
+        figures[name] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        # After every source, so that what is done can be read while the rest is on its way.
+        _write(workdir / "results.json", json.dumps({"model": config.model.path, "sources": figures}, indent=1))
+        _write(workdir / "results.md", results.table(figures) + "\n")
+    return figures
+
+
+def folder_name(name: str) -> str:
+    """A source's name as that of a folder: jsonl:/data/my.jsonl is jsonl_my.jsonl."""
+    kind, _, rest = name.partition(":")
+    rest = os.path.basename(rest.rstrip("/")) if "/" in rest else rest
+    return re.sub(r"[^A-Za-z0-9._=-]+", "_", "_".join(filter(None, (kind, rest))))
+
+
+def _evaluate_source(evaluator: Evaluator, problems: Sequence, name: str, folder: Path) -> None:
+    policy, config = evaluator.policy, evaluator.config
+    key, parts = jax.random.key(config.seed), folder / "parts"
+    transcripts = evaluator.answer(policy.params, problems, key, name=name, parts=parts)
+    figures = results.results_of(transcripts) | {"left_out": dict(problems.left_out)}
+    chosen = some_of_both(transcripts, config.eval.scored)
+    scored = score_transcripts(policy, config, [transcripts[n] for n in chosen], evaluator.verifier) if chosen else []
+    for n, transcript in zip(chosen, scored, strict=True):
+        transcripts[n] = transcript
+    write_transcripts(transcripts, str(folder / "transcripts.jsonl"))
+    browse_page.browse_page(transcripts, str(folder / "transcripts.html"), title=name)
+    # Last, because where it is, all is.
+    _write(folder / "results.json", json.dumps(figures, indent=1))
+    shutil.rmtree(parts)
+
+
+def some_of_both(transcripts: Sequence[Transcript], n: int) -> list[int]:
+    """The places of n greedy responses, the first right and the first wrong ones, half of each if there are so many."""
+    greedy = [i for i, t in enumerate(transcripts) if t.sampling == "greedy"]
+    right = [i for i in greedy if transcripts[i].is_correct]
+    wrong = [i for i in greedy if not transcripts[i].is_correct]
+    n_right = max(min(len(right), n - n // 2), n - len(wrong))
+    return sorted((right[:n_right] + wrong)[:n])
+
+
+def _check_config(config: ConfigDict, path: Path) -> None:
+    now = json.loads(json.dumps(config.to_dict()))
+    if path.exists():
+        check_unchanged(str(path.parent), before=json.loads(path.read_text()), now=now, free=FREE)
+    _write(path, json.dumps(now, indent=1))
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(path.suffix + ".tmp").write_text(text, encoding="utf-8")
+    os.replace(path.with_suffix(path.suffix + ".tmp"), path)

@@ -1,0 +1,40 @@
+"""CommonsenseQA: questions on everyday knowledge."""
+
+from string import ascii_uppercase
+
+from mig_jax.data.builders.benchmark import Benchmark
+from mig_jax.data.problem import Problem
+from mig_jax.data.rows import Row
+
+
+class CommonsenseQa(Benchmark):
+    """12,102 questions with five choices; those of test_rand_split_no_answers.jsonl have no answers, and are left out.
+
+    A row: {"answerKey": "A", "id": "1afa…", "question": {"question_concept": "revolving door", "stem": "…?",
+    "choices": [{"label": "A", "text": "bank"}, …]}}
+    """
+
+    name = "commonsense_qa"
+    FILES = {"train": ("train_rand_split.jsonl",), "validation": ("dev_rand_split.jsonl",)}
+    URLS = {
+        name: f"https://s3.amazonaws.com/commensenseqa/{name}"
+        for name in ("train_rand_split.jsonl", "dev_rand_split.jsonl")
+    }
+    EVAL_SPLIT = "validation"
+    HOMEPAGE = "https://www.tau-nlp.org/commonsenseqa"
+    LICENCE = "MIT"
+    PAPER = "arXiv 1811.00937"
+
+    def problem(self, row: Row, split: str) -> Problem:
+        question = row.row("question")
+        choices = question.rows("choices")
+        letters = tuple(ascii_uppercase[: len(choices)])
+        for choice, letter in zip(choices, letters, strict=True):
+            choice.one_of("label", (letter,))
+        return Problem(
+            id=row.text("id"),
+            question=question.text("stem"),
+            answer=row.one_of("answerKey", letters),
+            kind="choice",
+            choices=tuple(choice.text("text") for choice in choices),
+        )

@@ -1,0 +1,106 @@
+"""Further spellings of reference answers (arXiv 2602.01034, Eq. 9): a model proposes them, the verifier disposes.
+
+A probe asks how likely the right answer is, in whatever way the policy would write it. Rules know 1.5, 3/2 and
+\\frac{3}{2}; a model knows that "half past two" is 2:30. What it proposes counts only when the verifier finds it equal.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from mig_jax import encoding
+from mig_jax.data.problem import Problem
+from mig_jax.data.rows import read_rows
+from mig_jax.evaluate import batches
+from mig_jax.models import sharding
+from mig_jax.policy import Policy, make_sample
+from mig_jax.prompts import stack_prompts, with_images
+from mig_jax.text.verifier import Item, Verifier
+
+REQUEST = (
+    "Write the following answer in up to {n} other ways that mean exactly the same, such as a fraction for a decimal "
+    "or a word for a number. One a line, nothing else.\n\nQuestion: {question}\nAnswer: {answer}"
+)
+# A list's numbers and dashes, which stand before what is meant.
+_BULLET = re.compile(r"^\s*(?:[-*•]\s+|[0-9]{1,2}[.)]\s+)?")
+
+
+def propose_variants(
+    policy: Policy, config: ConfigDict, verifier: Verifier, problems: Sequence[Problem], path: Path
+) -> tuple[int, int, int]:
+    """Writes a row {"id", "answer", "variants"} for every problem, those of a batch as soon as they are there.
+
+    Rows that the file has already are kept, so that an interrupted pass goes on.
+
+    Returns:
+      How many spellings were proposed, confirmed, and known to no rule, by this pass.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = {row.text("id") for row in read_rows(path) if not row.broken} if path.exists() else set()
+    open_ones = [problem for problem in problems if problem.id not in done]
+    sample = make_sample(policy, group_size=1, max_new_tokens=config.rollout.max_new_tokens, temperature=0.0)
+    counts = (0, 0, 0)
+    with open(path, "a", encoding="utf-8") as file:
+        for first, size in tqdm(batches(policy, config, len(open_ones), 1), desc="variants", unit="batch"):
+            batch = open_ones[first : first + size]
+            proposed = [
+                spellings_in(text, limit=config.reward.max_variants)
+                for text in _ask(policy, config, sample, batch, size)
+            ]
+            confirmed = confirm(verifier, batch, proposed)
+            new = [
+                [spelling for spelling in found if spelling not in encoding.spellings(problem, limit=100)]
+                for problem, found in zip(batch, confirmed, strict=True)
+            ]
+            for problem, found in zip(batch, new, strict=True):
+                row = {"id": problem.id, "answer": problem.answer, "variants": found}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+            counts = tuple(n + sum(map(len, part)) for n, part in zip(counts, (proposed, confirmed, new), strict=True))
+    return counts
+
+
+def spellings_in(completion: str, *, limit: int) -> list[str]:
+    """The lines of a model's list, each once, without its bullets; the first `limit` of them."""
+    lines = (_BULLET.sub("", line).strip() for line in completion.split("\n"))
+    return list(dict.fromkeys(filter(None, lines)))[:limit]
+
+
+def confirm(verifier: Verifier, problems: Sequence[Problem], proposed: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Those spellings of each problem's answer that the verifier finds equal to it."""
+    pairs = [(n, spelling) for n, found in enumerate(proposed) for spelling in found]
+    items = [Item(spelling, problems[n].answer, problems[n].kind, problems[n].choices) for n, spelling in pairs]
+    verdicts = dict(zip(pairs, verifier.check(items), strict=True))
+    return [[spelling for spelling in found if verdicts[n, spelling]] for n, found in enumerate(proposed)]
+
+
+def _ask(policy: Policy, config: ConfigDict, sample, batch: Sequence[Problem], size: int) -> list[str]:
+    """What the model says to the request for each problem; "" where the request is too long to be asked."""
+    tokenizer, width = policy.tokenizer, config.data.max_prompt_tokens
+    requests = [
+        tokenizer.chat_prompt([{"role": "user", "content": REQUEST.format(
+            n=config.reward.max_variants, question=problem.question, answer=problem.answer)}])
+        for problem in batch
+    ]  # fmt: skip
+    fitting = [n for n, ids in enumerate(requests) if len(ids) <= width]
+    if len(fitting) < len(batch):
+        logging.warning("%d requests are longer than data.max_prompt_tokens=%d", len(batch) - len(fitting), width)
+    texts = [""] * len(batch)
+    if not fitting:
+        return texts
+    rows = [with_images(policy, requests[n], ()) for n in fitting]
+    prompts = stack_prompts(policy, rows + rows[:1] * (size - len(rows)), width)
+    completions = sample(
+        policy.params, jax.device_put(prompts, sharding.batch_sharding(policy.mesh)), jax.random.key(0)
+    )
+    token_bt, length_b = jax.device_get((completions.token_bt, completions.length_b))
+    for n, ids, length in zip(fitting, token_bt, length_b, strict=False):
+        stop = set(tokenizer.eos_ids)
+        texts[n] = tokenizer.decode([token for token in ids[:length].tolist() if token not in stop])
+    return texts

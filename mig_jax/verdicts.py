@@ -1,0 +1,33 @@
+"""Is a response right? Read strictly, from its one answer block, and leniently, from wherever its answer stands."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from mig_jax.text.lenient import lenient_answer
+from mig_jax.text.response_format import parse_response
+from mig_jax.text.verifier import Item, Verifier
+from mig_jax.transcripts import Transcript
+
+
+def judge(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcript]:
+    """The same transcripts with both verdicts; None where a check did not come to an end.
+
+    Raises:
+      ValueError: a transcript of a reasoning-gym task lacks the id of its problem.
+    """
+    strict = [parse_response(t.response).answer for t in transcripts]
+    lenient = [lenient_answer(t.response, kind=t.kind, choices=t.choices) for t in transcripts]
+    references = [t.id if t.kind == "reasoning_gym" else t.answer for t in transcripts]
+    # All in one call: most answers are the same on both readings, and what is the same is checked once.
+    verdicts = verifier.check(
+        [
+            Item(answer, reference, t.kind, t.choices)
+            for answers in (strict, lenient)
+            for answer, reference, t in zip(answers, references, transcripts, strict=True)
+        ]
+    )
+    n = len(transcripts)
+    return [
+        dataclasses.replace(t, is_correct=verdicts[row], is_correct_lenient=verdicts[n + row])
+        for row, t in enumerate(transcripts)
+    ]

@@ -1,0 +1,154 @@
+"""The page to browse responses: whole, self-contained, safe with any text, and with what its filters look for."""
+
+import base64
+import dataclasses
+import re
+
+import pytest
+
+from mig_jax import browse_page
+from mig_jax.transcripts import Transcript
+from tests.gallery import BARE, HOSTILE, NASTY, PLAIN, SEEN
+from tests.page_reader import PageReader, read_page
+
+# Hostile in every text that a transcript has.
+WORST = dataclasses.replace(
+    NASTY, id=HOSTILE, choices=(HOSTILE, '"><script>'), level=HOSTILE, subject=f"'{HOSTILE}", source=f'"{HOSTILE}'
+)
+
+
+def _transcript(id, sampling, strict, lenient, *, problem="", **fields) -> Transcript:
+    return dataclasses.replace(
+        PLAIN, id=id, sampling=sampling, is_correct=strict, is_correct_lenient=lenient, problem=problem, **fields
+    )
+
+
+# Two problems: one with a greedy response and three samples, one with a single response.
+TWO = (
+    _transcript("a", "sampled", True, True, source="math", level="Level 10", subject="Algebra"),
+    _transcript("b", "greedy", None, False, source="gsm8k", images=SEEN.images),
+    _transcript("a", "sampled", True, True, source="math", level="Level 10", subject="Algebra", problem="no step"),
+    _transcript("a", "greedy", False, True, source="math", level="Level 10", subject="Algebra"),
+    _transcript("a", "sampled", False, None, source="math", level="Level 10", subject="Algebra"),
+    _transcript("c", "greedy", True, True, source="math", level="Level 2", subject="Algebra"),
+)
+
+
+def _read(tmp_path, transcripts, title="Responses") -> PageReader:
+    path = tmp_path / "new folder" / "page.html"
+    browse_page.browse_page(transcripts, str(path), title=title)
+    return read_page(path)
+
+
+@pytest.mark.parametrize("transcripts", [(), (PLAIN,), (WORST,), BARE, (PLAIN, WORST, SEEN, *BARE), TWO])
+def test_page_is_well_formed_and_needs_nothing_from_elsewhere(tmp_path, transcripts):
+    reader = _read(tmp_path, transcripts)
+    assert {tag for tag, _ in reader.tags}.isdisjoint({"link", "iframe", "object", "a", "base"})
+    assert reader.all("script") == [{}], "one script, in the page itself"
+    for tag, attributes in reader.tags:
+        assert not [name for name in attributes if name.startswith("on") or name in ("href", "xlink:href", "srcset")]
+        assert "src" not in attributes or (tag == "img" and attributes["src"].startswith("data:image/"))
+    page = (tmp_path / "new folder" / "page.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|//[a-z]|@import|url\(|fetch\(|import\(", page)
+
+
+def test_everything_is_closed_and_readable_without_the_script(tmp_path):
+    reader = _read(tmp_path, TWO)
+    assert not any("open" in attributes for attributes in reader.all("details"))
+    hidden = [tag for tag, attributes in reader.tags if "hidden" in attributes]
+    assert hidden == ["form"], "only the filters need the script"
+
+
+def test_hostile_text_is_shown_as_it_is(tmp_path):
+    reader = _read(tmp_path, [WORST, dataclasses.replace(WORST, level="", sampling="greedy")], title=HOSTILE)
+    shown = HOSTILE.replace("\ud800", "?")
+    assert reader.text.count(shown) >= 10 and '"><script>' in reader.text
+    assert "x" * 5000 in reader.text
+    article, details = reader.all("article")[0], reader.all("details")[0]
+    assert article == {"data-source": f'"{shown}', "data-level": shown, "data-subject": f"'{shown}"}
+    assert details.keys() == {"data-strict", "data-lenient", "data-format", "data-sampling"}
+
+
+def test_responses_of_a_problem_stand_together_greedy_ones_first(tmp_path):
+    reader = _read(tmp_path, TWO)
+    assert [article["data-source"] for article in reader.all("article")] == ["math", "gsm8k", "math"]
+    nested = [
+        (attributes.get("class"), attributes.get("data-sampling"), inside.count("details"))
+        for (tag, attributes), inside in zip(reader.tags, reader.inside, strict=True)
+        if tag == "details"
+    ]
+    assert nested == [
+        (None, "greedy", 0), ("samples", None, 0), *[(None, "sampled", 1)] * 3, (None, "greedy", 0), (None, "greedy", 0)
+    ]  # fmt: skip
+    assert "3 samplesstrict 1 rightlenient 2 right✓✗✗" in reader.text
+
+
+def test_both_verdicts_the_answer_and_what_is_malformed_are_on_the_line(tmp_path):
+    reader = _read(tmp_path, TWO[2:3])
+    assert reader.all("details")[0] == {
+        "data-strict": "wrong", "data-lenient": "right", "data-format": "malformed", "data-sampling": "sampled"
+    }  # fmt: skip
+    assert "✗ strict✓ lenient284no step" in reader.text
+    assert "no answer" in _read(tmp_path, [dataclasses.replace(PLAIN, response="")]).text
+
+
+def test_counts(tmp_path):
+    text = _read(tmp_path, TWO).text
+    assert "3 problems, 6 responses." in text
+    assert "greedy3✓ 1 ✗ 1 ? 1✓ 2 ✗ 10" in text.replace("\n", "")
+    assert "sampled3✓ 1 ✗ 2✓ 2 ✗ 0 ? 11" in text.replace("\n", "")
+    assert "1 problem, 1 response." in _read(tmp_path, [PLAIN]).text
+
+
+def test_filters_offer_what_the_cards_and_responses_have(tmp_path):
+    reader = _read(tmp_path, TWO)
+    options, name = {}, None
+    for tag, attributes in reader.tags:
+        name = attributes["name"] if tag == "select" else name
+        if tag == "option" and "value" in attributes:
+            options.setdefault(name, []).append(attributes["value"])
+    assert options == {
+        "strict": ["right", "wrong", "undecided"],
+        "lenient": ["right", "wrong", "undecided"],
+        "format": ["well formed", "malformed"],
+        "sampling": ["greedy", "sampled"],
+        "source": ["gsm8k", "math"],
+        "level": ["", "Level 2", "Level 10"],
+        "subject": ["", "Algebra"],
+    }
+    elements = [*reader.all("article"), *(d for d in reader.all("details") if "class" not in d)]
+    for name, values in options.items():
+        assert {element[f"data-{name}"] for element in elements if f"data-{name}" in element} <= {*values}
+    assert {name for element in elements for name in element} == {f"data-{name}" for name in options}
+    assert len(reader.all("input")) == 1
+
+
+def test_filters_with_nothing_to_choose_are_left_out(tmp_path):
+    names = [select["name"] for select in _read(tmp_path, [PLAIN, *BARE]).all("select")]
+    assert names == ["strict", "lenient", "format"]
+
+
+def test_images_and_choices_are_shown_once_a_problem(tmp_path):
+    problem = dataclasses.replace(SEEN, id="p", kind="choice", choices=("left <b>", "right"), answer="B")
+    samples = [dataclasses.replace(problem, sampling=sampling) for sampling in ("greedy", "sampled", "sampled")]
+    reader = _read(tmp_path, samples)
+    sources = [image["src"].partition(",") for image in reader.all("img")]
+    assert [base64.b64decode(data) for _, _, data in sources] == list(SEEN.images)
+    assert all(image["loading"] == "lazy" for image in reader.all("img"))
+    assert reader.all("li") == [{}, {"class": "reference"}]
+    assert "A left <b>B right" in reader.text
+
+
+def test_steps_are_tinted_where_there_are_numbers_and_plain_text_stands_elsewhere(tmp_path):
+    plain = dataclasses.replace(PLAIN, id="plain", ell_k=(), watermark_k=(), gain_k=())
+    reader = _read(tmp_path, [PLAIN, plain])
+    tints = [attributes["style"] for _, attributes in reader.tags if "--share" in attributes.get("style", "")]
+    assert tints == ["--share: 1.000", "--share: 0.000", "--share: 0.200"]
+    assert len(reader.all("svg")) == 1
+    assert reader.text.count(PLAIN.response) == 1
+    assert "watermark" in reader.text and "watermark" not in _read(tmp_path, [plain]).text
+
+
+def test_the_same_question_of_two_sources_is_two_problems(tmp_path):
+    two = [dataclasses.replace(PLAIN, source=source) for source in ("x", "y", "x")]
+    assert len(_read(tmp_path, two).all("article")) == 2

@@ -1,0 +1,155 @@
+"""Files and folders of the user's own, with their columns: every form gives the same problems."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pyarrow
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+from pyarrow import parquet
+
+from mig_jax.data.problem import Problem
+from mig_jax.data.problem_files import read_problems
+
+COLUMNS = {"id": "key", "question": "{passage} {ask}", "answer": "gold", "kind": "=number", "level": "grade"}
+ROWS = [
+    {"key": "a", "passage": "Two birds.", "ask": "How many?", "gold": "2 birds", "grade": 3, "other": [1]},
+    {"key": "b", "passage": 'Three, or "so".', "ask": "Wie viele?\nÜber 2", "gold": "3", "grade": 4, "other": []},
+]
+EXPECTED = [
+    ("a", "Two birds. How many?", "2 birds", "number", "3"),
+    ("b", 'Three, or "so". Wie viele?\nÜber 2', "3", "number", "4"),
+]
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (5, 4), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+def write(form: str, folder) -> str:
+    """The rows in one of the forms; what `read_problems` takes."""
+    path = folder / f"rows.{form}"
+    flat = [{name: value for name, value in row.items() if name != "other"} for row in ROWS]
+    if form == "jsonl":
+        path.write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
+    elif form == "json":
+        path.write_text(json.dumps(ROWS))
+    elif form in ("csv", "tsv"):
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, flat[0], delimiter="\t" if form == "tsv" else ",")
+            writer.writeheader()
+            writer.writerows(flat)
+    elif form == "parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    elif form == "datasets":
+        path = folder / "saved" / "train"
+        path.mkdir(parents=True)
+        for n, row in enumerate(ROWS):  # two shards
+            table = pyarrow.Table.from_pylist([row])
+            with pyarrow.OSFile(str(path / f"data-{n:05d}-of-00002.arrow"), "wb") as file:
+                with pyarrow.ipc.new_stream(file, table.schema) as stream:
+                    stream.write_table(table)
+        return f"{path.parent}@train"
+    return str(path)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "csv", "tsv", "parquet", "datasets"])
+def test_every_form_gives_the_same_problems(form, tmp_path):
+    problems = read_problems(form, write(form, tmp_path), columns=COLUMNS)
+    assert [(p.id, p.question, p.answer, p.kind, p.level) for p in problems] == EXPECTED
+
+
+def test_a_folder_of_tfds(tmp_path):
+    class Birds(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        """Birds."""
+
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            text = tfds.features.Text()
+            features = {"ask": text, "gold": np.int64, "image": tfds.features.Image(encoding_format="png")}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"validation": iter([(1, {"ask": "Wie viele?", "gold": 2, "image": io.BytesIO(png())})])}
+
+        def _generate_examples(self):
+            raise NotImplementedError
+
+    Birds(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    folder = tmp_path / "birds" / "1.0.0"
+    columns = {"question": "ask", "answer": "gold", "images": "image"}
+    (problem,) = read_problems("tfds", f"{folder}@validation", columns=columns)
+    assert problem.question == "Wie viele?" and problem.answer == "2" and problem.images == (png(),)
+    assert read_problems("tfds", str(folder), columns=columns) == (problem,), "the only split need not be named"
+    with pytest.raises(ValueError, match="no split 'train'; there are validation"):
+        read_problems("tfds", f"{folder}@train", columns=columns)
+
+
+def test_choices_and_their_answers_in_many_dresses(tmp_path):
+    lines = "\nA. bank\nB. library, or so\nC. mall"
+    listed = ["bank", "library, or so", "mall"]
+    rows = [("B. library, or so", lines), ("B", listed), ("library, or so", listed), ("(B)", lines), ("B) yes", listed)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps({"q": "Where?", "answer": a, "options": o}) for a, o in rows))
+    columns = {"question": "q", "answer": "answer", "kind": "=choice", "choices": "options"}
+    problems = read_problems("jsonl", str(path), columns=columns)
+    assert {(p.answer, p.choices) for p in problems} == {("B", ("bank", "library, or so", "mall"))}
+
+
+def test_bad_columns_and_rows_are_said_all_at_once(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"q": "?", "a": "D", "c": ["x", "y"]},
+        {"q": "", "a": "A", "c": "x or y"},
+        {"q": "?", "a": "A", "c": ["x", ""], "k": "guess"},
+        {"q": "fine", "a": "A", "c": ["x", "y"], "i": "same"},
+        {"q": "fine", "a": "A", "c": ["x", "y"], "i": "same"},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    columns = {"question": "q", "answer": "a", "kind": "k", "choices": "c", "id": "i"}
+    with pytest.raises(ValueError) as caught:
+        read_problems("jsonl", str(path), columns=columns | {"kind": "=choice"})
+    said = str(caught.value)
+    for fault in (
+        "row 1: answer 'D' is none of the choices x, y",
+        "row 2: q is empty",
+        "row 2: c has no lines 'A. …', 'B. …'",
+        "row 3: c holds an empty text",
+        "id 'same' stands in several rows",
+    ):
+        assert fault in said
+    with pytest.raises(ValueError, match="row 3: kind is 'guess', not one of number, expression"):
+        read_problems("jsonl", str(path), columns=columns)
+
+
+@pytest.mark.parametrize(
+    "form, name, content, said",
+    [
+        ("parquet", "rows.parquet", b"PAR1 no", "not a parquet file"),
+        ("json", "rows.json", b"{}", "no list of rows"),
+        ("json", "rows.json", b"{", "not JSON"),
+        ("jsonl", "rows.txt", b"", "rows are read from .jsonl"),
+        ("datasets", "saved/x.txt", b"", "no .arrow files"),
+        ("tfds", "saved/x.txt", b"", "not the folder of a TFDS dataset"),
+    ],
+)
+def test_files_that_are_none_are_refused(form, name, content, said, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        read_problems(form, str(path.parent if form in ("datasets", "tfds") else path), columns=COLUMNS)
+
+
+def test_images_of_tables_and_single_images(tmp_path):
+    rows = [{"q": "?", "a": "1", "i": {"bytes": png(), "path": None}}, {"q": "?", "a": "2", "i": None}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    columns = {"question": "q", "answer": "a", "images": "i"}
+    shown, blind = read_problems("parquet", str(tmp_path / "rows.parquet"), columns=columns)
+    assert shown.images == (png(),) and blind == Problem("rows.parquet:2", "?", "2", source="rows")

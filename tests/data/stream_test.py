@@ -1,0 +1,124 @@
+"""The stream of batches: deterministic, mixed by weights, dealt to hosts, read ahead and resumed exactly."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from mig_jax.data.problem import Problem
+from mig_jax.data.stream import iterate
+
+
+def _numbered(n: int, letter: str = "") -> tuple[Problem, ...]:
+    return tuple(Problem(f"{letter}{i}", f"question {i}", str(i)) for i in range(n))
+
+
+def _ids(batches) -> list[list[str]]:
+    return [[problem.id for problem in batch] for batch in batches]
+
+
+def _take(iterator, n: int) -> list[list[Problem]]:
+    return [next(iterator) for _ in range(n)]
+
+
+def _open(source, **options):
+    return iterate([source], weights=[1], **options)
+
+
+def test_same_seed_same_stream_and_every_epoch_another_order():
+    first, again, other = (_open(_numbered(12), seed=seed, batch_size=4) for seed in (0, 0, 1))
+    batches = _ids(_take(first, 6))
+    assert batches == _ids(_take(again, 6)) != _ids(_take(other, 6))
+    epochs = sum(batches[:3], []), sum(batches[3:], [])
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(str(i) for i in range(12))
+    assert epochs[0] != epochs[1]
+
+
+# 10 problems in batches of 4: the third and the fifth batch straddle or touch an end of an epoch.
+@pytest.mark.parametrize("taken", [0, 1, 2, 3, 5])
+def test_resume_is_exact_within_and_across_epochs(taken):
+    iterator = _open(_numbered(10), seed=3, batch_size=4)
+    _take(iterator, taken)
+    state = json.loads(json.dumps(iterator.get_state()))
+    expected = _take(iterator, 6)
+    resumed = _open(_numbered(10), seed=3, batch_size=4)
+    _take(resumed, 1)
+    resumed.set_state(state)
+    assert _take(resumed, 6) == expected
+
+
+@pytest.mark.parametrize("num_hosts", [2, 3])
+def test_the_hosts_share_the_stream_of_one(num_hosts):
+    source = _numbered(12)
+    hosts = [_open(source, seed=5, batch_size=2, host=h, num_hosts=num_hosts) for h in range(num_hosts)]
+    seen = []
+    alone = _open(source, seed=5, batch_size=2 * num_hosts)
+    for _ in range(12 // (2 * num_hosts)):
+        shares, whole = _ids(map(next, hosts)), _ids([next(alone)])[0]
+        assert sorted(sum(shares, [])) == sorted(whole)
+        seen += whole
+    assert sorted(seen) == sorted(problem.id for problem in source)
+
+
+def test_an_empty_source_is_refused():
+    with pytest.raises(ValueError, match="no problem"):
+        _open((), seed=0, batch_size=2)
+
+
+@pytest.mark.parametrize("read_ahead", [1, 3])
+def test_reading_ahead_changes_nothing(read_ahead):
+    options = {"seed": 3, "batch_size": 4, "prepare": lambda problems: [p._replace(question="seen") for p in problems]}
+    slow, fast = _open(_numbered(10), **options), _open(_numbered(10), read_ahead=read_ahead, **options)
+    assert _take(slow, 3) == _take(fast, 3)
+    # What was read ahead is no part of the position.
+    resumed = _open(_numbered(10), read_ahead=read_ahead, **options)
+    resumed.set_state(json.loads(json.dumps(fast.get_state())))
+    assert _take(resumed, 4) == _take(slow, 4)
+
+
+def test_what_goes_wrong_ahead_is_said():
+    def prepare(problems):
+        raise ValueError("no image")
+
+    with pytest.raises(ValueError, match="no image"):
+        next(_open(_numbered(4), seed=0, batch_size=2, prepare=prepare, read_ahead=2))
+
+
+def test_a_mixture_holds_its_weights_and_shuffles_each_source():
+    mixed = [_numbered(30, "a"), _numbered(7, "b")]
+    batches = iterate(mixed, weights=[3, 1], seed=0, batch_size=8)
+    seen = sum(_ids(_take(batches, 20)), [])
+    assert Counter(id[0] for id in seen) == {"a": 120, "b": 40}
+    assert all(Counter(id[0] for id in seen[n : n + 8])["b"] == 2 for n in range(0, 160, 8)), "evenly, not in blocks"
+    first_epoch = [id for id in seen if id[0] == "a"][:30]
+    assert len(set(first_epoch)) == 30 and first_epoch != sorted(first_epoch)
+
+
+def test_a_mixture_resumes_exactly():
+    mixed = [_numbered(5, "a"), _numbered(7, "b")]
+    first, again = (iterate(mixed, weights=[1, 2], seed=1, batch_size=4, read_ahead=2) for _ in range(2))
+    _take(first, 5)
+    again.set_state(first.get_state())
+    assert _take(first, 5) == _take(again, 5)
+
+
+# The global batch stays 12.
+@pytest.mark.parametrize("before, after", [(1, 3), (2, 3), (4, 1), (3, 2)])
+def test_resume_is_exact_when_the_number_of_hosts_changes(before, after):
+    source, size = _numbered(50), 12
+
+    def hosts(n):
+        return [_open(source, seed=2, batch_size=size // n, host=h, num_hosts=n, read_ahead=1) for h in range(n)]
+
+    def whole(dealt):
+        """The batch of all hosts, in the order of the stream: dealt like cards."""
+        return [id for cards in zip(*_ids(map(next, dealt)), strict=True) for id in cards]
+
+    alone = _open(source, seed=2, batch_size=size)
+    expected = _ids(_take(alone, 8))
+    first = hosts(before)
+    assert [whole(first) for _ in range(5)] == expected[:5]  # the fifth is within the second epoch
+    state, later = first[-1].get_state(), hosts(after)
+    for host in later:
+        host.set_state(state)
+    assert [whole(later) for _ in range(3)] == expected[5:]
