@@ -19,9 +19,9 @@ import zipfile
 
 import jax
 import numpy as np
+from mig_jax.configs import scenes
 from PIL import Image
 
-from mig_jax.configs import scenes
 from mig_jax.data import builders, stream
 from mig_jax.models import sharding
 from mig_jax.policy import load_policy
@@ -106,8 +106,8 @@ def write_super_clevr(data_dir: pathlib.Path, n: int, pixels: int) -> None:
                 (pixels, pixels)
             ).save(file, "PNG")
             archive.writestr(f"images/{name}", file.getvalue())
-            question = {"question": "How many cars are there?", "answer": k % 9, "image_filename": name, "image_index": k}
-            questions.append(question | {"question_index": k})
+            question = {"question": "How many cars are there?", "answer": k % 9}
+            questions.append(question | {"image_filename": name, "image_index": k})
     (folder / "superCLEVR_questions_30k.json").write_text(json.dumps({"questions": questions}))
 
 

@@ -5,9 +5,9 @@ import io
 import json
 
 import pytest
+from mig_jax.configs import default
 from PIL import Image
 
-from mig_jax.configs import default
 from mig_jax.data import generators, sources
 from mig_jax.data.problem import Problem
 

@@ -51,10 +51,13 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
 
+    def __init_subclass__(cls):
+        # A split is a config of its own to TFDS, so that nobody waits, or pays in disk, for what nobody asks for.
+        cls.BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=split) for split in cls.FILES]
+        super().__init_subclass__(skip_registration=True)
+
     def __init__(self, *, split: str, data_dir: str | Path):
-        # A split is a config of its own to TFDS, so that nobody waits, or pays in disk, for splits that nobody asks for.
-        config = tfds.core.BuilderConfig(name=split)
-        super().__init__(config=config, data_dir=str(data_dir), file_format="array_record")
+        super().__init__(config=split, data_dir=str(data_dir), file_format="array_record")
         self.split, self.folder = split, Path(data_dir) / self.name
 
     # ------------------------------------------------------------------------------- what a benchmark says of itself
