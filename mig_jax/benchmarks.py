@@ -54,8 +54,18 @@ def evaluate_sources(
         figures[name] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         # After every source, so that what is done can be read while the rest is on its way.
         _write(workdir / "results.json", json.dumps({"model": config.model.path, "sources": figures}, indent=1))
-        _write(workdir / "results.md", results.table(figures) + "\n")
+        _write(workdir / "results.md", report(figures))
     return figures
+
+
+def report(figures: dict[str, Any]) -> str:
+    """The table of `results.table`, and how many problems are in none of its figures."""
+    notes = [
+        f"Left out: {count} of {of_source['problems'] + sum(of_source['left_out'].values())} problems of {name}, {why}."
+        for name, of_source in figures.items()
+        for why, count in of_source["left_out"].items()
+    ]
+    return "\n".join([results.table(figures), *notes, *[""] * bool(notes)])
 
 
 def folder_name(name: str) -> str:

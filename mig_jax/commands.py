@@ -9,8 +9,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from mig_jax import results
-from mig_jax.benchmarks import evaluate_sources, folder_name
+from mig_jax import benchmarks
 from mig_jax.check_config import check_config
 from mig_jax.data import builders, sources
 from mig_jax.data.names import did_you_mean
@@ -44,11 +43,11 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     """Figures of every source of `eval.benchmarks` (or of the held-out problems), as files in `workdir`, see there."""
     names = sources.split_names(config.eval.benchmarks) or (config.data.eval or config.data.train,)
     with loaded(config, mode="eval") as (policy, verifier):
-        figures = evaluate_sources(policy, config, verifier, names, Path(workdir))
-    print(results.table(figures))
-    print(f"\nresults.json and results.md are in {workdir}; responses, to be browsed, in")
+        figures = benchmarks.evaluate_sources(policy, config, verifier, names, Path(workdir))
+    print(benchmarks.report(figures))
+    print(f"results.json and results.md are in {workdir}; responses, to be browsed, in")
     for name in names:
-        print(f"  {os.path.join(workdir, folder_name(name), 'transcripts.html')}")
+        print(f"  {os.path.join(workdir, benchmarks.folder_name(name), 'transcripts.html')}")
 
 
 def variants(config: ConfigDict, workdir: str) -> None:

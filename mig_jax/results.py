@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mig_jax.text.answers import normalize
 from mig_jax.text.lenient import lenient_answer
 from mig_jax.text.response_format import parse_response
+from mig_jax.text.spelling import normalize
 from mig_jax.transcripts import Transcript
 
 RESAMPLES, SEED = 2000, 0

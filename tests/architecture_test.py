@@ -16,12 +16,12 @@ ALLOWED = {
 }
 FLAT = [  # lowest first
     ("transcripts", "check_config", "metrics", "checkpoints", "encoding", "images"),
-    ("policy", "pages", "results"),
-    ("prompts", "credit", "browse_page"),
-    ("problems",),
-    ("rollouts", "pictures"),
+    ("policy", "pages", "results", "verdicts"),
+    ("prompts", "credit", "browse_page", "pictures"),
+    ("problems", "rollouts"),
     ("evaluate", "score"),
-    ("train", "commands"),
+    ("benchmarks", "variants", "train"),
+    ("commands",),
     ("main",),
 ]
 LIBRARIES = set(ALLOWED)

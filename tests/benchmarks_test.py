@@ -69,7 +69,7 @@ def test_what_is_written(evaluated):
         assert not (evaluated / name / "parts").exists()
     assert chain["figures"]["greedy"]["strict"]["mean"] > 0.5, "greedily the quickstart's policy is right"
     table = (evaluated / "results.md").read_text()
-    assert "chain:terms=7" in table and "gsm8k" in table and "1 of 6 problems left out" in table
+    assert "chain:terms=7" in table and "gsm8k" in table and "Left out: 1 of 6 problems of gsm8k, with a prompt of more than" in table
 
 
 def files(workdir: Path) -> dict[str, bytes]:

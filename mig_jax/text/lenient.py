@@ -16,9 +16,9 @@ _LEAD = r"(?i:\banswer\b[\s*_]{0,4}(?:is\b|[:\N{FULLWIDTH COLON}]))[*_:]{0,3}"
 _LINE_BEHIND = re.compile(_LEAD + r"\s*(?P<line>[^\n]+)")
 
 # A letter that is no part of a word, in brackets of either case.
-_LETTER = r"(?:\((?P<{0}1>[A-Za-z])\)|(?P<{0}2>[A-Z])(?![\w'\N{RIGHT SINGLE QUOTATION MARK}]))"
 _LETTER_BEHIND = re.compile(
-    _LEAD + r"[\s$\"'*]{0,8}(?:\\(?:text|mathrm|textbf)\{|(?i:option|choice) )?" + _LETTER.format("")
+    _LEAD + r"[\s$\"'*]{0,8}(?:\\(?:text|mathrm|textbf)\{|(?i:option|choice) )?"
+    r"(?:\((?P<bracketed>[A-Za-z])\)|(?P<bare>[A-Z])(?![\w'\N{RIGHT SINGLE QUOTATION MARK}]))"
 )
 _LETTER_ALONE = re.compile(
     r"\((?P<bracketed>[A-Za-z])\)|\[(?P<squared>[A-Z])\]"

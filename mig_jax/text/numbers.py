@@ -163,7 +163,8 @@ def _read_unit(text: str, money: str) -> tuple[int, str] | None:
             power = _POWERS[word]
         elif word in _PER:
             sign = -1
-        elif word in _NO_UNIT or len(word) == 1:
+        elif word in _NO_UNIT or len(word) == 1 or part.start() == 0:
+            # Letters at the digits are no word: 2xy.
             return None
     if money:
         powers[_UNITS[money]] = 1

@@ -28,6 +28,8 @@ _SYNONYMS = (
     ("$", " "),
     (r"\%", "%"),
     ("**", "^"),
+    (r"\mathrm{i}", "i"),
+    (r"\mathrm{e}", "e"),
     ("\N{MINUS SIGN}", "-"),
     ("\N{EN DASH}", "-"),
     ("\N{DEGREE SIGN}", r"^\circ"),
@@ -48,9 +50,10 @@ _CONTROL_SPACE = re.compile(r"(?<!\\)\\ ")
 # Names that LaTeX writes as commands, where an argument follows.
 _BARE_NAME = re.compile(
     r"(?<![A-Za-z\\])(?:pi(?![A-Za-z])|(?:arc)?(?:sin|cos|tan)|cot|sec|csc|log|ln|exp)"
-    r"(?=(?<=pi)|[ ^]?[0-9({\\]| [a-z](?![a-z]))"
+    r"(?=(?<=pi)|[ ^_]?[0-9({\\]| [a-z](?![a-z]))"
 )
-_ROOT = re.compile(r"\N{SQUARE ROOT} ?([0-9]+|[A-Za-z])")
+_ROOT = re.compile(r"(?:\N{SQUARE ROOT}|(?<![A-Za-z\\])sqrt) ?([0-9]+|[A-Za-z](?![A-Za-z]))")
+_PARENTHESIS = re.compile(r"(?:\N{SQUARE ROOT}|(?<![A-Za-z])\\?sqrt) ?\(|[()]")
 _POWER = re.compile(r"[⁺⁻]?[⁰¹²³⁴-⁹]+")
 _RAISED = str.maketrans("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "+-0123456789")
 _FRACTION = re.compile("[¼-¾⅐-⅞]")
@@ -64,7 +67,7 @@ def normalize(answer: str) -> str:
     """One spelling for what differs only in dress: wrappers, brackets' sizes, spaces, LaTeX and Unicode synonyms."""
     text = unwrap(narrow(answer))
     text = _FRACTION.sub(_as_fraction, _POWER.sub(_as_power, text))
-    text = _ROOT.sub(r"\\sqrt{\1}", text).replace("\N{SQUARE ROOT}", "sqrt")
+    text = _brace_roots(_ROOT.sub(r"\\sqrt{\1}", text))
     for old, new in _SYNONYMS:
         text = text.replace(old, new)
     text = _CONTROL_SPACE.sub(" ", _SIZED_BRACKET.sub("", text))
@@ -97,6 +100,19 @@ def is_balanced(text: str) -> bool:
         if depth < 0:
             return False
     return True
+
+
+def _brace_roots(text: str) -> str:
+    r"""sqrt(x) as \sqrt{x}."""
+    closing = []
+
+    def turn(sign: re.Match) -> str:
+        if sign[0] == ")":
+            return closing.pop() if closing else ")"
+        closing.append(")" if sign[0] == "(" else "}")
+        return "(" if sign[0] == "(" else r"\sqrt{"
+
+    return _PARENTHESIS.sub(turn, text)
 
 
 def _as_power(raised: re.Match) -> str:

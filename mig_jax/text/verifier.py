@@ -23,7 +23,7 @@ from typing import IO, NamedTuple
 
 from mig_jax.text import answers
 
-KINDS = ("expression", "choice", "text", "reasoning_gym")
+KINDS = tuple(answers.COMPARISONS)
 
 # Nothing longer is an answer.
 MAX_CHARACTERS = 2000
@@ -36,14 +36,16 @@ class Item(NamedTuple):
     """One check.
 
     response: the answer that was given, None when there is none.
-    reference: the right answer; for the kind reasoning_gym the problem's `reasoning_gym:<task>:<seed>:<size>:<index>`.
-    kind: one of KINDS. math: equal as mathematics; choice: the same letter; text: equal but for case and spaces;
-      reasoning_gym: right for the task's own checker.
+    reference: the right answer, of a choice its letter; for the kind reasoning_gym the problem's
+      `reasoning_gym:<task>:<seed>:<size>:<index>`.
+    kind: one of KINDS, how the two are compared; see `answers`.
+    choices: what may be chosen, in the order of its letters A, B, …; () where the answer is open.
     """
 
     response: str | None
     reference: str
     kind: str
+    choices: tuple[str, ...] = ()
 
 
 class Verifier:
@@ -115,18 +117,11 @@ class Verifier:
 
 def _decide(item: Item) -> bool | None:
     """The verdict, where no worker is needed for it."""
-    response, reference, kind = item
-    if response is None or not response.strip() or len(response) > MAX_CHARACTERS:
+    if item.response is None or not item.response.strip() or len(item.response) > MAX_CHARACTERS:
         return False
-    if kind == "reasoning_gym":
-        return None
-    if response.strip() == reference.strip():
-        return True
-    if kind == "choice":
-        return answers.is_same_choice(response, reference)
-    if kind == "text" or len(reference) > MAX_CHARACTERS:
-        return answers.is_same_text(response, reference)
-    return answers.is_same_math(response, reference)
+    if len(item.reference) > MAX_CHARACTERS:
+        return answers.is_same_text(item.response, item.reference)
+    return answers.COMPARISONS[item.kind](item.response, item.reference, item.choices)
 
 
 class _Worker:
@@ -209,7 +204,8 @@ class _Worker:
         timer.start()
         line = b""
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(item).encode() + b"\n")
+            # What is chosen is told without a worker.
+            process.stdin.write(json.dumps(item[:3]).encode() + b"\n")
             process.stdin.flush()
             line = process.stdout.readline()
         timer.cancel()

@@ -5,6 +5,7 @@ A question without a response (null) asks to prepare for its kind.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import logging
@@ -13,6 +14,7 @@ import signal
 import sys
 
 from mig_jax.text import answers
+from mig_jax.text.spelling import normalize
 
 # Address space, so that a number of a billion digits is the end of the worker and not of the machine.
 MAX_BYTES = 4 * 2**30
@@ -35,7 +37,7 @@ def main() -> None:
         else:
             # Should the parent be killed, nobody is left to keep the deadline but the kernel.
             signal.alarm(backstop_s)
-            verdict = is_equal(response, reference) if kind == "expression" else is_solution(response, reference)
+            verdict = _CHECKS[kind](response, reference)
             signal.alarm(0)
         print(json.dumps(verdict), file=verdicts, flush=True)
 
@@ -48,13 +50,14 @@ def is_equal(response: str, reference: str) -> bool:
     """
     import math_verify
 
-    config = [math_verify.LatexExtractionConfig(boxed_match_priority=-1)]
+    formulas = [answers.without_unit(normalize(text)) for text in (response, reference)]
+    if any(map(answers.PLUS_MINUS.search, formulas)):
+        return is_equal_set(*formulas)
     # Its own time limits would take away our alarm.
     given, wanted = (
-        math_verify.parse(f"${answers.normalize(text)}$", config, parsing_timeout=None)
-        for text in (response, reference)
+        math_verify.parse(f"${formula}$", [_latex_config()], parsing_timeout=None) for formula in formulas
     )
-    return math_verify.verify(wanted, given, timeout_seconds=None)
+    return math_verify.verify(wanted, given, allow_set_relation_comp=True, timeout_seconds=None)
 
 
 def is_solution(response: str, name: str) -> bool | str:
@@ -69,6 +72,28 @@ def is_solution(response: str, name: str) -> bool | str:
     with contextlib.suppress(Exception):
         return bool(dataset.score_answer(answer=response.strip(), entry=entry) >= 0.99)
     return False
+
+
+def is_equal_set(response: str, reference: str) -> bool:
+    """The same members, each equal as mathematics."""
+    return answers.is_same_set(response, reference, is_same=_is_equal_member)
+
+
+_CHECKS = {"expression": is_equal, "set": is_equal_set, "reasoning_gym": is_solution}
+
+
+def _is_equal_member(one: str, other: str) -> bool:
+    verdict = answers.is_same_math(one, other)
+    return is_equal(one, other) if verdict is None else verdict
+
+
+@functools.cache
+def _latex_config():
+    from math_verify import LatexExtractionConfig
+
+    config = LatexExtractionConfig(boxed_match_priority=-1)
+    # Among what it takes for units are t, h and ab: 2t would equal 2.
+    return dataclasses.replace(config, normalization_config=dataclasses.replace(config.normalization_config, units=False))
 
 
 @functools.lru_cache(maxsize=8)

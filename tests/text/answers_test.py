@@ -1,11 +1,28 @@
 """Spellings of an answer, and comparing two of them without algebra."""
 
+import itertools
 import subprocess
 import sys
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
-from mig_jax.text.answers import answer_variants, is_same_choice, is_same_math, is_same_text, normalize
+from mig_jax.data import problem
+from mig_jax.text import verifier
+from mig_jax.text.answers import (
+    COMPARISONS,
+    answer_variants,
+    edit_distance,
+    is_nearest_choice,
+    is_same_choice,
+    is_same_math,
+    is_same_text,
+)
+from mig_jax.text.numbers import read_number
+from mig_jax.text.spelling import normalize
+from tests.text.answer_pairs import BANKS, HOSTILE_RESPONSES, PAIRS
+from tests.text.hostile import hostile_completions
 
 VARIANTS = {
     "1/2": ["1/2", "0.5", r"\frac{1}{2}", "50%"],
@@ -37,12 +54,54 @@ VARIANTS = {
 
 @pytest.mark.parametrize("reference", VARIANTS)
 def test_variants(reference):
-    variants = answer_variants(reference, limit=8)
+    variants = answer_variants(reference, kind="expression", limit=8)
     assert list(variants) == VARIANTS[reference]
-    assert answer_variants(reference, limit=2) == variants[:2]
+    assert answer_variants(reference, kind="expression", limit=2) == variants[:2]
     for variant in variants:
         assert is_same_math(variant, reference) is True
         assert is_same_math(reference, variant) is True
+
+
+@pytest.mark.parametrize(
+    "kind, reference, variants",
+    [
+        ("number", "$1,200", ["$1,200", "1,200", "1200"]),
+        ("number", "12 apples", ["12 apples", "12"]),
+        ("number", "1 1/2", ["1 1/2", "1.5", "3/2", r"\frac{3}{2}"]),
+        ("choice", "B", ["B", "(B)", "bank"]),
+        ("choice", "(b)", ["(b)", "B", "(B)", "bank"]),
+        ("nearest_choice", "C", ["C", "(C)", "a boat"]),
+        ("yes_no", "Yes", ["Yes", "yes"]),
+        ("yes_no", "no", ["no", "No"]),
+        ("yes_no", "TRUE", ["TRUE", "True", "true"]),
+        ("set", "1, -2", ["1, -2", r"\{1, -2\}"]),
+        ("set", r"\{1,2\}", [r"\{1,2\}", "1, 2", r"\{1, 2\}"]),
+        ("set", "AC", ["AC", r"\{AC\}", "A, C"]),
+        ("set", "C, A", ["C, A", r"\{C, A\}", "A, C", "AC"]),
+        ("text", " New York ", ["New York"]),
+        ("relaxed", "50%", ["50%"]),
+        ("integer", "1400", ["1400"]),
+        ("rounded", "0.50", ["0.50"]),
+        ("reasoning_gym", "0.5", ["0.5"]),
+    ],
+)
+def test_variants_by_kind(kind, reference, variants):
+    choices = BANKS if "choice" in kind else ()
+    assert list(answer_variants(reference, kind=kind, choices=choices, limit=8)) == variants
+    assert list(answer_variants(reference, kind=kind, choices=choices, limit=1)) == variants[:1]
+
+
+def test_every_variant_is_right():
+    """Without a worker, and so is the reference itself."""
+    references = {(pair.reference, pair.kind, pair.choices) for pair in PAIRS if pair.kind != "reasoning_gym"}
+    assert len(references) > 180
+    for reference, kind, choices in references:
+        for variant in answer_variants(reference, kind=kind, choices=choices, limit=9):
+            assert COMPARISONS[kind](variant, reference, choices) is True, (variant, reference, kind)
+
+
+def test_kinds_are_those_of_problems():
+    assert verifier.KINDS == problem.KINDS
 
 
 @pytest.mark.parametrize(
@@ -60,6 +119,16 @@ def test_variants(reference):
         (r"\$5", "5"),
         ("\N{MINUS SIGN}5", "-5"),
         (r"\text{\boxed{A}}", "A"),
+        ("５０％。", "50%"),
+        ("x²+10⁻³", "x^{2}+10^{-3}"),
+        ("1½", r"1\frac{1}{2}"),
+        ("(sqrt(2), √(x+1)]", r"(\sqrt{2}, \sqrt{x+1}]"),
+        ("sqrt2", r"\sqrt{2}"),
+        ("cos(x) ln 2", r"\cos (x) \ln 2"),
+        ("a tan line", "a tan line"),
+        (r"1 & 2 \\ 3", r"1 & 2 \\ 3"),
+        ("\u200e42\ufeff", "42"),
+        ("$", ""),
         ("", ""),
     ],
 )
@@ -81,6 +150,17 @@ def test_normalize(answer, plain):
         ("1,23", "123", None),
         ("12,34,567", "1234567", None),
         ("1 2", "12", False),
+        ("1 200", "1200", True),
+        ("1 1/2", "1.5", True),
+        ("5 dollars", "5", True),
+        ("5 m", "5", None),
+        (r"5 \text{ m}", "5", True),
+        (r"5 \text{ m}", r"5 \text{ km}", False),
+        (r"2\pi \text{ cm}", r"2\pi", True),
+        (r"\text{New} \text{Jersey}", r"\text{New}", None),
+        (r"\{1,2\}", "(1,2)", False),
+        ("(" * 13, "x", False),
+        ("(" * 12, "x", None),
         ("$1$$2$", "12", False),
         ("1/0", "1/0 ", True),
         ("1/0", "0", None),
@@ -103,7 +183,7 @@ def test_normalize(answer, plain):
         (r"2^{3}", "8", None),
         ("14+0", "14", False),
         ("3*4+2=14", "14", None),
-        (r"1.4 \times 10^1", "14", None),
+        (r"1.4 \times 10^1", "14", True),
         ("-14", "14", False),
         ("x^{-2}", "14", None),
         ("1+x", "x+1", None),
@@ -137,11 +217,82 @@ def test_same_text():
     assert not is_same_text("NewYork", "New York")
 
 
+@pytest.mark.parametrize(
+    "answer, value, unit",
+    [
+        ("42", 42, ""),
+        ("-2 3/4", Fraction(-11, 4), ""),
+        (r".\overline{9}", 1, ""),
+        (r"3\overline{3}", None, ""),
+        ("US$1.2 million", 1_200_000, "$"),
+        ("$5 USD", 5, "$"),
+        ("45 mph", 45, "h^-1 mi"),
+        ("3 m³", 3, "m^3"),
+        ("3 cubic Meters", 3, "m^3"),
+        (r"5\ \text{kg} \cdot \text{m}/\text{s}^2", 5, "kg m s^-2"),
+        ("12 sq. ft.", 12, "ft^2"),
+        ("5 pages a day", 5, "day^-1"),
+        ("12 apples", 12, ""),
+        ("12apples", None, ""),
+        ("5 x", None, ""),
+        ("5 apples or pears", None, ""),
+        ("9" * 101, None, ""),
+    ],
+)
+def test_read_number(answer, value, unit):
+    assert read_number(answer) == (None if value is None else (value, unit))
+
+
+def test_edit_distance():
+    table = {
+        ("kitten", "sitting"): 3,
+        ("flaw", "lawn"): 2,
+        ("", "abc"): 3,
+        ("abc", ""): 3,
+        ("ab", "ba"): 2,
+        ("a", "a"): 0,
+    }
+    assert {pair: edit_distance(*pair) for pair in table} == table
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        one, other = ("".join(rng.choice(list("abc"), size)) for size in rng.integers(0, 12, 2))
+        row = list(range(len(other) + 1))
+        for i, a in enumerate(one):
+            last, row = row, [i + 1]
+            for j, b in enumerate(other):
+                row.append(min(last[j] + (a != b), last[j + 1] + 1, row[j] + 1))
+        assert edit_distance(one, other) == row[-1], (one, other)
+
+
+def test_some_choice_is_the_nearest_to_anything():
+    for response in HOSTILE_RESPONSES:
+        response = response[:2000]
+        assert sum(is_nearest_choice(response, letter, BANKS) for letter in "ABCD") == 1
+    # Letters that are none are compared without choices.
+    assert is_nearest_choice("E", "E", BANKS) and is_nearest_choice("(b)", "B")
+
+
+def test_nothing_raises():
+    """As responses and as references: fragments, and pieces of the table."""
+    rng = np.random.default_rng(0)
+    pieces = [pair.response for pair in PAIRS] + list(r"()[]{}\$.,;:-+*/^_%=<>| ½²√∞±≤")
+    by_kind = {kind: list(pairs) for kind, pairs in itertools.groupby(PAIRS, lambda pair: pair.kind)}
+    assert by_kind.keys() == set(problem.KINDS)
+    mixed = ("".join(rng.choice(pieces, rng.integers(1, 6))) for _ in range(1000))
+    for text in itertools.chain(hostile_completions(rng, 1000), mixed, HOSTILE_RESPONSES):
+        text = text[:2000]
+        for kind, pairs in by_kind.items():
+            pair = pairs[rng.integers(len(pairs))]
+            assert COMPARISONS[kind](text, pair.reference, pair.choices) in (True, False, None)
+            assert COMPARISONS[kind](pair.response, text, pair.choices) in (True, False, None)
+            assert answer_variants(text, kind=kind, choices=pair.choices, limit=4)[0] == text.strip()
+
+
 def test_text_modules_start_fast():
     """Workers import them, so they must not drag in what takes seconds."""
     code = (
         "import sys\n"
-        "from mig_jax.text import answers, response_format, tokenizer, verifier, worker\n"
+        "from mig_jax.text import answers, lenient, response_format, tokenizer, verifier, worker\n"
         "slow = {'jax', 'transformers', 'tokenizers', 'sympy', 'math_verify', 'reasoning_gym'}\n"
         "print(*slow.intersection(sys.modules))"
     )

@@ -29,82 +29,15 @@ def hasty():
         yield pool
 
 
-RIGHT = [
-    ("3/2", "1.5"),
-    (r"\frac{3}{2}", "1.5"),
-    (r"1\frac{1}{2}", "3/2"),
-    (r"50\%", "0.5"),
-    (r"\text{A}", "A"),
-    ("1,234", "1234"),
-    ("x = 42", "42"),
-    ("3*14 = 42", "42"),
-    ("42 cm", "42"),
-    (r"42\text{ apples}", "42"),
-    (r"\$42", "42"),
-    ("90°", r"90^\circ"),
-    ("1+3x", "3x+1"),
-    ("y=3x+1", "3x+1"),
-    ("(x-1)(x+1)", "x^2-1"),
-    ("x**2-1", "x^2-1"),
-    ("sqrt(8)", r"2\sqrt{2}"),
-    ("2pi", r"2\pi"),
-    (r"\dfrac{\pi}{2}", r"\frac{\pi}{2}"),
-    ("2, 1", r"\{1, 2\}"),
-    ("(1, 2)", r"\left(1,2\right)"),
-    ("(1,2)", "1<x<2"),
-    (r"1.4 \times 10^1", "14"),
-    (r"\boxed{\frac{1}{\sqrt{2}}}", r"\frac{\sqrt{2}}{2}"),
-]
-WRONG = [
-    (None, "42"),
-    ("", "42"),
-    (" ", "42"),
-    ("41.9999999", "42"),
-    ("-42", "42"),
-    ("3", "3x+1"),
-    ("x=5", "y=5"),
-    ("(2,1)", "(1,2)"),
-    ("[1,2)", "[1,2]"),
-    ("x^2+1", "x^2-1"),
-    (r"\sqrt{3}", r"\sqrt{2}"),
-    ("pairs", "Paris"),
-    # Many guesses are none.
-    ("1, 2, 3, 42", "42"),
-    ("41 or 42", "42"),
-    ("$41$ $42$", "42"),
-    (r"\boxed{41}\boxed{42}", "42"),
-    (r"41 \text{ and } 42", "42"),
-    (r"\{41, 42\}", "42"),
-    # Neither is the question.
-    ("3*14", "42"),
-    ("40 + 2", "42"),
-    # Nor this.
-    ("\x00", "42"),
-    ("4\x002", "42"),
-    ("\u202e24", "42"),
-    ("\ud800", "42"),
-    ("(" * 10_000, "42"),
-    ("42" + " " * 10_000 + "42", "42"),
-    (r"\frac{" * 300, "x"),
-    ("\\", "x"),
-    ("{", "x"),
-    ("$", "x"),
-]
-
-
-def test_right_and_wrong(pool):
-    right = pool.check([Item(*pair, "expression") for pair in RIGHT])
-    assert [pair for pair, verdict in zip(RIGHT, right, strict=True) if verdict is not True] == []
-    wrong = pool.check([Item(*pair, "expression") for pair in WRONG])
-    assert [pair for pair, verdict in zip(WRONG, wrong, strict=True) if verdict is not False] == []
-
-
-def test_every_variant_is_right(pool):
-    pairs = [(variant, reference) for reference in VARIANTS for variant in answer_variants(reference, limit=8)]
-    verdicts = pool.check([Item(*pair, "expression") for pair in pairs])
-    assert [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict is not True] == []
-    # Not only for our own short cuts, where algebra can read them.
+def test_every_variant_is_right_to_algebra(pool):
+    """Not only for our own short cuts, where algebra can read it."""
+    pairs = [
+        (variant, reference)
+        for reference in VARIANTS
+        for variant in answer_variants(reference, kind="expression", limit=8)
+    ]
     readable = [pair for pair in pairs if not {"%", ",", "P"} & set("".join(pair))]
+    assert len(readable) > 50
     assert [pair for pair in readable if not worker.is_equal(*pair)] == []
 
 
@@ -113,17 +46,20 @@ def test_kinds(pool):
     items = [
         Item("(b)", "B", "choice"),
         Item("C", "B", "choice"),
+        Item("river", "B", "choice", ("bank", "river")),
         Item("new  york", "New York", "text"),
         Item("1.0", "1", "text"),
+        Item("x+1, 2", "2, 1+x", "set"),
+        Item("x+1, 3", "2, 1+x", "set"),
         Item(" -128 ", chain_sum, "reasoning_gym"),
         Item("-12", chain_sum, "reasoning_gym"),
         Item(chain_sum, chain_sum, "reasoning_gym"),
         Item(None, chain_sum, "reasoning_gym"),
         Item("4", "4", "expression"),
     ]
-    assert pool.check(items) == [True, False, True, False, True, False, False, False, True]
+    assert pool.check(items) == [True, False, True, True, False, True, False, True, False, False, False, True]
     assert pool.check([]) == []
-    with pytest.raises(ValueError, match="no kind maths; there are math"):
+    with pytest.raises(ValueError, match="no kind maths; there are number, expression, "):
         pool.check([Item("4", "4", "maths")])
     with pytest.raises(ValueError, match="'reasoning_gym:no_task:1:10:3': ValueError: Dataset"):
         pool.check([Item("4", "reasoning_gym:no_task:1:10:3", "reasoning_gym")])
@@ -131,9 +67,16 @@ def test_kinds(pool):
 
 def test_what_is_plain_needs_no_worker():
     with Verifier() as idle:
-        assert (
-            idle.check([Item("0.5", "1/2", "expression"), Item("B", "(b)", "choice"), Item("x", "x", "expression")]) == [True] * 3
-        )
+        items = [
+            Item("0.5", "1/2", "expression"),
+            Item("x", "x", "expression"),
+            Item("2, 1/2", "0.5, 2", "set"),
+            Item("B", "(b)", "choice"),
+            Item("7 apples", "7", "number"),
+            Item("Yes, it is", "yes", "yes_no"),
+            Item("104", "100", "relaxed"),
+        ]
+        assert idle.check(items) == [True] * len(items)
         assert [slot.starts for slot in idle._workers] == [0, 0]
 
 
@@ -179,7 +122,7 @@ def test_an_item_that_kills_twice_is_given_up(pool, monkeypatch):
     "module, content, reason",
     [
         ("mig_jax.py", "raise RuntimeError('this package is broken')", "RuntimeError: this package is broken"),
-        ("math_verify.py", "raise ImportError('this library is missing')", "for math: this library is missing"),
+        ("math_verify.py", "raise ImportError('this library is missing')", "for expression: this library is missing"),
     ],
 )
 def test_a_worker_that_does_not_start_says_why(monkeypatch, tmp_path, module, content, reason):
