@@ -42,7 +42,7 @@ def get_config():
     c.optimizer.peak_lr = 1e-4
     c.optimizer.warmup_steps = 20
     c.optimizer.clip_norm = 0.3
-    c.sft.steps = 800
+    c.sft.steps = 1500
     c.sft.data_size = 40_000
     c.sft.batch_size = 64
     c.sft.peak_lr = 2e-3

@@ -188,6 +188,7 @@ def _form(transcripts: Sequence[Transcript]) -> str:
         "strict": ("right", "wrong", "undecided"),
         "lenient": ("right", "wrong", "undecided"),
         "format": ("well formed", "malformed"),
+        "steps": results.in_order(_scored(t) for t in transcripts),
         "sampling": results.in_order(t.sampling for t in transcripts),
         "source": results.in_order(t.source for t in transcripts),
         "level": results.in_order(t.level for t in transcripts),
@@ -259,16 +260,26 @@ def _response(name: str, transcript: Transcript, scale: pages.Scale) -> str:
     """One line that opens onto the whole response."""
     verdicts = {"strict": transcript.is_correct_strict, "lenient": transcript.is_correct_lenient}
     names = {reading: pages.VERDICTS[verdict][0] for reading, verdict in verdicts.items()}
-    data = _data(**names, format="malformed" if transcript.problem else "well formed", sampling=transcript.sampling)
+    data = _data(
+        **names,
+        format="malformed" if transcript.problem else "well formed",
+        steps=_scored(transcript),
+        sampling=transcript.sampling,
+    )
     shown = "".join(
         f'<span class="verdict {names[reading]}" title="{reading}: {names[reading]}">{SIGNS[verdict]} {reading}</span>'
         for reading, verdict in verdicts.items()
     )
+    earned = f"<span>Σ gain {sum(transcript.gain_k):+.2f}</span>" if transcript.gain_k else ""
     problem = f'<span class="malformed">{html.escape(transcript.problem)}</span>' if transcript.problem else ""
     return (
-        f'<details {data}>\n<summary><span class="side">{html.escape(name)}</span>{shown}{_answer(transcript)}{problem}'
+        f'<details {data}>\n<summary><span class="side">{html.escape(name)}</span>{shown}{_answer(transcript)}{earned}{problem}'
         f"</summary>\n{_whole(transcript, scale)}</details>\n"
     )
+
+
+def _scored(transcript: Transcript) -> str:
+    return "scored" if transcript.ell_k else "not scored"
 
 
 def _answer(transcript: Transcript) -> str:

@@ -66,7 +66,7 @@ def test_hostile_text_is_shown_as_it_is(tmp_path):
     assert "x" * 5000 in reader.text
     article, details = reader.all("article")[0], reader.all("details")[0]
     assert article == {"data-source": f'"{shown}', "data-level": shown, "data-subject": f"'{shown}"}
-    assert details.keys() == {"data-strict", "data-lenient", "data-format", "data-sampling"}
+    assert details.keys() == {"data-strict", "data-lenient", "data-format", "data-steps", "data-sampling"}
 
 
 def test_responses_of_a_problem_stand_together_greedy_ones_first(tmp_path):
@@ -86,9 +86,10 @@ def test_responses_of_a_problem_stand_together_greedy_ones_first(tmp_path):
 def test_both_verdicts_the_answer_and_what_is_malformed_are_on_the_line(tmp_path):
     reader = _read(tmp_path, TWO[2:3])
     assert reader.all("details")[0] == {
-        "data-strict": "wrong", "data-lenient": "right", "data-format": "malformed", "data-sampling": "sampled"
+        "data-strict": "wrong", "data-lenient": "right", "data-format": "malformed", "data-steps": "scored",
+        "data-sampling": "sampled",
     }  # fmt: skip
-    assert "✗ strict✓ lenient284no step" in reader.text
+    assert "✗ strict✓ lenient284Σ gain +1.50no step" in reader.text
     assert "no answer" in _read(tmp_path, [dataclasses.replace(PLAIN, response="")]).text
 
 
@@ -119,13 +120,13 @@ def test_filters_offer_what_the_cards_and_responses_have(tmp_path):
     elements = [*reader.all("article"), *(d for d in reader.all("details") if "class" not in d)]
     for name, values in options.items():
         assert {element[f"data-{name}"] for element in elements if f"data-{name}" in element} <= {*values}
-    assert {name for element in elements for name in element} == {f"data-{name}" for name in options}
+    assert {name for element in elements for name in element} == {"data-steps", *(f"data-{name}" for name in options)}
     assert len(reader.all("input")) == 1
 
 
 def test_filters_with_nothing_to_choose_are_left_out(tmp_path):
     names = [select["name"] for select in _read(tmp_path, [PLAIN, *BARE]).all("select")]
-    assert names == ["strict", "lenient", "format"]
+    assert names == ["strict", "lenient", "format", "steps"]
 
 
 def test_images_and_choices_are_shown_once_a_problem(tmp_path):

@@ -16,47 +16,18 @@ What needs algebra, or the checker, is left to the worker processes of `verifier
 `COMPARISONS`; one whose answers can be spelled in several ways also has one in `_SPELLINGS`.
 """
 
-import itertools
 import re
-import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
-from mig_jax.text.numbers import Number, is_same_number, parse_number, read_number
+from mig_jax.text.choices import CHOICE, is_nearest_choice, is_same_choice
+from mig_jax.text.formulas import ASSIGNMENT, is_same_math, is_same_set, letters_of, members
+from mig_jax.text.quantities import Number, is_same_number, parse_number, read_number
 from mig_jax.text.response_format import lettered
-from mig_jax.text.spelling import is_balanced, narrow, normalize, unwrap
-
-# Brackets within brackets; time to read them doubles with each.
-MAX_DEPTH = 12
-
-_ASSIGNMENT = re.compile(r"([A-Za-z](?:_\{?[0-9A-Za-z]\}?)?(?: ?\([a-z]\))?) ?= ?([^=]+)")
-# A sum or product that is still to be computed. Times a power of ten is how numbers are written.
-_TO_BE_COMPUTED = re.compile(
-    r"[0-9a-z)}!] ?(?:[-+]|(?:\*|\\times|\\cdot|\\div)(?! ?10 ?\^))|[0-9)](?: [0-9]| ?\()", re.IGNORECASE
-)
-_SET_AS_TEXT = re.compile(r"\\(?:text|mathrm|mbox) ?\{[^{}]*\}")
-_FACTOR = re.compile(r"(?<![A-Za-z\\])(?!x ?10 ?\^|(?:[ckm]m|kg|ft)\b)[A-Za-z]{1,3}(?![A-Za-z0-9+-])")
-_UNIT_AS_TEXT = re.compile(
-    r"(?:(?<=[0-9)}])|(?<=\\pi)|(?<=[^A-Za-z\\][a-z])) ?" + _SET_AS_TEXT.pattern + r"(?: ?\^ ?\{?[0-9]\}?)?\Z"
-)
-
-_CHOICE = re.compile(r"\(?([A-Za-z])(?:[.):]+(?:\s.*)?)?", re.DOTALL)
-_LETTER = re.compile(r"\(?([A-Za-z])[.):]*")
-_LETTER_AND_TEXT = re.compile(r"\(?(?P<letter>[A-Za-z])(?P<mark>[.):]*)(?P<text>.*)", re.DOTALL)
-_NEXT_LETTER = re.compile(r"(?:(?:and|or) )?\(?([A-Za-z])(?:[.):,]|\Z)")
-_BRACKETED_LETTER = re.compile(r"\(([A-Za-z])\)")
+from mig_jax.text.spelling import is_same_text, narrow, normalize, unwrap
 
 _POLARITY = {"yes": True, "true": True, "no": False, "false": False}
 _YES_OR_NO = re.compile(r"(yes|no|true|false)(?:\s*[.,;:!\N{EM DASH}-].*|\s+(?:because|since)\b.*)?", re.DOTALL)
-
-_SET_NAME = re.compile(r"\A[A-Za-z] ?(?:=|\\in(?![a-z])) ?(?=\\?\{)")
-_SPACED_WORD = re.compile(r"\\(?:text|mathrm|mbox) ?\{ ?(and|or) ?\}")
-_SEPARATOR_OR_BRACKET = re.compile(
-    r"(?P<opening>[(\[{])|(?P<closing>[)\]}])|[,;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|[和或]"
-)
-PLUS_MINUS = re.compile(r"\\pm(?![a-z])")
-_LETTERS = re.compile(r"(?:([A-Z])(?!.*\1)){2,}")
 
 
 def answer_variants(reference: str, *, kind: str, choices: Sequence[str] = (), limit: int) -> tuple[str, ...]:
@@ -82,89 +53,16 @@ def is_same_quantity(response: str, reference: str, choices: Sequence[str] = ())
     return given is not None and is_same_number(given, wanted)
 
 
-def is_same_math(response: str, reference: str, choices: Sequence[str] = ()) -> bool | None:
-    """Are two answers equal, as far as it can be told without algebra? None when it cannot.
-
-    A sum or product is no answer where a number is asked for, or else repeating the question would be one.
-    """
-    given, wanted = _without_assignment(normalize(response), normalize(reference))
-    given_number, wanted_number = _plain_number(given), _plain_number(wanted)
-    if given_number and wanted_number:
-        return is_same_number(given_number, wanted_number)
-    given, wanted = without_unit(given), without_unit(wanted)
-    if given == wanted:
-        return True
-    if wanted_number and _TO_BE_COMPUTED.search(given.rpartition("=")[2]):
-        return False
-    if _depth(given) > MAX_DEPTH:
-        return False
-    # To algebra (1, 2) is an interval that may be a pair, and a pair is a set.
-    if {_bracket(given), _bracket(wanted)} in ({"{", "("}, {"{", "["}):
-        return False
-    # To algebra a word is a product of letters: Paris would equal pairs.
-    if _is_prose(given) and _is_prose(wanted):
-        return is_same_text(given, wanted)
-    return None
-
-
-def without_unit(text: str) -> str:
-    """A normalized formula without the unit that is set as text behind it."""
-    return _UNIT_AS_TEXT.sub("", text)
-
-
-def is_same_choice(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
-    """The same choice: by its letter (B, b, (B), B., **B** or "B) because…"), by its text, or by both.
-
-    A letter that is followed by the text of another choice is none. Without choices letters are compared, and texts
-    where there are none.
-    """
-    response, reference = (unwrap(narrow(text).replace("**", "")) for text in (response, reference))
-    options, letter = lettered(choices), _CHOICE.fullmatch(reference)
-    wanted = letter[1].upper() if letter else ""
-    if wanted in options:
-        return _chooses(response, wanted, options)
-    letter = _CHOICE.fullmatch(response)
-    return letter[1].upper() == wanted if letter and wanted else is_same_text(response, reference)
-
-
 def is_same_polarity(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
     """Both yes or both no, whatever follows it; where the reference is neither, the same text."""
     wanted = _polarity(reference)
     return is_same_text(response, reference) if wanted is None else _polarity(response) is wanted
 
 
-def is_same_text(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
-    """Equal but for case, white space, a full stop at the end, and what stands around the whole."""
-    one, other = (
-        " ".join(unicodedata.normalize("NFC", unwrap(text)).casefold().split()) for text in (response, reference)
-    )
-    return one == other
-
-
-def is_same_set(
-    response: str,
-    reference: str,
-    choices: Sequence[str] = (),
-    *,
-    is_same: Callable[[str, str], bool | None] = is_same_math,
-) -> bool | None:
-    """The same members in whatever order; None when a comparison of members that matters is not decided.
-
-    Args:
-      is_same: compares two members.
-    """
-    given, wanted = _members(response), _members(reference)
-    if (letters := _letters(wanted)) is not None:
-        return _letters(given) == letters
-    known = (_settle((is_same(one, other) for other in wanted), by=True) for one in given)
-    found = (_settle((is_same(one, other) for one in given), by=True) for other in wanted)
-    return _settle(itertools.chain(known, found), by=False)
-
-
 def is_about_as_much(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
     """ChartQA's relaxed accuracy: 5 % off at most, where 7% is 0.07; the same text where one is no number, or it is 0.
 
-    As in `relaxed_correctness` of pix2struct, to which the benchmark's results are computed.
+    The rule of pix2struct's `relaxed_correctness`, by which the benchmark is scored.
     """
     given, wanted = _share(response), _share(reference)
     if given is not None and wanted:
@@ -189,39 +87,6 @@ def is_same_rounded(response: str, reference: str, choices: Sequence[str] = ()) 
         return False
 
 
-def is_nearest_choice(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
-    """MathVista's rule for choices: the first letter in brackets, or the only one; else the text that is nearest."""
-    options = lettered(choices)
-    if reference.strip() not in options:
-        return is_same_choice(response, reference, choices)
-    bracketed = _BRACKETED_LETTER.search(response)
-    given = bracketed[1].upper() if bracketed else response.strip()
-    chosen = options[given] if given in options else min(choices, key=lambda choice: edit_distance(given, choice))
-    return chosen == options[reference.strip()]
-
-
-def edit_distance(one: str, other: str) -> int:
-    """Levenshtein's, a column of the table at once: its steps up and down are the bits of two numbers.
-
-    References:
-      Hyyrö 2001, Explaining and extending the bit-parallel approximate string matching algorithm of Myers.
-    """
-    if not one:
-        return len(other)
-    everywhere, places = (1 << len(one)) - 1, defaultdict(int)
-    for place, character in enumerate(one):
-        places[character] |= 1 << place
-    up, down, distance = everywhere, 0, len(one)
-    for character in other:
-        same = places[character]
-        level = (((same & up) + up) ^ up) | same | down
-        right, left = down | ~(level | up) & everywhere, level & up
-        distance += (right >> len(one) - 1 & 1) - (left >> len(one) - 1 & 1)
-        right, left = right << 1 | 1, left << 1
-        up, down = (left | ~(level | right)) & everywhere, right & level & everywhere
-    return distance
-
-
 def is_left_to_its_task(response: str, reference: str, choices: Sequence[str] = ()) -> None:
     """Only the task of reasoning-gym can tell."""
 
@@ -241,57 +106,6 @@ COMPARISONS: dict[str, Callable[[str, str, Sequence[str]], bool | None]] = {
 }
 
 
-def _without_assignment(given: str, wanted: str) -> tuple[str, str]:
-    """Drops `x =` where it does not matter: on one side only, or the same on both."""
-    matches = [_ASSIGNMENT.fullmatch(text) for text in (given, wanted)]
-    if len({match[1] for match in matches if match}) != 1:
-        return given, wanted
-    given, wanted = (match[2] if match else text for match, text in zip(matches, (given, wanted), strict=True))
-    return given, wanted
-
-
-def _plain_number(text: str) -> Number | None:
-    """A number that has no letters behind it which may be factors."""
-    return None if _FACTOR.search(_SET_AS_TEXT.sub("", text)) else parse_number(text)
-
-
-def _depth(text: str) -> int:
-    """How many brackets are open at once."""
-    return max(itertools.accumulate((sign in "([{") - (sign in ")]}") for sign in text), default=0)
-
-
-def _bracket(text: str) -> str:
-    """What a text is enclosed in."""
-    return text.lstrip("\\")[:1] if text.endswith((")", "]", "}")) else ""
-
-
-def _is_prose(text: str) -> bool:
-    return text.replace(" ", "").isalpha() and max(map(len, text.split())) > 2
-
-
-def _chooses(response: str, wanted: str, options: dict[str, str]) -> bool:
-    letter = _LETTER.fullmatch(response)
-    if letter and letter[1].upper() in options:
-        return letter[1].upper() == wanted
-    if _reads_as(response, options[wanted]):
-        return True
-    both = _LETTER_AND_TEXT.fullmatch(response)
-    if not both or both["letter"].upper() != wanted:
-        return False
-    text = both["text"].strip(" \t\n-\N{EN DASH}\N{EM DASH}")
-    if _reads_as(text, options[wanted]):
-        return True
-    next_letter = _NEXT_LETTER.match(text)
-    is_another = any(_reads_as(text, option) for option in options.values()) or (
-        next_letter and next_letter[1].upper() in options
-    )
-    return both["mark"] != "" and both["text"][:1].isspace() and not is_another
-
-
-def _reads_as(text: str, choice: str) -> bool:
-    return normalize(text).casefold() == normalize(choice).casefold()
-
-
 def _polarity(answer: str) -> bool | None:
     """Yes or no; None when it is neither, or both."""
     text = unwrap(narrow(answer).replace("**", "")).casefold()
@@ -301,42 +115,6 @@ def _polarity(answer: str) -> bool | None:
         return said.pop() if len(said) == 1 else None
     first = _YES_OR_NO.fullmatch(text)
     return _POLARITY[first[1]] if first else None
-
-
-def _members(answer: str) -> list[str]:
-    r"""The members of a set that is written as {1, 2}, as 1 and 2, as x = 1 or x = 2, or as \pm 1; each once."""
-    text = _SET_NAME.sub("", _SPACED_WORD.sub(r" \1 ", normalize(answer)))
-    for opening, closing in ((r"\{", r"\}"), ("{", "}")):
-        inner = text[len(opening) : -len(closing)]
-        if text.startswith(opening) and text.endswith(closing) and is_balanced(inner):
-            text = inner
-    parts, depth, start = [], 0, 0
-    for sign in _SEPARATOR_OR_BRACKET.finditer(text):
-        depth += bool(sign["opening"]) - bool(sign["closing"])
-        if depth == 0 and not sign["closing"]:
-            parts.append(text[start : sign.start()])
-            start = sign.end()
-    parts += [] if text == r"\emptyset" else [text[start:]]
-    signed = (PLUS_MINUS.sub(sign, part).strip() for part in parts for sign in ("+", "-"))
-    return list(dict.fromkeys(filter(None, signed)))
-
-
-def _letters(members: Sequence[str]) -> set[str] | None:
-    """The letters of choices, also without anything between them; None where there is anything else."""
-    if len(members) == 1 and _LETTERS.fullmatch(members[0]):
-        return set(members[0])
-    letters = [_CHOICE.fullmatch(member) for member in members]
-    return {letter[1].upper() for letter in letters} if letters and all(letters) else None
-
-
-def _settle(verdicts: Iterable[bool | None], *, by: bool) -> bool | None:
-    """`by` where one verdict is, None where one is not known, else the opposite: any (by True), or all (by False)."""
-    undecided = False
-    for verdict in verdicts:
-        if verdict is by:
-            return by
-        undecided |= verdict is None
-    return None if undecided else not by
 
 
 def _share(text: str) -> float | None:
@@ -349,7 +127,7 @@ def _share(text: str) -> float | None:
 
 def _spell_number(reference: str, choices: Sequence[str]) -> Iterator[str]:
     plain = normalize(reference)
-    assignment = _ASSIGNMENT.fullmatch(plain)
+    assignment = ASSIGNMENT.fullmatch(plain)
     for text in filter(None, (plain, assignment and assignment[2])):
         yield text
         yield from _respell(parse_number(text))
@@ -388,7 +166,7 @@ def _decimals(value: Fraction) -> Iterator[str]:
 
 
 def _spell_choice(reference: str, choices: Sequence[str]) -> Iterator[str]:
-    letter = _CHOICE.fullmatch(unwrap(reference))
+    letter = CHOICE.fullmatch(unwrap(reference))
     if letter:
         yield from (letter[1].upper(), f"({letter[1].upper()})", lettered(choices).get(letter[1].upper(), ""))
 
@@ -398,9 +176,9 @@ def _spell_yes_or_no(reference: str, choices: Sequence[str]) -> Iterator[str]:
 
 
 def _spell_set(reference: str, choices: Sequence[str]) -> Iterator[str]:
-    members = _members(reference)
-    yield from (", ".join(members), rf"\{{{', '.join(members)}\}}")
-    if letters := _letters(members):
+    parts = members(reference)
+    yield from (", ".join(parts), rf"\{{{', '.join(parts)}\}}")
+    if letters := letters_of(parts):
         yield from (", ".join(sorted(letters)), "".join(sorted(letters)))
 
 

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # What may stand around a whole answer.
 _WRAPPERS = (
@@ -72,6 +73,14 @@ def normalize(answer: str) -> str:
         text = text.replace(old, new)
     text = _CONTROL_SPACE.sub(" ", _SIZED_BRACKET.sub("", text))
     return " ".join(_BARE_NAME.sub(_as_command, text).split())
+
+
+def is_same_text(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
+    """Equal but for case, white space, a full stop at the end, and what stands around the whole."""
+    one, other = (
+        " ".join(unicodedata.normalize("NFC", unwrap(text)).casefold().split()) for text in (response, reference)
+    )
+    return one == other
 
 
 def narrow(text: str) -> str:

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 
-from mig_jax.text import answers
+from mig_jax.text import formulas
 from mig_jax.text.spelling import normalize
 
 # Address space, so that a number of a billion digits is the end of the worker and not of the machine.
@@ -50,13 +50,11 @@ def is_equal(response: str, reference: str) -> bool:
     """
     import math_verify
 
-    formulas = [answers.without_unit(normalize(text)) for text in (response, reference)]
-    if any(map(answers.PLUS_MINUS.search, formulas)):
-        return is_equal_set(*formulas)
+    texts = [formulas.without_unit(normalize(text)) for text in (response, reference)]
+    if any(map(formulas.PLUS_MINUS.search, texts)):
+        return is_equal_set(*texts)
     # Its own time limits would take away our alarm.
-    given, wanted = (
-        math_verify.parse(f"${formula}$", [_latex_config()], parsing_timeout=None) for formula in formulas
-    )
+    given, wanted = (math_verify.parse(f"${text}$", [_latex_config()], parsing_timeout=None) for text in texts)
     return math_verify.verify(wanted, given, allow_set_relation_comp=True, timeout_seconds=None)
 
 
@@ -76,14 +74,14 @@ def is_solution(response: str, name: str) -> bool | str:
 
 def is_equal_set(response: str, reference: str) -> bool:
     """The same members, each equal as mathematics."""
-    return answers.is_same_set(response, reference, is_same=_is_equal_member)
+    return formulas.is_same_set(response, reference, is_same=_is_equal_member)
 
 
 _CHECKS = {"expression": is_equal, "set": is_equal_set, "reasoning_gym": is_solution}
 
 
 def _is_equal_member(one: str, other: str) -> bool:
-    verdict = answers.is_same_math(one, other)
+    verdict = formulas.is_same_math(one, other)
     return is_equal(one, other) if verdict is None else verdict
 
 
@@ -91,9 +89,9 @@ def _is_equal_member(one: str, other: str) -> bool:
 def _latex_config():
     from math_verify import LatexExtractionConfig
 
-    config = LatexExtractionConfig(boxed_match_priority=-1)
     # Among what it takes for units are t, h and ab: 2t would equal 2.
-    return dataclasses.replace(config, normalization_config=dataclasses.replace(config.normalization_config, units=False))
+    normalization = dataclasses.replace(LatexExtractionConfig().normalization_config, units=False)
+    return LatexExtractionConfig(boxed_match_priority=-1, normalization_config=normalization)
 
 
 @functools.lru_cache(maxsize=8)

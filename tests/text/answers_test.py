@@ -10,17 +10,11 @@ import pytest
 
 from mig_jax.data import problem
 from mig_jax.text import verifier
-from mig_jax.text.answers import (
-    COMPARISONS,
-    answer_variants,
-    edit_distance,
-    is_nearest_choice,
-    is_same_choice,
-    is_same_math,
-    is_same_text,
-)
-from mig_jax.text.numbers import read_number
-from mig_jax.text.spelling import normalize
+from mig_jax.text.answers import COMPARISONS, answer_variants
+from mig_jax.text.choices import edit_distance, is_nearest_choice, is_same_choice
+from mig_jax.text.formulas import is_same_math
+from mig_jax.text.quantities import read_number
+from mig_jax.text.spelling import is_same_text, normalize
 from tests.text.answer_pairs import BANKS, HOSTILE_RESPONSES, PAIRS
 from tests.text.hostile import hostile_completions
 
@@ -278,8 +272,8 @@ def test_nothing_raises():
     pieces = [pair.response for pair in PAIRS] + list(r"()[]{}\$.,;:-+*/^_%=<>| ½²√∞±≤")
     by_kind = {kind: list(pairs) for kind, pairs in itertools.groupby(PAIRS, lambda pair: pair.kind)}
     assert by_kind.keys() == set(problem.KINDS)
-    mixed = ("".join(rng.choice(pieces, rng.integers(1, 6))) for _ in range(1000))
-    for text in itertools.chain(hostile_completions(rng, 1000), mixed, HOSTILE_RESPONSES):
+    mixed = ("".join(rng.choice(pieces, rng.integers(1, 6))) for _ in range(500))
+    for text in itertools.chain(hostile_completions(rng, 500), mixed, HOSTILE_RESPONSES):
         text = text[:2000]
         for kind, pairs in by_kind.items():
             pair = pairs[rng.integers(len(pairs))]

@@ -1,0 +1,56 @@
+"""How many answers a second does the verifier check, and what do more workers bring?
+
+    python -m benchmarks.verifier_throughput
+
+The pairs of `tests/text/answer_pairs.py`, kind by kind, all at once, by pools that have started; they take turns on
+the clock. What is decided at once asks no worker.
+"""
+
+import argparse
+import contextlib
+import statistics
+import time
+from collections.abc import Sequence
+
+from mig_jax.text.answers import COMPARISONS
+from mig_jax.text.verifier import KINDS, Item, Verifier
+from tests.text.answer_pairs import PAIRS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+
+    items = {kind: [Item(*pair[:4]) for pair in PAIRS if pair.kind == kind] for kind in KINDS}
+    seconds = {(kind, workers): [] for kind in KINDS for workers in (1, args.workers)}
+    with contextlib.ExitStack() as stack:
+        pools = {workers: stack.enter_context(Verifier(workers=workers)) for workers in (1, args.workers)}
+        for pool in pools.values():
+            for kind in KINDS:
+                pool.check(items[kind])
+        for _ in range(args.rounds):
+            for kind, workers in seconds:
+                start = time.perf_counter()
+                pools[workers].check(items[kind])
+                seconds[kind, workers].append(time.perf_counter() - start)
+
+    print(f"{len(PAIRS)} pairs, {args}")
+    print(f"{'kind':15} pairs  at once  pairs/s  with {args.workers} workers  ratio")
+    for kind in KINDS:
+        n, share = len(items[kind]), share_at_once(items[kind])
+        one, many = (n / statistics.median(seconds[kind, workers]) for workers in (1, args.workers))
+        # Where no worker is asked there is nothing to compare.
+        ratio = f"{many / one:6.2f}" if share < 1 else ""
+        print(f"{kind:15} {n:5} {share:8.0%} {one:8.0f} {many:15.0f} {ratio}")
+
+
+def share_at_once(items: Sequence[Item]) -> float:
+    """The share that no worker is asked for."""
+    verdicts = [COMPARISONS[item.kind](item.response, item.reference, item.choices) for item in items]
+    return sum(verdict is not None for verdict in verdicts) / len(verdicts)
+
+
+if __name__ == "__main__":
+    main()
