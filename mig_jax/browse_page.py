@@ -273,8 +273,8 @@ def _response(name: str, transcript: Transcript, scale: pages.Scale) -> str:
     earned = f"<span>Σ gain {sum(transcript.gain_k):+.2f}</span>" if transcript.gain_k else ""
     problem = f'<span class="malformed">{html.escape(transcript.problem)}</span>' if transcript.problem else ""
     return (
-        f'<details {data}>\n<summary><span class="side">{html.escape(name)}</span>{shown}{_answer(transcript)}{earned}{problem}'
-        f"</summary>\n{_whole(transcript, scale)}</details>\n"
+        f'<details {data}>\n<summary><span class="side">{html.escape(name)}</span>'
+        f"{shown}{_answer(transcript)}{earned}{problem}</summary>\n{_whole(transcript, scale)}</details>\n"
     )
 
 
