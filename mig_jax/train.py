@@ -99,7 +99,7 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: con
         weights=weights,
         seed=config.seed,
         batch_size=config.rollout.questions if mode == "train" else config.sft.batch_size,
-        prepare=functools.partial(ask, policy, config),
+        prepare=lambda problems: ask(policy, config, problems),
         read_ahead=config.data.read_ahead,
     )
 
