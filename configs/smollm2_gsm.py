@@ -28,7 +28,7 @@ def get_config():
     c.rollout.max_new_tokens = 144
     c.reward.max_steps = 6
     c.reward.max_variants = 2
-    c.optimizer.peak_lr = 2e-6
+    c.optimizer.peak_lr = 1e-5
     c.optimizer.warmup_steps = 2
     c.sft.steps = 150
     c.sft.batch_size = 4

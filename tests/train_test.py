@@ -1,10 +1,13 @@
 """The loop: it leaves what it promises, learns, compiles once, and is guarded against another config."""
 
+import json
+from collections import Counter
+
 import jax
 import numpy as np
 import pytest
 
-from mig_jax import checkpoints, metrics, train
+from mig_jax import checkpoints, metrics, train, transcripts
 from mig_jax.check_config import ConfigError
 from mig_jax.models import hf_config, hf_weights
 from tests import tiny
@@ -19,8 +22,21 @@ def run_and_read(workdir, config, mode="train"):
 
 @pytest.fixture(scope="module")
 def mig_run(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("mig")
-    return workdir, run_and_read(workdir, tiny.get_quickstart(log__transcripts_every=1))
+    """Trained on a mixture of a generator and a benchmark, whose published file is written first."""
+    workdir, data_dir = tmp_path_factory.mktemp("mig"), tmp_path_factory.mktemp("data")
+    rows = [{"question": f"Last digits of {n} +5 -3 *3 +8 -2 +6", "answer": f"7+5=2\n#### {n}"} for n in range(9)]
+    (data_dir / "gsm8k").mkdir()
+    (data_dir / "gsm8k" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = tiny.get_quickstart(log__transcripts_every=1, log__transcripts=32, data__dir=str(data_dir))
+    config.data.train, config.data.eval = "3 chain:terms=7 + 1 gsm8k", "chain:terms=7"
+    return workdir, run_and_read(workdir, config)
+
+
+def test_a_mixture_is_trained_on(mig_run):
+    written = transcripts.read_transcripts(str(mig_run[0] / "transcripts" / "step_000001.jsonl"))
+    assert Counter(t.source for t in written) == {"chain": 24, "gsm8k": 8}
+    assert {t.kind for t in written if t.source == "gsm8k"} == {"number"}
+    assert all(t.ell_k and t.id for t in written)
 
 
 def test_a_run_leaves_what_it_promises(mig_run):
