@@ -11,7 +11,8 @@
 from mig_jax.configs import default, smollm2_gsm
 
 # Which rows, and where they have what.
-COMMONSENSE_QA = {"choices": "options", "kind": "=choice", "source": "=commonsense_qa"}
+# One question holds its first choices.
+COMMONSENSE_QA = {"choices": "{question}\n{options}", "kind": "=choice", "source": "=commonsense_qa"}
 ASDIV = {"question": "{passage} {question}", "kind": "=number", "source": "=asdiv"}
 
 

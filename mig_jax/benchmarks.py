@@ -6,11 +6,13 @@ workdir/gsm8k/transcripts.html    to browse them
 workdir/results.json, results.md  the figures of all sources
 """
 
+import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mig_jax import browse_page, results
-from mig_jax.check_config import check_unchanged
+from mig_jax.check_config import ConfigError, check_unchanged
+from mig_jax.data.problem import Problem
 from mig_jax.evaluate import Evaluator
-from mig_jax.policy import Policy
-from mig_jax.problems import open_held_out
+from mig_jax.policy import Policy, find_model
+from mig_jax.problems import Chosen, open_held_out
 from mig_jax.score import score_transcripts
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript, write_transcripts
@@ -30,6 +33,9 @@ from mig_jax.transcripts import Transcript, write_transcripts
 # What an evaluation does not depend on: it may differ when one is taken up again.
 FREE = ("steps", "loss", "optimizer", "sft", "checkpoint", "log", "verifier", "eval.benchmarks", "eval.every",
         "data.train", "data.train_size", "data.read_ahead")  # fmt: skip
+
+# Of images in a page, which browsers still open at once.
+PAGE_BYTES = 100_000_000
 
 
 def evaluate_sources(
@@ -43,13 +49,15 @@ def evaluate_sources(
       ConfigError: the workdir holds an evaluation with another config.
       ValueError: a source is wrong.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    _check_config(config, workdir / "config.json")
     problems = {name: open_held_out(policy, config, name) for name in names}
+    _check_config(config, workdir / "config.json")
     evaluator, figures = Evaluator(policy, config, verifier), {}
     for name in tqdm(names, desc="evaluating", unit="source", disable=len(names) == 1):
         folder = workdir / folder_name(name)
-        if not (folder / "results.json").exists():
+        if (folder / "results.json").exists():
+            _check_source(folder, problems[name])
+            tqdm.write(f"{name} was evaluated before: {folder / 'results.json'}")
+        else:
             _evaluate_source(evaluator, problems[name], name, folder)
         figures[name] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         # After every source, so that what is done can be read while the rest is on its way.
@@ -69,26 +77,43 @@ def report(figures: dict[str, Any]) -> str:
 
 
 def folder_name(name: str) -> str:
-    """A source's name as that of a folder: jsonl:/data/my.jsonl is jsonl_my.jsonl."""
+    """A source's name as that of a folder: jsonl:/data/my.jsonl is jsonl_my.jsonl_ and six letters for its path."""
     kind, _, rest = name.partition(":")
-    rest = os.path.basename(rest.rstrip("/")) if "/" in rest else rest
+    if "/" in rest:
+        rest = f"{os.path.basename(rest.rstrip('/'))}_{digest([rest])[:6]}"
     return re.sub(r"[^A-Za-z0-9._=-]+", "_", "_".join(filter(None, (kind, rest))))
 
 
-def _evaluate_source(evaluator: Evaluator, problems: Sequence, name: str, folder: Path) -> None:
+def digest(texts: Iterable[str]) -> str:
+    """Stands for these texts, in this order."""
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+
+
+def _evaluate_source(evaluator: Evaluator, problems: Chosen, name: str, folder: Path) -> None:
     policy, config = evaluator.policy, evaluator.config
     key, parts = jax.random.key(config.seed), folder / "parts"
     transcripts = evaluator.answer(policy.params, problems, key, name=name, parts=parts)
-    figures = results.results_of(transcripts) | {"left_out": dict(problems.left_out)}
+    figures = results.results_of(transcripts)
+    figures |= {"left_out": dict(problems.left_out), "questions": _questions(problems)}
     chosen = some_of_both(transcripts, config.eval.scored)
     scored = score_transcripts(policy, config, [transcripts[n] for n in chosen], evaluator.verifier) if chosen else []
     for n, transcript in zip(chosen, scored, strict=True):
         transcripts[n] = transcript
     write_transcripts(transcripts, str(folder / "transcripts.jsonl"))
-    browse_page.browse_page(transcripts, str(folder / "transcripts.html"), title=name)
+    shown = some_problems(transcripts, PAGE_BYTES)
+    part = f", {len({t.id for t in shown})} of {len(problems)} problems" if len(shown) < len(transcripts) else ""
+    browse_page.browse_page(shown, str(folder / "transcripts.html"), title=name + part)
     # Last, because where it is, all is.
     _write(folder / "results.json", json.dumps(figures, indent=1))
     shutil.rmtree(parts)
+
+
+def some_problems(transcripts: Sequence[Transcript], max_bytes: int) -> list[Transcript]:
+    """The responses to as many problems, from the first, as have images of at most so many bytes; at least to one."""
+    size_of = {t.id: sum(map(len, t.images)) for t in transcripts}
+    total_of = dict(zip(size_of, itertools.accumulate(size_of.values()), strict=True))
+    shown = {id for n, id in enumerate(size_of) if not n or total_of[id] <= max_bytes}
+    return [t for t in transcripts if t.id in shown]
 
 
 def some_of_both(transcripts: Sequence[Transcript], n: int) -> list[int]:
@@ -100,8 +125,30 @@ def some_of_both(transcripts: Sequence[Transcript], n: int) -> list[int]:
     return sorted((right[:n_right] + wrong)[:n])
 
 
+def _questions(problems: Sequence[Problem]) -> str:
+    """Stands for what was asked, so that a changed file is noticed."""
+    return digest(text for problem in problems for text in (problem.id, problem.question, problem.answer))
+
+
+def _check_source(folder: Path, problems: Sequence[Problem]) -> None:
+    figures = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    if figures["questions"] != _questions(problems):
+        raise ConfigError(
+            f"{folder} holds figures of other problems than the source now has; take another workdir, or remove it"
+        )
+
+
+def _weights(config: ConfigDict) -> dict[str, list[int]]:
+    """Size and time of the files that the policy is read from, so that a model that was trained on is noticed."""
+    if not config.model.path:
+        return {}
+    path = Path(find_model(config.model.path))
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
+
+
 def _check_config(config: ConfigDict, path: Path) -> None:
-    now = json.loads(json.dumps(config.to_dict()))
+    now = json.loads(json.dumps(config.to_dict())) | {"weights": _weights(config)}
     if path.exists():
         check_unchanged(str(path.parent), before=json.loads(path.read_text()), now=now, free=FREE)
     _write(path, json.dumps(now, indent=1))

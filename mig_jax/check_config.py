@@ -53,7 +53,7 @@ def check_config(config: ConfigDict, *, mode: str, n_devices: int) -> None:
 
     Args:
       config: as `configs/default.py` lays it out.
-      mode: the command: "train", "sft", "eval", "score" or "sample".
+      mode: the command: "train", "sft", "eval", "sample", "variants" or "score".
       n_devices: devices that there are.
 
     Raises:
@@ -63,7 +63,7 @@ def check_config(config: ConfigDict, *, mode: str, n_devices: int) -> None:
         *_values(config),
         *_mesh(config, n_devices),
         *_model(config),
-        *(_data(config) if mode != "score" else ()),
+        *(_data(config, mode) if mode != "score" else ()),
         *(_training(config, mode, n_devices) if mode in ("train", "sft") else ()),
     ]
     if problems:
@@ -169,24 +169,37 @@ def _vision_shape(init: ConfigDict) -> list[str]:
     return problems
 
 
-def _data(config: ConfigDict) -> list[str]:
-    """Names of sources; what they hold is checked when they are read."""
-    problems, d = [], config.data
-    named = [("data.train", d.train), ("data.eval", d.eval), ("sft.data", config.sft.data)]
-    named += [("eval.benchmarks", name) for name in sources.split_names(config.eval.benchmarks)]
-    for key, mixture in named:
-        try:
-            parts = sources.parts_of(mixture) if mixture else ()
-        except ValueError as error:
-            problems.append(f"{key}: {error}")
-            continue
-        problems += [f"{key}={mixture!r}: {fault}" for part in parts if (fault := sources.fault_of(part.name))]
-    is_file = d.train.partition(":")[0] in sources.FILES
-    if not d.eval and not config.eval.benchmarks and is_file:
-        problems.append("data.eval is empty: a file of held-out problems is needed beside that of data.train")
-    if d.variants and not os.path.isfile(d.variants):
+def _data(config: ConfigDict, mode: str) -> list[str]:
+    """Names of the sources that a command reads; what they hold is checked when they are read."""
+    d, training, evaluating = config.data, mode in ("train", "sft"), ("train", "sft", "eval", "sample")
+    problems, benchmarks = [], sources.split_names(config.eval.benchmarks)
+    if training or mode == "variants":
+        problems += _sources("data.train", d.train)
+        problems += _sources("sft.data", config.sft.data) if config.sft.steps else []
+    if mode == "eval" and benchmarks:
+        problems += [fault for name in benchmarks for fault in _sources("eval.benchmarks", name, is_one=True)]
+    elif mode in evaluating and d.eval:
+        problems += _sources("data.eval", d.eval, is_one=True)
+    elif mode in evaluating and (" + " in d.train or d.train.partition(":")[0] in sources.FILES):
+        problems.append("data.eval is empty: name what is held out, since data.train is a mixture or a file")
+    elif mode in evaluating:
+        problems += [] if training else _sources("data.train", d.train, is_one=True)
+    if training and d.variants and not os.path.isfile(d.variants):
         problems.append(f"data.variants={d.variants!r}: no such file; `mig-jax variants` writes one")
     return problems
+
+
+def _sources(key: str, mixture: str, *, is_one: bool = False) -> list[str]:
+    """What is wrong with the names of sources under a key, which may be a mixture unless it `is_one`."""
+    if not mixture:
+        return []
+    try:
+        parts = sources.parts_of(mixture)
+    except ValueError as error:
+        return [f"{key}: {error}"]
+    if is_one and parts != (sources.Part(mixture.strip(), 1.0),):
+        return [f"{key}={mixture!r}: figures are those of one source, without a weight; eval.benchmarks names several"]
+    return [f"{key}={mixture!r}: {fault}" for part in parts if (fault := sources.fault_of(part.name))]
 
 
 def _mesh(config: ConfigDict, n_devices: int) -> list[str]:

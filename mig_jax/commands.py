@@ -53,7 +53,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
 def variants(config: ConfigDict, workdir: str) -> None:
     """Further spellings of the answers of `data.train`, as a file in `workdir`."""
     path = Path(workdir) / "variants.jsonl"
-    with loaded(config, mode="eval") as (policy, verifier):
+    with loaded(config, mode="variants") as (policy, verifier):
         problems = [
             p for part in sources.parts_of(config.data.train) for p in open_named(config, part.name, split="train")
         ]
@@ -63,7 +63,7 @@ def variants(config: ConfigDict, workdir: str) -> None:
 
 
 def prepare(config: ConfigDict, names: Sequence[str]) -> None:
-    """Build the named benchmarks, all splits whose files are there; without names list what there is and what it needs.
+    """Build and show the named benchmarks, a split of each; without names list what there is and what it needs.
 
     Raises:
       ValueError: a benchmark cannot be built; said of all of them at once.

@@ -1,9 +1,10 @@
 """How good is the policy on held-out problems? Completions, greedy and drawn, each read strictly and leniently."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -11,8 +12,9 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mig_jax import results, rollouts
+from mig_jax.data import stream
 from mig_jax.data.problem import Problem
-from mig_jax.models import sharding
+from mig_jax.models import sampler, sharding
 from mig_jax.policy import Policy, make_sample
 from mig_jax.prompts import encode_prompts
 from mig_jax.text.verifier import Verifier
@@ -68,6 +70,22 @@ class Evaluator:
         return {f"eval/{figure}": value for figure, value in results.headline(transcripts).items()}
 
 
+class _Batch(NamedTuple):
+    """Problems that are asked together.
+
+    first: place of the first one among all.
+    part: the file to which their transcripts are written; None for none.
+    prompts: on the host; None where the transcripts are there from an earlier call.
+    done: those.
+    """
+
+    first: int
+    problems: list[Problem]
+    part: Path | None
+    prompts: sampler.Prompts | None
+    done: list[Transcript]
+
+
 def answer_problems(
     policy: Policy,
     config: ConfigDict,
@@ -81,26 +99,57 @@ def answer_problems(
     name: str,
     parts: Path | None = None,
 ) -> list[Transcript]:
-    """`samples` completions of every problem, read and checked, `config.eval.batch_size` rows at a time."""
-    transcripts = []
-    for first, size in tqdm(batches(policy, config, len(problems), samples), desc=name, unit="batch", leave=False):
-        part = parts / f"{first:08d}.jsonl" if parts else None
-        if part and part.exists():
-            transcripts += read_transcripts(str(part))
-            continue
+    """`samples` completions of every problem, read and checked, `config.eval.batch_size` rows at a time.
+
+    Prompts are read ahead and answers are checked while the accelerator samples.
+    """
+    transcripts: list[Transcript] = []
+    firsts = batches(policy, config, len(problems), samples)
+
+    def prepare(batch: tuple[int, int]) -> _Batch:
+        first, size = batch
         asked = [problems[n] for n in range(first, min(first + size, len(problems)))]
-        # The last part is filled up, so that all have one shape; the extra rows are dropped.
-        full = asked + asked[:1] * (size - len(asked))
-        prompts = jax.device_put(encode_prompts(policy, config, full), sharding.batch_sharding(policy.mesh))
-        completions = sample(params, prompts, jax.random.fold_in(key, first))._replace(cache=None)
-        readings = rollouts.read_completions(policy, completions, max_steps=config.reward.max_steps)
-        readings = readings[: len(asked) * samples]
-        done = rollouts.make_transcripts(asked, readings, [None] * len(readings), None)
-        done = judge(done, verifier)
-        if part:
-            write_transcripts(done, str(part))
-        transcripts += done
+        part = parts / f"{first:08d}.jsonl" if parts else None
+        if done := _read_part(part, asked, samples):
+            return _Batch(first, asked, part, None, done)
+        # The last batch is filled up, so that all have one shape; the extra rows are dropped.
+        return _Batch(first, asked, part, encode_prompts(policy, config, asked + asked[:1] * (size - len(asked))), [])
+
+    def finish(batch: _Batch, completions: sampler.Completions | None) -> None:
+        done = batch.done
+        if completions:
+            readings = rollouts.read_completions(policy, completions, max_steps=config.reward.max_steps)
+            readings = readings[: len(batch.problems) * samples]
+            drawn = rollouts.make_transcripts(batch.problems, readings, [None] * len(readings), None)
+            done = judge(drawn, verifier)
+            if batch.part:
+                write_transcripts(done, str(batch.part))
+        transcripts.extend(done)
+
+    finish_last = None
+    ready = stream.in_order(firsts, prepare, read_ahead=config.data.read_ahead)
+    for batch in tqdm(ready, total=len(firsts), desc=name, unit="batch", leave=False):
+        completions = None
+        if batch.prompts:
+            prompts = jax.device_put(batch.prompts, sharding.batch_sharding(policy.mesh))
+            completions = sample(params, prompts, jax.random.fold_in(key, batch.first))._replace(cache=None)
+        if finish_last:
+            finish_last()
+        finish_last = functools.partial(finish, batch, completions)
+    finish_last()
     return transcripts
+
+
+def _read_part(path: Path | None, asked: Sequence[Problem], samples: int) -> list[Transcript]:
+    """What an earlier call has written of a batch; [] where that is nothing, or the answers to other problems.
+
+    Batches differ with the number of devices, and a file of problems may have changed.
+    """
+    if path is None or not path.exists():
+        return []
+    done = read_transcripts(str(path))
+    wanted = [(problem.id, problem.question, problem.answer) for problem in asked for _ in range(samples)]
+    return done if [(t.id, t.question, t.answer) for t in done] == wanted else []
 
 
 def batches(policy: Policy, config: ConfigDict, n: int, samples: int) -> list[tuple[int, int]]:

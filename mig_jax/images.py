@@ -160,8 +160,9 @@ class ImageReader:
     def _grid(self, image: Image.Image) -> Grid:
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-        # A photograph may say that it is to be turned; 5 to 8 are the ways that swap height and width.
-        is_turned = image.getexif().get(0x0112, 1) >= 5
+        # A photograph may say that it is to be turned; 5 to 8 are the ways that swap height and width. PNG's own
+        # getexif would decode the whole image, in case that stands at its end.
+        is_turned = Image.Image.getexif(image).get(0x0112, 1) >= 5
         height, width = image.size if is_turned else image.size[::-1]
         c, size = self.config, self.processor.size
         if not height or not width:

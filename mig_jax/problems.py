@@ -13,9 +13,12 @@ from tqdm import tqdm
 from mig_jax import encoding
 from mig_jax.data import sources
 from mig_jax.data.problem import Problem
-from mig_jax.data.rows import RowError, read_rows
+from mig_jax.data.rows import RowError, listed, read_rows
 from mig_jax.policy import Policy
 from mig_jax.prompts import measure_prompt
+
+# Spellings of an answer by the `key_of` its problem.
+Variants = Mapping[tuple[str, str, str], tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +27,14 @@ class Chosen(Sequence):
 
     source: all problems.
     indices: those that are chosen, in order.
-    variants: spellings by the id of a problem, see `read_variants`.
+    variants: further spellings of answers, see `read_variants`.
     left_out: how many problems were left out for their length, by the reason.
     """
 
     source: Sequence[Problem]
     indices: Sequence[int]
-    variants: Mapping[str, Sequence[str]]
-    left_out: Mapping[str, int]
+    variants: Variants
+    left_out: Counter[str]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -40,7 +43,7 @@ class Chosen(Sequence):
         if isinstance(index, slice):
             return [self[n] for n in range(len(self))[index]]
         problem = self.source[self.indices[index]]
-        return problem._replace(variants=tuple(self.variants.get(problem.id, ())))
+        return problem._replace(variants=self.variants.get(key_of(problem), ()))
 
 
 def open_training(policy: Policy, config: ConfigDict, *, demonstrated: bool) -> tuple[list[Chosen], list[float]]:
@@ -78,8 +81,11 @@ def open_held_out(policy: Policy, config: ConfigDict, name: str = "") -> Chosen:
     source = open_named(config, name, split="test")
     size = min(config.eval.problems or len(source), len(source))
     drawn = np.random.default_rng(config.data.eval_seed).permutation(len(source))[:size]
-    indices = sorted(drawn.tolist())
-    return choose(name, source, lambda problem: why_no_prompt(policy, config, problem), indices=indices)
+
+    def reason(problem: Problem) -> str:
+        return why_no_prompt(policy, config, problem)
+
+    return choose(name, source, reason, variants={}, indices=sorted(drawn.tolist()))
 
 
 def open_named(config: ConfigDict, name: str, *, split: str) -> Sequence[Problem]:
@@ -100,8 +106,8 @@ def choose(
     source: Sequence[Problem],
     reason: Callable[[Problem], str],
     *,
+    variants: Variants,
     indices: Sequence[int] | None = None,
-    variants: Mapping[str, Sequence[str]] = {},
 ) -> Chosen:
     """The problems for which there is no reason to leave them out; the others are counted aloud.
 
@@ -121,7 +127,7 @@ def choose(
     kept = [index for index, why in zip(indices, reasons, strict=True) if not why]
     if not kept:
         raise ValueError(f"no problem of {name} can be used: {dict(left_out)}")
-    return Chosen(source, kept, variants, dict(left_out))
+    return Chosen(source, kept, variants, left_out)
 
 
 def why_no_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> str:
@@ -141,20 +147,23 @@ def why_no_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> str:
     return ""
 
 
-def read_variants(path: str) -> dict[str, tuple[str, ...]]:
-    """Spellings of answers by the id of the problem, from a file of `mig-jax variants`; none where there is no path.
+def key_of(problem: Problem) -> tuple[str, str, str]:
+    """What spellings are found by: ids are unique in a source only, and a file may have been written anew."""
+    return problem.source, problem.id, problem.answer
+
+
+def read_variants(path: str) -> Variants:
+    """Spellings of answers by the `key_of` their problem, from a file of `mig-jax variants`; none without a path.
 
     Raises:
       ValueError: a row is not one of such a file.
     """
-    if not path:
-        return {}
     found, faults = {}, []
-    for row in read_rows(pathlib.Path(path)):
+    for row in read_rows(pathlib.Path(path)) if path else ():
         try:
-            found[row.text("id")] = row.texts("variants")
+            found[row.optional_text("source"), row.text("id"), row.text("answer")] = row.texts("variants")
         except RowError as error:
             faults.append(str(error))
     if faults:
-        raise ValueError(f"{path} is not a file of variants:\n  " + "\n  ".join(faults))
+        raise ValueError(listed(f"{path} is not a file of variants", faults))
     return found

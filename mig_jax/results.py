@@ -16,16 +16,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mig_jax.data.rows import listed
+from mig_jax.text.answers import vote_of
 from mig_jax.text.lenient import lenient_answer
 from mig_jax.text.response_format import parse_response
-from mig_jax.text.spelling import normalize
 from mig_jax.transcripts import Transcript
 
 RESAMPLES, SEED = 2000, 0
 PERCENTILES = (2.5, 97.5)
 
-# So many faults are listed, the rest is counted.
-LISTED_FAULTS = 20
+# Those of HallusionBench.json in tianyi-lab/HallusionBench, as in arXiv 2310.14566.
+HALLUSION_QUESTIONS = 1129
 
 
 class Reading(NamedTuple):
@@ -117,11 +118,8 @@ def by_problem(transcripts: Iterable[Transcript]) -> tuple[list[Transcript], lis
         if not id_ or [len(transcripts) for transcripts in sides.values()] != [1, n, 0]
     ]
     if faults:
-        more = [f"and {len(faults) - LISTED_FAULTS} more"] if len(faults) > LISTED_FAULTS else []
-        raise ValueError(
-            f"every problem needs an id, 1 greedy transcript and {n} sampled ones, as one evaluation writes them; "
-            "there are\n  " + "\n  ".join([*faults[:LISTED_FAULTS], *more])
-        )
+        needed = f"every problem needs an id, 1 greedy transcript and {n} sampled ones, as one evaluation writes them"
+        raise ValueError(listed(f"{needed}; there are", faults))
     return [sides["greedy"][0] for sides in sides_by_id.values()], [sides["sampled"] for sides in sides_by_id.values()]
 
 
@@ -132,16 +130,21 @@ def values_by_figure(
     greedy: Sequence[Transcript], sampled: Sequence[Sequence[Transcript]], reading: str
 ) -> dict[str, np.ndarray]:
     """`value_q` of every figure."""
-    is_correct, answer = READINGS[reading]
-    n = len(sampled[0])
+    is_correct, n = READINGS[reading].is_correct, len(sampled[0])
     correct_qn = np.array([[is_correct(t) for t in samples] for samples in sampled], float)  # None becomes nan
-    votes_qn = [[normalize(answer(t) or "") for t in samples] for samples in sampled]
+    votes_qn = [[vote(t, reading) for t in samples] for samples in sampled]
     return {
         "greedy": np.array([is_correct(t) for t in greedy], float),
         "sampled": np.array([mean_decided(correct_n) for correct_n in correct_qn]),
         **{f"pass@{k}": pass_at_k_q(correct_qn, k) for k in ks(n)},
         f"maj@{n}": np.array([majority(*row) for row in zip(votes_qn, correct_qn, strict=True)]),
     }
+
+
+def vote(transcript: Transcript, reading: str) -> str:
+    """What a sample votes for, see `answers.vote_of`; "" where it has no answer."""
+    answer = READINGS[reading].answer(transcript)
+    return "" if answer is None else vote_of(answer, kind=transcript.kind, choices=transcript.choices)
 
 
 def ks(n: int) -> list[int]:
@@ -179,7 +182,7 @@ def majority(votes: Sequence[str], correct_n: np.ndarray) -> float:
     """Is the answer right that most samples give? Of answers that tie, the share that is right.
 
     Args:
-      votes: `[n]` answers in their normal spelling; a sample without one, "", does not vote.
+      votes: `[n]` what each sample votes for; "" for nothing.
       correct_n: is each of them right?
 
     Returns:
@@ -249,8 +252,8 @@ def hallusion_figures(greedy: Sequence[Transcript]) -> dict[str, dict[str, Any]]
 
     aAcc: all questions. fAcc: figures all of whose questions are right; what is asked without a figure, figure 0 of
     the category VS, is in none. qAcc: questions that are right with every figure, and without one. The authors also
-    let it pass when a model is uncertain without a figure; here it has to say yes or no. fAcc and qAcc are those of
-    the whole benchmark only: in a part of it figures lack questions, questions lack figures, and both are too high.
+    let it pass when a model is uncertain without a figure; here it has to say yes or no. fAcc and qAcc are left out
+    unless all questions are there: else figures lack questions, questions lack figures, and both are too high.
 
     References:
       arXiv 2310.14566, section 4.2; tianyi-lab/HallusionBench, utils.py.
@@ -259,13 +262,14 @@ def hallusion_figures(greedy: Sequence[Transcript]) -> dict[str, dict[str, Any]]
     faults = [t.id for t, key in zip(greedy, keys, strict=True) if len(key) != 5]
     if faults:
         raise ValueError(f"not category/subcategory/set_id/figure_id/question_id: {', '.join(faults)}")
-    figure_keys = [None if (key[0], key[3]) == ("VS", "0") else tuple(key[:4]) for key in keys]
-    pair_keys = [(*key[:3], key[4]) for key in keys]
+    groups = {"aAcc": range(len(keys))}
+    if len(keys) >= HALLUSION_QUESTIONS:
+        groups["fAcc"] = [None if (key[0], key[3]) == ("VS", "0") else tuple(key[:4]) for key in keys]
+        groups["qAcc"] = [(*key[:3], key[4]) for key in keys]
     correct = {name: np.array([r.is_correct(t) for t in greedy], float) for name, r in READINGS.items()}
     return {
-        "aAcc": {name: figure(correct_q) for name, correct_q in correct.items()},
-        "fAcc": {name: figure(all_right(correct_q, figure_keys)) for name, correct_q in correct.items()},
-        "qAcc": {name: figure(all_right(correct_q, pair_keys)) for name, correct_q in correct.items()},
+        figure_name: {name: figure(all_right(correct_q, group_q)) for name, correct_q in correct.items()}
+        for figure_name, group_q in groups.items()
     }
 
 
@@ -325,6 +329,8 @@ def _section(name: str, results: Mapping[str, Any]) -> list[str]:
             for figure_name, readings in results["hallusion_bench"].items()
         ]
         tables.append(_align([["figure", *(f"greedy {reading}" for reading in READINGS)], *rows]))
+        if "fAcc" not in results["hallusion_bench"]:
+            tables.append([f"fAcc and qAcc are left out: they need all {HALLUSION_QUESTIONS:,} questions."])
     for heading, part in (("level", "levels"), ("subject", "subjects"), ("source", "sources")):
         if results[part]:
             tables.append(_table(heading, results[part], dict.fromkeys(results[part], results["samples"])))

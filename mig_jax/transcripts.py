@@ -5,13 +5,15 @@ their content, so that all samples of a question share one.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mig_jax.data import image_files
+from mig_jax.data.rows import listed
 from mig_jax.text.verifier import KINDS
 
 
@@ -22,7 +24,7 @@ class Transcript:
     question, response, answer: texts; `answer` is the reference.
     kind: how an answer is compared with the reference, one of `verifier.KINDS`.
     is_correct: of the answer in the answer block; None when that was not decided: the check timed out, or was not made.
-    is_correct_lenient: of the answer wherever it stands, see `answers.lenient_answer`; None as above.
+    is_correct_lenient: of the answer wherever it stands, see `lenient.lenient_answer`; None as above.
     problem: why the response is not well formed; "" when it is.
     steps: `[K]` text of each step that was probed.
     ell_k: `[K+1]` log-likelihood of the answer before the first step and after each.
@@ -66,9 +68,10 @@ def write_transcripts(transcripts: Iterable[Transcript], path: str) -> None:
     """
     folder = Path(path).parent
     folder.mkdir(parents=True, exist_ok=True)
+    name_of = functools.cache(lambda image: _write_image(image, folder))  # samples of a question share their images
     with open(path + ".tmp", "w", encoding="utf-8") as file:
         for transcript in transcripts:
-            names = [_write_image(image, folder) for image in transcript.images]
+            names = [name_of(image) for image in transcript.images]
             file.write(json.dumps(dataclasses.asdict(transcript) | {"images": names}) + "\n")
     os.replace(path + ".tmp", path)
 
@@ -79,18 +82,20 @@ def read_transcripts(path: str) -> list[Transcript]:
     Images are names of files, absolute or relative to this one's folder, or base64 data URIs.
 
     Raises:
-      ValueError: every row that is not one, with its line number and what is wrong; so for images that are none.
+      ValueError: rows are none, or their images are; the first faults are listed with their lines.
     """
     transcripts, faults = [], []
+    # Samples of a question share their images, in memory, too.
+    read_images = functools.cache(lambda names: image_files.read_images(json.loads(names), Path(path).parent))
     with open(path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                row, wrong = _parse_row(line, Path(path).parent)
+                row, wrong = _parse_row(line, read_images)
                 faults += [f"line {number}: {fault}" for fault in wrong]
                 if row is not None:
                     transcripts.append(row)
     if faults:
-        raise ValueError(f"{path} is not a file of transcripts:\n  " + "\n  ".join(faults))
+        raise ValueError(listed(f"{path} is not a file of transcripts", faults))
     return transcripts
 
 
@@ -104,7 +109,7 @@ def _write_image(image: bytes, folder: Path) -> str:
     return name
 
 
-def _parse_row(line: str, folder: Path) -> tuple[Transcript | None, list[str]]:
+def _parse_row(line: str, read_images: Callable) -> tuple[Transcript | None, list[str]]:
     """The transcript of a row, or what is wrong with it. Other fields than a transcript's are left alone."""
     try:
         row = json.loads(line)
@@ -120,7 +125,7 @@ def _parse_row(line: str, folder: Path) -> tuple[Transcript | None, list[str]]:
     faults = [f"no text under {', '.join(wrong)}"] if wrong else []
     if row.get("kind", "expression") not in KINDS:
         faults.append(f"kind {row['kind']!r} is not one of {', '.join(KINDS)}")
-    images, missing = image_files.read_images(row.get("images", ()), folder)
+    images, missing = read_images(json.dumps(row.get("images", [])))
     if faults or missing:
         return None, faults + missing
     known = {field.name for field in dataclasses.fields(Transcript)}

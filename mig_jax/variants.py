@@ -5,6 +5,7 @@ A probe asks how likely the right answer is, in whatever way the policy would wr
 """
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +17,10 @@ from tqdm import tqdm
 
 from mig_jax import encoding
 from mig_jax.data.problem import Problem
-from mig_jax.data.rows import read_rows
 from mig_jax.evaluate import batches
 from mig_jax.models import sharding
 from mig_jax.policy import Policy, make_sample
+from mig_jax.problems import key_of, read_variants
 from mig_jax.prompts import stack_prompts, with_images
 from mig_jax.text.verifier import Item, Verifier
 
@@ -27,6 +28,13 @@ REQUEST = (
     "Write the following answer in up to {n} other ways that mean exactly the same, such as a fraction for a decimal "
     "or a word for a number. One a line, nothing else.\n\nQuestion: {question}\nAnswer: {answer}"
 )
+# As what a proposed spelling must be equal. Some kinds forgive what is nearly right, which is no other spelling of it;
+# what is not here can be spelled in few ways, which rules know.
+CHECKED_AS = {
+    "number": "number", "expression": "expression", "set": "set", "text": "text", "relaxed": "number",
+    "integer": "number", "rounded": "number",
+}  # fmt: skip
+
 # A list's numbers and dashes, which stand before what is meant.
 _BULLET = re.compile(r"^\s*(?:[-*•]\s+|[0-9]{1,2}[.)]\s+)?")
 
@@ -34,7 +42,7 @@ _BULLET = re.compile(r"^\s*(?:[-*•]\s+|[0-9]{1,2}[.)]\s+)?")
 def propose_variants(
     policy: Policy, config: ConfigDict, verifier: Verifier, problems: Sequence[Problem], path: Path
 ) -> tuple[int, int, int]:
-    """Writes a row {"id", "answer", "variants"} for every problem, those of a batch as soon as they are there.
+    """Writes a row {"source", "id", "answer", "variants"} for every problem, a batch as soon as it is there.
 
     Rows that the file has already are kept, so that an interrupted pass goes on.
 
@@ -42,8 +50,8 @@ def propose_variants(
       How many spellings were proposed, confirmed, and known to no rule, by this pass.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = {row.text("id") for row in read_rows(path) if not row.broken} if path.exists() else set()
-    open_ones = [problem for problem in problems if problem.id not in done]
+    done = read_variants(str(_without_torn_row(path))) if path.exists() else {}
+    open_ones = [problem for problem in problems if problem.kind in CHECKED_AS and key_of(problem) not in done]
     sample = make_sample(policy, group_size=1, max_new_tokens=config.rollout.max_new_tokens, temperature=0.0)
     counts = (0, 0, 0)
     with open(path, "a", encoding="utf-8") as file:
@@ -59,7 +67,7 @@ def propose_variants(
                 for problem, found in zip(batch, confirmed, strict=True)
             ]
             for problem, found in zip(batch, new, strict=True):
-                row = {"id": problem.id, "answer": problem.answer, "variants": found}
+                row = {"source": problem.source, "id": problem.id, "answer": problem.answer, "variants": found}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
             counts = tuple(n + sum(map(len, part)) for n, part in zip(counts, (proposed, confirmed, new), strict=True))
@@ -75,9 +83,18 @@ def spellings_in(completion: str, *, limit: int) -> list[str]:
 def confirm(verifier: Verifier, problems: Sequence[Problem], proposed: Sequence[Sequence[str]]) -> list[list[str]]:
     """Those spellings of each problem's answer that the verifier finds equal to it."""
     pairs = [(n, spelling) for n, found in enumerate(proposed) for spelling in found]
-    items = [Item(spelling, problems[n].answer, problems[n].kind, problems[n].choices) for n, spelling in pairs]
+    items = [Item(spelling, problems[n].answer, CHECKED_AS[problems[n].kind]) for n, spelling in pairs]
     verdicts = dict(zip(pairs, verifier.check(items), strict=True))
     return [[spelling for spelling in found if verdicts[n, spelling]] for n, found in enumerate(proposed)]
+
+
+def _without_torn_row(path: Path) -> Path:
+    """The file, without what a killed pass has left of its last row."""
+    whole, _, torn = path.read_text(encoding="utf-8").rpartition("\n")
+    if torn:
+        path.with_suffix(".tmp").write_text(whole + "\n" * bool(whole), encoding="utf-8")
+        os.replace(path.with_suffix(".tmp"), path)
+    return path
 
 
 def _ask(policy: Policy, config: ConfigDict, sample, batch: Sequence[Problem], size: int) -> list[str]:

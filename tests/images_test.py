@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from PIL import Image
+from PIL import Image, ImageFile
 
 from mig_jax import images
 from mig_jax.models.qwen2_vl import VisionConfig
@@ -43,6 +43,13 @@ def normalised(image):
     """`[height, width, channels]` as the tower's patches hold them."""
     mean, std = READER.processor.image_mean, READER.processor.image_std
     return (np.asarray(image, np.float32) / 255 - np.float32(mean)) / np.float32(std)
+
+
+def test_measuring_decodes_no_image(monkeypatch):
+    pictures = [encoded(noise(8, 16), form) for form in ("PNG", "JPEG")]
+    expected = len(READER.read([IMAGE, IMAGE], pictures).ids)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert READER.measure([IMAGE, IMAGE], pictures).tokens == expected
 
 
 def test_every_unit_of_the_prompt_leads_to_its_pixels():

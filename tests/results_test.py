@@ -90,7 +90,6 @@ def test_which_k_are_reported(n, expected):
         (["4", "5", "5"], [R, W, W], 0),
         (["4", "5"], [R, W], 1 / 2),
         (["4", "5", "6", "7", "4", "5", "6"], [R, W, W, W, R, W, W], 1 / 3),
-        (["1/2", "0.5", "3"], [R, R, W], 2 / 3),
         (["", "", "", "4"], [W, W, W, R], 1),
         (["", ""], [W, W], 0),
         (["5"], [U], U),
@@ -110,6 +109,34 @@ def test_votes_are_counted_in_their_normal_spelling():
     figures = results_of([_transcript("p", "greedy", True), *sampled])["figures"]
     assert figures["maj@6"]["strict"]["mean"] == figures["maj@6"]["lenient"]["mean"] == 1
     assert figures["sampled"]["strict"]["mean"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "kind, choices, answers, correct",
+    [
+        ("choice", ("river", "bank"), ["B", "(B)", "bank", "A", "A"], [R, R, R, W, W]),
+        ("choice", (), ["B", "(B)", "B.", "A", "A"], [R, R, R, W, W]),
+        ("expression", (), ["1/2", "0.5", r"\frac{1}{2}", "3", "3"], [R, R, R, W, W]),
+        ("number", (), ["$18", "18.0", "18 dollars", "17", "17"], [R, R, R, W, W]),
+        ("yes_no", (), ["Yes", "yes, it is", "True", "no", "no"], [R, R, R, W, W]),
+    ],
+)
+def test_answers_vote_not_their_spellings(kind, choices, answers, correct):
+    sampled = [
+        _transcript("p", "sampled", bool(c), answer=a, kind=kind, choices=choices)
+        for a, c in zip(answers, correct, strict=True)
+    ]
+    figures = results_of([_transcript("p", "greedy", True, kind=kind, choices=choices), *sampled])["figures"]
+    assert figures["maj@5"]["strict"]["mean"] == figures["maj@5"]["lenient"]["mean"] == 1
+
+
+def test_a_response_without_an_answer_votes_for_nothing():
+    """Not even for the choice that is nearest to it."""
+    options = {"kind": "nearest_choice", "choices": ("river", "bank")}
+    silent = [_transcript("p", "sampled", False, response="I wonder", problem="no <think>", **options)] * 2
+    sampled = [*silent, _transcript("p", "sampled", True, answer="banks", **options)]
+    figures = results_of([_transcript("p", "greedy", True, **options), *sampled])["figures"]
+    assert figures["maj@3"]["strict"]["mean"] == figures["maj@3"]["lenient"]["mean"] == 1
 
 
 def test_a_malformed_response_votes_only_leniently():
@@ -248,7 +275,7 @@ def _hallusion(verdicts):
     ]  # fmt: skip
 
 
-def test_hallusion_bench_by_hand():
+def test_hallusion_bench_by_hand(monkeypatch):
     verdicts = {
         # A figure and its edited version: two questions each. Question 1 is right with both, question 0 with one.
         "VD/chart/0/0/0": True, "VD/chart/0/0/1": True, "VD/chart/0/1/0": False, "VD/chart/0/1/1": True,
@@ -257,11 +284,22 @@ def test_hallusion_bench_by_hand():
         # The same numbers in another subcategory are other figures and questions.
         "VS/table/0/1/0": False,
     }  # fmt: skip
+    monkeypatch.setattr(results, "HALLUSION_QUESTIONS", 9)
     found = results_of(_hallusion(verdicts))["hallusion_bench"]
     assert _means(found) == _means(found, "lenient") == pytest.approx({"aAcc": 6 / 9, "fAcc": 2 / 4, "qAcc": 2 / 5})
+    # Without the wrong answers all figures that are left would be right.
+    part = {id: correct for id, correct in verdicts.items() if correct}
+    assert _means(results_of(_hallusion(part))["hallusion_bench"]) == {"aAcc": 1}
 
 
-def test_an_undecided_question_leaves_its_figure_undecided_unless_another_is_wrong():
+def test_the_whole_of_hallusion_bench_is_1129_questions():
+    whole = _hallusion({f"VD/a/{n}/0/0": True for n in range(1129)})
+    assert _means(results_of(whole)["hallusion_bench"]) == {"aAcc": 1, "fAcc": 1, "qAcc": 1}
+    assert _means(results_of(whole[2:])["hallusion_bench"]) == {"aAcc": 1}
+
+
+def test_an_undecided_question_leaves_its_figure_undecided_unless_another_is_wrong(monkeypatch):
+    monkeypatch.setattr(results, "HALLUSION_QUESTIONS", 4)
     verdicts = {"VD/a/0/0/0": None, "VD/a/0/0/1": False, "VD/a/0/1/0": None, "VD/a/0/1/1": True}
     found = results_of(_hallusion(verdicts))["hallusion_bench"]
     assert {name: (f["strict"]["mean"], f["strict"]["undecided"]) for name, f in found.items()} == {
@@ -306,4 +344,12 @@ def test_the_table_reads_well_as_plain_text():
     assert [line for line in text.splitlines() if line.startswith("#")] == ["## cmm | math", "## hallusion_bench"]
     assert [line.split()[1] for line in tables[1][2:]] == ["8", "10"] and "| –" not in tables[1][2]
     assert "–" in tables[1][3], "nothing is known of the greedy answer to the second problem"
-    assert [line.split()[1] for line in tables[3][2:]] == ["aAcc", "fAcc", "qAcc"]
+    assert [line.split()[1] for line in tables[3][2:]] == ["aAcc"]
+    assert text.endswith("\n\nfAcc and qAcc are left out: they need all 1,129 questions.")
+
+
+def test_the_table_of_the_whole_of_hallusion_bench(monkeypatch):
+    monkeypatch.setattr(results, "HALLUSION_QUESTIONS", 1)
+    text = results.table({"hallusion_bench": results_of(_hallusion({"VD/a/0/0/0": True}))})
+    assert [line.split()[1] for line in text.splitlines()[-3:]] == ["aAcc", "fAcc", "qAcc"]
+    assert "left out" not in text

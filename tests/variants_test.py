@@ -13,6 +13,7 @@ from mig_jax.text.verifier import Verifier
 from tests import tiny
 
 HALF = Problem("half", "1/2 hour in minutes, or 0.5?", "1/2")
+NEAR = Problem("near", "About how many?", "40", "relaxed")
 EAST = Problem("east", "Where does the sun rise?", "B", "choice", choices=("west", "east"))
 COMPLETION = "- one half\n1. 0.50\n2) 2/4\n* 3/4\n\n0.50\n"
 
@@ -37,8 +38,9 @@ def test_a_list_is_read_without_its_bullets():
 
 
 def test_only_equal_spellings_are_confirmed(verifier):
-    proposed = [["0.50", "3/4", "2/4", "nonsense"], ["east", "west", "(b)"]]
-    assert variants.confirm(verifier, [HALF, EAST], proposed) == [["0.50", "2/4"], ["east", "(b)"]]
+    # Of a kind that forgives 5 %, too.
+    proposed = [["0.50", "3/4", "2/4", "nonsense"], ["41", "40.0"]]
+    assert variants.confirm(verifier, [HALF, NEAR], proposed) == [["0.50", "2/4"], ["40.0"]]
 
 
 def test_a_pass_keeps_what_is_new_and_goes_on(policy, verifier, tmp_path, monkeypatch):
@@ -51,18 +53,21 @@ def test_a_pass_keeps_what_is_new_and_goes_on(policy, verifier, tmp_path, monkey
     monkeypatch.setattr(variants, "_ask", ask)
     config, path = tiny.get_quickstart(reward__max_variants=9, eval__batch_size=1), tmp_path / "variants.jsonl"
     assert variants.propose_variants(policy, config, verifier, [HALF], path) == (4, 2, 2)
-    assert variants.propose_variants(policy, config, verifier, [HALF, EAST], path) == (4, 0, 0)
-    assert asked == [["half"], ["east"]]
+    with open(path, "a") as file:
+        file.write('{"source": "", "id": "near", "ans')  # a kill
+    # The letters and texts of choices are known to rules.
+    assert variants.propose_variants(policy, config, verifier, [HALF, EAST, NEAR], path) == (4, 0, 0)
+    assert asked == [["half"], ["near"]]
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert rows == [
-        {"id": "half", "answer": "1/2", "variants": ["0.50", "2/4"]},
-        {"id": "east", "answer": "B", "variants": []},
+        {"source": "", "id": "half", "answer": "1/2", "variants": ["0.50", "2/4"]},
+        {"source": "", "id": "near", "answer": "40", "variants": []},
     ]
 
 
 def test_the_model_is_really_asked(policy, verifier, tmp_path):
     config = tiny.get_quickstart(data__max_prompt_tokens=400, rollout__max_new_tokens=8)
-    proposed, confirmed, _ = variants.propose_variants(policy, config, verifier, [HALF, EAST], tmp_path / "v.jsonl")
+    proposed, confirmed, _ = variants.propose_variants(policy, config, verifier, [HALF, NEAR], tmp_path / "v.jsonl")
     assert proposed >= confirmed
     short = tiny.get_quickstart(data__max_prompt_tokens=5)
     assert variants.propose_variants(policy, short, verifier, [HALF], tmp_path / "short.jsonl") == (0, 0, 0)
@@ -72,11 +77,13 @@ def test_the_file_reaches_the_probes(policy, tmp_path):
     """data.variants changes what is probed: the spelling stands behind the reference, before those of rules."""
     config = tiny.get_quickstart(data__train="jsonl:" + str(tmp_path / "rows.jsonl"))
     (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "half", "question": "1/2 of 1", "answer": "1/2"}))
-    (tmp_path / "variants.jsonl").write_text(json.dumps({"id": "half", "answer": "1/2", "variants": ["2/4"]}))
-    for path, expected in (("", "0.5"), (str(tmp_path / "variants.jsonl"), "2/4")):
-        config.data.variants = path
+    path, row = tmp_path / "variants.jsonl", {"source": "rows", "id": "half", "answer": "1/2", "variants": ["2/4"]}
+    # Of a problem of this id in another source, or that had another answer, the spellings are none of its.
+    for change, expected in ((None, "0.5"), ({}, "2/4"), ({"source": "other"}, "0.5"), ({"answer": "2"}, "0.5")):
+        path.write_text(json.dumps(row | (change or {})))
+        config.data.variants = "" if change is None else str(path)
         ((chosen,), _) = problems.open_training(policy, config, demonstrated=False)
         assert encoding.spellings(chosen[0], limit=2) == ("1/2", expected)
-    (tmp_path / "variants.jsonl").write_text('{"id": "half"}\n{"variants": 3}\n')
-    with pytest.raises(ValueError, match="row 2: variants is a number, not a list"):
-        problems.read_variants(str(tmp_path / "variants.jsonl"))
+    path.write_text('{"id": "half"}\n{"id": "a", "answer": 1, "variants": 3}\n')
+    with pytest.raises(ValueError, match="row 1: answer is missing\n.*row 2: variants is a number, not a list"):
+        problems.read_variants(str(path))

@@ -45,6 +45,9 @@ SCENE_OPTIONS = {
 }
 
 
+OPTIONS = {"chain": CHAIN_OPTIONS, "scenes": SCENE_OPTIONS}
+
+
 @dataclass(frozen=True)
 class _Generated(Sequence):
     """`size` problems, each made when it is asked for; the first one now, so that bad options show on opening."""

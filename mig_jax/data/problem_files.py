@@ -4,14 +4,17 @@ Which column holds what is said by `columns`, one entry for each field of a prob
 
     {"question": "{passage} {question}", "answer": "gold", "kind": "=number", …}
 
-An entry is the name of a column (which may be missing, but for question and answer), a text in which names in braces
-stand for columns, or, behind an equals sign, a text for all rows.
+An entry is the name of a column, a text in which names in braces stand for columns, or, behind an equals sign, a text
+for all rows. Columns that it names must be in some row, unless it is the field's own name and the field is not needed:
+needed are question and answer.
 
 A row may have `images` (files relative to the folder of this one, data URIs, or the bytes of image files), `choices` (a
 list, or a text with a line "B. …" for each) and `steps` (a list, or a text with a line for each), which make a
 demonstration. The answer of a choice is its letter, its text, or both as in "B. …"; it becomes the letter.
 """
 
+import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from mig_jax.data import image_files
+from mig_jax.data.names import did_you_mean
 from mig_jax.data.problem import KINDS, Problem
-from mig_jax.data.rows import Row, RowError, read_rows
+from mig_jax.data.rows import Row, RowError, listed, read_rows
 
+# What is a folder, and may have a split behind an @.
+FOLDERS = ("tfds", "datasets")
+
+_NEEDED = ("question", "answer")
 _IN_BRACES = re.compile(r"\{([^{}]+)\}")
-_LETTERED = re.compile(r"^\s*\(?([A-Z])[.):]\s*(.*\S)", re.MULTILINE)
+_LETTERED = re.compile(r"^[^\S\n]*\(?([A-Z])[.):](.*)", re.MULTILINE)
 # The last kind needs an id from which its checker can build the problem.
 _KINDS = tuple(kind for kind in KINDS if kind != "reasoning_gym")
 
@@ -33,32 +41,38 @@ def read_problems(form: str, path: str, *, columns: Mapping[str, str]) -> tuple[
 
     Args:
       form: "jsonl", "json", "csv", "tsv", "parquet", "tfds" or "datasets".
-      path: of the file; of tfds and datasets a folder, behind whose @ a split may be named.
+      path: see `place_of`.
       columns: see the top of this file; a field without an entry is not read.
 
     Raises:
-      ValueError: with the row and the fault of everything that is wrong.
+      ValueError: columns or rows are wrong; the first faults are listed with their rows.
     """
+    place, split = place_of(form, path)
     readers = {"tfds": _tfds_rows, "datasets": _datasets_rows}
-    folder = Path(path.partition("@")[0] if form in readers else path)
-    rows = readers[form](folder, path.partition("@")[2]) if form in readers else read_rows(folder)
-    problems, faults = [], []
-    while True:
-        try:
-            row = next(rows, None)
-            if row is None:
-                break
-            problem, wrong = _read_problem(row, columns, folder)
-        except RowError as error:  # of the file itself: nothing behind it can be read
-            faults.append(str(error))
-            break
+    rows, problems, faults = [], [], []
+    try:
+        for row in readers[form](place, split) if form in FOLDERS else read_rows(place):
+            rows.append(row)
+    except RowError as error:  # of the file itself: nothing behind it can be read
+        faults.append(str(error))
+    wrong_columns = _faults_of_columns(rows, columns)
+    faults += wrong_columns.values()
+    columns = {field: column for field, column in columns.items() if field not in wrong_columns}
+    for row in rows:
+        problem, wrong = _read_problem(row, columns, place)
         faults += wrong
         problems += [] if problem is None else [problem]
     repeated = [id for id, n in Counter(problem.id for problem in problems).items() if n > 1]
     faults += [f"id {id!r} stands in several rows" for id in repeated]
     if faults:
-        raise ValueError(f"{len(faults)} faults in {path}:\n  " + "\n  ".join(faults))
+        raise ValueError(listed(f"{len(faults)} faults in {path}", faults))
     return tuple(problems)
+
+
+def place_of(form: str, path: str) -> tuple[Path, str]:
+    """The file or folder that is meant, and the split that is named behind the @ of a folder; ~ is the user's home."""
+    name, _, split = path.partition("@") if form in FOLDERS else (path, "", "")
+    return Path(os.path.expanduser(name)), split
 
 
 def _read_problem(row: Row, columns: Mapping[str, str], folder: Path) -> tuple[Problem | None, list[str]]:
@@ -102,6 +116,25 @@ def _read_problem(row: Row, columns: Mapping[str, str], folder: Path) -> tuple[P
 # -------------------------------------------------------------------------------------------------------------- columns
 
 
+def _faults_of_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> dict[str, str]:
+    """By field, what is wrong with its entry: it names columns that are in no row."""
+    # Cells that a table has beside its last column stand under None.
+    there = dict.fromkeys(name for row in rows for name in row.values if name is not None)
+    faults = {}
+    for field, column in columns.items() if there else ():
+        missing = [name for name in _names_in(column) if name not in there]
+        if missing and (field in _NEEDED or column not in ("", field)):
+            known = [*there, *(f"={kind}" for kind in _KINDS if field == "kind")]
+            said = "; ".join(f"no column {name!r}{did_you_mean(name, known)}" for name in missing)
+            faults[field] = f"columns.{field}: {said}; there are {', '.join(there)}"
+    return faults
+
+
+def _names_in(column: str) -> list[str]:
+    """The columns that an entry names."""
+    return [] if column.startswith("=") else _IN_BRACES.findall(column) or [column]
+
+
 def _required(row: Row, column: str) -> str:
     """The text of a column, of a text with columns in braces, or behind an equals sign; never empty."""
     if column.startswith("="):
@@ -113,11 +146,8 @@ def _required(row: Row, column: str) -> str:
 
 def _optional(row: Row, column: str) -> str:
     """The same, but "" where there is nothing."""
-    return row.optional_text(column) if column in row.values else _required(row, column) if _is_made(column) else ""
-
-
-def _is_made(column: str) -> bool:
-    return column.startswith("=") or _IN_BRACES.search(column) is not None
+    is_made = _names_in(column) != [column]
+    return row.optional_text(column) if column in row.values else _required(row, column) if is_made else ""
 
 
 def _lines(row: Row, column: str) -> tuple[str, ...]:
@@ -130,14 +160,17 @@ def _lines(row: Row, column: str) -> tuple[str, ...]:
 
 
 def _choices(row: Row, column: str) -> tuple[str, ...]:
-    """A list of texts, or a text with the lines A. …, B. …, and so on."""
-    text = row.value(column)
+    """A list of texts, or a text with the lines A. …, B. …, and so on; that may be made of several columns."""
+    text = row.value(column) if _names_in(column) == [column] else _required(row, column)
     if not isinstance(text, str):
         return _lines(row, column)
     found = _LETTERED.findall(text)
     if not found or [letter for letter, _ in found] != [chr(ord("A") + n) for n in range(len(found))]:
         raise row.fault(f"{column} has no lines 'A. …', 'B. …' in this order")
-    return tuple(choice for _, choice in found)
+    choices = tuple(choice.strip() for _, choice in found)
+    if not all(choices):
+        raise row.fault(f"{column} holds an empty text")
+    return choices
 
 
 def _images(row: Row, column: str, folder: Path) -> tuple[bytes, ...]:
@@ -186,15 +219,26 @@ def _tfds_rows(folder: Path, split: str) -> Iterator[Row]:
 
 
 def _datasets_rows(folder: Path, split: str) -> Iterator[Row]:
-    """The rows of the .arrow files of a folder, in order."""
+    """The rows of all files of a folder, in order and numbered on from file to file."""
     folder = folder / split if split else folder
-    files = sorted(folder.glob("*.arrow"))
+    files = _saved_files(folder)
     if not files:
         inside = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
         hint = f"; name a split, as in datasets:{folder}@{inside[0]}" if inside else ""
         raise RowError(f"{folder}: no .arrow files, which save_to_disk writes{hint}")
-    for file in files:
-        yield from read_rows(file)
+    for number, row in enumerate((row for file in files for row in read_rows(file)), start=1):
+        yield row._replace(number=number)
+
+
+def _saved_files(folder: Path) -> list[Path]:
+    """The files that `save_to_disk` has written, as it lists them: beside them there may be files of caches."""
+    state = folder / "state.json"
+    if not state.is_file():
+        return sorted(folder.glob("data-*.arrow"))
+    try:
+        return [folder / file["filename"] for file in json.loads(state.read_bytes())["_data_files"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RowError(f"{state}: no list of files under _data_files, which save_to_disk writes") from error
 
 
 def _plain(value: Any, images: set[str] = frozenset()) -> Any:

@@ -18,6 +18,12 @@ from typing import Any, NamedTuple
 
 from mig_jax.data import image_files
 
+# So many faults are listed, the rest is counted.
+LISTED_FAULTS = 20
+
+# Some cells of tables hold whole solutions, or images.
+_LONGEST_CELL = 2**30
+
 
 class RowError(ValueError):
     """A row that is not as it should be; the message says where, and what it is instead."""
@@ -154,6 +160,12 @@ class Row(NamedTuple):
         return value
 
 
+def listed(title: str, faults: Sequence[str]) -> str:
+    """The text of an error: the first faults, one a line below a title, and how many more there are."""
+    rest = [f"… and {len(faults) - LISTED_FAULTS} more"] if len(faults) > LISTED_FAULTS else []
+    return f"{title}:\n  " + "\n  ".join([*faults[:LISTED_FAULTS], *rest])
+
+
 class ImageArchive:
     """The images of a published .zip file, read one by one without unpacking it, or of a folder where it was unpacked.
 
@@ -166,8 +178,9 @@ class ImageArchive:
     def __init__(self, path: Path):
         self.path = path
         self._zip = None if path.is_dir() else _open_zip(path)
-        # Archives differ in the folder that everything is in: names are found by how they end.
-        names = self._zip.namelist() if self._zip else [str(p.relative_to(path)) for p in path.rglob("*")]
+        # Archives differ in the folder that everything is in: names are found by how they end. The folder's own name
+        # may be part of one.
+        names = self._zip.namelist() if self._zip else [p.relative_to(path.parent).as_posix() for p in path.rglob("*")]
         self._by_ending = {ending: name for name in sorted(names, reverse=True) for ending in _endings(name)}
         # Questions about one image follow each other: it is read and checked once.
         self._last = ("", b"")
@@ -203,7 +216,7 @@ class ImageArchive:
         if found is None:
             raise ValueError(f"is not in {self.path.name}")
         try:
-            return self._zip.read(found) if self._zip else (self.path / found).read_bytes()
+            return self._zip.read(found) if self._zip else (self.path.parent / found).read_bytes()
         except (OSError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"cannot be read from {self.path.name} ({error})") from error
 
@@ -217,7 +230,7 @@ def read_rows(path: Path, *, under: str = "", without: Sequence[str] = ()) -> It
         together they would not fit into memory.
 
     Raises:
-      RowError: there is no such file; it is not what its ending says; or it has another ending.
+      RowError: there is no such file; it is not what its ending says, or not in UTF-8; or it has another ending.
     """
     readers = {
         ".jsonl": _read_jsonl, ".json": lambda p: _parse_json(p.name, p.read_bytes(), under, without),
@@ -241,13 +254,12 @@ def _as_rows(name: str, numbered: Iterable[tuple[int, Any]]) -> Iterator[Row]:
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except ValueError as error:
-                    yield number, error
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                yield number, error
 
 
 def _parse_json(name: str, data: bytes, under: str, without: Sequence[str]) -> Iterator[tuple[int, Any]]:
@@ -256,6 +268,8 @@ def _parse_json(name: str, data: bytes, under: str, without: Sequence[str]) -> I
 
     try:
         rows = json.loads(data, object_hook=kept if without else None)
+    except UnicodeDecodeError as error:
+        raise _not_utf8(name, data.count(b"\n", 0, error.start) + 1) from error
     except ValueError as error:
         raise RowError(f"{name}: not JSON ({error})") from error
     if under:
@@ -266,10 +280,33 @@ def _parse_json(name: str, data: bytes, under: str, without: Sequence[str]) -> I
 
 
 def _read_csv(path: Path) -> Iterator[tuple[int, Any]]:
-    # Some cells hold whole solutions, or images.
-    csv.field_size_limit(2**30)
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        yield from enumerate(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","), start=1)
+    csv.field_size_limit(_LONGEST_CELL)
+    rows = csv.DictReader(_lines(path), delimiter="\t" if path.suffix == ".tsv" else ",")
+    try:
+        yield from enumerate(rows, start=1)
+    except csv.Error as error:
+        where = f"{path.name}, line {rows.line_num}"
+        raise RowError(f"{where}: not a table ({error}); is a quotation mark before it never closed?") from error
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, with their ends.
+
+    Raises:
+      RowError: a line is not in UTF-8.
+    """
+    # Bytes that are no UTF-8 pass as surrogates, which no line that is UTF-8 has: so it is known where they stand.
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.encode()
+            except UnicodeEncodeError as error:
+                raise _not_utf8(path.name, number) from error
+            yield line
+
+
+def _not_utf8(name: str, line: int) -> RowError:
+    return RowError(f"{name}, line {line}: not in UTF-8; save the file as UTF-8")
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, Any]]:

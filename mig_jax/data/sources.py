@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mig_jax.data import builders, generators, problem_files
-from mig_jax.data.names import did_you_mean
+from mig_jax.data.names import did_you_mean, read_options
 from mig_jax.data.problem import Problem
 
 SPLITS = ("train", "test")
@@ -64,7 +64,7 @@ def split_names(names: str) -> tuple[str, ...]:
 
     A comma ends a name when another name follows; the others are between options.
     """
-    return tuple(filter(None, re.split(r",(?=\s*[a-z0-9_]+(?:[:,]|$))", names)))
+    return tuple(filter(None, map(str.strip, re.split(r",(?=\s*(?:[0-9.]+\s+)?[\w-]+\s*(?:[:,]|$))", names))))
 
 
 def fault_of(name: str) -> str:
@@ -74,8 +74,15 @@ def fault_of(name: str) -> str:
         return f"no source {kind!r}{did_you_mean(kind, KINDS_OF_SOURCES)}; there are {', '.join(KINDS_OF_SOURCES)}"
     if kind not in builders.BENCHMARKS and not rest:
         return f"{kind} of what? {kind}:…"
-    if kind in FILES and not Path(rest.partition("@")[0]).exists():
-        return "no such file" if kind not in ("tfds", "datasets") else "no such folder"
+    if kind in builders.BENCHMARKS and rest and rest not in builders.builder_of(kind).FILES:
+        return f"{kind} has no split {rest!r}; there are {', '.join(builders.builder_of(kind).FILES)}"
+    if kind in GENERATORS:
+        try:
+            read_options(name, rest, generators.OPTIONS[kind])
+        except ValueError as error:
+            return str(error)
+    if kind in FILES and not problem_files.place_of(kind, rest)[0].exists():
+        return "no such folder" if kind in problem_files.FOLDERS else "no such file"
     return ""
 
 

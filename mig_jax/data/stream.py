@@ -1,6 +1,6 @@
 """The order of training: an endless, shuffled, resumable stream of batches, read ahead while the accelerator works."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -49,3 +49,12 @@ def iterate(
     stream = grain.MapDataset.mix(shuffled, list(weights)) if len(shuffled) > 1 else shuffled[0]
     batches = stream[host::num_hosts].batch(batch_size, batch_fn=list).map(prepare)
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=read_ahead, prefetch_buffer_size=read_ahead)))
+
+
+def in_order(items: Sequence[Any], prepare: Callable[[Any], Any], *, read_ahead: int) -> Iterator[Any]:
+    """What `prepare` makes of each item, once and in order, `read_ahead` of them before they are asked for.
+
+    `prepare` must not make None: to grain that is an item that was filtered out.
+    """
+    made = grain.MapDataset.source(items).map(prepare)
+    return iter(made.to_iter_dataset(grain.ReadOptions(num_threads=read_ahead, prefetch_buffer_size=read_ahead)))

@@ -13,15 +13,17 @@ r"""Is an answer right? As far as it can be told without algebra, by the kind of
     reasoning_gym   right for the task's own checker
 
 What needs algebra, or the checker, is left to the worker processes of `verifier`. A kind is a function with a line in
-`COMPARISONS`; one whose answers can be spelled in several ways also has one in `_SPELLINGS`.
+`COMPARISONS`; one whose answers can be spelled in several ways also has one in `_SPELLINGS`, and one in `_VOTES`.
 """
 
+import functools
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 from mig_jax.text.choices import CHOICE, is_nearest_choice, is_same_choice
-from mig_jax.text.formulas import ASSIGNMENT, is_same_math, is_same_set, letters_of, members
+from mig_jax.text.formulas import ASSIGNMENT, canonical, is_same_math, is_same_set, letters_of, members
 from mig_jax.text.quantities import Number, is_same_number, parse_number, read_number
 from mig_jax.text.response_format import lettered
 from mig_jax.text.spelling import is_same_text, narrow, normalize, unwrap
@@ -43,6 +45,16 @@ def answer_variants(reference: str, *, kind: str, choices: Sequence[str] = (), l
     spellings = _SPELLINGS[kind](reference, choices) if kind in _SPELLINGS else ()
     right = (text for text in spellings if text and COMPARISONS[kind](text, reference, choices))
     return tuple(dict.fromkeys((reference, *right)))[:limit]
+
+
+def vote_of(answer: str, *, kind: str, choices: Sequence[str] = ()) -> str:
+    """What an answer votes for: the same for answers that are the same, as far as that can be told of each by itself.
+
+    Numbers vote with their values, whatever their units: 18, $18 and 18.00 are one vote, 50% is one for 50. Choices
+    vote with their letters, as far as the choices tell, sets with their members in order. "" is no vote.
+    """
+    vote = _VOTES[kind](answer, choices) if kind in _VOTES else ""
+    return (vote or normalize(answer)).casefold()
 
 
 def is_same_quantity(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
@@ -182,6 +194,36 @@ def _spell_set(reference: str, choices: Sequence[str]) -> Iterator[str]:
         yield from (", ".join(sorted(letters)), "".join(sorted(letters)))
 
 
+def _vote_number(answer: str, choices: Sequence[str]) -> str:
+    number = read_number(answer)
+    return "" if number is None else str(number.value)
+
+
+def _vote_formula(answer: str, choices: Sequence[str]) -> str:
+    text = normalize(answer)
+    assignment = ASSIGNMENT.fullmatch(text)
+    return canonical(assignment[2] if assignment else text)
+
+
+def _vote_letter(answer: str, choices: Sequence[str], *, is_same: Callable[[str, str, Sequence[str]], bool]) -> str:
+    letters = lettered(choices) or map(chr, range(ord("A"), ord("Z") + 1))
+    return next((letter for letter in letters if is_same(answer, letter, choices)), "")
+
+
+def _vote_yes_or_no(answer: str, choices: Sequence[str]) -> str:
+    return {True: "yes", False: "no", None: ""}[_polarity(answer)]
+
+
+def _vote_set(answer: str, choices: Sequence[str]) -> str:
+    parts = members(answer)
+    return ", ".join(sorted(letters_of(parts) or {canonical(part).casefold() for part in parts}))
+
+
+def _vote_share(answer: str, choices: Sequence[str]) -> str:
+    share = _share(answer)
+    return "" if share is None or not math.isfinite(share) else str(share)
+
+
 # How else an answer is written; of other kinds there is one spelling.
 _SPELLINGS: dict[str, Callable[[str, Sequence[str]], Iterator[str]]] = {
     "number": _spell_number,
@@ -190,4 +232,15 @@ _SPELLINGS: dict[str, Callable[[str, Sequence[str]], Iterator[str]]] = {
     "yes_no": _spell_yes_or_no,
     "set": _spell_set,
     "nearest_choice": _spell_choice,
+}
+
+# What tells answers apart; of other kinds it is how they are spelled.
+_VOTES: dict[str, Callable[[str, Sequence[str]], str]] = {
+    "number": _vote_number,
+    "expression": _vote_formula,
+    "choice": functools.partial(_vote_letter, is_same=is_same_choice),
+    "yes_no": _vote_yes_or_no,
+    "set": _vote_set,
+    **dict.fromkeys(("relaxed", "integer", "rounded"), _vote_share),
+    "nearest_choice": functools.partial(_vote_letter, is_same=is_nearest_choice),
 }

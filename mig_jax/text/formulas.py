@@ -27,6 +27,7 @@ _SEPARATOR_OR_BRACKET = re.compile(
     r"(?P<opening>[(\[{])|(?P<closing>[)\]}])|[,;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|[和或]"
 )
 PLUS_MINUS = re.compile(r"\\pm(?![a-z])")
+_BLANK_AT_SIGN = re.compile(r" (?!\w)|(?<!\w) ")
 _LETTERS = re.compile(r"(?:([A-Z])(?!.*\1)){2,}")
 
 
@@ -53,6 +54,12 @@ def is_same_math(response: str, reference: str, choices: Sequence[str] = ()) -> 
     if _is_prose(given) and _is_prose(wanted):
         return is_same_text(given, wanted)
     return None
+
+
+def canonical(formula: str) -> str:
+    """A normalized number as its value, anything else without blanks at signs; without its unit either way."""
+    number = _plain_number(formula)
+    return _BLANK_AT_SIGN.sub("", without_unit(formula)) if number is None else str(number.value)
 
 
 def without_unit(text: str) -> str:

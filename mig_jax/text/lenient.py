@@ -6,6 +6,7 @@ A reader of this kind gives credit for what was meant. It says nothing of the fo
 import re
 from collections.abc import Sequence
 
+from mig_jax.text.choices import is_same_choice
 from mig_jax.text.response_format import ANSWER_CLOSE, ANSWER_OPEN, lettered
 
 # A brace, with the command before it if that boxes; what is escaped is passed over.
@@ -13,7 +14,8 @@ _BRACE = re.compile(r"\\boxed ?\{|\\[{}]|[{}]")
 _BLANKS = re.compile(r"\s*")
 
 _LEAD = r"(?i:\banswer\b[\s*_]{0,4}(?:is\b|[:\N{FULLWIDTH COLON}]))[*_:]{0,3}"
-_LINE_BEHIND = re.compile(_LEAD + r"\s*(?P<line>[^\n]+)")
+_LEAD_TO_SOMETHING = re.compile(_LEAD + r"\s*(?=\S)")
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 
 # A letter that is no part of a word, in brackets of either case.
 _LETTER_BEHIND = re.compile(
@@ -26,6 +28,12 @@ _LETTER_ALONE = re.compile(
     r"|(?<![\w'\N{RIGHT SINGLE QUOTATION MARK}])(?P<last>[A-Z])[.)]?\Z"
 )
 _YES_OR_NO = re.compile(r"\b(?:yes|no|true|false)\b", re.IGNORECASE)
+# One that is all there is to say: not that of "No other cube is red" or "Yes or no?".
+_LEADING_YES_OR_NO = re.compile(
+    rf"\W*(?P<word>{_YES_OR_NO.pattern})"
+    r"(?=\s*(?:[^\w\s/?-]|-\s|\Z)|\s+(?:because|since|it|that|the|there|this)\b)",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)\]}])[-\N{MINUS SIGN}] ?)?(?:\\?\$ ?)?"
     r"(?<![A-Za-z0-9_])(?P<digits>(?:[0-9]+ ?)?\\[dt]?frac ?\{[0-9]+\} ?\{[0-9]+\}"
@@ -39,13 +47,14 @@ def lenient_answer(completion: str, *, kind: str, choices: Sequence[str] = ()) -
     r"""What a completion answers; None when nothing is found. Never raises, in time linear in the length.
 
     The last answer block that holds anything counts, closed or not; else the last \boxed{…}; else what the kind is
-    looked for: the last number; the letter behind the last "answer is" or "Answer:", or else the last one in brackets,
-    in bold, or alone at the end; the last yes or no; what stands behind the last "answer is" or "Answer:" in its line.
+    looked for: the last number; of all others what stands behind the last "answer is" or "Answer:" in its line, or
+    else of choices the last letter in brackets, in bold, or alone at the end, or the choice that the last line is, or
+    the last words in bold; of yes and no the one that the last line begins with, or the whole, or the last one.
 
     Args:
       completion: any text.
       kind: how the answer will be compared, see `verifier.KINDS`.
-      choices: whose letters count; () for all letters.
+      choices: what may be chosen; () for all letters.
     """
     return _last_block(completion) or _last_boxed(completion) or _BY_KIND[kind](completion, choices) or None
 
@@ -86,6 +95,25 @@ def _last_float(text: str, choices: Sequence[str]) -> str | None:
 
 
 def _option(text: str, choices: Sequence[str]) -> str | None:
+    behind, last_line = _behind_lead(text), text.rstrip().rpartition("\n")[2]
+    return (
+        # Before the letters, for the A of "The answer is A boat" is none.
+        _chosen([behind], choices)
+        or _last_letter(text, choices)
+        or _chosen([*_BOLD.findall(behind)[:1], last_line, *_BOLD.findall(text)[-1:]], choices)
+    )
+
+
+def _chosen(spans: Sequence[str], choices: Sequence[str]) -> str | None:
+    """The letter of the choice that the first of these spans is, of those that are one choice and no other."""
+    for span in spans:
+        letters = [letter for letter in lettered(choices) if is_same_choice(span, letter, choices)]
+        if len(letters) == 1:
+            return letters[0]
+    return None
+
+
+def _last_letter(text: str, choices: Sequence[str]) -> str | None:
     letters = set(lettered(choices)) or set(map(chr, range(ord("A"), ord("Z") + 1)))
     for pattern in (_LETTER_BEHIND, _LETTER_ALONE):
         found = [match[match.lastgroup].upper() for match in pattern.finditer(text.rstrip())]
@@ -94,14 +122,24 @@ def _option(text: str, choices: Sequence[str]) -> str | None:
     return None
 
 
-def _last_yes_or_no(text: str, choices: Sequence[str]) -> str | None:
+def _yes_or_no(text: str, choices: Sequence[str]) -> str | None:
+    if behind := _YES_OR_NO.search(_behind_lead(text)):
+        return behind[0]
+    for line in (text.rstrip().rpartition("\n")[2], text.lstrip().partition("\n")[0]):
+        if leading := _LEADING_YES_OR_NO.match(line):
+            return leading["word"]
     *_, last = (None, *_YES_OR_NO.findall(text))
     return last
 
 
 def _line(text: str, choices: Sequence[str]) -> str | None:
-    *_, last = (None, *_LINE_BEHIND.finditer(text))
-    return last and last["line"].strip().strip("*").rstrip(" .*")
+    return _behind_lead(text).strip().strip("*").rstrip(" .*")
+
+
+def _behind_lead(text: str) -> str:
+    """What stands behind the last "answer is" or "Answer:" in its line, or in the next one that is not blank."""
+    *_, last = (None, *_LEAD_TO_SOMETHING.finditer(text))
+    return text[last.end() :].partition("\n")[0] if last else ""
 
 
 _BY_KIND = {
@@ -109,6 +147,6 @@ _BY_KIND = {
     "relaxed": _last_share,
     **dict.fromkeys(("integer", "rounded"), _last_float),
     **dict.fromkeys(("choice", "nearest_choice"), _option),
-    "yes_no": _last_yes_or_no,
+    "yes_no": _yes_or_no,
     **dict.fromkeys(("text", "set", "reasoning_gym"), _line),
 }

@@ -50,12 +50,15 @@ def write(form: str, folder) -> str:
         path = folder / "saved" / "train"
         path.mkdir(parents=True)
         for n, row in enumerate(ROWS):  # two shards
-            table = pyarrow.Table.from_pylist([row])
-            with pyarrow.OSFile(str(path / f"data-{n:05d}-of-00002.arrow"), "wb") as file:
-                with pyarrow.ipc.new_stream(file, table.schema) as stream:
-                    stream.write_table(table)
+            write_arrow(path / f"data-{n:05d}-of-00002.arrow", [row])
         return f"{path.parent}@train"
     return str(path)
+
+
+def write_arrow(path, rows) -> None:
+    table = pyarrow.Table.from_pylist(rows)
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "json", "csv", "tsv", "parquet", "datasets"])
@@ -91,6 +94,37 @@ def test_a_folder_of_tfds(tmp_path):
         read_problems("tfds", f"{folder}@train", columns=columns)
 
 
+@pytest.mark.parametrize("state", ["as it is written", None, "[]", '{"_data_files": null}'])
+def test_a_folder_of_the_datasets_library_as_it_is_after_map(state, tmp_path):
+    """Two files whose rows have no ids, and a file of the cache, whose rows are not the dataset's."""
+    folder = tmp_path / "ds"
+    folder.mkdir()
+    names = ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"]
+    write_arrow(folder / names[0], [{"q": "1?", "a": "1"}, {"q": "2?", "a": "2"}])
+    write_arrow(folder / names[1], [{"q": "3?", "a": "3"}])
+    write_arrow(folder / "cache-dab67096a8754f57.arrow", [{"q": "4?", "a": "4"}])
+    if state == "as it is written":
+        state = json.dumps({"_data_files": [{"filename": name} for name in names], "_fingerprint": "36cb479ee7a273c6"})
+    if state:
+        (folder / "state.json").write_text(state)
+    columns = {"id": "id", "question": "q", "answer": "a"}
+    if state and names[0] not in state:
+        with pytest.raises(ValueError, match="state.json: no list of files under _data_files"):
+            read_problems("datasets", str(folder), columns=columns)
+    else:
+        problems = read_problems("datasets", str(folder), columns=columns)
+        assert [(p.id, p.answer) for p in problems] == [("ds:1", "1"), ("ds:2", "2"), ("ds:3", "3")]
+
+
+def test_files_are_read_in_the_order_that_the_datasets_library_gives(tmp_path):
+    names = ["dataset.arrow", "another.arrow"]
+    for name, answer in zip(names, "12", strict=True):
+        write_arrow(tmp_path / name, [{"q": "?", "a": answer}])
+    (tmp_path / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
+    problems = read_problems("datasets", str(tmp_path), columns={"question": "q", "answer": "a"})
+    assert [problem.answer for problem in problems] == ["1", "2"]
+
+
 def test_choices_and_their_answers_in_many_dresses(tmp_path):
     lines = "\nA. bank\nB. library, or so\nC. mall"
     listed = ["bank", "library, or so", "mall"]
@@ -100,6 +134,48 @@ def test_choices_and_their_answers_in_many_dresses(tmp_path):
     columns = {"question": "q", "answer": "answer", "kind": "=choice", "choices": "options"}
     problems = read_problems("jsonl", str(path), columns=columns)
     assert {(p.answer, p.choices) for p in problems} == {("B", ("bank", "library, or so", "mall"))}
+
+
+@pytest.mark.parametrize("text", ["A. one\nB. \nC. three", "A. one\nB. two\nC.", "A.\nB. two", "A. one\n\nB.\n\nC. 3"])
+def test_a_choice_is_never_empty(text, tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([{"q": "?", "a": "A", "c": text}]))
+    columns = {"question": "q", "answer": "a", "kind": "=choice", "choices": "c"}
+    with pytest.raises(ValueError, match="row 1: c holds an empty text"):
+        read_problems("json", str(path), columns=columns)
+
+
+def faults_of(path, **columns) -> list[str]:
+    with pytest.raises(ValueError) as caught:
+        read_problems(path.suffix[1:], str(path), columns={name: name for name in Problem._fields} | columns)
+    title, *faults = str(caught.value).split("\n  ")
+    assert title.endswith(f"faults in {path}:")
+    return faults
+
+
+def test_a_column_that_no_row_has_is_said_once(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"question": "?", "answer": "A", "options": ["x", "y"]}] * 30 + [{"question": "?", "answer": "A", "way": 1}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    there = "there are question, answer, options, way"
+    assert faults_of(path, choices="optoins", kind="choice", id="{way} {wya}", level="", subject="=algebra") == [
+        f"columns.id: no column 'wya' (did you mean way?); {there}",
+        f"columns.kind: no column 'choice' (did you mean =choice?); {there}",
+        f"columns.choices: no column 'optoins' (did you mean options?); {there}",
+    ]
+    # The others are read all the same, and the first of what is wrong in rows are listed.
+    faults = faults_of(path, choices="optoins", kind="=maths")
+    assert faults[0].startswith("columns.choices") and len(faults) == 21 and faults[-1] == "… and 12 more"
+    assert faults[1].startswith("rows.jsonl, row 1: kind is 'maths'")
+
+
+def test_a_table_without_its_question_says_which_columns_there_are(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("question;answer\n" + "1+1, or so?;2\n" * 300)
+    assert faults_of(path, question="question") == [
+        "columns.question: no column 'question' (did you mean question;answer?); there are question;answer",
+        "columns.answer: no column 'answer'; there are question;answer",
+    ]
 
 
 def test_bad_columns_and_rows_are_said_all_at_once(tmp_path):

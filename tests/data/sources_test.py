@@ -1,4 +1,4 @@
-"""Sources: deterministic, split apart, clear about what is wrong; the iterator resumes exactly."""
+"""Sources: deterministic, split apart, clear about what is wrong."""
 
 import base64
 import io
@@ -20,18 +20,6 @@ COLUMNS = default.get_config().data.columns.to_dict()
 
 def open_source(name, *, split, seed, size, columns=COLUMNS, data_dir=None):
     return sources.open_source(name, split=split, seed=seed, size=size, data_dir=data_dir, columns=columns)
-
-
-def _numbered(n: int) -> tuple[Problem, ...]:
-    return tuple(Problem(str(i), f"question {i}", str(i)) for i in range(n))
-
-
-def _ids(batches) -> list[list[str]]:
-    return [[problem.id for problem in batch] for batch in batches]
-
-
-def _take(iterator, n: int) -> list[list[Problem]]:
-    return [next(iterator) for _ in range(n)]
 
 
 def _write_rows(path, rows) -> str:
@@ -171,6 +159,14 @@ def test_jsonl_rows_become_problems(tmp_path):
     )
 
 
+def test_paths_begin_at_home_and_may_have_an_at_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _write_rows(tmp_path / "a@b.jsonl", [{"question": "1+1?", "answer": 2}])
+    assert sources.fault_of("jsonl:~/a@b.jsonl") == "" and sources.fault_of("jsonl:~/a.jsonl") == "no such file"
+    (problem,) = open_source("jsonl:~/a@b.jsonl", split="test", seed=0, size=1)
+    assert problem.answer == "2"
+
+
 def test_every_bad_jsonl_row_is_reported_at_once(tmp_path):
     rows = [
         {"question": "fine", "answer": "1"},
@@ -231,6 +227,7 @@ def test_every_bad_image_is_reported_with_its_line(tmp_path):
 def test_names_are_split_at_the_commas_between_sources():
     names = "gsm8k,math:test,chain:terms=4,noise=0.2,jsonl:/data/a,b.jsonl"
     assert sources.split_names(names) == ("gsm8k", "math:test", "chain:terms=4,noise=0.2", "jsonl:/data/a,b.jsonl")
+    assert sources.split_names("gsm8k, Math,aime-2025") == ("gsm8k", "Math", "aime-2025")
     assert sources.split_names("") == ()
 
 
@@ -250,6 +247,8 @@ def test_a_mixture_is_read_with_its_weights():
     [
         ("gsm9k", "did you mean gsm8k"),
         ("chain", "chain of what"),
+        ("gsm8k:tset", "gsm8k has no split 'tset'; there are train, test"),
+        ("chain:terms=x", "terms='x' is no int"),
         ("jsonl:/nowhere.jsonl", "no such file"),
         ("tfds:/nowhere@train", "no such folder"),
         ("gsm8k", ""),

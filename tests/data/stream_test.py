@@ -1,12 +1,13 @@
 """The stream of batches: deterministic, mixed by weights, dealt to hosts, read ahead and resumed exactly."""
 
 import json
+import threading
 from collections import Counter
 
 import pytest
 
 from mig_jax.data.problem import Problem
-from mig_jax.data.stream import iterate
+from mig_jax.data.stream import in_order, iterate
 
 
 def _numbered(n: int, letter: str = "") -> tuple[Problem, ...]:
@@ -74,6 +75,28 @@ def test_reading_ahead_changes_nothing(read_ahead):
     resumed = _open(_numbered(10), read_ahead=read_ahead, **options)
     resumed.set_state(json.loads(json.dumps(fast.get_state())))
     assert _take(resumed, 4) == _take(slow, 4)
+
+
+def test_what_is_read_ahead_is_made_in_a_thread_before_it_is_asked_for():
+    made, threads = threading.Event(), set()
+
+    def prepare(problems):
+        threads.add(threading.current_thread())
+        if len(threads) and problems[0].id != first[0][0].id:
+            made.set()
+        return problems
+
+    first = [[Problem("none", "", "")]]
+    batches = _open(_numbered(8), seed=0, batch_size=2, prepare=prepare, read_ahead=2)
+    first[0] = next(batches)
+    assert made.wait(timeout=20), "the second batch was not made while nobody asked for it"
+    assert threading.current_thread() not in threads
+
+
+def test_in_order_makes_each_item_once():
+    made = []
+    assert list(in_order([3, 1, 2], lambda n: made.append(n) or n * 10, read_ahead=1)) == [30, 10, 20]
+    assert made == [3, 1, 2] and list(in_order([], str, read_ahead=0)) == []
 
 
 def test_what_goes_wrong_ahead_is_said():

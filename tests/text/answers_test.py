@@ -10,7 +10,7 @@ import pytest
 
 from mig_jax.data import problem
 from mig_jax.text import verifier
-from mig_jax.text.answers import COMPARISONS, answer_variants
+from mig_jax.text.answers import COMPARISONS, answer_variants, vote_of
 from mig_jax.text.choices import edit_distance, is_nearest_choice, is_same_choice
 from mig_jax.text.formulas import is_same_math
 from mig_jax.text.quantities import read_number
@@ -92,6 +92,77 @@ def test_every_variant_is_right():
     for reference, kind, choices in references:
         for variant in answer_variants(reference, kind=kind, choices=choices, limit=9):
             assert COMPARISONS[kind](variant, reference, choices) is True, (variant, reference, kind)
+
+
+@pytest.mark.parametrize(
+    "kind, answers, others",
+    [
+        ("number", ["18", "$18", "18.00", "18 dollars", "x = 18", "36/2"], ["-18", "18 or 19", "eighteen"]),
+        ("number", ["50%", "50"], ["0.5"]),
+        ("number", ["Unknown", "**unknown**."], ["0"]),
+        ("expression", ["1/2", "0.5", r"\frac{1}{2}", r"x = \tfrac12", "0.50 cm"], ["1/3", "x/2", "2^{-1}"]),
+        ("expression", ["(1, 2)", r"\left(1,2\right)", "$(1 , 2)$"], ["(2, 1)", "(12)"]),
+        ("expression", ["1 2"], ["12"]),
+        ("choice", ["B", "(b)", "B.", "bank", "**Bank**.", "B) bank", "B) because of the money"], ["C", "a boat", "E"]),
+        ("nearest_choice", ["B", "(B)", "bank", "banks", "the bank"], ["A", "rivers"]),
+        ("yes_no", ["Yes", "TRUE", "yes, it is", "**Yes.**"], ["no", "No, yes", "maybe", "yes and no"]),
+        ("set", ["1, -2", r"\{-2, 1\}", "-2.0 and 2/2"], ["1, 2", "-1"]),
+        ("set", ["A, C", "CA", "(c), (a)", "C. a boat, A. river"], ["A", "A, B"]),
+        ("set", ["Red, blue", "blue and red"], ["redblue"]),
+        ("relaxed", ["5%", "0.05"], ["5", "0.051", "nan"]),
+        ("integer", ["14", "14.0", "1.4e1"], ["1,400", "15"]),
+        ("rounded", ["1.20", "1.2"], ["1.2 m", "inf"]),
+        ("text", ["New  York", "**new york**"], ["York"]),
+        ("reasoning_gym", ["-128", " -128."], ["128"]),
+    ],
+)
+def test_the_same_answers_are_one_vote(kind, answers, others):
+    choices = BANKS if "choice" in kind else ()
+    first, *votes = [vote_of(answer, kind=kind, choices=choices) for answer in (*answers, *others)]
+    assert first and [vote == first for vote in votes] == [True] * len(answers[1:]) + [False] * len(others)
+
+
+def test_letters_vote_without_choices_too():
+    votes = [vote_of(answer, kind="choice") for answer in ("B", "(b)", "B. Paris", "C", "Paris", "paris.")]
+    assert votes == ["b", "b", "b", "c", "paris", "paris"]
+    assert [vote_of(answer, kind="choice", choices=("15", "50", "50")) for answer in ("50", "B")] == ["b", "b"]
+
+
+def test_one_vote_is_one_answer():
+    """Of any two right answers with the same vote, to whatever question, one is right where the other is wanted."""
+    by_question = {}
+    for pair in PAIRS:
+        if pair.expected and pair.kind != "reasoning_gym":
+            by_question.setdefault((pair.kind, pair.choices), []).append(pair)
+    same = [
+        (one.response, other.reference, kind, choices)
+        for (kind, choices), pairs in by_question.items()
+        for one, other in itertools.product(pairs, repeat=2)
+        if vote_of(one.response, kind=kind, choices=choices) == vote_of(other.reference, kind=kind, choices=choices)
+    ]
+    verdicts = [(item, COMPARISONS[item[2]](item[0], item[1], item[3])) for item in same]
+    assert sum(verdict is True for _, verdict in verdicts) > 600
+    # A vote knows nothing of units, so as not to tell 5 km from 5; and what algebra has to tell is not told here.
+    wrong = [item for item, verdict in verdicts if verdict is False and not _have_units(*item[:2])]
+    undecided = {item[2] for item, verdict in verdicts if verdict is None}
+    assert (wrong, undecided) == ([], {"expression", "set"})
+
+
+def test_wrong_answers_vote_for_something_else():
+    same = [
+        pair[:3]
+        for pair in PAIRS
+        if not pair.expected and pair.kind != "reasoning_gym" and not _have_units(*pair[:2])
+        if vote_of(pair.response, kind=pair.kind, choices=pair.choices)
+        == vote_of(pair.reference, kind=pair.kind, choices=pair.choices)
+    ]
+    # What is the same, and yet wrong by the rule of its kind.
+    assert same == [("x=5", "y=5", "expression"), ("0.0", "0", "relaxed"), ("France.", "france", "relaxed")]
+
+
+def _have_units(*answers: str) -> bool:
+    numbers = [read_number(answer) for answer in answers]
+    return all(number and number.unit for number in numbers)
 
 
 def test_kinds_are_those_of_problems():
@@ -280,6 +351,7 @@ def test_nothing_raises():
             assert COMPARISONS[kind](text, pair.reference, pair.choices) in (True, False, None)
             assert COMPARISONS[kind](pair.response, text, pair.choices) in (True, False, None)
             assert answer_variants(text, kind=kind, choices=pair.choices, limit=4)[0] == text.strip()
+            assert isinstance(vote_of(text, kind=kind, choices=pair.choices), str)
 
 
 def test_text_modules_start_fast():

@@ -64,8 +64,22 @@ def test_blocks_and_boxes(completion, answer):
         ("rounded", "about -1.25 cm", "-1.25"),
         ("yes_no", "Yes, it is red. So the answer is no.", "no"),
         ("yes_no", "TRUE", "TRUE"),
+        # What leads is the answer, whatever words its reasons have.
+        ("yes_no", "Yes, there is no red bicycle", "Yes"),
+        ("yes_no", "No, the statement isn't true.", "No"),
+        ("yes_no", "Yes. No other object is red.", "Yes"),
+        ("yes_no", "**Yes**\n\nNo other object is red.\n", "Yes"),
+        ("yes_no", "It is false that there is one.\n- No: none is true.\n", "No"),
+        ("yes_no", "No it is not true", "No"),
+        ("yes_no", "Yes or no? True or false? I say no", "no"),
+        ("yes_no", "No cube is red, so yes", "yes"),
+        ("yes_no", "No-one is there, which is true", "true"),
+        ("yes_no", "Answer: **No**, as none is red. This is true.", "No"),
+        ("yes_no", "The answer is yes. Wait, the answer is: no. True.", "no"),
+        ("yes_no", "Yes, it is. The answer is in the picture", "Yes"),
         ("yes_no", "I know nothing of yesterday", None),
         ("text", "The answer is Paris.", "Paris"),
+        ("text", "The answer is Rome. No, the answer is Paris.", "Paris"),
         ("text", "The answer is not clear.\nFinal answer: **New York**\nBecause.", "New York"),
         ("text", "**Answer:** Paris", "Paris"),
         ("text", "**Answer**:\n\nParis", "Paris"),
@@ -101,11 +115,27 @@ def test_by_kind(kind, completion, answer):
         ("I choose B", "B"),
         ("B.", "B"),
         ("(C) is wrong, I choose B.\n", "B"),
+        # The texts of choices.
+        ("The answer is bank.", "B"),
+        ("Answer: bank", "B"),
+        ("Answer:\n**The sea**\n\nIt is wide.", "D"),
+        ("I would choose **bank**.", "B"),
+        ("**river** is wrong, I would choose **bank**, where money is.", "B"),
+        ("The answer is **bank**, where a **river** is not.", "B"),
+        ("bank", "B"),
+        ("river?\nNo:\n$\\text{Bank}$.\n", "B"),
+        ("B. bank", "B"),
+        ("b", "B"),
+        ("The answer is A boat.", "C"),
+        ("The answer is B, not a **river**", "B"),
         # Letters of nothing.
         ("The answer is E", None),
         ("The answer is A's", None),
         ("The answer is Apple", None),
         ("I say bank", None),
+        ("river, bank", None),
+        ("**river bank**", None),
+        ("A. bank", None),
         ("f(x) = **X**", None),
         ("", None),
     ],
@@ -113,6 +143,12 @@ def test_by_kind(kind, completion, answer):
 @pytest.mark.parametrize("kind", ["choice", "nearest_choice"])
 def test_choices(kind, completion, letter):
     assert lenient_answer(completion, kind=kind, choices=BANKS) == letter
+
+
+def test_a_text_of_two_choices_is_none():
+    choices = ("15", "50", "50")
+    assert [lenient_answer(f"Answer: {n}", kind="choice", choices=choices) for n in (15, 50)] == ["A", None]
+    assert lenient_answer("Answer: bank", kind="choice") is None
 
 
 def test_without_choices_every_letter_is_one():
@@ -127,7 +163,10 @@ def test_what_is_read_can_be_compared():
             ("It costs $1,200.", "1200", "number", ()),
             (r"Hence \boxed{\frac{1}{2}}", "0.5", "expression", ()),
             ("The answer is: **(C)**", "C", "choice", BANKS),
+            ("I would choose **a boat**.", "C", "choice", BANKS),
+            ("Answer: the sea", "D", "nearest_choice", BANKS),
             ("So no.", "No", "yes_no", ()),
+            ("Yes, there is no red bicycle", "yes", "yes_no", ()),
             ("The answer is **Paris**.", "paris", "text", ()),
             ("Answer: 2 and 1", "{1, 2}", "set", ()),
             ("About 1,020 in all.", "1000", "relaxed", ()),
@@ -175,6 +214,11 @@ def test_time_is_linear_in_the_length():
         "answer is ",
         "answer:\n",
         "answer is (",
+        "answer is bank",
+        "**bank** ",
+        "**bank",
+        "- ",
+        "no-",
         "answer * * ",
         "yes",
         " ",

@@ -6,6 +6,7 @@ Everything of a benchmark is in one folder:
     data_dir/gsm8k/train/1.0.0/    what TFDS has made of a split, when it was first asked for
 """
 
+import json
 import os
 import shutil
 import urllib.request
@@ -17,10 +18,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from mig_jax.data.problem import Problem
-from mig_jax.data.rows import ImageArchive, Row, RowError, read_rows
-
-# So many faults of a file are listed, the rest is counted.
-LISTED_FAULTS = 20
+from mig_jax.data.rows import ImageArchive, Row, RowError, listed, read_rows
 
 # For a server to answer, not for the whole of a file.
 TIMEOUT_S = 30
@@ -83,7 +81,7 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         # The bytes of image files are kept as they are: texts are bytes to TFDS.
         features = {
             "id": text, "question": text, "answer": text, "kind": text, "level": text, "subject": text, "source": text,
-            "choices": texts, "steps": texts, "images": texts, "variants": texts,
+            "choices": texts, "steps": texts, "images": texts,
         }  # fmt: skip
         return tfds.core.DatasetInfo(
             builder=self,
@@ -111,7 +109,7 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if not ids and not faults:
             faults.append(f"no problem in {', '.join(self.files_of(self.split))}")
         if faults:
-            raise BenchmarkError(_listed(f"{self.name} ({self.split}) is not as published", faults))
+            raise BenchmarkError(listed(f"{self.name} ({self.split}) is not as published", faults))
 
     def _problems(self) -> Iterator[Problem | RowError]:
         """The problems of all rows, and what is wrong with others; behind a fault of a file itself nothing is read."""
@@ -162,7 +160,22 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     reason = f" (could not be downloaded: {error})"
                 missing.append(f"{self.folder / name} is missing; published at {url or self.HOMEPAGE}{reason}")
         if missing:
-            raise BenchmarkError(_listed(f"{self.name} ({self.split}) cannot be built", missing))
+            raise BenchmarkError(listed(f"{self.name} ({self.split}) cannot be built", missing))
+
+
+    def record(self) -> Path:
+        """Where it stands from which files the split was built."""
+        return Path(self.data_path).parent / "published.json"
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the published files of the split that are there as files."""
+        found = self.find_files()
+        return {name: found[name].stat().st_size for name in self.files_of(self.split) if name in found}
+
+    def has_changed(self) -> bool:
+        """Has a published file been put in the place of one that the split was built from?"""
+        before = json.loads(self.record().read_text()) if self.record().exists() else {}
+        return any(before.get(name, size) != size for name, size in self.sizes().items())
 
 
 def build(benchmark: type[Benchmark], *, split: str, data_dir: str | Path) -> Benchmark:
@@ -172,9 +185,13 @@ def build(benchmark: type[Benchmark], *, split: str, data_dir: str | Path) -> Be
       BenchmarkError: files of the split are missing, or rows are not as published; nothing is half built.
     """
     builder = benchmark(split=split, data_dir=data_dir)
+    if builder.info.splits and builder.has_changed():
+        shutil.rmtree(builder.data_path)
+        builder = benchmark(split=split, data_dir=data_dir)
     if not builder.info.splits:
         builder.fetch()
         builder.download_and_prepare()
+        builder.record().write_text(json.dumps(builder.sizes()))
     return builder
 
 
@@ -214,8 +231,9 @@ class Records(Sequence[Problem]):
 
 
 def _encode(problem: Problem) -> dict[str, Any]:
-    """A problem as TFDS keeps it; its demonstration's answer is the reference."""
+    """A problem as TFDS keeps it; its demonstration's answer is the reference, and no spelling was found yet."""
     fields = problem._asdict()
+    del fields["variants"]
     demonstration = fields.pop("demonstration")
     return fields | {"steps": demonstration[0] if demonstration else ()}
 
@@ -230,8 +248,3 @@ def _decode(example: Mapping[str, Any]) -> Problem:
 def _text(value: Any) -> Any:
     """TFDS keeps texts as bytes."""
     return value.decode() if isinstance(value, bytes) else tuple(item.decode() for item in value)
-
-
-def _listed(title: str, faults: Sequence[str]) -> str:
-    rest = [f"… and {len(faults) - LISTED_FAULTS} more"] if len(faults) > LISTED_FAULTS else []
-    return f"{title}:\n  " + "\n  ".join([*faults[:LISTED_FAULTS], *rest])

@@ -153,6 +153,13 @@ def test_every_fault_is_listed_and_nothing_is_half_built(open_sums, tmp_path):
     assert len(open_sums("train", train=faulty[:1])) == 1
 
 
+def test_a_split_is_built_anew_when_its_files_have_changed(open_sums):
+    assert len(open_sums("train", train=[_sum("1+1")])) == 1
+    assert len(open_sums("train", train=[_sum("1+1"), _sum("2+2")])) == 2
+    with pytest.raises(benchmark.BenchmarkError, match="row 1: not JSON"):
+        open_sums("train", train=["{torn"])
+
+
 def test_repeated_ids_empty_splits_and_broken_files_are_faults_like_others(open_sums, tmp_path):
     with pytest.raises(benchmark.BenchmarkError, match="published:\n  id 'train/1\\+1' stands in several rows$"):
         open_sums("train", train=[_sum("1+1"), _sum("2+2"), _sum("1+1")])

@@ -81,7 +81,7 @@ def test_gsm8k_without_a_last_line(build):
 
 # ------------------------------------------------------------------------------------------------------------- MATH
 
-# As published, but for the drawing, which is shorter.
+# As published, and as evalscope 1.14.1 quotes it of math_500, but for the drawing, which is shorter.
 TRIANGLE = {
     "problem": "Suppose $\\sin D = 0.7$ in the diagram below. What is $DE$? [asy]\npair D,E,F;\n[/asy]",
     "level": "Level 1",
@@ -303,6 +303,7 @@ def _csqa(id: str, answer: str | None, *choices, labels="ABCDE", stem="What?") -
     return {"id": id, "question": question} | ({"answerKey": answer} if answer else {})
 
 
+# As evalscope 1.14.1 quotes it, with the choices and the answer in the test.
 DOOR = "A revolving door is convenient for two direction travel, but it also serves as a security measure at a what?"
 
 
@@ -415,6 +416,7 @@ def test_faults_of_scq5k_en(build):
 
 
 def test_aime_2025(build):
+    # As evalscope 1.14.1 quotes it of aime25, with its answer 70.
     bases = "Find the sum of all integer bases $b>9$ for which $17_b$ is a divisor of $97_b.$"
     files = {
         "aime2025-I.jsonl": _lines({"question": bases, "answer": "70"}, {"question": "How many?", "answer": "016"}),

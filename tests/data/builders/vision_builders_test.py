@@ -33,10 +33,10 @@ def _zip(path, files: dict[str, bytes | object]) -> None:
             archive.writestr(name, content if isinstance(content, bytes) else json.dumps(content))
 
 
-def _unzip(path) -> None:
-    """Leaves the folder in the place of the archive, as people do who have unpacked it."""
+def _unzip(path, folder) -> None:
+    """Leaves what was in the archive in a folder, as people do who have unpacked it."""
     with zipfile.ZipFile(path) as archive:
-        archive.extractall(path.with_suffix(""))
+        archive.extractall(folder)
     path.unlink()
 
 
@@ -81,7 +81,8 @@ def _super_clevr(folder, rows: list[object], images: dict[str, bytes]) -> None:
     _zip(folder / "super_clevr/images.zip", {f"images/{name}": data for name, data in images.items()})
 
 
-def test_super_clevr_is_split_by_images_and_knows_what_kinds_of_answers_there_are(tmp_path):
+@pytest.mark.parametrize("unpacked", [None, "", "images"])
+def test_super_clevr_is_split_by_images_and_knows_what_kinds_of_answers_there_are(tmp_path, unpacked):
     gray = "Is the number of gray bicycles the same as the number of cyan metallic minivans?"
     rows = [
         _vehicles(0, gray, False),
@@ -94,6 +95,8 @@ def test_super_clevr_is_split_by_images_and_knows_what_kinds_of_answers_there_ar
     ]
     colors = {0: RED, 19_999: BLUE, 20_000: GREEN, 24_999: RED, 25_000: BLUE, 29_999: GREEN}
     _super_clevr(tmp_path, rows, {f"superCLEVR_new_{index:06d}.png": data for index, data in colors.items()})
+    if unpacked is not None:
+        _unzip(tmp_path / "super_clevr/images.zip", tmp_path / "super_clevr" / unpacked)
 
     def problem(id, question, answer, kind, image, subject):
         return Problem(id, question, answer, kind, images=(image,), subject=subject, source="super_clevr")
@@ -157,7 +160,7 @@ def _clevr_cogent(folder, questions: dict[str, list[dict]], images: dict[str, by
     _zip(archive, {f"CLEVR_CoGenT_v1.0/{name}": content for name, content in files.items()})
 
 
-@pytest.mark.parametrize("unpacked", [False, True])
+@pytest.mark.parametrize("unpacked", [None, "", "CLEVR_CoGenT_v1.0"])
 def test_clevr_cogent_reads_questions_and_images_from_one_archive(tmp_path, unpacked):
     gray = "Are there any gray things made of the same material as the big cyan cylinder?"
     questions = {
@@ -167,8 +170,8 @@ def test_clevr_cogent_reads_questions_and_images_from_one_archive(tmp_path, unpa
         "testB": [{"question_index": 0, "image_filename": "CLEVR_testB_000000.png", "question": "How many?"}],
     }
     _clevr_cogent(tmp_path, questions, {"trainA": RED, "valA": GREEN, "valB": BLUE, "testB": RED})
-    if unpacked:
-        _unzip(tmp_path / "clevr_cogent/CLEVR_CoGenT_v1.0.zip")
+    if unpacked is not None:
+        _unzip(tmp_path / "clevr_cogent/CLEVR_CoGenT_v1.0.zip", tmp_path / "clevr_cogent" / unpacked)
     source = "clevr_cogent"
     assert _built(source, tmp_path) == [
         Problem("valB/0", "How many balls are there?", "0", "number", images=(BLUE,), source=source),
@@ -226,12 +229,12 @@ def _chartqa(folder, rows: dict[str, list[dict]], images: dict[str, bytes]) -> N
     _zip(archive, {f"ChartQA Dataset/{name}": content for name, content in (files | images).items()})
 
 
-@pytest.mark.parametrize("unpacked", [False, True])
+@pytest.mark.parametrize("unpacked", [None, "", "ChartQA Dataset"])
 def test_chartqa_reads_labels_of_every_kind(tmp_path, unpacked):
     def row(label: object, query: str = "What?", imgname: str = "166.png") -> dict:
         return {"imgname": imgname, "query": query, "label": label}
 
-    items = "How many food item is shown in the bar graph?"
+    items = "How many food item is shown in the bar graph?"  # as evalscope 1.14.1 quotes it, and its label 14
     rows = {
         "test_human": [
             row("14", items, "41699051005347.png"),
@@ -247,8 +250,8 @@ def test_chartqa_reads_labels_of_every_kind(tmp_path, unpacked):
     }
     images = {"test/png/41699051005347.png": RED, "test/png/166.png": BLUE}
     _chartqa(tmp_path, rows, images | {"train/png/166.png": GREEN, "val/png/166.png": RED})
-    if unpacked:
-        _unzip(tmp_path / "chartqa/ChartQA Dataset.zip")
+    if unpacked is not None:
+        _unzip(tmp_path / "chartqa/ChartQA Dataset.zip", tmp_path / "chartqa" / unpacked)
 
     def problem(id, answer, question="What?", image=BLUE):
         author = id.split("/")[1]
@@ -294,6 +297,7 @@ def test_chartqa_says_which_row_of_which_file_is_wrong(tmp_path):
 
 
 def _hallusion(**changed) -> dict:
+    # As evalscope 1.14.1 quotes it, where there is no file name and no note, but the details of the answer.
     row = {
         "category": "VS", "subcategory": "chart", "visual_input": "1", "set_id": "0", "figure_id": "1",
         "sample_note": "import", "question_id": "0", "question": "Is China, Hongkong SAR, the leading importing "
@@ -303,7 +307,7 @@ def _hallusion(**changed) -> dict:
     return row | changed
 
 
-@pytest.mark.parametrize("unpacked", [False, True])
+@pytest.mark.parametrize("unpacked", [None, "", "hallusion_bench"])
 def test_hallusion_bench_names_figures_and_questions_in_its_ids(tmp_path, unpacked):
     rows = [
         _hallusion(visual_input="0", figure_id="0", filename=None),
@@ -316,8 +320,8 @@ def test_hallusion_bench_names_figures_and_questions_in_its_ids(tmp_path, unpack
     images = {"VS/chart/0_1.png": RED, "VS/chart/0_2.png": GREEN, "VD/illusion/0_0.png": BLUE}
     archive = tmp_path / "hallusion_bench/hallusion_bench.zip"
     _zip(archive, {f"hallusion_bench/{name}": data for name, data in images.items()})
-    if unpacked:
-        _unzip(archive)
+    if unpacked is not None:
+        _unzip(archive, archive.parent / unpacked)
 
     def problem(id, answer, images, question=rows[0]["question"]):
         category, subcategory, *_ = id.split("/")
@@ -359,6 +363,7 @@ def test_hallusion_bench_says_which_row_is_wrong(tmp_path):
 
 # ------------------------------------------------------------------------------------------------------------ MMStar
 
+# The choices of row 0, as evalscope 1.14.1 quotes it.
 SUITCASE = (
     "The suitcase is on the book.", "The suitcase is beneath the cat.", "The suitcase is beneath the bed.",
     "The suitcase is beneath the book.",
@@ -473,10 +478,18 @@ def _mathvista(folder, rows: list[dict]) -> None:
     _table(folder / "mathvista/testmini-00000-of-00001-725687bf7a18d64b.parquet", rows)
 
 
+# As evalscope 1.14.1 quotes it, where it is shortened; only its end is here.
+SPRING = (
+    "When the canister is momentarily stopped by the spring, by what distance $d$ is the spring compressed?", "1.2",
+    "float",
+)  # fmt: skip
+
+
 def test_mathvista_knows_how_each_answer_is_compared(tmp_path):
     choices = {"question_type": "multi_choice"}
     ranges, numbers = ["[0, 2]", "[3, 2]", "[2, 4]", "[-3, 4]"], ["9", "12", "18", "18"]
     rows = [
+        _vista(1, *SPRING, precision=1.0),
         _vista(2, "what is the total volume of the measuring cup?", "1000", "integer", unit="g"),
         _vista(108, "Find out the average of the bottom two countries ??", "51.04", "float", precision=2.0),
         _vista(109, "Find $Q_L$. \r\n", "51", "float", precision=2.0, decoded_image={"bytes": GREEN, "path": None}),
@@ -486,7 +499,8 @@ def test_mathvista_knows_how_each_answer_is_compared(tmp_path):
         _vista(781, "Find $CD$.", "18", "text", choices=numbers, **choices),
         _vista(782, "Who?", "Ada", "text"),
     ]
-    rows[0]["metadata"] |= {"source": "TextVQA", "task": "visual question answering"}
+    rows[0]["metadata"] |= {"source": "SciBench", "task": "textbook question answering", "grade": "college"}
+    rows[1]["metadata"] |= {"source": "TextVQA", "task": "visual question answering"}
     _mathvista(tmp_path, rows)
 
     def problem(id, question, answer, kind, **changed):
@@ -494,7 +508,9 @@ def test_mathvista_knows_how_each_answer_is_compared(tmp_path):
         return Problem(id, question, answer, kind, **usual | {"source": "ChartQA"} | changed)
 
     cup = "what is the total volume of the measuring cup? (Unit: g)"
+    textbook = {"source": "SciBench", "subject": "textbook question answering", "level": "college"}
     assert _built("mathvista", tmp_path) == [
+        problem("1", SPRING[0], "1.2", "rounded", **textbook),
         problem("108", "Find out the average of the bottom two countries ??", "51.04", "rounded"),
         problem("109", "Find $Q_L$.", "51.00", "rounded", images=(GREEN,)),
         problem("110", "How cold is it?", "-0.5", "rounded"),

