@@ -12,8 +12,8 @@ from tests import tiny
 
 FIELDS = ("id", "question", "answer", "kind", "choices", "steps", "images", "level", "subject", "source")
 ROW = {
-    "key": "a", "ask": "Where?", "gold": "east", "what": "choice", "options": ["west", "east"], "how": ["Look.", "East."],
-    "shown": [], "grade": 3, "topic": "sun", "from": "almanac",
+    "key": "a", "ask": "Where?", "gold": "east", "what": "choice", "options": ["west", "east"],
+    "how": ["Look.", "East."], "shown": [], "grade": 3, "topic": "sun", "from": "almanac",
 }  # fmt: skip
 
 
