@@ -28,9 +28,9 @@ def get_config(rows: str = "commonsense_qa"):
     else:
         raise ValueError(f"{rows!r}: the rows are commonsense_qa, asdiv or gsm_symbolic")
     c.data.max_prompt_tokens = 320
-    c.rollout.max_new_tokens = 160
+    c.rollout.max_new_tokens = 128
     c.eval.problems = 100
-    c.eval.samples = 4
+    c.eval.samples = 2
     c.eval.batch_size = 50
     c.eval.scored = 12
     return c
