@@ -68,20 +68,29 @@ def evaluate_sources(
 
 def report(figures: dict[str, Any]) -> str:
     """The table of `results.table`, and how many problems are in none of its figures."""
+    short = {name: label(name) for name in figures}
+    if len(set(short.values())) < len(short):
+        short = {name: name for name in figures}
     notes = [
-        f"Left out: {count} of {of_source['problems'] + sum(of_source['left_out'].values())} problems of {name}, {why}."
+        f"Left out: {count} of {of_source['problems'] + sum(of_source['left_out'].values())} problems of {short[name]}, "
+        f"{why}."
         for name, of_source in figures.items()
         for why, count in of_source["left_out"].items()
     ]
-    return "\n".join([results.table(figures), *notes, *[""] * bool(notes)])
+    table = results.table({short[name]: of_source for name, of_source in figures.items()})
+    return "\n".join([table, *notes, *[""] * bool(notes)])
+
+
+def label(name: str) -> str:
+    """A source's name without its folders: jsonl:/data/my.jsonl is jsonl:my.jsonl."""
+    kind, colon, rest = name.partition(":")
+    return kind + colon + (os.path.basename(rest.rstrip("/")) if "/" in rest else rest)
 
 
 def folder_name(name: str) -> str:
     """A source's name as that of a folder: jsonl:/data/my.jsonl is jsonl_my.jsonl_ and six letters for its path."""
-    kind, _, rest = name.partition(":")
-    if "/" in rest:
-        rest = f"{os.path.basename(rest.rstrip('/'))}_{digest([rest])[:6]}"
-    return re.sub(r"[^A-Za-z0-9._=-]+", "_", "_".join(filter(None, (kind, rest))))
+    path = f"_{digest([name])[:6]}" if label(name) != name else ""
+    return re.sub(r"[^A-Za-z0-9._=-]+", "_", label(name)) + path
 
 
 def digest(texts: Iterable[str]) -> str:
@@ -92,7 +101,7 @@ def digest(texts: Iterable[str]) -> str:
 def _evaluate_source(evaluator: Evaluator, problems: Chosen, name: str, folder: Path) -> None:
     policy, config = evaluator.policy, evaluator.config
     key, parts = jax.random.key(config.seed), folder / "parts"
-    transcripts = evaluator.answer(policy.params, problems, key, name=name, parts=parts)
+    transcripts = evaluator.answer(policy.params, problems, key, name=label(name), parts=parts)
     figures = results.results_of(transcripts)
     figures |= {"left_out": dict(problems.left_out), "questions": _questions(problems)}
     chosen = some_of_both(transcripts, config.eval.scored)
@@ -102,7 +111,7 @@ def _evaluate_source(evaluator: Evaluator, problems: Chosen, name: str, folder: 
     write_transcripts(transcripts, str(folder / "transcripts.jsonl"))
     shown = some_problems(transcripts, PAGE_BYTES)
     part = f", {len({t.id for t in shown})} of {len(problems)} problems" if len(shown) < len(transcripts) else ""
-    browse_page.browse_page(shown, str(folder / "transcripts.html"), title=name + part)
+    browse_page.browse_page(shown, str(folder / "transcripts.html"), title=label(name) + part)
     # Last, because where it is, all is.
     _write(folder / "results.json", json.dumps(figures, indent=1))
     shutil.rmtree(parts)

@@ -211,6 +211,13 @@ def test_folders_of_sources():
     assert one != other and one.startswith("jsonl_my_rows.jsonl_")
 
 
+def test_tables_have_no_folders_in_them_unless_they_are_needed(evaluated):
+    (gsm8k,) = [f for n, f in json.loads((evaluated / "results.json").read_text())["sources"].items() if n == "gsm8k"]
+    assert "| jsonl:x.jsonl |" in benchmarks.report({"jsonl:/a/x.jsonl": gsm8k})
+    assert "Left out: 1 of 6 problems of jsonl:x.jsonl, " in benchmarks.report({"jsonl:/a/x.jsonl": gsm8k})
+    assert "| jsonl:/b/x.jsonl |" in benchmarks.report({"jsonl:/a/x.jsonl": gsm8k, "jsonl:/b/x.jsonl": gsm8k})
+
+
 def test_several_devices_fill_up_what_is_short(data_dir, tmp_path, monkeypatch):
     """Five problems on eight devices: what is short of a part is filled up, and not counted."""
     monkeypatch.undo()
