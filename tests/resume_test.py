@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from mig_jax import metrics
 
 ROOT = Path(__file__).parent.parent
@@ -52,16 +54,17 @@ def kill_behind(process, log, n_rows):
     assert process.wait() == -signal.SIGKILL, "it was at its end before it could be killed"
 
 
-def test_killed_and_resumed_equals_uninterrupted(tmp_path):
-    """Killed at two moments that nobody chose, behind the first checkpoint and behind a later one."""
+@pytest.mark.parametrize("behind", [(4,), pytest.param((4, 2), marks=pytest.mark.slow)], ids=["once", "twice"])
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, behind):
+    """Killed at moments that nobody chose, behind the first checkpoint and behind a later one."""
     whole = start(tmp_path / "whole", tmp_path)
     assert whole.wait() == 0, (tmp_path / "whole.log").read_text()
     log = tmp_path / "killed.log"
-    for n_rows in (4, 2):
+    for n_rows in behind:
         kill_behind(start(tmp_path / "killed", tmp_path), log, n_rows)
     process = start(tmp_path / "killed", tmp_path)
     assert process.wait() == 0, log.read_text()
-    assert log.read_text().count("going on in") == 2
+    assert log.read_text().count("going on in") == len(behind)
     expected, found = (timeless(metrics.read_metrics(str(tmp_path / name))[1]) for name in ("whole", "killed"))
     assert json.dumps(expected) == json.dumps(found)
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "killed")]
