@@ -1,4 +1,4 @@
-"""Thousands of completions that nobody would write, read, cut and laid out as probes: every mask is inside its bounds."""
+"""Thousands of completions that nobody would write, read, cut and laid out as probes: every mask stays in bounds."""
 
 import jax
 import jax.numpy as jnp
