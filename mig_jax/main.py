@@ -91,14 +91,15 @@ def _faults(positional: list[str]) -> list[str]:
 def run_command(positional: list[str]) -> None:
     """Do what was asked; what is wrong with the config or the input is said without a stack trace."""
     # Imported late, so that --help and a mistyped flag answer at once.
-    from mig_jax import commands, train
+    from mig_jax import commands, disk, stopping, train
     from mig_jax.data import sources
 
     command, workdir = positional[0], WORKDIR.value
     try:
         config = chosen_config()
         if command in ("train", "sft"):
-            train.run(config, workdir, mode=command)
+            with stopping.listen() as is_asked_to_stop:
+                train.run(config, workdir, mode=command, is_asked_to_stop=is_asked_to_stop)
         elif command == "eval":
             commands.evaluate(config, workdir)
         elif command == "sample":
@@ -109,8 +110,14 @@ def run_command(positional: list[str]) -> None:
             commands.variants(config, workdir)
         elif command == "data":
             commands.prepare(config, sources.split_names(BENCHMARKS.value or ""))
-    except (ValueError, OSError) as error:
-        if not _is_said_by_us(error):
+    except stopping.Stopped as stopped:
+        print(f"mig-jax {command}: {stopped}; the same command goes on", file=sys.stderr)
+        sys.exit(stopping.EXIT_CODE)
+    except Exception as error:
+        if disk.is_full(error):
+            again = "make room, and the same command goes on" if command in RESUMED else "make room"
+            sys.exit(f"mig-jax {command}: the disk is full; {again} ({' '.join(str(error).split())[:300]})")
+        if not isinstance(error, ValueError | OSError) or not _is_said_by_us(error):
             raise
         sys.exit(f"mig-jax {command}: {error}")
     except KeyboardInterrupt:
