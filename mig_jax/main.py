@@ -30,6 +30,8 @@ HELP = """mig-jax: step-wise credit for reasoning policies.
   --question=TEXT      sample: may be given several times
 
 train, sft, eval and variants go on from where they were stopped when they are started again in the same workdir.
+train and sft end the step under way when they are told to stop (SIGTERM, Ctrl-C), save a checkpoint, and leave with
+the exit code 75; a second signal ends them at once.
 """
 COMMANDS = ("train", "sft", "eval", "sample", "score", "variants", "data")
 RESUMED = ("train", "sft", "eval", "variants")

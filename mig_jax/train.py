@@ -51,18 +51,13 @@ WARM_UP = "warm_up"
 Collected = tuple[losses.Batch, dict[str, float], list[Transcript]]
 
 
-def never() -> bool:
-    """Nobody asks the run to stop."""
-    return False
-
-
 def run(
     config: ConfigDict,
     workdir: str,
     *,
     mode: str,
     devices: Sequence[jax.Device] | None = None,
-    is_asked_to_stop: Callable[[], bool] = never,
+    is_asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train in `workdir`, or go on from where a run in it was stopped.
 

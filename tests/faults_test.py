@@ -17,7 +17,7 @@ from tests.resume_test import timeless
 STEPS = 6
 
 
-def run(workdir, *, is_asked_to_stop=train.never, **changes):
+def run(workdir, *, is_asked_to_stop=lambda: False, **changes):
     config = tiny.get_config(steps=STEPS, eval__every=2, checkpoint__every=4, rollout__max_new_tokens=32, **changes)
     train.run(config, str(workdir), mode="sft", devices=jax.devices()[:1], is_asked_to_stop=is_asked_to_stop)
 
