@@ -51,7 +51,21 @@ def main() -> None:
     # transformers says at every import that it has no torch, which it does not need here.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
+    _leave_faults_of_checkpoints_to_us()
     app.run(run_command, flags_parser=parse_arguments)
+
+
+def _leave_faults_of_checkpoints_to_us() -> None:
+    """When a checkpoint cannot be written, orbax raises that; no stack traces of its threads come before."""
+    logging.get_absl_handler().addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
+    print_unraisable = sys.unraisablehook
+
+    def print_others(unraisable):
+        # What tensorstore meets for every array that was not yet written when the first one failed.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            print_unraisable(unraisable)
+
+    sys.unraisablehook = print_others
 
 
 def parse_arguments(argv: list[str]) -> list[str]:

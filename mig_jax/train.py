@@ -161,7 +161,9 @@ def _run(
         return float(figures["eval/sampled"])
 
     # ------------------------------------------------------------------------------------------------------------ loop
-    if is_owed:
+    # An evaluation may have been made up for already, by a run that came no further.
+    _, rows = metrics.read_metrics(workdir)
+    if is_owed and not any(row["step"] == first and "eval/sampled" in row for row in rows):
         evaluate(first)
     if is_asked_to_stop() and first < config.steps:
         raise Stopped(f"stopped behind step {first} of {config.steps}")

@@ -13,6 +13,7 @@ This file is also the config of these runs, and what wraps a run so that it says
 import argparse
 import collections
 import contextlib
+import functools
 import json
 import os
 import random
@@ -325,16 +326,18 @@ def small_disk(bench: Bench, name: str, size: str) -> Iterator[Path | None]:
             subprocess.run(["umount", str(folder)], check=True)
 
 
-def full_disk(bench: Bench) -> Fault:
-    name, title = "full_disk", "disk full behind the first checkpoint (tmpfs)"
+def full_disk(bench: Bench, room: int) -> Fault:
+    """Behind the first checkpoint somebody else fills the disk, up to so many bytes."""
+    name, title = f"full_disk_{room}", f"disk full up to {room} bytes (tmpfs)"
     with small_disk(bench, name, "24m") as disk:
         if disk is None:
             return Fault(title, "not tried: no disk may be mounted here", [])
         process, filler = bench.start(name, workdir=disk / "run"), disk / "filler"
         wait_for((disk / "run" / "checkpoints" / str(CHECKPOINT_EVERY)).exists, process)
-        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
+        with open(filler, "wb", buffering=0) as file:
+            while (left := shutil.disk_usage(disk).free) > room and process.poll() is None:
+                with contextlib.suppress(OSError):
+                    file.write(bytes(min(left - room, 2**16)))
         faults = expect(bench, name, process.wait(), 1, "the disk is full; make room, and the same command goes on")
         filler.unlink()
         return Fault(title, "ends with one sentence; goes on", faults + go_on(bench, name, workdir=disk / "run"))
@@ -440,10 +443,11 @@ def many_bad_batches(bench: Bench) -> Fault:
 
 
 def other_faults(bench: Bench) -> list[Callable[[], Fault]]:
-    checks = [full_disk, full_quota, no_room, dead_worker, few_bad_batches, many_bad_batches]
-    return [lambda check=check: check(bench) for check in checks] + [
-        lambda how=how: damaged(bench, how) for how in ("truncated", "garbage", "flipped", "missing")
-    ]
+    checks = [full_quota, no_room, dead_worker, few_bad_batches, many_bad_batches]
+    # Rows do not fit; or rows do, and checkpoints do not.
+    checks += [functools.partial(full_disk, room=room) for room in (0, 200_000)]
+    checks += [functools.partial(damaged, how=how) for how in ("truncated", "garbage", "flipped", "missing")]
+    return [functools.partial(check, bench) for check in checks]
 
 
 def fault_table(faults: list[Fault]) -> str:

@@ -47,13 +47,15 @@ def stop_behind(step):
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(whole, tmp_path):
-    """Before its first step, then behind step 2, where the evaluation that is due is left for later; not at its end."""
+    """Before its first step; behind step 2, where an evaluation is due; behind that evaluation; not at its end."""
     with pytest.raises(Stopped, match="stopped behind step 0 of 6"):
         run(tmp_path, is_asked_to_stop=lambda: True)
     with pytest.raises(Stopped, match="stopped behind step 2 of 6"):
         run(tmp_path, is_asked_to_stop=stop_behind(2))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
     assert metrics.read_metrics(str(tmp_path))[1][-1].keys() >= {"loss/sft"}
+    with pytest.raises(Stopped, match="stopped behind step 2 of 6"):
+        run(tmp_path, is_asked_to_stop=lambda: True)
     run(tmp_path, is_asked_to_stop=stop_behind(STEPS - 2))
     assert_equal(tmp_path, whole)
 
