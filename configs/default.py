@@ -115,6 +115,7 @@ def get_config() -> ConfigDict:
     o.updates_per_rollout = 1  # more than one is where clipping begins to matter
     o.microbatches = 1  # parts that the rows of an update are cut into; the update is the same
     o.logprob_chunk = 16  # tokens of each row whose logits are alive at once
+    o.max_skipped = 5  # updates in a row, skipped because loss or gradient was not finite, that end the run
 
     c.mesh = ConfigDict()  # devices = data × fsdp × tensor
     c.mesh.data = -1  # −1: all devices that the others leave
@@ -142,7 +143,10 @@ def get_config() -> ConfigDict:
 
     c.checkpoint = k = ConfigDict()
     k.every = 50  # steps
-    k.keep = 2
+    k.keep = 2  # the newest
+    k.keep_best = (
+        0  # and so many with the highest eval/sampled; those of steps that were not evaluated are not among them
+    )
 
     c.log = g = ConfigDict()
     g.every = 1  # steps between rows of metrics

@@ -34,13 +34,13 @@ POSITIVE = (
     "rollout.max_new_tokens", "rollout.temperature", "reward.max_steps", "reward.max_variants", "optimizer.peak_lr",
     "optimizer.clip_norm", "optimizer.updates_per_rollout", "optimizer.microbatches", "optimizer.logprob_chunk",
     "sft.batch_size", "sft.peak_lr", "verifier.workers", "verifier.deadline_s", "eval.samples", "eval.batch_size",
-    "checkpoint.every", "checkpoint.keep", "log.every", "log.transcripts_every",
+    "checkpoint.every", "checkpoint.keep", "optimizer.max_skipped", "log.every", "log.transcripts_every",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "loss.alpha", "loss.beta", "loss.gamma", "loss.kappa", "loss.clip_low", "loss.clip_high", "reward.accuracy",
     "reward.format", "reward.outcome_eps", "reward.process_eps", "optimizer.warmup_steps", "optimizer.weight_decay",
     "eval.every", "eval.problems", "eval.scored", "data.read_ahead", "log.transcripts", "model.init.vision.layers",
-    "model.lora.rank", "sft.steps", "sft.data_size",
+    "model.lora.rank", "sft.steps", "sft.data_size", "checkpoint.keep_best",
 )  # fmt: skip
 
 

@@ -30,6 +30,8 @@ HELP = """mig-jax: step-wise credit for reasoning policies.
   --question=TEXT      sample: may be given several times
 
 train, sft, eval and variants go on from where they were stopped when they are started again in the same workdir.
+train and sft end the step under way when they are told to stop (SIGTERM, Ctrl-C), save a checkpoint, and leave with
+the exit code 75; a second signal ends them at once.
 """
 COMMANDS = ("train", "sft", "eval", "sample", "score", "variants", "data")
 RESUMED = ("train", "sft", "eval", "variants")
@@ -49,7 +51,21 @@ def main() -> None:
     # transformers says at every import that it has no torch, which it does not need here.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
+    _leave_faults_of_checkpoints_to_us()
     app.run(run_command, flags_parser=parse_arguments)
+
+
+def _leave_faults_of_checkpoints_to_us() -> None:
+    """When a checkpoint cannot be written, orbax raises that; no stack traces of its threads come before."""
+    logging.get_absl_handler().addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
+    print_unraisable = sys.unraisablehook
+
+    def print_others(unraisable):
+        # What tensorstore meets for every array that was not yet written when the first one failed.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            print_unraisable(unraisable)
+
+    sys.unraisablehook = print_others
 
 
 def parse_arguments(argv: list[str]) -> list[str]:
@@ -91,14 +107,15 @@ def _faults(positional: list[str]) -> list[str]:
 def run_command(positional: list[str]) -> None:
     """Do what was asked; what is wrong with the config or the input is said without a stack trace."""
     # Imported late, so that --help and a mistyped flag answer at once.
-    from mig_jax import commands, train
+    from mig_jax import commands, disk, stopping, train
     from mig_jax.data import sources
 
     command, workdir = positional[0], WORKDIR.value
     try:
         config = chosen_config()
         if command in ("train", "sft"):
-            train.run(config, workdir, mode=command)
+            with stopping.listen() as is_asked_to_stop:
+                train.run(config, workdir, mode=command, is_asked_to_stop=is_asked_to_stop)
         elif command == "eval":
             commands.evaluate(config, workdir)
         elif command == "sample":
@@ -109,8 +126,14 @@ def run_command(positional: list[str]) -> None:
             commands.variants(config, workdir)
         elif command == "data":
             commands.prepare(config, sources.split_names(BENCHMARKS.value or ""))
-    except (ValueError, OSError) as error:
-        if not _is_said_by_us(error):
+    except stopping.Stopped as stopped:
+        print(f"mig-jax {command}: {stopped}; the same command goes on", file=sys.stderr)
+        sys.exit(stopping.EXIT_CODE)
+    except Exception as error:
+        if disk.is_full(error):
+            again = "make room, and the same command goes on" if command in RESUMED else "make room"
+            sys.exit(f"mig-jax {command}: the disk is full; {again} ({' '.join(str(error).split())[:300]})")
+        if not isinstance(error, ValueError | OSError) or not _is_said_by_us(error):
             raise
         sys.exit(f"mig-jax {command}: {error}")
     except KeyboardInterrupt:

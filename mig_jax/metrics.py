@@ -5,17 +5,21 @@ row {"step": 12, "reward/accuracy": 0.84, …}; a step may have several rows. A 
 next step begins, so a killed run loses at most a torn last line, and a resumed one has the rows of one never killed.
 """
 
+import contextlib
 import json
 import math
 import os
 import resource
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 from tqdm import tqdm
 
 FILE_NAME = "metrics.jsonl"
@@ -40,7 +44,7 @@ HEADLINE = (
 class Metrics:
     """The open sinks of a run; made by `open_metrics`, closed by `close` or at the end of a `with` block."""
 
-    def __init__(self, path: str, tensorboard: SummaryWriter):
+    def __init__(self, path: str, tensorboard: EventsWriter):
         self.file = open(path, "a", encoding="utf-8")
         self.tensorboard = tensorboard
 
@@ -57,14 +61,14 @@ class Metrics:
         row = _floats(values)
         self.file.write(_row_text({"step": step} | row))
         self.file.flush()
-        for name, value in row.items():
-            self.tensorboard.add_scalar(name, value, step)
+        points = [Summary.Value(tag=name, simple_value=value) for name, value in row.items()]
+        self.tensorboard.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
         self.tensorboard.flush()
         tqdm.write(headline(step, row))
 
     def close(self) -> None:
-        self.file.close()
-        self.tensorboard.close()
+        with contextlib.closing(self.tensorboard):
+            self.file.close()
 
     def __enter__(self) -> "Metrics":
         return self
@@ -90,11 +94,20 @@ def open_metrics(workdir: str, *, config: Mapping[str, Any], resume_step: int | 
     with open(path + ".tmp", "w", encoding="utf-8") as file:
         file.writelines(map(_row_text, [{"config": config}, *kept]))
     os.replace(path + ".tmp", path)
-    # The suffix keeps two event files apart that are opened within one second.
-    tensorboard = SummaryWriter(
-        os.path.join(workdir, "tensorboard"), purge_step=first_step, filename_suffix=f".from_{first_step}"
-    )
-    return Metrics(path, tensorboard)
+    return Metrics(path, _open_tensorboard(os.path.join(workdir, "tensorboard"), first_step))
+
+
+def _open_tensorboard(folder: str, first_step: int) -> EventsWriter:
+    """A new event file, which begins with word that points of `first_step` and later ones in other files are void.
+
+    Not a SummaryWriter: its events go through a thread, which dies of a full disk without a word to anybody.
+    """
+    os.makedirs(folder, exist_ok=True)
+    # The suffix keeps two files apart that are opened within one second.
+    writer = EventsWriter(os.path.join(folder, "events"), f".from_{first_step}")
+    begin = SessionLog(status=SessionLog.START)
+    writer.write_event(Event(wall_time=time.time(), step=first_step, session_log=begin))
+    return writer
 
 
 def read_metrics(path: str) -> tuple[dict[str, Any], list[dict[str, float]]]:

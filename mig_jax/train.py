@@ -14,11 +14,13 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import checkpoints, encoding, metrics, pictures
+from mig_jax import disk, encoding, metrics, not_finite, pictures
 from mig_jax.check_config import check_config, check_unchanged
+from mig_jax.checkpoints import Checkpoints
 from mig_jax.data import stream
 from mig_jax.evaluate import Evaluator
 from mig_jax.learning import losses
@@ -36,6 +38,7 @@ from mig_jax.policy import Policy, load_policy, make_logprobs, save_policy
 from mig_jax.problems import open_held_out, open_training
 from mig_jax.prompts import Asked, ask
 from mig_jax.rollouts import Collector, Stopwatch
+from mig_jax.stopping import Stopped
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
 
@@ -48,7 +51,14 @@ WARM_UP = "warm_up"
 Collected = tuple[losses.Batch, dict[str, float], list[Transcript]]
 
 
-def run(config: ConfigDict, workdir: str, *, mode: str, devices: Sequence[jax.Device] | None = None) -> None:
+def run(
+    config: ConfigDict,
+    workdir: str,
+    *,
+    mode: str,
+    devices: Sequence[jax.Device] | None = None,
+    is_asked_to_stop: Callable[[], bool] = lambda: False,
+) -> None:
     """Train in `workdir`, or go on from where a run in it was stopped.
 
     Args:
@@ -56,22 +66,28 @@ def run(config: ConfigDict, workdir: str, *, mode: str, devices: Sequence[jax.De
       workdir: gets checkpoints/, metrics.jsonl, tensorboard/, transcripts/, pictures and the trained model/.
       mode: "train" (reinforcement) or "sft" (demonstrations).
       devices: those to use; all when left out.
+      is_asked_to_stop: asked behind every step, see `stopping.listen`.
 
     Raises:
-      ConfigError: with everything that is wrong with the config.
+      ConfigError: with everything that is wrong with the config, or with the disk.
+      Stopped: the run was asked to stop; started again it goes on.
+      NotFiniteError: loss or gradient was not finite in `optimizer.max_skipped` updates in a row.
     """
     devices = jax.devices() if devices is None else devices
     check_config(config, mode=mode, n_devices=len(devices))
+    disk.check_writable(workdir)
     mesh = sharding.make_mesh(config.mesh.to_dict(), devices=devices)
     start = config.model
     if mode == "train" and config.sft.steps:
-        start = warm_up(config, os.path.join(workdir, WARM_UP), devices)
+        start = warm_up(config, os.path.join(workdir, WARM_UP), devices, is_asked_to_stop)
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
-        _run(config, workdir, mode, load_policy(start, mesh, seed=config.seed), stack)
+        _run(config, workdir, mode, load_policy(start, mesh, seed=config.seed), is_asked_to_stop, stack)
 
 
-def warm_up(config: ConfigDict, workdir: str, devices: Sequence[jax.Device]) -> ConfigDict:
+def warm_up(
+    config: ConfigDict, workdir: str, devices: Sequence[jax.Device], is_asked_to_stop: Callable[[], bool]
+) -> ConfigDict:
     """`config.model`, starting from what `config.sft.steps` steps on demonstrations have made of it in `workdir`."""
     model, first = os.path.join(workdir, "model"), copy.deepcopy(config)
     first.steps, first.optimizer.peak_lr, first.optimizer.decay = config.sft.steps, config.sft.peak_lr, "cosine"
@@ -81,14 +97,22 @@ def warm_up(config: ConfigDict, workdir: str, devices: Sequence[jax.Device]) -> 
     first.model.lora.save = "merged"
     # Written last, so that where it is, all is.
     if not os.path.exists(os.path.join(model, "config.json")):
-        run(first, workdir, mode="sft", devices=devices)
+        run(first, workdir, mode="sft", devices=devices, is_asked_to_stop=is_asked_to_stop)
     start = copy.deepcopy(config.model)
     start.path, start.tokenizer = model, ""
     return start
 
 
-def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: contextlib.ExitStack) -> None:
+def _run(
+    config: ConfigDict,
+    workdir: str,
+    mode: str,
+    policy: Policy,
+    is_asked_to_stop: Callable[[], bool],
+    stack: contextlib.ExitStack,
+) -> None:
     """Everything behind the checks; `stack` closes what is opened here, whatever happens."""
+    check_room(policy, config, workdir)
     verifier = stack.enter_context(Verifier(**config.verifier.to_dict()))
 
     # ---------------------------------------------------------------------------------------------------------- data
@@ -115,32 +139,38 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: con
     # ---------------------------------------------------------------------------------------------------------- resume
     # As it is read back: JSON knows no tuples.
     first, described = 0, json.loads(json.dumps(config.to_dict() | {"mode": mode}))
-    manager = stack.enter_context(checkpoints.open_manager(workdir, keep=config.checkpoint.keep))
-    config_before = checkpoints.saved_config(manager)
-    if config_before:
-        check_resume(workdir, before=config_before, now=described)
-        trained, frozen = split(state.params, policy.trains)
-        state, data_state = checkpoints.restore(manager, state._replace(params=trained))
-        state = state._replace(params=join(state.params, frozen))
+    k = config.checkpoint
+    checkpoints = stack.enter_context(Checkpoints(workdir, keep=k.keep, keep_best=k.keep_best))
+    restored = restore(checkpoints, state, policy, check=functools.partial(check_resume, workdir, now=described))
+    is_owed = restored is None
+    if restored:
+        state, data_state = restored
         batches.set_state(data_state["stream"])
-        first = data_state["done"]
+        first, is_owed = data_state["done"], data_state["owes_evaluation"]
         tqdm.write(f"going on in {workdir}, where {first} of {config.steps} steps are done")
-    resume_step = first + 1 if config_before else None
+    resume_step = first + 1 if restored else None
     sink = stack.enter_context(metrics.open_metrics(workdir, config=described, resume_step=resume_step))
     # The noise of a step depends on the seed and the step alone, so that a resumed run samples what it would have.
     key = jax.random.key(config.seed)
 
-    def evaluate(done: int) -> None:
+    def evaluate(done: int) -> float:
         name = f"evaluation after {done} steps"
         noise = jax.random.fold_in(key, 2 * done + 1)
-        sink.write(done, evaluator.metrics(state.params, eval_problems, noise, name=name))
+        figures = evaluator.metrics(state.params, eval_problems, noise, name=name)
+        sink.write(done, figures)
+        return float(figures["eval/sampled"])
 
     # ------------------------------------------------------------------------------------------------------------ loop
-    if first == 0:
-        evaluate(0)
-    span = Span()
+    # An evaluation may have been made up for already, by a run that came no further.
+    _, rows = metrics.read_metrics(workdir)
+    if is_owed and not any(row["step"] == first and "eval/sampled" in row for row in rows):
+        evaluate(first)
+    if is_asked_to_stop() and first < config.steps:
+        raise Stopped(f"stopped behind step {first} of {config.steps}")
+    span = Span(verifier)
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc=mode, unit="step"):
         done, is_last = step + 1, step + 1 == config.steps
+        leaving, figure = None, None
         batch, numbers, transcripts = collect(state.params, next(batches), jax.random.fold_in(key, 2 * step))
         span.add(numbers)
         if transcripts and (step % config.log.transcripts_every == 0 or is_last):
@@ -148,20 +178,47 @@ def _run(config: ConfigDict, workdir: str, mode: str, policy: Policy, stack: con
             write_transcripts(chosen, transcripts_path(workdir, done))
         state, learned = update(state, batch)
         if done % config.log.every == 0 or is_last:
-            sink.write(done, span.summary(jax.device_get(learned)))
-            span = Span()
-        if is_last or (config.eval.every and done % config.eval.every == 0):
+            learned = jax.device_get(learned)
+            sink.write(done, span.summary(learned))
+            span = Span(verifier)
+            limit = config.optimizer.max_skipped
+            leaving = not_finite.error_of(learned, batch, limit=limit, workdir=workdir, done=done)
+        if is_asked_to_stop() and not is_last:
+            leaving = leaving or Stopped(f"stopped behind step {done} of {config.steps}")
+        # Who leaves does so at once; the evaluation is made up for on resume.
+        is_owed = is_last or (config.eval.every and done % config.eval.every == 0)
+        if is_owed and not leaving:
             began = time.perf_counter()
-            evaluate(done)
+            figure, is_owed = evaluate(done), False
             span.start += time.perf_counter() - began
         # Rows are written before the checkpoint that vouches for them; later ones are dropped on resume.
-        if is_last or done % config.checkpoint.every == 0:
+        if leaving or is_last or done % k.every == 0:
             trained = state._replace(params=split(state.params, policy.trains)[0])
-            checkpoints.save(manager, trained, {"done": done, "stream": batches.get_state()}, described)
+            data_state = {"done": done, "stream": batches.get_state(), "owes_evaluation": bool(is_owed)}
+            checkpoints.save(trained, data_state, described, figure=figure)
+        if leaving:
+            raise leaving
 
     # ----------------------------------------------------------------------------------------------------------- after
     save_policy(policy, state.params, os.path.join(workdir, "model"), config=config)
     draw(workdir)
+
+
+def check_room(policy: Policy, config: ConfigDict, workdir: str) -> None:
+    """Is there room for the checkpoints and the trained model? Nothing is compiled to tell.
+
+    Raises:
+      ConfigError: there is not.
+    """
+    trained, frozen = split(jax.eval_shape(lambda: policy.params), policy.trains)
+    state = jax.eval_shape(functools.partial(init_state, tx=build_optimizer(config)), trained)
+    is_part = policy.config.lora and config.model.lora.save == "adapter"
+    disk.check_room(
+        workdir,
+        checkpoint=disk.nbytes(state),
+        kept=config.checkpoint.keep + config.checkpoint.keep_best,
+        model=disk.nbytes(trained if is_part else (trained, frozen)),
+    )
 
 
 def reference_of(policy: Policy) -> Callable[[Any], Any]:
@@ -172,16 +229,9 @@ def reference_of(policy: Policy) -> Callable[[Any], Any]:
     return lambda params: join(copied, split(params, policy.trains)[1])
 
 
-def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainState, Callable]:
-    """The state before the first update, laid out on the mesh, and the compiled (state, batch) → (state, metrics).
-
-    Demonstrations are learned by the same step as everything else: α = β = 0, γ = 1 and all gates open.
-    """
-    o, loss = config.optimizer, config.loss.to_dict()
-    mean_over = loss.pop("mean_over")
-    if mode == "sft":
-        loss |= {"alpha": 0.0, "beta": 0.0, "gamma": 1.0, "kappa": 0.0}
-    tx = make_optimizer(
+def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    o = config.optimizer
+    return make_optimizer(
         peak_lr=o.peak_lr,
         warmup_steps=o.warmup_steps,
         total_steps=config.steps * o.updates_per_rollout,
@@ -191,6 +241,18 @@ def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainSt
         b1=o.b1,
         b2=o.b2,
     )
+
+
+def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainState, Callable]:
+    """The state before the first update, laid out on the mesh, and the compiled (state, batch) → (state, metrics).
+
+    Demonstrations are learned by the same step as everything else: α = β = 0, γ = 1 and all gates open.
+    """
+    o, loss = config.optimizer, config.loss.to_dict()
+    tx = build_optimizer(config)
+    mean_over = loss.pop("mean_over")
+    if mode == "sft":
+        loss |= {"alpha": 0.0, "beta": 0.0, "gamma": 1.0, "kappa": 0.0}
     axes = decoder.param_axes(policy.config)
     init = functools.partial(init_state, tx=tx, trainable=policy.trains)
     state_sharding = sharding.shardings(jax.eval_shape(init, policy.params), axes, policy.mesh)
@@ -245,8 +307,9 @@ def collect_demonstrations(
 class Span:
     """The steps since the last row of metrics: how long they took, how many tokens they had, where the time went."""
 
-    def __init__(self):
+    def __init__(self, verifier: Verifier):
         self.start, self.tokens, self.seconds = time.perf_counter(), 0.0, collections.Counter()
+        self.verifier, self.restarts = verifier, verifier.restarts
         self.timeouts, self.last = 0.0, {}
 
     def add(self, numbers: dict[str, float]) -> None:
@@ -265,18 +328,30 @@ class Span:
         seconds = self.seconds | {"time/train": total - sum(self.seconds.values())}
         shares = {f"{name}_share": value / total for name, value in seconds.items()}
         speed = {"time/seconds": total, "time/tokens_per_second": self.tokens / total}
-        speed["verifier/timeouts"] = self.timeouts
+        speed |= {"verifier/timeouts": self.timeouts, "verifier/restarts": self.verifier.restarts - self.restarts}
         numbers = {name: float(value) for name, value in learned.items()}
         return self.last | numbers | speed | shares | metrics.peak_memory()
 
 
-def check_resume(workdir: str, *, before: dict[str, Any], now: dict[str, Any]) -> None:
+def restore(
+    checkpoints: Checkpoints, state: TrainState, policy: Policy, *, check: Callable[[dict], None]
+) -> tuple[TrainState, dict[str, Any]] | None:
+    """What `checkpoints` has: only the trained weights are in it, the frozen ones are those of `state`."""
+    trained, frozen = split(state.params, policy.trains)
+    found = checkpoints.restore(state._replace(params=trained), check=check)
+    return found and (found[0]._replace(params=join(found[0].params, frozen)), found[1])
+
+
+def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -> None:
     """A run goes on with the config that it began with; only what does not touch the learning may change.
+
+    Arrays are laid out anew on other devices, and cast to another dtype, when they are read.
 
     Raises:
       ConfigError: with every value that differs.
     """
-    free = ["log", "eval", "checkpoint", "verifier", "data.read_ahead"]
+    free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead", "model.param_dtype", "model.remat"]
+    free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped")]
     if now["optimizer"]["decay"] == "constant":
         free.append("steps")  # a cosine is laid out over all of them
     check_unchanged(workdir, before=before, now=now, free=free)

@@ -15,8 +15,8 @@ ALLOWED = {
     "learning": {"rewards"},
 }
 FLAT = [  # lowest first
-    ("transcripts", "check_config", "metrics", "checkpoints", "encoding", "images"),
-    ("policy", "pages", "results", "verdicts"),
+    ("transcripts", "check_config", "metrics", "checkpoints", "encoding", "images", "stopping", "not_finite"),
+    ("disk", "policy", "pages", "results", "verdicts"),
     ("prompts", "credit", "browse_page", "pictures"),
     ("problems", "rollouts"),
     ("evaluate", "score"),

@@ -1,7 +1,10 @@
 """The record of a run survives kills, resumes exactly, and reads back what was written."""
 
+import contextlib
+import errno
 import json
 import math
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -43,8 +46,39 @@ def test_every_line_is_strict_json(tmp_path):
 
 def test_a_row_is_written_before_the_next_step(tmp_path):
     with metrics.open_metrics(str(tmp_path), config=CONFIG, resume_step=None) as sinks:
-        sinks.write(0, {"a": 1.0})
+        sinks.write(0, {"a": 1.0, "b": 2.0})
         assert len(metrics.read_metrics(str(tmp_path))[1]) == 1
+        (path,) = (tmp_path / "tensorboard").iterdir()
+        assert [v.tag for v in _read_events(path)[-1].summary.value] == ["a", "b"], "one record, so that none is torn"
+
+
+@pytest.mark.parametrize("sink", ["metrics.jsonl", "tensorboard"])
+def test_a_full_disk_is_met_where_the_row_is_written(tmp_path, sink):
+    """Not in a thread that dies of it, behind which the run would wait for ever."""
+    with metrics.open_metrics(str(tmp_path), config=CONFIG, resume_step=None) as sinks:
+        with _full_disk(_descriptor_of(tmp_path, sink)), pytest.raises(OSError) as met:
+            sinks.write(0, {"a": 1.0})
+    assert met.value.errno == errno.ENOSPC
+
+
+@contextlib.contextmanager
+def _full_disk(descriptor):
+    """What is written to an open file meets a full disk."""
+    before = os.dup(descriptor)
+    with open("/dev/full", "wb") as full:
+        os.dup2(full.fileno(), descriptor)
+    yield
+    os.dup2(before, descriptor)
+    os.close(before)
+
+
+def _descriptor_of(workdir, sink):
+    """The one under which this process has the file of a sink open."""
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{number}").startswith(str(workdir / sink)):
+                return int(number)
+    raise AssertionError(f"{sink} is not open")
 
 
 @pytest.mark.parametrize("torn", ["", '{"step": 5, "reward/acc', '{"step": 5, "reward/accuracy": 0.7}'])

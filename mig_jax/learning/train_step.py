@@ -20,14 +20,18 @@ Trainable = Callable[[str], bool] | Any
 class TrainState(NamedTuple):
     """Everything that an update changes.
 
-    step: scalar int32, number of updates so far.
+    step: scalar int32, number of updates so far, those that were skipped left out.
     params: pytree of weights, the frozen ones too.
     opt_state: the optimizer's state, of the trained weights alone.
+    skipped: scalar int32, number of updates so far that were skipped because their loss or gradient was not finite.
+    skipped_in_a_row: scalar int32, those since the last update that was not.
     """
 
     step: chex.Array
     params: Any
     opt_state: Any
+    skipped: chex.Array
+    skipped_in_a_row: chex.Array
 
 
 def make_optimizer(
@@ -113,7 +117,9 @@ def join(trained: Any, frozen: Any) -> Any:
 
 def init_state(params: Any, tx: optax.GradientTransformation, trainable: Trainable = everything) -> TrainState:
     """The state before the first update."""
-    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(split(params, trainable)[0]))
+    # An array each: the state is donated, and no memory can be given away twice.
+    step, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
+    return TrainState(step, params, tx.init(split(params, trainable)[0]), skipped, in_a_row)
 
 
 def make_train_step(
@@ -126,6 +132,8 @@ def make_train_step(
     trainable: Trainable = everything,
 ) -> Callable[[TrainState, losses.Batch], tuple[TrainState, dict[str, chex.Array]]]:
     """The pure step (state, batch) → (state, metrics).
+
+    An update whose loss or gradient is not finite is skipped: it changes nothing but the count of such updates.
 
     Args:
       logprob_fn: (params, batch) → logprob_bt, entropy_bt of the completions.
@@ -147,8 +155,15 @@ def make_train_step(
         )
         metrics["gradient/norm"] = optax.tree.norm(gradients)
         updates, opt_state = tx.update(gradients, state.opt_state, trained)
-        params = join(optax.apply_updates(trained, updates), frozen)
-        return TrainState(state.step + 1, params, opt_state), metrics
+        moved = TrainState(
+            state.step + 1, optax.apply_updates(trained, updates), opt_state, state.skipped, jnp.zeros((), jnp.int32)
+        )
+        stayed = TrainState(state.step, trained, state.opt_state, state.skipped + 1, state.skipped_in_a_row + 1)
+        # The norm is not finite where any weight's gradient is not.
+        is_finite = jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(metrics["gradient/norm"])
+        state = jax.tree.map(functools.partial(jnp.where, is_finite), moved, stayed)
+        metrics |= {"gradient/skipped": state.skipped, "gradient/skipped_in_a_row": state.skipped_in_a_row}
+        return state._replace(params=join(state.params, frozen)), metrics
 
     return train_step
 

@@ -31,6 +31,9 @@ MAX_CHARACTERS = 2000
 # To import the libraries, on a busy machine.
 START_DEADLINE_S = 120.0
 
+# How often in a row a worker is started that is killed before it is ready.
+MAX_STARTS = 5
+
 
 class Item(NamedTuple):
     """One check.
@@ -166,15 +169,31 @@ class _Worker:
         """Have a process that has imported what a kind needs: that takes seconds, which count for no item."""
         if kind in self._prepared:
             return
+        for _ in range(MAX_STARTS):
+            fault = self._try_to_prepare(kind)
+            if fault is None:
+                self._prepared.add(kind)
+                return
+        raise RuntimeError(f"no worker can be started for {kind}: {fault}")
+
+    def _try_to_prepare(self, kind: str) -> str | None:
+        """None; or that somebody has killed the process meanwhile, which is no reason not to start another.
+
+        Raises:
+          RuntimeError: it cannot be started.
+        """
         with tempfile.TemporaryFile() as errors:
             if self._process is None:
                 self._start(errors)
-            reply, _ = self._exchange(Item(None, "", kind), START_DEADLINE_S)
-            if reply is not True:
-                errors.seek(0)
-                reason = reply or errors.read().decode(errors="replace")[-2000:]
-                raise RuntimeError(f"no worker can be started for {kind}: {reason}")
-        self._prepared.add(kind)
+            process = self._process
+            reply, is_late = self._exchange(Item(None, "", kind), START_DEADLINE_S)
+            if reply is True:
+                return None
+            if reply is None and not is_late and process.returncode < 0:
+                return f"{MAX_STARTS} were killed by signal {-process.returncode}"
+            errors.seek(0)
+            reason = reply or errors.read().decode(errors="replace")[-2000:]
+            raise RuntimeError(f"no worker can be started for {kind}: {reason}")
 
     def _start(self, errors: IO[bytes]) -> None:
         if self._is_stopped:

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 
-from mig_jax.text import formulas
+from mig_jax.text import formulas, harmless
 from mig_jax.text.spelling import normalize
 
 # Address space, so that a number of a billion digits is the end of the worker and not of the machine.
@@ -66,6 +66,8 @@ def is_solution(response: str, name: str) -> bool | str:
         entry = dataset[int(index)]
     except Exception as error:
         return f"{type(error).__name__}: {error}"
+    if harmless.may_evaluate(type(dataset)) and not harmless.is_harmless(response):
+        return False
     # The task's checker may stumble over what a policy writes; then it is wrong.
     with contextlib.suppress(Exception):
         return bool(dataset.score_answer(answer=response.strip(), entry=entry) >= 0.99)

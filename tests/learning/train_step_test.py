@@ -164,6 +164,45 @@ def test_dealing_tells_all_that_does_not_fit():
         train_step.deal([jnp.zeros(8), jnp.zeros(4), jnp.zeros(6)], 3)
 
 
+def states_after(batches, *, microbatches):
+    """The state behind each batch, and the metrics of each update."""
+    tx = train_step.make_optimizer(**OPTIMIZER)
+    loss = functools.partial(losses.total_loss, **WEIGHTS)
+    step = jax.jit(train_step.make_train_step(logprobs, loss, tx, mean_over="tokens", microbatches=microbatches))
+    state = train_step.init_state({"matrix": jnp.linspace(0.0, 1.0, 6), "bias": jnp.zeros(())}, tx)
+    behind = []
+    for batch in batches:
+        state, metrics = step(state, batch)
+        behind.append((jax.device_get(state), jax.device_get(metrics)))
+    return behind
+
+
+@pytest.mark.parametrize("microbatches", [1, 4])
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_an_update_that_is_not_finite_is_skipped(poison, microbatches):
+    """One bad number in one row; behind two such batches the run is where it would be without them."""
+    good = [random_batch(seed, rows=4) for seed in range(2)]
+    bad = good[0]._replace(outcome_advantage_bt=good[0].outcome_advantage_bt.at[2].set(poison))
+    behind = states_after([good[0], bad, bad, good[1]], microbatches=microbatches)
+    without = states_after(good, microbatches=microbatches)
+    skipped = [(int(m["gradient/skipped"]), int(m["gradient/skipped_in_a_row"])) for _, m in behind]
+    assert skipped == [(0, 0), (1, 1), (2, 2), (2, 0)]
+    for left, right in ((behind[2], behind[0]), (behind[3], without[1])):
+        for part in ("step", "params", "opt_state"):
+            jax.tree.map(np.testing.assert_array_equal, *(getattr(state, part) for state, _ in (left, right)))
+    assert int(behind[3][0].step) == 2
+
+
+def test_a_gradient_whose_norm_overflows_is_skipped():
+    """Clipped by an infinite norm it would be an update of zeros that still decays the moments."""
+    batch = random_batch(0, rows=4)
+    large = batch._replace(outcome_advantage_bt=batch.outcome_advantage_bt * 1e30)
+    _, metrics = states_after([large], microbatches=1)[0]
+    assert (
+        np.isfinite(metrics["loss/total"]) and metrics["gradient/norm"] == np.inf and metrics["gradient/skipped"] == 1
+    )
+
+
 def test_golden_step():
     state, metrics = run_step(random_batch(0), steps=2)
     found = [float(metrics["loss/total"]), float(metrics["gradient/norm"]), float(state.params["matrix"][0])]

@@ -149,7 +149,7 @@ def test_an_update_on_eight_devices():
         gradients = jax.grad(lambda trained: square(config)(train_step.join(trained, frozen)))(trained)
         updates, opt_state = tx.update(gradients, state.opt_state, trained)
         moved = train_step.join(optax.apply_updates(trained, updates), frozen)
-        return train_step.TrainState(state.step + 1, moved, opt_state)
+        return state._replace(step=state.step + 1, params=moved, opt_state=opt_state)
 
     of_merged = flat(jax.jit(jax.grad(square(BASE)))(lora.merge(params, config)))
     with jax.set_mesh(mesh):

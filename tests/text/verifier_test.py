@@ -102,6 +102,26 @@ def test_a_dead_worker_is_replaced(pool):
     assert (pool.restarts, pool.timeouts) == (restarts + 1, 0)
 
 
+def test_a_worker_that_is_killed_while_it_starts_is_replaced(monkeypatch):
+    item, killed = Item("1+x", "x+1", "expression"), iter(range(10))
+    with Verifier(workers=1) as young:
+        slot = young._workers[0]
+        start = slot._start
+
+        def start_and_kill(errors):
+            start(errors)
+            if next(killed) < limit:
+                slot._process.kill()
+
+        monkeypatch.setattr(slot, "_start", start_and_kill)
+        limit = 2
+        assert young.check([item]) == [True] and young.restarts == 2
+        slot.clean_up()
+        limit = 10
+        with pytest.raises(RuntimeError, match="no worker can be started for expression: 5 were killed by signal 9"):
+            young.check([item])
+
+
 def test_an_item_that_kills_twice_is_given_up(pool, monkeypatch):
     item, restarts = Item("1+x", "x+1", "expression"), pool.restarts
     slot = pool._workers[0]

@@ -1,0 +1,86 @@
+"""Is there room for a run on its disk: asked before it begins, and said plainly when it is used up on the way."""
+
+import errno
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mig_jax.check_config import ConfigError
+
+# No space; over quota; over the largest size of a file.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def check_writable(workdir: str) -> None:
+    """Make the folder unless it is there, and try to write into it.
+
+    Raises:
+      ConfigError: that is not possible.
+    """
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir) as file:
+            file.write(b"room")
+    except OSError as error:
+        raise ConfigError(f"this config cannot be run:\n  workdir={workdir!r} cannot be written: {error}") from error
+
+
+def check_room(workdir: str, *, checkpoint: int, kept: int, model: int) -> None:
+    """Will the checkpoints fit that are there at any time, and the trained model behind them?
+
+    A checkpoint is complete before an older one is deleted, so that one more has to fit than are kept. What earlier
+    ones of this run take up will be free again.
+
+    Args:
+      checkpoint, model: bytes of one checkpoint and of the trained model, before compression.
+      kept: checkpoints that stay.
+
+    Raises:
+      ConfigError: with the numbers.
+    """
+    needed, free = checkpoint * (kept + 1) + model, shutil.disk_usage(workdir).free
+    own = sum(_size_of(Path(workdir) / name) for name in ("checkpoints", "model"))
+    if needed > free + own:
+        beside = f" beside {_text(own)} of this run" if own else ""
+        raise ConfigError(
+            "this config cannot be run:\n"
+            f"  workdir={workdir!r}: {_text(needed)} are needed, {_text(free)} are free{beside}. There will be {kept} "
+            f"checkpoints (checkpoint.keep + checkpoint.keep_best) of {_text(checkpoint)}, one more while it is "
+            f"written, and a model of {_text(model)}: keep fewer, or take another disk"
+        )
+
+
+def nbytes(tree: Any) -> int:
+    """Bytes of all arrays, or shapes of arrays, in a tree."""
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Has a full disk led to this error?
+
+    Libraries may have wrapped it, or have met another one while they cleaned up.
+    """
+    texts = [os.strerror(number) for number in FULL]
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL or any(text in str(error) for text in texts):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _text(size: float) -> str:
+    """Bytes in the unit that reads best."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} TiB"

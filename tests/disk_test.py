@@ -1,0 +1,79 @@
+"""Too little room, and no room at all, are said with numbers before a run begins."""
+
+import errno
+import shutil
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import pytest
+
+from mig_jax import disk, train
+from mig_jax.check_config import ConfigError
+from tests import tiny
+
+MIB = 2**20
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        ConfigError, match=r"cannot be run:\n  workdir='.*/file/run' cannot be written: .*Not a directory"
+    ):
+        disk.check_writable(str(tmp_path / "file" / "run"))
+    disk.check_writable(str(tmp_path / "new" / "run"))
+    assert list((tmp_path / "new" / "run").iterdir()) == []
+
+
+def free(monkeypatch, size):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=size))
+
+
+def test_room_is_counted(monkeypatch, tmp_path):
+    """Three checkpoints that stay and one that is being written, of 10 MiB each, and a model of 4 MiB."""
+    room = {"checkpoint": 10 * MIB, "kept": 3, "model": 4 * MIB}
+    free(monkeypatch, 44 * MIB)
+    disk.check_room(str(tmp_path), **room)
+    free(monkeypatch, 44 * MIB - 1)
+    with pytest.raises(
+        ConfigError, match=r"44 MiB are needed, 44 MiB are free\. There will be 3 checkpoints .* of 10 MiB"
+    ):
+        disk.check_room(str(tmp_path), **room)
+    # What the run itself has there comes free again.
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "7" / "file").write_bytes(bytes(8 * MIB))
+    free(monkeypatch, 36 * MIB)
+    disk.check_room(str(tmp_path), **room)
+    free(monkeypatch, 35 * MIB)
+    with pytest.raises(ConfigError, match=r"35 MiB are free beside 8 MiB of this run"):
+        disk.check_room(str(tmp_path), **room)
+
+
+def test_bytes_of_a_tree():
+    assert disk.nbytes({"a": jnp.zeros((3, 4)), "b": (jnp.zeros(5, jnp.bfloat16), None)}) == 58
+
+
+# The weights are 646 KiB, adapters of rank 2 have 28.5 KiB; each is trained with two moments.
+@pytest.mark.parametrize(
+    "adapters, numbers", [(0, "of 1.89 MiB, .* model of 646 KiB"), (2, "of 85.5 KiB, .* model of 674 KiB")]
+)
+def test_a_run_is_refused_before_it_builds_anything(monkeypatch, tmp_path, adapters, numbers):
+    """Adapters have small checkpoints, and the whole model is written at the end."""
+    free(monkeypatch, 100)
+    monkeypatch.setattr(train, "build_update", None)
+    with pytest.raises(ConfigError, match=numbers):
+        train.run(tiny.get_quickstart(model__lora__rank=adapters, mesh__data=8), str(tmp_path), mode="train")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", disk.FULL)
+def test_a_full_disk_is_known_however_it_is_wrapped(number):
+    try:
+        try:
+            raise OSError(number, "text")
+        except OSError as error:
+            raise RuntimeError("wrapped") from error
+    except RuntimeError as error:
+        assert disk.is_full(error)
+    assert disk.is_full(ValueError("RESOURCE_EXHAUSTED: write failed [OS error 28: No space left on device]"))
+    assert not disk.is_full(OSError(errno.ENOENT, "No such file"))
+    assert not disk.is_full(ValueError("RESOURCE_EXHAUSTED: out of memory"))
