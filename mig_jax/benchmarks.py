@@ -72,10 +72,9 @@ def report(figures: dict[str, Any]) -> str:
     if len(set(short.values())) < len(short):
         short = {name: name for name in figures}
     notes = [
-        f"Left out: {count} of {of_source['problems'] + sum(of_source['left_out'].values())} problems of {short[name]}, "
-        f"{why}."
-        for name, of_source in figures.items()
-        for why, count in of_source["left_out"].items()
+        f"Left out: {count} of {part['problems'] + sum(part['left_out'].values())} problems of {short[name]}, {why}."
+        for name, part in figures.items()
+        for why, count in part["left_out"].items()
     ]
     table = results.table({short[name]: of_source for name, of_source in figures.items()})
     return "\n".join([table, *notes, *[""] * bool(notes)])
