@@ -15,12 +15,14 @@ ALLOWED = {
     "learning": {"rewards"},
 }
 FLAT = [  # lowest first
-    ("transcripts", "check_config", "metrics", "checkpoints", "encoding", "images"),
+    ("transcripts", "check_config", "metrics", "checkpoints", "encoding", "images", "collectives", "costs"),
     ("policy", "pages", "results", "verdicts"),
     ("prompts", "credit", "browse_page", "pictures"),
     ("problems", "rollouts"),
     ("evaluate", "score"),
     ("benchmarks", "variants", "train"),
+    ("aot",),
+    ("aot_report",),
     ("commands",),
     ("main",),
 ]

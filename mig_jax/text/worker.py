@@ -54,9 +54,7 @@ def is_equal(response: str, reference: str) -> bool:
     if any(map(answers.PLUS_MINUS.search, formulas)):
         return is_equal_set(*formulas)
     # Its own time limits would take away our alarm.
-    given, wanted = (
-        math_verify.parse(f"${formula}$", [_latex_config()], parsing_timeout=None) for formula in formulas
-    )
+    given, wanted = (math_verify.parse(f"${formula}$", [_latex_config()], parsing_timeout=None) for formula in formulas)
     return math_verify.verify(wanted, given, allow_set_relation_comp=True, timeout_seconds=None)
 
 
@@ -93,7 +91,9 @@ def _latex_config():
 
     config = LatexExtractionConfig(boxed_match_priority=-1)
     # Among what it takes for units are t, h and ab: 2t would equal 2.
-    return dataclasses.replace(config, normalization_config=dataclasses.replace(config.normalization_config, units=False))
+    return dataclasses.replace(
+        config, normalization_config=dataclasses.replace(config.normalization_config, units=False)
+    )
 
 
 @functools.lru_cache(maxsize=8)
