@@ -32,6 +32,8 @@ from mig_jax.train import build_step
 
 # How the compiler of a TPU says that a program does not fit.
 _FULL = re.compile(r"\(([\d.]+)([MG])\) exceeds available HBM")
+# Without a GPU to try them on, Triton finds no tiles for matrices of some heights; cuBLAS, which takes any, is as good.
+GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False}
 _UNITS = {"M": 2**20, "G": 2**30}
 
 
@@ -77,7 +79,7 @@ def open_topology(name: str) -> tuple[list[jax.Device], Chip]:
     chip = CHIPS[kind]
     module, extra = ("jax_cuda12_plugin", "aot-gpu") if chip.target else ("libtpu", "aot")
     if importlib.util.find_spec(module) is None:
-        raise ValueError(f"--topology={name}: its compiler is not installed: pip install 'mig_jax[{extra}]'")
+        raise ValueError(f"--topology={name}: its compiler is not installed: pip install -e '.[{extra}]'")
     gpu = {"topology": f"1x1x{size}", "target_config": chip.target} if chip.target else {}
     try:
         found = topologies.get_topology_desc("" if gpu else name, "cuda" if gpu else "tpu", **gpu)
@@ -106,7 +108,8 @@ class Run:
     def compiled(self, name: str, questions: int) -> Compiled:
         """What the compiler says of one of `programs` for so many questions."""
         with jax.set_mesh(self.mesh):
-            return compile_program(self.programs(questions)[name])
+            options = GPU_OPTIONS if self.mesh.devices.flat[0].platform == "gpu" else {}
+            return compile_program(self.programs(questions)[name], options)
 
     def programs(self, questions: int) -> dict[str, Program]:
         """Name → program, in the order in which they run."""
@@ -181,12 +184,12 @@ def _array(dtype: str, *shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def compile_program(program: Program) -> Compiled:
+def compile_program(program: Program, options: dict[str, Any]) -> Compiled:
     """Compile it, and ask the compiler. That it does not fit is an answer, too."""
     parts = {part: bytes_on_device(tree) for part, tree in program.held.items()}
     waiting = sum(parts.get(part, 0) for part in program.waiting)
     try:
-        executable = program.function.lower(*program.arguments).compile()
+        executable = program.function.lower(*program.arguments).compile(options)
     except jax.errors.JaxRuntimeError as error:
         if not (full := _FULL.search(str(error))):
             raise
