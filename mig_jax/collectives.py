@@ -11,6 +11,7 @@ KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
 _OPERATION = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = (.*?) ([a-z][a-z0-9-]*)\((.*)$")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition|branch_computations)=(\{[^}]*\}|%?[\w.-]+)")
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _BOUND = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = [su]\d+\[\](?:\{[^}]*\})? constant\((\d+)\)")
 _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]")
@@ -41,7 +42,9 @@ def read_collectives(hlo: str) -> dict[Sent, Amount]:
     """
     computations, entry = _split(hlo)
     operations, nbytes = Counter(), Counter()
-    for sent, size in _walk(entry, (), computations):
+    # An operation that is hidden behind others is written several times, in pieces of one channel.
+    sizes = {(sent, channel): size for sent, channel, size in _walk(entry, (), computations)}
+    for (sent, _), size in sizes.items():
         operations[sent] += 1
         nbytes[sent] += size * math.prod(sent.loops)
     return {sent: Amount(operations[sent], nbytes[sent]) for sent in sorted(nbytes, key=nbytes.get, reverse=True)}
@@ -59,8 +62,8 @@ def _split(hlo: str) -> tuple[dict[str, list[str]], str]:
     return computations, entry
 
 
-def _walk(name: str, loops: tuple[int, ...], computations: dict[str, list[str]]) -> Iterator[tuple[Sent, int]]:
-    """Every collective of a computation and of those that it calls, with the bytes of its result."""
+def _walk(name: str, loops: tuple[int, ...], computations: dict[str, list[str]]) -> Iterator[tuple[Sent, str, int]]:
+    """Every collective of a computation and of those that it calls, with its channel and the bytes of its result."""
     for line in computations[name]:
         found = _OPERATION.match(line)
         if not found:
@@ -68,7 +71,8 @@ def _walk(name: str, loops: tuple[int, ...], computations: dict[str, list[str]])
         result, operation, rest = found.groups()
         kind = operation.removesuffix("-start")
         if kind in KINDS:
-            yield Sent(kind, loops), _result_bytes(result, operation)
+            channel = _CHANNEL.search(rest)
+            yield Sent(kind, loops), channel[1] if channel else line, _result_bytes(result, operation)
         if kind in KINDS or operation in ("async-update", "async-done"):
             continue  # what a reduction applies is no call, and what has started was counted there
         inside = (*loops, _trips(rest, computations)) if operation == "while" else loops

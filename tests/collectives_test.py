@@ -25,8 +25,15 @@ HLO = """HloModule jit_step, is_scheduled=true, num_partitions=4
 %body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
   %while.1 = (s32[], bf16[8,16]{1,0}) while(%t), condition=%inner_condition, body=%inner_body.1
   %all-reduce.7 = (f32[4]{0:T(128)}, /*index=1*/f32[2,3]{1,0}) all-reduce(%g, %h), channel_id=2, to_apply=%add
+  %piece = f32[] fusion(%g), kind=kCustom, calls=%pieces
+  %other = f32[] fusion(%g), kind=kCustom, calls=%pieces
   %start = (f32[2]{0}, f32[8]{0}) all-gather-start(%k), channel_id=3, dimensions={0}
   %done = f32[8]{0} all-gather-done(%start)
+}
+
+%pieces (a: f32[3]) -> f32[] {
+  %all-gather.2 = f32[6]{0:T(128)S(1)} all-gather(%a), channel_id=11, dimensions={0}
+  %all-gather.3 = f32[6]{0:T(128)} all-gather(%a), channel_id=11, dimensions={0}
 }
 
 %wrapped (a: f32[8]) -> f32[2] {
@@ -69,8 +76,8 @@ def test_operations_loops_and_bytes():
     assert read_collectives(HLO) == {
         # Five rounds of three rounds: 8·16 numbers of two bytes.
         Sent("all-gather", (5, 3)): Amount(1, 5 * 3 * 256),
-        # What starts has its operand beside its result.
-        Sent("all-gather", (5,)): Amount(1, 5 * 8 * 4),
+        # What starts has its operand beside its result; what comes in pieces is one.
+        Sent("all-gather", (5,)): Amount(2, 5 * (8 + 6) * 4),
         Sent("all-reduce", (5,)): Amount(1, 5 * (4 + 6) * 4),
         Sent("all-reduce", (9,)): Amount(1, 9 * 10),
         Sent("collective-permute", ()): Amount(1, 24),
