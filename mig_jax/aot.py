@@ -141,31 +141,23 @@ class Run:
         width, vision, images = self.config.data.max_prompt_tokens, self.policy.config.vision, None
         if vision:
             slots = questions, self.config.model.vision.max_patches
-            pixels = Pixels(
-                _array("float32", *slots, vision.patch_numbers), _array("int32", *slots, 2), _array("int32", *slots)
-            )
-            images = Images(
-                _array("int32", questions, width),
-                _array("int32", questions, width, 3),
-                _array("int32", questions),
-                pixels,
-            )
-        return self._rows(sampler.Prompts(_array("int32", questions, width), _array("int32", questions), images))
+            pixels = Pixels(_float(*slots, vision.patch_numbers), _int(*slots, 2), _int(*slots))
+            images = Images(_int(questions, width), _int(questions, width, 3), _int(questions), pixels)
+        return self._rows(sampler.Prompts(_int(questions, width), _int(questions), images))
 
     def _cuts(self, questions: int) -> rewards.Cuts:
         shape = questions * self.config.rollout.group_size, self.config.reward.max_steps + 1
-        return self._rows(rewards.Cuts(_array("int32", *shape), _array("bool", *shape)))
+        return self._rows(rewards.Cuts(_int(*shape), _bool(*shape)))
 
     def _answers(self, questions: int) -> rewards.Answers:
         variants, scored = self.config.reward.max_variants, self.config.data.max_answer_tokens + CLOSING
-        token_qap = _array("int32", questions, variants, LEAD_IN + scored - 1)
-        shape = questions, variants, scored
-        return self._rows(rewards.Answers(token_qap, _array("int32", *shape), _array("bool", *shape)))
+        scored_qar = questions, variants, scored
+        token_qap = _int(questions, variants, LEAD_IN + scored - 1)
+        return self._rows(rewards.Answers(token_qap, _int(*scored_qar), _bool(*scored_qar)))
 
     def _batch(self, prompts, completions, scores, cuts) -> Batch:
         rows, width = completions.token_bt.shape
-        outcome = Outcome(*[_array("bool", rows)] * 3)
-        step_bt = _array("int32", rows, width)
+        outcome, step_bt = Outcome(_bool(rows), _bool(rows), _bool(rows)), _int(rows, width)
         batch, _ = jax.eval_shape(self.functions.assemble, prompts, completions, scores, cuts, outcome, step_bt)
         reference = batch.old_logprob_bt if self.config.loss.kappa else None
         return self._rows(batch._replace(ref_logprob_bt=reference))
@@ -180,8 +172,16 @@ class Run:
         return sharding.placed(cache, NamedSharding(self.mesh, P(None, *sharding.ROWS, None, heads)))
 
 
-def _array(dtype: str, *shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype)
+def _int(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, "int32")
+
+
+def _bool(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, "bool")
+
+
+def _float(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, "float32")
 
 
 def compile_program(program: Program, options: dict[str, Any]) -> Compiled:

@@ -61,6 +61,7 @@ def compile_run(config: ConfigDict, topology: str) -> dict[str, Any]:
         "optimizer": config.optimizer.to_dict(),
         "hbm_gib": chip.hbm_gib,
         "programs": {name: describe(program, name, config, room) for name, program in programs.items()},
+        "unit": run.unit,
         "most_questions": units * run.unit,
         "limited_by": limited_by,
         "flops": flops,
@@ -123,6 +124,7 @@ def render(report: dict[str, Any]) -> str:
         *_verdict(report),
         "",
         *_floor_table(report),
+        "",
         f"Floors at {chip['tflops']:g} TFLOP/s and {chip['gb_per_s']:g} GB/s a device ({chip['source']}).",
         "",
         *_collective_table(report),
@@ -146,7 +148,11 @@ def _verdict(report: dict[str, Any]) -> list[str]:
         for name, program in report["programs"].items()
         if not program["fits"]
     ]
-    most = report["most_questions"]
+    most, unit = report["most_questions"], report["unit"]
+    if report["rollout"]["questions"] % unit:
+        said.append(
+            f"rollout.questions must be a multiple of {unit}, or devices cannot share a micro-batch's rows evenly."
+        )
     if not most:
         return [*said, "No number of questions fits."]
     return [*said, f"At most rollout.questions={most} fits; the {report['limited_by']} is what stops more."]

@@ -169,7 +169,7 @@ def test_what_does_not_fit_is_said_with_what_to_turn():
     assert "mesh.fsdp higher, on more devices" in said["turn"] and "model.lora.rank=16" in said["turn"]
     assert aot_report.describe(Compiled(parts, 15 * GIB, sent, None), "update", config, 15.75 * GIB)["turn"] == []
     report = {
-        "programs": {"update": said}, "hbm_gib": 15.75, "most_questions": 0, "topology": "v5e:2x2", "devices": 4,
+        "programs": {"update": said}, "hbm_gib": 15.75, "most_questions": 0, "unit": 3, "topology": "v5e:2x2", "devices": 4,
         "device_kind": "TPU v5 lite", "jaxlib": "1", "mesh": {"fsdp": 4}, "weights": 3e9, "limited_by": "update",
         "model": config.model.to_dict(), "rollout": config.rollout.to_dict(), "optimizer": config.optimizer.to_dict(),
         "flops": {"learn": 2e15}, "floor_seconds": {"learn": 4.0}, "decode_memory_seconds": 1.5,
@@ -180,6 +180,7 @@ def test_what_does_not_fit_is_said_with_what_to_turn():
     assert "| update | 2.00 | 4.00 | 1.00 | 13.00 | 20.00 | 4.25 too much |" in page
     assert "The update does not fit. Turn: model.compute_dtype=bfloat16; " in page
     assert "| all-gather | update | 8 × 2 | 7 | 3.000 |" in page
+    assert "rollout.questions must be a multiple of 3" in page
     assert "| learn | 2 | 4 |" in page and "No number of questions fits." in page
 
 
