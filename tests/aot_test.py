@@ -170,7 +170,8 @@ def test_what_does_not_fit_is_said_with_what_to_turn():
     assert aot_report.describe(Compiled(parts, 15 * GIB, sent, None), "update", config, 15.75 * GIB)["turn"] == []
     report = {
         "programs": {"update": said}, "hbm_gib": 15.75, "most_questions": 0, "unit": 3, "topology": "v5e:2x2",
-        "devices": 4, "device_kind": "TPU v5 lite", "jaxlib": "1", "mesh": {"fsdp": 4}, "weights": 3e9, "limited_by": "update",
+        "devices": 4, "device_kind": "TPU v5 lite", "jaxlib": "1", "mesh": {"fsdp": 4}, "weights": 3e9,
+        "limited_by": "update",
         "model": config.model.to_dict(), "rollout": config.rollout.to_dict(), "optimizer": config.optimizer.to_dict(),
         "flops": {"learn": 2e15}, "floor_seconds": {"learn": 4.0}, "decode_memory_seconds": 1.5,
         "chip": {"tflops": 197.0, "gb_per_s": 800.0, "source": "a data sheet"},
