@@ -9,6 +9,7 @@ setup(
     packages=[*find_packages(include=["mig_jax", "mig_jax.*"]), "mig_jax.configs"],
     # So that a config anywhere can start from the defaults: `from mig_jax.configs import default`.
     package_dir={"mig_jax.configs": "configs"},
+    package_data={"mig_jax.configs": ["shapes/*/config.json"]},
     python_requires=">=3.11",
     install_requires=[
         "absl-py",
@@ -38,6 +39,9 @@ setup(
     extras_require={
         "test": ["pytest", "pytest-xdist", "reasoning-gym"],
         "reasoning-gym": ["reasoning-gym"],
+        # Compilers for machines that are not here: of TPUs, and of NVIDIA GPUs without their libraries.
+        "aot": ["jax[tpu]"],
+        "aot-gpu": ["jax[cuda12-local]"],
         # Only the live parity tests need torch; without it they are skipped and the stored references are used.
         "parity": ["torch"],
     },

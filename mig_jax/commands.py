@@ -1,5 +1,6 @@
-"""The commands that do not train: eval, sample, score, variants, data."""
+"""The commands that do not train: eval, sample, score, variants, data, aot."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from mig_jax import benchmarks
+from mig_jax import aot_report, benchmarks
 from mig_jax.check_config import check_config
 from mig_jax.data import builders, sources
 from mig_jax.data.names import did_you_mean
@@ -136,3 +137,16 @@ def score(config: ConfigDict, input_file: str, workdir: str | None) -> None:
     write_transcripts(scored, os.path.join(workdir, "scores.jsonl"))
     draw_gains(scored, os.path.join(workdir, "gains"))
     print(f"{len(scored)} transcripts; scores.jsonl, gains.png and gains.html are in {workdir}")
+
+
+def aot(config: ConfigDict, topology: str, workdir: str | None) -> None:
+    """Compile for machines that are not here, and print what fits; aot.json and aot.md in `workdir` if there is one."""
+    report = aot_report.compile_run(config, topology)
+    page = aot_report.render(report)
+    print(page)
+    if workdir:
+        folder = Path(workdir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "aot.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        (folder / "aot.md").write_text(page, encoding="utf-8")
+        print(f"aot.json and aot.md are in {workdir}")

@@ -1,4 +1,4 @@
-"""The command line: mig-jax train | sft | eval | sample | score | variants | data."""
+"""The command line: mig-jax train | sft | eval | sample | score | variants | data | aot."""
 
 import importlib.util
 import json
@@ -19,6 +19,7 @@ HELP = """mig-jax: step-wise credit for reasoning policies.
   mig-jax score  --model=DIR --input=FILE.jsonl     which steps of given transcripts earned the credit
   mig-jax variants --config=FILE.py --workdir=DIR   further spellings of the answers of data.train, for the probes
   mig-jax data   [--benchmarks=NAME,NAME]           the benchmarks there are, or the named ones built and shown
+  mig-jax aot    --config=FILE.py --topology=NAME   would a training run fit on v5p:4x4x8, or h100:8? compiled, not run
 
   --config.KEY=VALUE   overrides a value of the config, as in --config.rollout.group_size=16; configs/default.py
                        lists them all. Without --config, eval, sample and score take that of the run that made the
@@ -28,12 +29,20 @@ HELP = """mig-jax: step-wise credit for reasoning policies.
   --data_dir=DIR       where benchmarks are, a folder each; short for --config.data.dir=DIR
   --input=FILE.jsonl   score: rows of question, response, answer
   --question=TEXT      sample: may be given several times
+  --topology=NAME      aot: a TPU slice (v5e:4x4, v5p:4x4x8, v6e:8x8, tpu7x:2x2x1) or GPUs (h100:8)
 
 train, sft, eval and variants go on from where they were stopped when they are started again in the same workdir.
 train and sft end the step under way when they are told to stop (SIGTERM, Ctrl-C), save a checkpoint, and leave with
 the exit code 75; a second signal ends them at once.
 """
-COMMANDS = ("train", "sft", "eval", "sample", "score", "variants", "data")
+COMMANDS = ("train", "sft", "eval", "sample", "score", "variants", "data", "aot")
+# Read when jax is imported and when a TPU's compiler is loaded: no TPU is looked for, and others may compile, too.
+AOT_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
 RESUMED = ("train", "sft", "eval", "variants")
 
 DEFAULT_CONFIG = os.path.join(importlib.util.find_spec("mig_jax.configs").submodule_search_locations[0], "default.py")
@@ -43,6 +52,7 @@ MODEL = flags.DEFINE_string("model", None, "folder of the policy, in place of co
 BENCHMARKS = flags.DEFINE_string("benchmarks", None, "sources to evaluate, in place of config.eval.benchmarks")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of the benchmarks, in place of config.data.dir")
 INPUT = flags.DEFINE_string("input", None, "transcripts to score")
+TOPOLOGY = flags.DEFINE_string("topology", None, "what to compile for")
 QUESTION = flags.DEFINE_multi_string("question", [], "what to ask")
 
 
@@ -100,12 +110,15 @@ def _faults(positional: list[str]) -> list[str]:
     if len(positional) != 1 or command not in COMMANDS:
         return [f"one command of {', '.join(COMMANDS)} is needed, not {' '.join(positional) or 'none'}"]
     needed = dict.fromkeys(("train", "sft", "variants"), ["config", "workdir"])
-    needed |= {"eval": ["workdir"], "score": ["input"]}
+    needed |= {"eval": ["workdir"], "score": ["input"], "aot": ["config", "topology"]}
     return [f"{command} needs --{name}" for name in needed.get(command, []) if not flags.FLAGS[name].present]
 
 
 def run_command(positional: list[str]) -> None:
     """Do what was asked; what is wrong with the config or the input is said without a stack trace."""
+    if positional[0] == "aot":
+        for name, value in AOT_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
     # Imported late, so that --help and a mistyped flag answer at once.
     from mig_jax import commands, disk, stopping, train
     from mig_jax.data import sources
@@ -126,6 +139,8 @@ def run_command(positional: list[str]) -> None:
             commands.variants(config, workdir)
         elif command == "data":
             commands.prepare(config, sources.split_names(BENCHMARKS.value or ""))
+        elif command == "aot":
+            commands.aot(config, TOPOLOGY.value, workdir)
     except stopping.Stopped as stopped:
         print(f"mig-jax {command}: {stopped}; the same command goes on", file=sys.stderr)
         sys.exit(stopping.EXIT_CODE)

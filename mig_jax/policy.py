@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import chex
@@ -70,25 +70,42 @@ def load_policy(model: ConfigDict, mesh: Mesh, *, seed: int) -> Policy:
     weights = find_model(adapted) if adapted else path
     # A folder of adapters alone need not hold the tokenizer.
     name = model.tokenizer or (path if os.path.exists(os.path.join(path, "tokenizer.json")) else weights)
-    tokenizer = tokenizers.build_character_tokenizer() if name == "characters" else tokenizers.load(name)
-    compute = {"dtype": model.compute_dtype, "param_dtype": model.param_dtype, "remat": model.remat}
+    tokenizer = _load_tokenizer(name)
     if weights:
-        read_config = gguf_file.read_config if gguf_file.is_gguf(weights) else hf_config.read_config
-        config = dataclasses.replace(read_config(weights), **compute)
+        config = _stored_config(weights, model)
         _check_vocabulary(tokenizer, config, name)
         params = hf_weights.load(weights, config, shardings=_param_shardings(config, mesh))
     else:
-        config = _fresh_config(model.init, tokenizer, compute)
-        hf_config.family_of(config)  # what could not be saved at the end is refused now
+        config = _fresh_config(model, tokenizer)
         init = jax.jit(lambda key: decoder.init_params(config, key), out_shardings=_param_shardings(config, mesh))
         params = init(jax.random.key(seed))
     if adapted:
         config, params = lora.load_peft(path, config, params)
     elif model.lora.rank:
-        config, params = _add_adapters(config, params, model.lora, mesh, seed)
+        config = _adapted_config(config, model.lora)
+        params = _add_adapters(params, config, mesh, seed)
     reader = images.make_reader(config.vision, tokenizer, weights, model.vision) if config.vision else None
     base = adapted or (os.path.abspath(path) if os.path.exists(model.path) else model.path)
     return Policy(tokenizer, config, mesh, params, reader, model.vision.freeze, base)
+
+
+def abstract_policy(model: ConfigDict, mesh: Mesh) -> Policy:
+    """The policy that `load_policy` would load, with shapes and places for weights: only config.json is read.
+
+    Its tokenizer stands in for the model's, whose special ids alone are compiled into a program.
+
+    Raises:
+      ValueError: the model is not supported; or it is a folder of adapters, whose shapes are in its weights.
+    """
+    path = find_model(model.path, files=("*config.json",)) if model.path else ""
+    if path and lora.base_of(path):
+        raise ValueError(f"{path} holds adapters: give the model that they adapt, and model.lora.rank")
+    tokenizer = _load_tokenizer("characters" if path else model.tokenizer)
+    config = _stored_config(path, model) if path else _fresh_config(model, tokenizer)
+    if model.lora.rank:
+        config = _adapted_config(config, model.lora)
+    params = sharding.placed(decoder.abstract_params(config), _param_shardings(config, mesh))
+    return Policy(tokenizer, config, mesh, params, freeze_vision=model.vision.freeze, base=path)
 
 
 def without_adapters(policy: Policy) -> Policy:
@@ -96,8 +113,11 @@ def without_adapters(policy: Policy) -> Policy:
     return dataclasses.replace(policy, config=dataclasses.replace(policy.config, lora=None))
 
 
-def find_model(path: str) -> str:
+def find_model(path: str, *, files: Sequence[str] = HUB_FILES) -> str:
     """Where the files of a model are: `path` itself, the model of the run in that folder, or a copy from the hub.
+
+    Args:
+      files: what is fetched from the hub.
 
     Raises:
       ValueError: there is no such folder, and no such name on the hub, or no network to reach it.
@@ -110,7 +130,7 @@ def find_model(path: str) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return snapshot_download(path, allow_patterns=HUB_FILES)
+        return snapshot_download(path, allow_patterns=list(files))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
             f"model.path={path!r} is neither a folder or file here nor to be had from the hub ({error}); give a folder "
@@ -126,18 +146,37 @@ def _check_vocabulary(tokenizer: tokenizers.Tokenizer, config: decoder.DecoderCo
         )
 
 
-def _fresh_config(init: ConfigDict, tokenizer: tokenizers.Tokenizer, compute: dict[str, Any]) -> decoder.DecoderConfig:
+def _load_tokenizer(name: str) -> tokenizers.Tokenizer:
+    return tokenizers.build_character_tokenizer() if name == "characters" else tokenizers.load(name)
+
+
+def _stored_config(path: str, model: ConfigDict) -> decoder.DecoderConfig:
+    """The shape of the model in this folder or file."""
+    read_config = gguf_file.read_config if gguf_file.is_gguf(path) else hf_config.read_config
+    return dataclasses.replace(read_config(path), **_computed_in(model))
+
+
+def _fresh_config(model: ConfigDict, tokenizer: tokenizers.Tokenizer) -> decoder.DecoderConfig:
     """The shape of a model with random weights; with a vision tower when `init.vision.layers` says so."""
-    shape = init.to_dict()
+    shape = model.init.to_dict()
     vision = shape.pop("vision")
     tower = VisionConfig(**vision, **images.image_tokens(tokenizer)) if vision["layers"] else None
-    return decoder.DecoderConfig(vocab_size=tokenizer.vocab_size, vision=tower, **shape, **compute)
+    config = decoder.DecoderConfig(vocab_size=tokenizer.vocab_size, vision=tower, **shape, **_computed_in(model))
+    hf_config.family_of(config)  # what could not be saved at the end is refused now
+    return config
 
 
-def _add_adapters(config, params, adapters: ConfigDict, mesh: Mesh, seed: int) -> tuple[decoder.DecoderConfig, Any]:
-    config = dataclasses.replace(config, lora=LoraConfig(adapters.rank, adapters.alpha, tuple(adapters.modules)))
+def _computed_in(model: ConfigDict) -> dict[str, Any]:
+    return {"dtype": model.compute_dtype, "param_dtype": model.param_dtype, "remat": model.remat}
+
+
+def _adapted_config(config: decoder.DecoderConfig, adapters: ConfigDict) -> decoder.DecoderConfig:
+    return dataclasses.replace(config, lora=LoraConfig(adapters.rank, adapters.alpha, tuple(adapters.modules)))
+
+
+def _add_adapters(params: Any, config: decoder.DecoderConfig, mesh: Mesh, seed: int) -> Any:
     add = functools.partial(lora.add, config=config, key=jax.random.key(seed))
-    return config, jax.jit(add, out_shardings=_param_shardings(config, mesh), donate_argnums=0)(params)
+    return jax.jit(add, out_shardings=_param_shardings(config, mesh), donate_argnums=0)(params)
 
 
 def _param_shardings(config: decoder.DecoderConfig, mesh: Mesh) -> Any:

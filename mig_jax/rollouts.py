@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -22,11 +22,34 @@ from mig_jax.text.verifier import Item, Verifier
 from mig_jax.transcripts import Transcript
 
 
+class Functions(NamedTuple):
+    """What of a rollout runs on the accelerator; compiled once for its shapes, at the first call."""
+
+    look: Callable
+    sample: Callable
+    score: Callable
+    assemble: Callable
+    ref_logprobs: Callable
+
+
+def make_functions(policy: Policy, config: ConfigDict) -> Functions:
+    """The functions of a run, from `make_look`, `make_sample`, `make_score`, `make_assemble` and `make_logprobs`."""
+    r, chunk, row_sharding = config.rollout, config.optimizer.logprob_chunk, sharding.batch_sharding(policy.mesh)
+    ref_logprobs = make_logprobs(without_adapters(policy), temperature=r.temperature, chunk=chunk)
+    return Functions(
+        look=make_look(policy),
+        sample=make_sample(policy, group_size=r.group_size, max_new_tokens=r.max_new_tokens, temperature=r.temperature),
+        score=make_score(policy, group_size=r.group_size, credit=config.reward.credit, chunk=chunk),
+        assemble=make_assemble(config, row_sharding),
+        ref_logprobs=jax.jit(ref_logprobs, out_shardings=row_sharding),
+    )
+
+
 class Collector:
     """Samples, reads, checks and scores: everything between a list of problems and the batch to learn from.
 
-    What runs on the accelerator is compiled once for its shapes; `collect` is called every step. `reference` gives the
-    weights, without adapters, of the policy that KL is measured to, from those of the policy that samples.
+    `collect` is called every step. `reference` gives the weights, without adapters, of the policy that KL is measured
+    to, from those of the policy that samples.
     """
 
     def __init__(
@@ -34,23 +57,15 @@ class Collector:
     ):
         self.policy, self.config, self.verifier, self.reference = policy, config, verifier, reference
         self.row_sharding = sharding.batch_sharding(policy.mesh)
-        r, chunk = config.rollout, config.optimizer.logprob_chunk
-        self.look = make_look(policy)
-        self.sample = make_sample(
-            policy, group_size=r.group_size, max_new_tokens=r.max_new_tokens, temperature=r.temperature
-        )
-        self.score = make_score(policy, group_size=r.group_size, credit=config.reward.credit, chunk=chunk)
-        self.assemble = make_assemble(config, self.row_sharding)
-        ref_logprobs = make_logprobs(without_adapters(policy), temperature=r.temperature, chunk=chunk)
-        self.ref_logprobs = jax.jit(ref_logprobs, out_shardings=self.row_sharding)
+        self.compiled = make_functions(policy, config)
 
     def collect(self, params: Any, asked: Asked, key: chex.PRNGKey) -> tuple[Batch, dict[str, float], list[Transcript]]:
         """One rollout of every problem: the batch, metrics by name, and a transcript of every response."""
         problems = asked.problems
         jax.block_until_ready(params)  # the end of the last update is no part of this rollout's time
         watch = Stopwatch()
-        prompts = self.look(params, self.place(asked.prompts))
-        completions = self.sample(params, prompts, key)
+        prompts = self.compiled.look(params, self.place(asked.prompts))
+        completions = self.compiled.sample(params, prompts, key)
         readings = read_completions(self.policy, completions, max_steps=self.config.reward.max_steps)
         watch.lap("rollout")
 
@@ -59,7 +74,7 @@ class Collector:
         scores = None
         if self.config.loss.alpha:
             probes = self.place(self.encode_answers(problems))
-            scores = self.score(params, prompts, completions, cuts, probes)
+            scores = self.compiled.score(params, prompts, completions, cuts, probes)
         completions = completions._replace(cache=None)
         is_correct = check_answers(self.verifier, problems, readings)
         watch.lap("verify")
@@ -67,11 +82,11 @@ class Collector:
         watch.lap("score")
 
         step_bt = np.stack([r.step_t for r in readings])
-        batch, metrics = self.assemble(
+        batch, metrics = self.compiled.assemble(
             prompts, completions, scores, cuts, *self.place((outcome_of(is_correct, readings), step_bt))
         )
         if self.reference:
-            batch = batch._replace(ref_logprob_bt=self.ref_logprobs(self.reference(params), batch)[0])
+            batch = batch._replace(ref_logprob_bt=self.compiled.ref_logprobs(self.reference(params), batch)[0])
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
         metrics["verifier/timeouts"] = float(is_correct.count(None))
         watch.lap("assemble")

@@ -244,7 +244,21 @@ def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainState, Callable]:
-    """The state before the first update, laid out on the mesh, and the compiled (state, batch) → (state, metrics).
+    """The state before the first update, on the mesh, and (state, batch) → (state, metrics): all updates of a batch."""
+    init, compiled = build_step(policy, config, mode)
+
+    def update(state: TrainState, batch: losses.Batch) -> tuple[TrainState, dict[str, chex.Array]]:
+        for _ in range(config.optimizer.updates_per_rollout):
+            state, metrics = compiled(state, batch)
+        # Nothing was sampled in sft: what compares with the sampling policy means nothing.
+        rest = {name: value for name, value in metrics.items() if mode == "train" or name.startswith(SFT_METRICS)}
+        return state, rest
+
+    return init(policy.params), update
+
+
+def build_step(policy: Policy, config: ConfigDict, mode: str) -> tuple[Callable, Callable]:
+    """Compiled params → the state before the first update, which consumes them, and (state, batch) → (state, metrics).
 
     Demonstrations are learned by the same step as everything else: α = β = 0, γ = 1 and all gates open.
     """
@@ -256,7 +270,6 @@ def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainSt
     axes = decoder.param_axes(policy.config)
     init = functools.partial(init_state, tx=tx, trainable=policy.trains)
     state_sharding = sharding.shardings(jax.eval_shape(init, policy.params), axes, policy.mesh)
-    state = jax.jit(init, out_shardings=state_sharding, donate_argnums=0)(policy.params)
     step = make_train_step(
         make_logprobs(policy, temperature=config.rollout.temperature, chunk=o.logprob_chunk),
         functools.partial(losses.total_loss, **loss),
@@ -266,15 +279,7 @@ def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainSt
         trainable=policy.trains,
     )
     compiled = jit_train_step(step, state_sharding, sharding.batch_sharding(policy.mesh))
-
-    def update(state: TrainState, batch: losses.Batch) -> tuple[TrainState, dict[str, chex.Array]]:
-        for _ in range(o.updates_per_rollout):
-            state, metrics = compiled(state, batch)
-        # Nothing was sampled in sft: what compares with the sampling policy means nothing.
-        rest = {name: value for name, value in metrics.items() if mode == "train" or name.startswith(SFT_METRICS)}
-        return state, rest
-
-    return state, update
+    return jax.jit(init, out_shardings=state_sharding, donate_argnums=0), compiled
 
 
 def collect_demonstrations(

@@ -15,12 +15,25 @@ ALLOWED = {
     "learning": {"rewards"},
 }
 FLAT = [  # lowest first
-    ("transcripts", "check_config", "metrics", "checkpoints", "encoding", "images", "stopping", "not_finite"),
+    (
+        "transcripts",
+        "check_config",
+        "metrics",
+        "checkpoints",
+        "encoding",
+        "images",
+        "stopping",
+        "not_finite",
+        "collectives",
+        "costs",
+    ),
     ("disk", "policy", "pages", "results", "verdicts"),
     ("prompts", "credit", "browse_page", "pictures"),
     ("problems", "rollouts"),
     ("evaluate", "score"),
     ("benchmarks", "variants", "train"),
+    ("aot",),
+    ("aot_report",),
     ("commands",),
     ("main",),
 ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 from flax import traverse_util
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -46,7 +47,9 @@ def make_mesh(shape: dict[str, int], *, devices: Sequence[jax.Device] | None = N
             f"mesh {shape} does not fit {len(devices)} devices: the sizes of {', '.join(MESH_AXES)} (1 where left out, "
             "at most one -1 for the rest) must multiply to their number"
         )
-    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes), devices=devices)
+    # Not jax.make_mesh: on a TPU pod it refuses every axis that is no product of the pod's own axes, as 64 of 4x4x8.
+    laid_out = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(laid_out, MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes))
 
 
 def partition(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh, rules: dict[str, str | None] = RULES) -> P:
@@ -79,6 +82,13 @@ def shardings(tree: Any, axes: dict[str, Any], mesh: Mesh, *, rules: dict[str, s
         return NamedSharding(mesh, cut)
 
     return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def placed(tree: Any, shardings: Any) -> Any:
+    """`jax.ShapeDtypeStruct` of every leaf, with where it will be; one sharding for all, or a tree of them."""
+    if isinstance(shardings, jax.sharding.Sharding):
+        shardings = jax.tree.map(lambda _: shardings, tree)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
 
 
 def _keys(path: tuple[Any, ...]) -> tuple[str, ...]:

@@ -162,7 +162,6 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if missing:
             raise BenchmarkError(listed(f"{self.name} ({self.split}) cannot be built", missing))
 
-
     def record(self) -> Path:
         """Where it stands from which files the split was built."""
         return Path(self.data_path).parent / "published.json"

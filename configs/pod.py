@@ -1,0 +1,27 @@
+"""A run on accelerators: bfloat16 beside float32 master weights, all of it cut over all devices.
+
+    mig-jax aot --config=configs/pod.py --model=configs/shapes/qwen2_5_7b --topology=v5p:2x4x4 --workdir=/tmp/aot
+
+says what of it fits where, before there is a machine: compiled, not run. `configs/shapes` holds the shapes of
+Qwen2.5-3B, 7B, 32B and 72B and of Qwen2.5-VL-3B, as their config.json has them; training takes a model with weights.
+"""
+
+from mig_jax.configs import default
+
+
+def get_config():
+    c = default.get_config()
+    c.steps = 200
+    c.model.path = "Qwen/Qwen2.5-3B-Instruct"
+    c.model.compute_dtype = "bfloat16"
+    c.model.remat = True
+    c.data.train = "gsm8k"
+    c.data.max_prompt_tokens = 512
+    c.rollout.questions = 32
+    c.rollout.group_size = 8
+    c.rollout.max_new_tokens = 2048
+    c.optimizer.microbatches = 8
+    c.optimizer.logprob_chunk = 256  # each chunk gathers the output matrix, and sums its gradient over all devices
+    c.mesh.data = 1
+    c.mesh.fsdp = -1
+    return c

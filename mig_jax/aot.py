@@ -1,0 +1,227 @@
+"""Compile the programs of a training run for machines that are not here, and see whether they fit: compiled, not run.
+
+The policy, the rollout, the scores and the update come from the functions that training has them from, and get shapes
+on the devices of a topology in the place of arrays: nothing is allocated, no weight is read. The memory is what the
+compiler says of each program, and what else a device holds while that program runs.
+"""
+
+import importlib.util
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax.experimental import topologies
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from mig_jax import rewards
+from mig_jax.collectives import Amount, Sent, read_collectives
+from mig_jax.costs import CHIPS, CLOSING, LEAD_IN, Chip
+from mig_jax.credit import Outcome
+from mig_jax.learning.losses import Batch
+from mig_jax.learning.train_step import split
+from mig_jax.models import lora, sampler, sharding
+from mig_jax.models.decoder import KVCache
+from mig_jax.models.qwen2_vl import Images, Pixels
+from mig_jax.policy import abstract_policy
+from mig_jax.rollouts import make_functions
+from mig_jax.train import build_step
+
+# How the compiler of a TPU says that a program does not fit.
+_FULL = re.compile(r"\(([\d.]+)([MG])\) exceeds available HBM")
+# Without a GPU to try them on, Triton finds no tiles for matrices of some heights; cuBLAS, which takes any, is as good.
+GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False}
+_UNITS = {"M": 2**20, "G": 2**30}
+
+
+class Program(NamedTuple):
+    """A function of a run, with abstract arguments on their devices.
+
+    held: part → pytree of shapes that devices hold while it runs: arguments, results, and what waits for others.
+    waiting: the parts of `held` that it neither takes nor gives.
+    """
+
+    function: Callable
+    arguments: tuple[Any, ...]
+    held: dict[str, Any]
+    waiting: tuple[str, ...] = ("optimizer", "reference")
+
+
+class Compiled(NamedTuple):
+    """What the compiler says of a program, on each device.
+
+    parts: part → bytes, those of `Program.held`.
+    peak: bytes at most, with all parts; what is no part of it are activations and temporaries.
+    sent: its collectives; none where it does not fit.
+    results: where they are; None where it does not fit.
+    """
+
+    parts: dict[str, int]
+    peak: int
+    sent: dict[Sent, Amount]
+    results: Any
+
+
+def open_topology(name: str) -> tuple[list[jax.Device], Chip]:
+    """The devices of a topology such as "v5p:4x4x8" (a slice of TPUs) or "h100:8", to compile for.
+
+    Raises:
+      ValueError: there is no such chip or slice, or what compiles for it is not installed.
+    """
+    kind, _, size = name.partition(":")
+    if kind not in CHIPS or not re.fullmatch(r"\d+" if CHIPS[kind].target else r"\d+(x\d+)+", size):
+        raise ValueError(
+            f"--topology={name!r}: a chip and how many, such as v5p:4x4x8 or h100:8; chips are {', '.join(CHIPS)}"
+        )
+    chip = CHIPS[kind]
+    module, extra = ("jax_cuda12_plugin", "aot-gpu") if chip.target else ("libtpu", "aot")
+    if importlib.util.find_spec(module) is None:
+        raise ValueError(f"--topology={name}: its compiler is not installed: pip install -e '.[{extra}]'")
+    gpu = {"topology": f"1x1x{size}", "target_config": chip.target} if chip.target else {}
+    try:
+        found = topologies.get_topology_desc("" if gpu else name, "cuda" if gpu else "tpu", **gpu)
+    except jax.errors.JaxRuntimeError as error:
+        raise ValueError(f"--topology={name}: its compiler knows no such slice: {error}") from error
+    return list(found.devices), chip
+
+
+class Run:
+    """What a training run compiles, for any number of questions."""
+
+    def __init__(self, config: ConfigDict, devices: list[jax.Device]):
+        self.config, self.mesh = config, sharding.make_mesh(config.mesh.to_dict(), devices=devices)
+        self.policy = abstract_policy(config.model, self.mesh)
+        self.functions = make_functions(self.policy, config)
+        init, self.update = build_step(self.policy, config, "train")
+        self.state = jax.eval_shape(init, self.policy.params)
+
+    @property
+    def unit(self) -> int:
+        """Questions come in multiples of this, so that every device has as many rows of every micro-batch."""
+        devices, parts = self.mesh.shape["data"] * self.mesh.shape["fsdp"], self.config.optimizer.microbatches
+        in_groups = devices * parts // math.gcd(devices * parts, self.config.rollout.group_size)
+        return math.lcm(devices, in_groups, parts if self.policy.config.vision else 1)
+
+    def compiled(self, name: str, questions: int) -> Compiled:
+        """What the compiler says of one of `programs` for so many questions."""
+        with jax.set_mesh(self.mesh):
+            options = GPU_OPTIONS if self.mesh.devices.flat[0].platform == "gpu" else {}
+            return compile_program(self.programs(questions)[name], options)
+
+    def programs(self, questions: int) -> dict[str, Program]:
+        """Name → program, in the order in which they run."""
+        f, params, loss = self.functions, self.policy.params, self.config.loss
+        state = {"parameters": params, "optimizer": self.state.opt_state}
+        if loss.kappa and not self.policy.config.lora:
+            state["reference"] = split(params, self.policy.trains)[0]
+        prompts, cuts, answers = self._prompts(questions), self._cuts(questions), self._answers(questions)
+        seen = self._rows(jax.eval_shape(f.look, params, prompts))
+        key = sharding.placed(jax.eval_shape(lambda: jax.random.key(0)), sharding.replicated(self.mesh))
+        sampled = jax.eval_shape(f.sample, params, seen, key)
+        completions = self._rows(sampled._replace(cache=None))._replace(cache=self._cache(sampled.cache))
+        scores = jax.eval_shape(f.score, params, seen, completions, cuts, answers)
+        batch = self._batch(seen, completions, scores if loss.alpha else None, cuts)
+
+        tokens, cache = completions._replace(cache=None), state | {"KV cache": completions.cache}
+        named = {"rollout": Program(f.sample, (params, seen, key), cache | {"batch": (seen, tokens)})}
+        if seen.images:
+            named = {"look": Program(jax.jit(f.look), (params, prompts), state | {"batch": prompts})} | named
+        if loss.alpha:
+            arguments, held = (params, seen, completions, cuts, answers), (seen, tokens, cuts, answers)
+            named["score"] = Program(f.score, arguments, cache | {"batch": held})
+        if loss.kappa:
+            named["reference"] = Program(f.ref_logprobs, (lora.strip(params), batch), state | {"batch": batch})
+        named["update"] = Program(self.update, (self.state, batch), state | {"batch": batch}, waiting=("reference",))
+        return named
+
+    def _prompts(self, questions: int) -> sampler.Prompts:
+        width, vision, images = self.config.data.max_prompt_tokens, self.policy.config.vision, None
+        if vision:
+            slots = questions, self.config.model.vision.max_patches
+            pixels = Pixels(_float(*slots, vision.patch_numbers), _int(*slots, 2), _int(*slots))
+            images = Images(_int(questions, width), _int(questions, width, 3), _int(questions), pixels)
+        return self._rows(sampler.Prompts(_int(questions, width), _int(questions), images))
+
+    def _cuts(self, questions: int) -> rewards.Cuts:
+        shape = questions * self.config.rollout.group_size, self.config.reward.max_steps + 1
+        return self._rows(rewards.Cuts(_int(*shape), _bool(*shape)))
+
+    def _answers(self, questions: int) -> rewards.Answers:
+        variants, scored = self.config.reward.max_variants, self.config.data.max_answer_tokens + CLOSING
+        scored_qar = questions, variants, scored
+        token_qap = _int(questions, variants, LEAD_IN + scored - 1)
+        return self._rows(rewards.Answers(token_qap, _int(*scored_qar), _bool(*scored_qar)))
+
+    def _batch(self, prompts, completions, scores, cuts) -> Batch:
+        rows, width = completions.token_bt.shape
+        outcome, step_bt = Outcome(_bool(rows), _bool(rows), _bool(rows)), _int(rows, width)
+        batch, _ = jax.eval_shape(self.functions.assemble, prompts, completions, scores, cuts, outcome, step_bt)
+        reference = batch.old_logprob_bt if self.config.loss.kappa else None
+        return self._rows(batch._replace(ref_logprob_bt=reference))
+
+    def _rows(self, tree: Any) -> Any:
+        """Rows over the data axes, where training puts them and the compiler leaves them."""
+        return sharding.placed(tree, sharding.batch_sharding(self.mesh))
+
+    def _cache(self, cache: KVCache) -> KVCache:
+        """Where the compiler leaves it: rows like all rows, heads like those of the projections."""
+        heads = "tensor" if self.policy.config.kv_heads % self.mesh.shape["tensor"] == 0 else None
+        return sharding.placed(cache, NamedSharding(self.mesh, P(None, *sharding.ROWS, None, heads)))
+
+
+def _int(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, "int32")
+
+
+def _bool(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, "bool")
+
+
+def _float(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, "float32")
+
+
+def compile_program(program: Program, options: dict[str, Any]) -> Compiled:
+    """Compile it, and ask the compiler. That it does not fit is an answer, too."""
+    parts = {part: bytes_on_device(tree) for part, tree in program.held.items()}
+    waiting = sum(parts.get(part, 0) for part in program.waiting)
+    try:
+        executable = program.function.lower(*program.arguments).compile(options)
+    except jax.errors.JaxRuntimeError as error:
+        if not (full := _FULL.search(str(error))):
+            raise
+        return Compiled(parts, waiting + int(float(full[1]) * _UNITS[full[2]]), {}, None)
+    m = executable.memory_analysis()
+    held = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes + m.temp_size_in_bytes
+    # Of a GPU the compiler gives no peak.
+    peak = m.peak_memory_in_bytes or held
+    return Compiled(parts, waiting + peak, read_collectives(executable.as_text()), executable.output_shardings)
+
+
+def bytes_on_device(tree: Any) -> int:
+    """Bytes of a tree of shapes on their places, of which every device holds as much."""
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def largest_that_fits(need: Callable[[int], float], room: float, *, start: int, limit: int | None = None) -> int:
+    """About the largest n with need(n) ≤ room, at most `limit`; 0 where there is none.
+
+    `need` grows about linearly, and each call is dear: a guess lies on the line through the two calls that came nearest
+    to `room`. What comes back did fit; how much more would not is read off the line, to a fiftieth.
+    """
+    known, low, high = {}, 0, math.inf if limit is None else limit + 1
+    guess = start if limit is None else limit
+    while low < guess < high:
+        known[guess] = need(guess)
+        low, high = (guess, high) if known[guess] <= room else (low, guess)
+        if len(known) == 1:
+            guess = min(2 * low, high - 1) or high // 2
+            continue
+        a, b = sorted(known, key=lambda n: abs(known[n] - room))[:2]
+        slope = (known[b] - known[a]) / (b - a)
+        guess = low + low // 50 if slope <= 0 else a + math.floor((room - known[a]) / slope)
+        guess = low if guess <= low + low // 50 else min(guess, high - 1)
+    return low

@@ -1,0 +1,112 @@
+"""FLOPs against loops that count them, weights against what is published, chips against their data sheets."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import jax
+import pytest
+
+from mig_jax import costs
+from mig_jax.models import decoder, hf_config
+from mig_jax.models.decoder import DecoderConfig
+from mig_jax.models.lora import LoraConfig
+from mig_jax.models.qwen2_vl import VisionConfig
+from tests import tiny
+
+SHAPES = Path(__file__).parent.parent / "configs" / "shapes"
+SHAPE = DecoderConfig(
+    vocab_size=31, width=8, layers=3, heads=4, kv_heads=2, head_size=6, mlp_width=10, qkv_bias=True, tied_head=False
+)
+
+
+def get_config(**changes):
+    """Two questions of three samples, prompts of five slots, completions of four tokens, probes behind three cuts."""
+    sizes = {"data__max_prompt_tokens": 5, "data__max_answer_tokens": 2, "rollout__max_new_tokens": 4}
+    sizes |= {"rollout__questions": 2, "rollout__group_size": 3, "reward__max_steps": 2, "reward__max_variants": 2}
+    return tiny.get_config(**sizes, **changes)
+
+
+def matmul(rows, inputs, outputs):
+    return sum(2 for _ in range(rows) for _ in range(inputs) for _ in range(outputs))
+
+
+def token_flops(seen):
+    """One token through the layers of SHAPE, that sees `seen` tokens."""
+    queries, keys = 4 * 6, 2 * 6
+    total = 0
+    for _ in range(3):
+        total += matmul(1, 8, queries) + 2 * matmul(1, 8, keys) + matmul(1, queries, 8) + 3 * matmul(1, 8, 10)
+        total += sum(matmul(1, 6, 1) + matmul(1, 1, 6) for _ in range(4) for _ in range(seen))  # scores, then values
+    return total
+
+
+def test_flops_of_every_part():
+    prompt, logits = range(5), matmul(1, 8, 31)
+    expected = {
+        "prefill": 2 * sum(token_flops(t + 1) for t in prompt),
+        "decode": 6 * sum(token_flops(5 + t + 1) + logits for t in range(4)),
+        "learn": 3 * 6 * (sum(token_flops(t + 1) for t in range(5 + 4 - 1)) + 4 * logits),
+    }
+    # A leaf: six tokens of lead-in, two of answer, three of closing tag, the last of which is not put in.
+    cuts = [5, 7, 9]
+    leaf = sum(token_flops(cut + p + 1) for cut in cuts for p in range(6 + 2 + 3 - 1))
+    expected["score"] = 6 * 2 * (leaf + len(cuts) * 5 * logits)
+    assert costs.step_flops(get_config(), SHAPE) == pytest.approx(expected)
+
+
+def test_knobs_that_change_what_is_computed():
+    plain = costs.step_flops(get_config(), SHAPE)
+    grpo = costs.step_flops(get_config(loss__alpha=0.0, loss__kappa=0.1, optimizer__updates_per_rollout=2), SHAPE)
+    assert "score" not in grpo
+    assert grpo["reference"] * 3 == plain["learn"] and grpo["learn"] == 2 * plain["learn"]
+    adapted = costs.step_flops(get_config(), dataclasses.replace(SHAPE, lora=LoraConfig(1, 1.0, ("up",))))
+    # A = 8 × 1 and B = 1 × 10 in three layers, for 6 · 8 tokens; two thirds of the passes.
+    assert adapted["learn"] == plain["learn"] * 2 / 3 + 2 * 6 * 8 * 3 * 2 * (8 + 10)
+
+
+def test_flops_of_a_tower():
+    """Four patches in windows of one: a layer in windows, one over the image, a merger of all four."""
+    vision = VisionConfig(8, 2, 2, 12, (1,), patch_size=2, merge_size=2, window_size=4, temporal_patch_size=1)
+    config = get_config(model__vision__max_patches=8, model__vision__freeze=False)
+    slots, window = 8, 4
+    patch = matmul(1, 3 * 2 * 2, 8)
+    for seen in (window, slots):
+        patch += (
+            matmul(1, 8, 3 * 8) + matmul(1, 8, 8) + 3 * matmul(1, 8, 12) + seen * (matmul(1, 8, 1) + matmul(1, 1, 8))
+        )
+    merger = matmul(1, 4 * 8, 4 * 8) + matmul(1, 4 * 8, SHAPE.width)
+    seeing = dataclasses.replace(SHAPE, vision=vision, rope_sections=(1, 1, 1))
+    flops = costs.step_flops(config, seeing)
+    assert flops["look"] == 2 * (slots * patch + slots // 4 * merger)
+    assert flops["learn"] == costs.step_flops(config, SHAPE)["learn"] + 3 * flops["look"]
+
+
+def test_decoding_reads_weights_and_cache():
+    config, chip = get_config(), costs.Chip(1.0, 1.0, 1e-9, "")  # a byte a second
+    layers = 3 * (8 * 24 * 2 + 2 * 8 * 12 + 3 * 8 * 10)
+    cache = 2 * 3 * 2 * 6 * 6 * (5 + 4 / 2)
+    seconds = costs.decode_seconds(config, SHAPE, chips=4, tensor=2, chip=chip)
+    assert seconds == pytest.approx(4 * 4 * ((layers + 8 * 31) / 2 + cache / 4))
+
+
+@pytest.mark.parametrize(
+    "name, billions",
+    [("qwen2_5_3b", 3.09), ("qwen2_5_7b", 7.62), ("qwen2_5_32b", 32.8), ("qwen2_5_72b", 72.7), ("qwen2_5_vl_3b", 3.75)],
+)
+def test_published_shapes_have_as_many_weights_as_published(name, billions):
+    shape = hf_config.read_config(SHAPES / name)
+    weights = sum(math.prod(x.shape) for x in jax.tree.leaves(decoder.abstract_params(shape)))
+    assert weights / 1e9 == pytest.approx(billions, rel=2e-3)
+    assert json.loads((SHAPES / name / "config.json").read_text())["model_type"].startswith("qwen2")
+
+
+def test_chips_have_nearly_the_memory_of_their_data_sheets():
+    published = {"v5e": 16, "v5p": 95, "v6e": 32, "tpu7x": 192 / 2, "h100": 0.9 * 80e9 / 2**30}
+    assert set(published) == set(costs.CHIPS)
+    for name, chip in costs.CHIPS.items():
+        assert chip.hbm_gib == pytest.approx(published[name], rel=0.07)
+        # Between 150 and 600 FLOPs for each byte from memory: else a number is in another unit.
+        assert 150 < chip.tflops * 1e12 / (chip.gb_per_s * 1e9) < 600
+        assert chip.source
