@@ -161,13 +161,14 @@ def _run(
         return float(figures["eval/sampled"])
 
     # ------------------------------------------------------------------------------------------------------------ loop
+    span = Span(verifier)
     # An evaluation may have been made up for already, by a run that came no further.
     _, rows = metrics.read_metrics(workdir)
     if is_owed and not any(row["step"] == first and "eval/sampled" in row for row in rows):
         evaluate(first)
     if is_asked_to_stop() and first < config.steps:
         raise Stopped(f"stopped behind step {first} of {config.steps}")
-    span = Span(verifier)
+    span.start = time.perf_counter()
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc=mode, unit="step"):
         done, is_last = step + 1, step + 1 == config.steps
         leaving, figure = None, None

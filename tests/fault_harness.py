@@ -245,6 +245,7 @@ def kill(bench: Bench, number: int, seconds: float) -> Kill:
         different += differences(bench.folder / name, bench.folder / "whole")
     if not different:
         shutil.rmtree(bench.folder / name)
+    print(f"{number}: {which.name} during {phase}, exit code {code}: {', '.join(different) or 'identical'}", flush=True)
     return Kill(which.name, phase, code, different)
 
 
