@@ -144,9 +144,7 @@ def get_config() -> ConfigDict:
     c.checkpoint = k = ConfigDict()
     k.every = 50  # steps
     k.keep = 2  # the newest
-    k.keep_best = (
-        0  # and so many with the highest eval/sampled; those of steps that were not evaluated are not among them
-    )
+    k.keep_best = 0  # and so many with the highest eval/sampled, of those whose step was evaluated
 
     c.log = g = ConfigDict()
     g.every = 1  # steps between rows of metrics

@@ -28,7 +28,7 @@ from mig_jax.models.decoder import KVCache
 from mig_jax.models.qwen2_vl import Images, Pixels
 from mig_jax.policy import abstract_policy
 from mig_jax.rollouts import make_functions
-from mig_jax.train import build_step
+from mig_jax.updates import build_step
 
 # How the compiler of a TPU says that a program does not fit.
 _FULL = re.compile(r"\(([\d.]+)([MG])\) exceeds available HBM")

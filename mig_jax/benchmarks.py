@@ -102,7 +102,9 @@ def _evaluate_source(evaluator: Evaluator, problems: Chosen, name: str, folder: 
     key, parts = jax.random.key(config.seed), folder / "parts"
     transcripts = evaluator.answer(policy.params, problems, key, name=label(name), parts=parts)
     figures = results.results_of(transcripts)
-    figures |= {"left_out": dict(problems.left_out), "questions": _questions(problems)}
+    # Told from the responses, which are in memory: problems with images are read from disk.
+    asked = [t for t in transcripts if t.sampling == "greedy"]
+    figures |= {"left_out": dict(problems.left_out), "questions": _questions(asked)}
     chosen = some_of_both(transcripts, config.eval.scored)
     scored = score_transcripts(policy, config, [transcripts[n] for n in chosen], evaluator.verifier) if chosen else []
     for n, transcript in zip(chosen, scored, strict=True):
@@ -133,9 +135,9 @@ def some_of_both(transcripts: Sequence[Transcript], n: int) -> list[int]:
     return sorted((right[:n_right] + wrong)[:n])
 
 
-def _questions(problems: Sequence[Problem]) -> str:
+def _questions(asked: Iterable[Problem | Transcript]) -> str:
     """Stands for what was asked, so that a changed file is noticed."""
-    return digest(text for problem in problems for text in (problem.id, problem.question, problem.answer))
+    return digest(text for problem in asked for text in (problem.id, problem.question, problem.answer))
 
 
 def _check_source(folder: Path, problems: Sequence[Problem]) -> None:

@@ -171,19 +171,19 @@ def _vision_shape(init: ConfigDict) -> list[str]:
 
 def _data(config: ConfigDict, mode: str) -> list[str]:
     """Names of the sources that a command reads; what they hold is checked when they are read."""
-    d, training, evaluating = config.data, mode in ("train", "sft"), ("train", "sft", "eval", "sample")
+    d, training = config.data, mode in ("train", "sft")
     problems, benchmarks = [], sources.split_names(config.eval.benchmarks)
     if training or mode == "variants":
         problems += _sources("data.train", d.train)
         problems += _sources("sft.data", config.sft.data) if config.sft.steps else []
     if mode == "eval" and benchmarks:
         problems += [fault for name in benchmarks for fault in _sources("eval.benchmarks", name, is_one=True)]
-    elif mode in evaluating and d.eval:
+    elif mode != "variants" and d.eval:
         problems += _sources("data.eval", d.eval, is_one=True)
-    elif mode in evaluating and (" + " in d.train or d.train.partition(":")[0] in sources.FILES):
+    elif mode != "variants" and (" + " in d.train or d.train.partition(":")[0] in sources.FILES):
         problems.append("data.eval is empty: name what is held out, since data.train is a mixture or a file")
-    elif mode in evaluating:
-        problems += [] if training else _sources("data.train", d.train, is_one=True)
+    elif mode in ("eval", "sample"):
+        problems += _sources("data.train", d.train, is_one=True)
     if training and d.variants and not os.path.isfile(d.variants):
         problems.append(f"data.variants={d.variants!r}: no such file; `mig-jax variants` writes one")
     return problems

@@ -19,7 +19,7 @@ from mig_jax.evaluate import answer_problems
 from mig_jax.models import sharding
 from mig_jax.pictures import draw_gains
 from mig_jax.policy import Policy, load_policy, make_sample
-from mig_jax.problems import open_held_out, open_named
+from mig_jax.problems import held_out_source, open_held_out, open_named
 from mig_jax.score import score_transcripts
 from mig_jax.text.response_format import lettered
 from mig_jax.text.verifier import Verifier
@@ -42,7 +42,7 @@ def loaded(config: ConfigDict, *, mode: str) -> Iterator[tuple[Policy, Verifier]
 
 def evaluate(config: ConfigDict, workdir: str) -> None:
     """Figures of every source of `eval.benchmarks` (or of the held-out problems), as files in `workdir`, see there."""
-    names = sources.split_names(config.eval.benchmarks) or (config.data.eval or config.data.train,)
+    names = sources.split_names(config.eval.benchmarks) or (held_out_source(config),)
     with loaded(config, mode="eval") as (policy, verifier):
         figures = benchmarks.evaluate_sources(policy, config, verifier, names, Path(workdir))
     print(benchmarks.report(figures))

@@ -5,6 +5,7 @@ row {"step": 12, "reward/accuracy": 0.84, …}; a step may have several rows. A 
 next step begins, so a killed run loses at most a torn last line, and a resumed one has the rows of one never killed.
 """
 
+import collections
 import contextlib
 import json
 import math
@@ -21,6 +22,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tqdm import tqdm
+
+from mig_jax.text.verifier import Verifier
 
 FILE_NAME = "metrics.jsonl"
 
@@ -138,6 +141,35 @@ def column(rows: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, 
     """The steps and the values, both `[n]`, of the rows that have a number under this name."""
     points = [(row["step"], row[name]) for row in rows if name in row]
     return tuple(np.array(points, dtype=float).reshape(-1, 2).T)
+
+
+class Span:
+    """The steps since the last row of metrics: how long they took, how many tokens they had, where the time went."""
+
+    def __init__(self, verifier: Verifier):
+        self.start, self.tokens, self.seconds = time.perf_counter(), 0.0, collections.Counter()
+        self.verifier, self.restarts = verifier, verifier.restarts
+        self.timeouts, self.last = 0.0, {}
+
+    def add(self, numbers: dict[str, float]) -> None:
+        """One more step was collected."""
+        self.tokens += numbers["rollout/tokens"]
+        self.timeouts += numbers["verifier/timeouts"]
+        self.seconds.update({name: value for name, value in numbers.items() if name.startswith("time/")})
+        self.last = {name: value for name, value in numbers.items() if not name.startswith("time/")}
+
+    def summary(self, learned: dict[str, Any]) -> dict[str, float]:
+        """A row of metrics: the last step's numbers; tokens a second and shares of the time of all steps since `start`.
+
+        What is not collecting is training.
+        """
+        total = time.perf_counter() - self.start
+        seconds = self.seconds | {"time/train": total - sum(self.seconds.values())}
+        shares = {f"{name}_share": value / total for name, value in seconds.items()}
+        speed = {"time/seconds": total, "time/tokens_per_second": self.tokens / total}
+        speed |= {"verifier/timeouts": self.timeouts, "verifier/restarts": self.verifier.restarts - self.restarts}
+        numbers = {name: float(value) for name, value in learned.items()}
+        return self.last | numbers | speed | shares | peak_memory()
 
 
 def _floats(values: Mapping[str, Any]) -> dict[str, float]:

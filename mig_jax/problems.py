@@ -69,13 +69,18 @@ def open_training(policy: Policy, config: ConfigDict, *, demonstrated: bool) -> 
     return chosen, [part.weight for part in parts]
 
 
+def held_out_source(config: ConfigDict) -> str:
+    """The name of the source that is evaluated unless others are named."""
+    return config.data.eval or config.data.train
+
+
 def open_held_out(policy: Policy, config: ConfigDict, name: str = "") -> Chosen:
     """The problems of a source that are evaluated; "" is that of the config.
 
     Raises:
       ValueError: the source is wrong, a mixture, or nothing of it is left.
     """
-    name = name or config.data.eval or config.data.train
+    name = name or held_out_source(config)
     if len(sources.parts_of(name)) > 1:
         raise ValueError(f"data.eval={name!r}: figures are those of one source; name several as eval.benchmarks")
     source = open_named(config, name, split="test")

@@ -20,6 +20,7 @@ from mig_jax.policy import Policy, make_logprobs, make_look, make_sample, withou
 from mig_jax.prompts import Asked
 from mig_jax.text.verifier import Item, Verifier
 from mig_jax.transcripts import Transcript
+from mig_jax.verdicts import reference_of
 
 
 class Functions(NamedTuple):
@@ -138,7 +139,7 @@ def read_completions(policy: Policy, completions: sampler.Completions, *, max_st
 def check_answers(verifier: Verifier, problems: Sequence[Problem], readings: Sequence[Reading]) -> list[bool | None]:
     """Is each response's answer right? None: the check timed out."""
     group_size = len(readings) // len(problems)
-    references = [problem.id if problem.kind == "reasoning_gym" else problem.answer for problem in problems]
+    references = [reference_of(problem) for problem in problems]
     owners = [row // group_size for row in range(len(readings))]
     return verifier.check(
         [

@@ -1,6 +1,5 @@
 """Training, by reinforcement or on demonstrations: check the config, build the run, go round the loop."""
 
-import collections
 import contextlib
 import copy
 import functools
@@ -14,7 +13,6 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -24,26 +22,17 @@ from mig_jax.checkpoints import Checkpoints
 from mig_jax.data import stream
 from mig_jax.evaluate import Evaluator
 from mig_jax.learning import losses
-from mig_jax.learning.train_step import (
-    TrainState,
-    init_state,
-    jit_train_step,
-    join,
-    make_optimizer,
-    make_train_step,
-    split,
-)
-from mig_jax.models import decoder, lora, sharding
-from mig_jax.policy import Policy, load_policy, make_logprobs, save_policy
+from mig_jax.learning.train_step import TrainState, init_state, join, split
+from mig_jax.metrics import Span
+from mig_jax.models import lora, sharding
+from mig_jax.policy import Policy, load_policy, save_policy
 from mig_jax.problems import open_held_out, open_training
 from mig_jax.prompts import Asked, ask
 from mig_jax.rollouts import Collector, Stopwatch
 from mig_jax.stopping import Stopped
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
-
-# What a step on demonstrations reports.
-SFT_METRICS = ("loss/sft", "policy/", "gradient/")
+from mig_jax.updates import build_optimizer, build_update
 
 # Where in a workdir the steps on demonstrations are that come before the first rollout.
 WARM_UP = "warm_up"
@@ -230,59 +219,6 @@ def reference_of(policy: Policy) -> Callable[[Any], Any]:
     return lambda params: join(copied, split(params, policy.trains)[1])
 
 
-def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    o = config.optimizer
-    return make_optimizer(
-        peak_lr=o.peak_lr,
-        warmup_steps=o.warmup_steps,
-        total_steps=config.steps * o.updates_per_rollout,
-        decay=o.decay,
-        weight_decay=o.weight_decay,
-        clip_norm=o.clip_norm,
-        b1=o.b1,
-        b2=o.b2,
-    )
-
-
-def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainState, Callable]:
-    """The state before the first update, on the mesh, and (state, batch) → (state, metrics): all updates of a batch."""
-    init, compiled = build_step(policy, config, mode)
-
-    def update(state: TrainState, batch: losses.Batch) -> tuple[TrainState, dict[str, chex.Array]]:
-        for _ in range(config.optimizer.updates_per_rollout):
-            state, metrics = compiled(state, batch)
-        # Nothing was sampled in sft: what compares with the sampling policy means nothing.
-        rest = {name: value for name, value in metrics.items() if mode == "train" or name.startswith(SFT_METRICS)}
-        return state, rest
-
-    return init(policy.params), update
-
-
-def build_step(policy: Policy, config: ConfigDict, mode: str) -> tuple[Callable, Callable]:
-    """Compiled params → the state before the first update, which consumes them, and (state, batch) → (state, metrics).
-
-    Demonstrations are learned by the same step as everything else: α = β = 0, γ = 1 and all gates open.
-    """
-    o, loss = config.optimizer, config.loss.to_dict()
-    tx = build_optimizer(config)
-    mean_over = loss.pop("mean_over")
-    if mode == "sft":
-        loss |= {"alpha": 0.0, "beta": 0.0, "gamma": 1.0, "kappa": 0.0}
-    axes = decoder.param_axes(policy.config)
-    init = functools.partial(init_state, tx=tx, trainable=policy.trains)
-    state_sharding = sharding.shardings(jax.eval_shape(init, policy.params), axes, policy.mesh)
-    step = make_train_step(
-        make_logprobs(policy, temperature=config.rollout.temperature, chunk=o.logprob_chunk),
-        functools.partial(losses.total_loss, **loss),
-        tx,
-        mean_over=mean_over,
-        microbatches=o.microbatches,
-        trainable=policy.trains,
-    )
-    compiled = jit_train_step(step, state_sharding, sharding.batch_sharding(policy.mesh))
-    return jax.jit(init, out_shardings=state_sharding, donate_argnums=0), compiled
-
-
 def collect_demonstrations(
     policy: Policy, config: ConfigDict, params: Any, asked: Asked, key: chex.PRNGKey
 ) -> Collected:
@@ -308,35 +244,6 @@ def collect_demonstrations(
     watch.lap("assemble")
     numbers = {"rollout/tokens": float(mask_bt.sum()), "verifier/timeouts": 0.0} | watch.seconds
     return jax.device_put(batch, sharding.batch_sharding(policy.mesh)), numbers, []
-
-
-class Span:
-    """The steps since the last row of metrics: how long they took, how many tokens they had, where the time went."""
-
-    def __init__(self, verifier: Verifier):
-        self.start, self.tokens, self.seconds = time.perf_counter(), 0.0, collections.Counter()
-        self.verifier, self.restarts = verifier, verifier.restarts
-        self.timeouts, self.last = 0.0, {}
-
-    def add(self, numbers: dict[str, float]) -> None:
-        """One more step was collected."""
-        self.tokens += numbers["rollout/tokens"]
-        self.timeouts += numbers["verifier/timeouts"]
-        self.seconds.update({name: value for name, value in numbers.items() if name.startswith("time/")})
-        self.last = {name: value for name, value in numbers.items() if not name.startswith("time/")}
-
-    def summary(self, learned: dict[str, Any]) -> dict[str, float]:
-        """A row of metrics: the last step's numbers; tokens a second and shares of the time of all steps since `start`.
-
-        What is not collecting is training.
-        """
-        total = time.perf_counter() - self.start
-        seconds = self.seconds | {"time/train": total - sum(self.seconds.values())}
-        shares = {f"{name}_share": value / total for name, value in seconds.items()}
-        speed = {"time/seconds": total, "time/tokens_per_second": self.tokens / total}
-        speed |= {"verifier/timeouts": self.timeouts, "verifier/restarts": self.verifier.restarts - self.restarts}
-        numbers = {name: float(value) for name, value in learned.items()}
-        return self.last | numbers | speed | shares | metrics.peak_memory()
 
 
 def restore(

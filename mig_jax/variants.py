@@ -22,6 +22,7 @@ from mig_jax.models import sharding
 from mig_jax.policy import Policy, make_sample
 from mig_jax.problems import key_of, read_variants
 from mig_jax.prompts import stack_prompts, with_images
+from mig_jax.rollouts import read_completions
 from mig_jax.text.verifier import Item, Verifier
 
 REQUEST = (
@@ -116,8 +117,7 @@ def _ask(policy: Policy, config: ConfigDict, sample, batch: Sequence[Problem], s
     completions = sample(
         policy.params, jax.device_put(prompts, sharding.batch_sharding(policy.mesh)), jax.random.key(0)
     )
-    token_bt, length_b = jax.device_get((completions.token_bt, completions.length_b))
-    for n, ids, length in zip(fitting, token_bt, length_b, strict=False):
-        stop = set(tokenizer.eos_ids)
-        texts[n] = tokenizer.decode([token for token in ids[:length].tolist() if token not in stop])
+    readings = read_completions(policy, completions, max_steps=config.reward.max_steps)
+    for n, reading in zip(fitting, readings, strict=False):
+        texts[n] = reading.text
     return texts

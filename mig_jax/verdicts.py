@@ -3,10 +3,16 @@
 import dataclasses
 from collections.abc import Sequence
 
+from mig_jax.data.problem import Problem
 from mig_jax.text.lenient import lenient_answer
 from mig_jax.text.response_format import parse_response
 from mig_jax.text.verifier import Item, Verifier
 from mig_jax.transcripts import Transcript
+
+
+def reference_of(asked: Problem | Transcript) -> str:
+    """What an answer is checked against: the reference answer, or the problem whose task checks by itself."""
+    return asked.id if asked.kind == "reasoning_gym" else asked.answer
 
 
 def judge(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcript]:
@@ -17,7 +23,7 @@ def judge(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcr
     """
     strict = [parse_response(t.response).answer for t in transcripts]
     lenient = [lenient_answer(t.response, kind=t.kind, choices=t.choices) for t in transcripts]
-    references = [t.id if t.kind == "reasoning_gym" else t.answer for t in transcripts]
+    references = [reference_of(t) for t in transcripts]
     # All in one call: most answers are the same on both readings, and what is the same is checked once.
     verdicts = verifier.check(
         [

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 from mig_jax.data import image_files
@@ -99,9 +100,8 @@ class Row(NamedTuple):
         Raises:
           RowError: it is no list, or something in it is no text.
         """
-        values = self._list(field)
-        inner = Row(f"{self.where}: {field}", self.number, {str(n): value for n, value in enumerate(values)})
-        return tuple(inner.optional_text(name) for name in inner.values)
+        items = self._items(field)
+        return tuple(items.optional_text(name) for name in items.values)
 
     def row(self, field: str) -> "Row":
         """An object in this row, to be read in the same way.
@@ -120,9 +120,8 @@ class Row(NamedTuple):
         Raises:
           RowError: it is no list of objects.
         """
-        values = self._list(field)
-        inner = Row(f"{self.where}: {field}", self.number, {str(n): value for n, value in enumerate(values)})
-        return [inner.row(name) for name in inner.values]
+        items = self._items(field)
+        return [items.row(name) for name in items.values]
 
     def image(self, field: str) -> bytes:
         """The bytes of an image: as they are, in base64, or as tables hold them: {"bytes": …, "path": …}.
@@ -151,19 +150,32 @@ class Row(NamedTuple):
             raise self.fault(f"{name}: {error}") from error
         return data
 
-    def _list(self, field: str) -> Sequence[Any]:
+    def _items(self, field: str) -> "Row":
+        """A list in this row, its places for names; without any when it is not there."""
         value = self.value(field)
         if value is None:
-            return ()
+            value = ()
         if isinstance(value, str | bytes) or not isinstance(value, Sequence):
             raise self.fault(f"{field} is {_kind_of(value)}, not a list")
-        return value
+        return Row(f"{self.where}: {field}", self.number, {str(n): item for n, item in enumerate(value)})
 
 
 def listed(title: str, faults: Sequence[str]) -> str:
     """The text of an error: the first faults, one a line below a title, and how many more there are."""
     rest = [f"… and {len(faults) - LISTED_FAULTS} more"] if len(faults) > LISTED_FAULTS else []
     return f"{title}:\n  " + "\n  ".join([*faults[:LISTED_FAULTS], *rest])
+
+
+def letters_of(options: Sequence[Row], field: str) -> tuple[str, ...]:
+    """The letters A, B, … of choices, each an object that has its letter in a field.
+
+    Raises:
+      RowError: an option has another letter than its place says.
+    """
+    letters = tuple(ascii_uppercase[: len(options)])
+    for option, letter in zip(options, letters, strict=True):
+        option.one_of(field, (letter,))
+    return letters
 
 
 class ImageArchive:

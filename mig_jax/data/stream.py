@@ -48,7 +48,7 @@ def iterate(
     shuffled = [grain.MapDataset.source(source).seed(seed + n).shuffle().repeat() for n, source in enumerate(sources)]
     stream = grain.MapDataset.mix(shuffled, list(weights)) if len(shuffled) > 1 else shuffled[0]
     batches = stream[host::num_hosts].batch(batch_size, batch_fn=list).map(prepare)
-    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=read_ahead, prefetch_buffer_size=read_ahead)))
+    return _made_ahead(batches, read_ahead)
 
 
 def in_order(items: Sequence[Any], prepare: Callable[[Any], Any], *, read_ahead: int) -> Iterator[Any]:
@@ -56,5 +56,9 @@ def in_order(items: Sequence[Any], prepare: Callable[[Any], Any], *, read_ahead:
 
     `prepare` must not make None: to grain that is an item that was filtered out.
     """
-    made = grain.MapDataset.source(items).map(prepare)
-    return iter(made.to_iter_dataset(grain.ReadOptions(num_threads=read_ahead, prefetch_buffer_size=read_ahead)))
+    return _made_ahead(grain.MapDataset.source(items).map(prepare), read_ahead)
+
+
+def _made_ahead(dataset: grain.MapDataset, read_ahead: int) -> grain.DatasetIterator:
+    """In order, in as many threads as elements are made before they are asked for."""
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=read_ahead, prefetch_buffer_size=read_ahead)))

@@ -58,7 +58,7 @@ def vote_of(answer: str, *, kind: str, choices: Sequence[str] = ()) -> str:
 
 
 def is_same_quantity(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
-    """The same number, see `numbers`; where the reference is none, the same text."""
+    """The same number, see `quantities`; where the reference is none, the same text."""
     given, wanted = read_number(response), read_number(reference)
     if wanted is None:
         return normalize(response).casefold() == normalize(reference).casefold()

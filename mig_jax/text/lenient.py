@@ -5,6 +5,7 @@ A reader of this kind gives credit for what was meant. It says nothing of the fo
 
 import re
 from collections.abc import Sequence
+from string import ascii_uppercase
 
 from mig_jax.text.choices import is_same_choice
 from mig_jax.text.response_format import ANSWER_CLOSE, ANSWER_OPEN, lettered
@@ -114,7 +115,7 @@ def _chosen(spans: Sequence[str], choices: Sequence[str]) -> str | None:
 
 
 def _last_letter(text: str, choices: Sequence[str]) -> str | None:
-    letters = set(lettered(choices)) or set(map(chr, range(ord("A"), ord("Z") + 1)))
+    letters = set(lettered(choices)) or set(ascii_uppercase)
     for pattern in (_LETTER_BEHIND, _LETTER_ALONE):
         found = [match[match.lastgroup].upper() for match in pattern.finditer(text.rstrip())]
         if found := [letter for letter in found if letter in letters]:

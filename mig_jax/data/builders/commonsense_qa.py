@@ -1,10 +1,8 @@
 """CommonsenseQA: questions on everyday knowledge."""
 
-from string import ascii_uppercase
-
 from mig_jax.data.builders.benchmark import Benchmark
 from mig_jax.data.problem import Problem
-from mig_jax.data.rows import Row
+from mig_jax.data.rows import Row, letters_of
 
 
 class CommonsenseQa(Benchmark):
@@ -28,13 +26,10 @@ class CommonsenseQa(Benchmark):
     def problem(self, row: Row, split: str) -> Problem:
         question = row.row("question")
         choices = question.rows("choices")
-        letters = tuple(ascii_uppercase[: len(choices)])
-        for choice, letter in zip(choices, letters, strict=True):
-            choice.one_of("label", (letter,))
         return Problem(
             id=row.text("id"),
             question=question.text("stem"),
-            answer=row.one_of("answerKey", letters),
+            answer=row.one_of("answerKey", letters_of(choices, "label")),
             kind="choice",
             choices=tuple(choice.text("text") for choice in choices),
         )

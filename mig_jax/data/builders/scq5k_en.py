@@ -1,11 +1,10 @@
 """TAL-SCQ5K, the English part: competition problems with choices."""
 
 import re
-from string import ascii_uppercase
 
 from mig_jax.data.builders.benchmark import Benchmark
 from mig_jax.data.problem import Problem
-from mig_jax.data.rows import Row
+from mig_jax.data.rows import Row, letters_of
 
 # Where solutions had line breaks.
 _BREAK = re.compile(r" {2,}|\n")
@@ -34,10 +33,7 @@ class Scq5kEn(Benchmark):
 
     def problem(self, row: Row, split: str) -> Problem:
         options = _options(row)
-        letters = tuple(ascii_uppercase[: len(options)])
-        for option, letter in zip(options, letters, strict=True):
-            option.one_of("aoVal", (letter,))
-        answer = row.one_of("answer_value", letters)
+        answer = row.one_of("answer_value", letters_of(options, "aoVal"))
         steps = tuple(filter(None, map(str.strip, _BREAK.split("\n".join(row.texts("answer_analysis"))))))
         points = "".join(row.texts("knowledge_point_routes")[:1]).split("->")
         return Problem(

@@ -1,0 +1,70 @@
+"""The update of a run, as its config says: the optimizer, the step, and their places on the mesh."""
+
+import functools
+from collections.abc import Callable
+
+import chex
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from mig_jax.learning import losses
+from mig_jax.learning.train_step import TrainState, init_state, jit_train_step, make_optimizer, make_train_step
+from mig_jax.models import decoder, sharding
+from mig_jax.policy import Policy, make_logprobs
+
+# What a step on demonstrations reports.
+SFT_METRICS = ("loss/sft", "policy/", "gradient/")
+
+
+def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    o = config.optimizer
+    return make_optimizer(
+        peak_lr=o.peak_lr,
+        warmup_steps=o.warmup_steps,
+        total_steps=config.steps * o.updates_per_rollout,
+        decay=o.decay,
+        weight_decay=o.weight_decay,
+        clip_norm=o.clip_norm,
+        b1=o.b1,
+        b2=o.b2,
+    )
+
+
+def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainState, Callable]:
+    """The state before the first update, on the mesh, and (state, batch) → (state, metrics): all updates of a batch."""
+    init, compiled = build_step(policy, config, mode)
+
+    def update(state: TrainState, batch: losses.Batch) -> tuple[TrainState, dict[str, chex.Array]]:
+        for _ in range(config.optimizer.updates_per_rollout):
+            state, metrics = compiled(state, batch)
+        # Nothing was sampled in sft: what compares with the sampling policy means nothing.
+        rest = {name: value for name, value in metrics.items() if mode == "train" or name.startswith(SFT_METRICS)}
+        return state, rest
+
+    return init(policy.params), update
+
+
+def build_step(policy: Policy, config: ConfigDict, mode: str) -> tuple[Callable, Callable]:
+    """Compiled params → the state before the first update, which consumes them, and (state, batch) → (state, metrics).
+
+    Demonstrations are learned by the same step as everything else: α = β = 0, γ = 1 and all gates open.
+    """
+    o, loss = config.optimizer, config.loss.to_dict()
+    tx = build_optimizer(config)
+    mean_over = loss.pop("mean_over")
+    if mode == "sft":
+        loss |= {"alpha": 0.0, "beta": 0.0, "gamma": 1.0, "kappa": 0.0}
+    axes = decoder.param_axes(policy.config)
+    init = functools.partial(init_state, tx=tx, trainable=policy.trains)
+    state_sharding = sharding.shardings(jax.eval_shape(init, policy.params), axes, policy.mesh)
+    step = make_train_step(
+        make_logprobs(policy, temperature=config.rollout.temperature, chunk=o.logprob_chunk),
+        functools.partial(losses.total_loss, **loss),
+        tx,
+        mean_over=mean_over,
+        microbatches=o.microbatches,
+        trainable=policy.trains,
+    )
+    compiled = jit_train_step(step, state_sharding, sharding.batch_sharding(policy.mesh))
+    return jax.jit(init, out_shardings=state_sharding, donate_argnums=0), compiled
