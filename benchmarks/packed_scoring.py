@@ -53,20 +53,20 @@ def main() -> None:
     @jax.jit
     def on_cache(params, cache):
         model = decoder.bind(config, params)
-        return rewards.score_on_cache(model, model.unembed_dv(), cache, trunk, cuts, answers)[0]
+        return rewards.score_on_cache(model, model.unembed_dv(), (cache,), trunk, cuts, answers)[0]
 
     @jax.jit
     def prefill(params):
         model = decoder.bind(config, params)
-        return model(tokens, trunk.position_s, decoder.causal_mask(trunk.valid_s), None)[1]
+        return model(tokens, trunk.position_s, trunk.valid_s)[1]
 
     @jax.jit
     def one_sequence(params, token_t):
         """Mean log-prob of the answer and closing tag at the end of one sequence."""
         model = decoder.bind(config, params)
         length, scored = token_t.shape[0], args.answer + args.closing
-        mask = decoder.causal_mask(jnp.ones((1, length - 1), bool))
-        hidden, _ = model(token_t[None, :-1], jnp.arange(length - 1)[None], mask, None)
+        valid = jnp.ones((1, length - 1), bool)
+        hidden, _ = model(token_t[None, :-1], jnp.arange(length - 1)[None], valid)
         logprob, _ = rewards.token_logprobs(hidden[0, -scored:], model.unembed_dv(), token_t[-scored:])
         return logprob.mean()
 

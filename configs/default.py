@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
     m.compute_dtype = "float32"  # of activations: float32 or bfloat16; norms, softmax, log-probs are float32 always
     m.param_dtype = "float32"  # of weights and optimizer: float32 keeps master weights beside bfloat16 activations
     m.save_dtype = ""  # that the trained model is written in: float32, bfloat16 or float16; "": as the weights are held
+    m.attention = ""  # kernel of training and prefill: xla, splash (TPU), cudnn (GPU, bfloat16); "": that of the chip
     m.remat = False  # compute activations again in the backward pass instead of keeping them
     m.init = ConfigDict()  # the shape, when model.path is ""
     m.init.layers = 4
@@ -83,6 +84,8 @@ def get_config() -> ConfigDict:
     r.group_size = 8  # samples a prompt
     r.max_new_tokens = 256
     r.temperature = 1.0
+    r.gather_weights = True  # whole over mesh.fsdp while sampling and scoring, instead of sent again for every token
+    r.cache_parts = 1  # the KV cache grows in so many parts, doubling: short completions take less; a compile for each
 
     c.reward = w = ConfigDict()
     w.credit = "watermark"  # watermark | final | delta_sum | position_weighted | segment_progress

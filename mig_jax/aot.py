@@ -5,6 +5,7 @@ on the devices of a topology in the place of arrays: nothing is allocated, no we
 compiler says of each program, and what else a device holds while that program runs.
 """
 
+import functools
 import importlib.util
 import math
 import re
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 from jax.experimental import topologies
 from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from mig_jax import rewards
@@ -26,7 +26,7 @@ from mig_jax.learning.train_step import split
 from mig_jax.models import lora, sampler, sharding
 from mig_jax.models.decoder import KVCache
 from mig_jax.models.qwen2_vl import Images, Pixels
-from mig_jax.policy import abstract_policy
+from mig_jax.policy import abstract_policy, rollout_weights
 from mig_jax.rollouts import make_functions
 from mig_jax.updates import build_step
 
@@ -40,20 +40,22 @@ _UNITS = {"M": 2**20, "G": 2**30}
 class Program(NamedTuple):
     """A function of a run, with abstract arguments on their devices.
 
-    held: part → pytree of shapes that devices hold while it runs: arguments, results, and what waits for others.
-    waiting: the parts of `held` that it neither takes nor gives.
+    held: part → pytree of shapes on their devices, what it takes and gives.
+    waiting: part → pytree of what devices hold beside it, for other programs.
+    options: static arguments.
     """
 
     function: Callable
     arguments: tuple[Any, ...]
     held: dict[str, Any]
-    waiting: tuple[str, ...] = ("optimizer", "reference")
+    waiting: dict[str, Any]
+    options: dict[str, Any] = {}
 
 
 class Compiled(NamedTuple):
     """What the compiler says of a program, on each device.
 
-    parts: part → bytes, those of `Program.held`.
+    parts: part → bytes, those of `Program.held` and `Program.waiting`.
     peak: bytes at most, with all parts; what is no part of it are activations and temporaries.
     sent: its collectives; none where it does not fit.
     results: where they are; None where it does not fit.
@@ -97,6 +99,8 @@ class Run:
         self.functions = make_functions(self.policy, config)
         init, self.update = build_step(self.policy, config, "train")
         self.state = jax.eval_shape(init, self.policy.params)
+        # Where nothing is rounded nor gathered, the parameters themselves sample.
+        self.has_rollout_weights = isinstance(self.functions.prepare, jax.stages.Wrapped)
 
     @property
     def unit(self) -> int:
@@ -114,28 +118,63 @@ class Run:
     def programs(self, questions: int) -> dict[str, Program]:
         """Name → program, in the order in which they run."""
         f, params, loss = self.functions, self.policy.params, self.config.loss
-        state = {"parameters": params, "optimizer": self.state.opt_state}
+        state, waiting = {"parameters": params}, {"optimizer": self.state.opt_state}
+        reference = {}
         if loss.kappa and not self.policy.config.lora:
-            state["reference"] = split(params, self.policy.trains)[0]
+            reference = {"reference": split(params, self.policy.trains)[0]}
+        waiting |= reference
+        named, weights, held = {}, params, state
+        if self.has_rollout_weights:
+            weights = rollout_weights(self.policy, gather=self.config.rollout.gather_weights)
+            held = {"rollout weights": weights}
+            named["weights"] = Program(f.prepare, (params,), state | held, waiting)
+            waiting = waiting | state
         prompts, cuts, answers = self._prompts(questions), self._cuts(questions), self._answers(questions)
-        seen = self._rows(jax.eval_shape(f.look, params, prompts))
-        key = sharding.placed(jax.eval_shape(lambda: jax.random.key(0)), sharding.replicated(self.mesh))
-        sampled = jax.eval_shape(f.sample, params, seen, key)
-        completions = self._rows(sampled._replace(cache=None))._replace(cache=self._cache(sampled.cache))
-        scores = jax.eval_shape(f.score, params, seen, completions, cuts, answers)
-        batch = self._batch(seen, completions, scores if loss.alpha else None, cuts)
-
-        tokens, cache = completions._replace(cache=None), state | {"KV cache": completions.cache}
-        named = {"rollout": Program(f.sample, (params, seen, key), cache | {"batch": (seen, tokens)})}
+        seen = self._rows(jax.eval_shape(f.look, weights, prompts))
         if seen.images:
-            named = {"look": Program(jax.jit(f.look), (params, prompts), state | {"batch": prompts})} | named
+            named["look"] = Program(jax.jit(f.look), (weights, prompts), held | {"batch": prompts}, waiting)
+        sampled = self._add_sampling(named, weights, seen, held, waiting)
+        tokens = self._rows(sampled._replace(cache=()))
+        scores = jax.eval_shape(f.score, weights, seen, sampled, cuts, answers)
+        batch = self._batch(seen, tokens, scores if loss.alpha else None, cuts)
         if loss.alpha:
-            arguments, held = (params, seen, completions, cuts, answers), (seen, tokens, cuts, answers)
-            named["score"] = Program(f.score, arguments, cache | {"batch": held})
+            scored = {"KV cache": sampled.cache, "batch": (seen, tokens, cuts, answers)}
+            named["score"] = Program(f.score, (weights, seen, sampled, cuts, answers), held | scored, waiting)
+        learned, optimizer = state | {"batch": batch}, {"optimizer": self.state.opt_state}
         if loss.kappa:
-            named["reference"] = Program(f.ref_logprobs, (lora.strip(params), batch), state | {"batch": batch})
-        named["update"] = Program(self.update, (self.state, batch), state | {"batch": batch}, waiting=("reference",))
+            arguments = lora.strip(params), batch
+            named["reference"] = Program(f.ref_logprobs, arguments, learned | reference, optimizer)
+        named["update"] = Program(self.update, (self.state, batch), learned | optimizer, reference)
         return named
+
+    def _add_sampling(
+        self, named: dict[str, Program], weights: Any, seen: sampler.Prompts, held: dict, waiting: dict
+    ) -> sampler.Completions:
+        """What is sampled to the last token, and the programs that do it; of those that decode the last one."""
+        sample = self.functions.sample
+        key = sharding.placed(jax.eval_shape(lambda: jax.random.key(0)), sharding.replicated(self.mesh))
+        decoding, prompt = jax.eval_shape(sample.begin, weights, seen)
+        decoding = self._decoding(decoding)
+        cache = (self._cache(prompt),)
+        begun = {"KV cache": cache, "batch": (seen, decoding)}
+        named["prefill"] = Program(sample.begin, (weights, seen), held | begun, waiting)
+        for width in sample.widths:
+            before, options = cache, {"width": width}
+            part = jax.eval_shape(functools.partial(sample.decode, **options), weights, decoding, cache, key)[1]
+            cache = (*cache, self._cache(part))
+        named["decode"] = Program(
+            sample.decode,
+            (weights, decoding, before, key),
+            held | {"KV cache": cache, "batch": decoding},
+            waiting | {"prompts": seen},
+            options,
+        )
+        return sampler.completions_of(decoding, cache)
+
+    def _decoding(self, decoding: sampler.Decoding) -> sampler.Decoding:
+        """Rows over the data axes; the number of the token has none."""
+        rows, whole = sharding.batch_sharding(self.mesh), sharding.replicated(self.mesh)
+        return jax.tree.map(lambda x: sharding.placed(x, rows if x.ndim else whole), decoding)
 
     def _prompts(self, questions: int) -> sampler.Prompts:
         width, vision, images = self.config.data.max_prompt_tokens, self.policy.config.vision, None
@@ -168,8 +207,8 @@ class Run:
 
     def _cache(self, cache: KVCache) -> KVCache:
         """Where the compiler leaves it: rows like all rows, heads like those of the projections."""
-        heads = "tensor" if self.policy.config.kv_heads % self.mesh.shape["tensor"] == 0 else None
-        return sharding.placed(cache, NamedSharding(self.mesh, P(None, *sharding.ROWS, None, heads)))
+        cut = sharding.cache_cut(self.policy.config.kv_heads, self.mesh)
+        return sharding.placed(cache, NamedSharding(self.mesh, cut))
 
 
 def _int(*shape: int) -> jax.ShapeDtypeStruct:
@@ -186,10 +225,11 @@ def _float(*shape: int) -> jax.ShapeDtypeStruct:
 
 def compile_program(program: Program, options: dict[str, Any]) -> Compiled:
     """Compile it, and ask the compiler. That it does not fit is an answer, too."""
-    parts = {part: bytes_on_device(tree) for part, tree in program.held.items()}
-    waiting = sum(parts.get(part, 0) for part in program.waiting)
+    waits = {part: bytes_on_device(tree) for part, tree in program.waiting.items()}
+    parts = {part: bytes_on_device(tree) for part, tree in program.held.items()} | waits
+    waiting = sum(waits.values())
     try:
-        executable = program.function.lower(*program.arguments).compile(options)
+        executable = program.function.lower(*program.arguments, **program.options).compile(options)
     except jax.errors.JaxRuntimeError as error:
         if not (full := _FULL.search(str(error))):
             raise

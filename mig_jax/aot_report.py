@@ -15,7 +15,7 @@ from mig_jax.costs import decode_seconds, step_flops
 from mig_jax.models import decoder
 
 GIB = 2**30
-PARTS = ("parameters", "optimizer", "reference", "KV cache", "batch")
+PARTS = ("parameters", "optimizer", "reference", "rollout weights", "KV cache", "prompts", "batch")
 REST = "activations, temporaries"
 
 
@@ -98,6 +98,8 @@ def levers(part: str, program: str, config: ConfigDict) -> list[str]:
         spread = "mesh.fsdp=-1, mesh.data=1" if mesh.data != 1 else "mesh.fsdp higher, on more devices"
         adapters = [] if m.lora.rank else ["model.lora.rank=16"]
         return [spread] + ([] if m.param_dtype == "bfloat16" else ["model.param_dtype=bfloat16"]) + adapters
+    if part == "rollout weights":
+        return narrow + ["mesh.tensor higher", "rollout.gather_weights=False"]
     if part == "KV cache":
         return narrow + fewer + ["mesh.tensor higher, up to the key-value heads"]
     if program != "update":

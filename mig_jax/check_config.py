@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 
 from mig_jax import rewards
 from mig_jax.data import sources
-from mig_jax.models import adapters
+from mig_jax.models import adapters, attention
 from mig_jax.models.qwen2_vl import VisionConfig
 
 CHOICES = {
+    "model.attention": ("", *attention.KERNELS),
     "model.compute_dtype": ("float32", "bfloat16"),
     "model.param_dtype": ("float32", "bfloat16"),
     "model.save_dtype": ("", "float32", "bfloat16", "float16"),
@@ -31,10 +32,11 @@ POSITIVE = (
     "model.init.vision.merge_size", "model.init.vision.window_size", "model.vision.max_patches",
     "model.vision.min_pixels", "model.vision.max_pixels", "model.lora.alpha", "data.train_size", "data.eval_size",
     "data.max_prompt_tokens", "data.max_answer_tokens", "rollout.questions", "rollout.group_size",
-    "rollout.max_new_tokens", "rollout.temperature", "reward.max_steps", "reward.max_variants", "optimizer.peak_lr",
-    "optimizer.clip_norm", "optimizer.updates_per_rollout", "optimizer.microbatches", "optimizer.logprob_chunk",
-    "sft.batch_size", "sft.peak_lr", "verifier.workers", "verifier.deadline_s", "eval.samples", "eval.batch_size",
-    "checkpoint.every", "checkpoint.keep", "optimizer.max_skipped", "log.every", "log.transcripts_every",
+    "rollout.max_new_tokens", "rollout.temperature", "rollout.cache_parts", "reward.max_steps", "reward.max_variants",
+    "optimizer.peak_lr", "optimizer.clip_norm", "optimizer.updates_per_rollout", "optimizer.microbatches",
+    "optimizer.logprob_chunk", "sft.batch_size", "sft.peak_lr", "verifier.workers", "verifier.deadline_s",
+    "eval.samples", "eval.batch_size", "checkpoint.every", "checkpoint.keep", "optimizer.max_skipped", "log.every",
+    "log.transcripts_every",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "loss.alpha", "loss.beta", "loss.gamma", "loss.kappa", "loss.clip_low", "loss.clip_high", "reward.accuracy",

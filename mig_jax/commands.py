@@ -18,7 +18,7 @@ from mig_jax.data.problem import Problem
 from mig_jax.evaluate import answer_problems
 from mig_jax.models import sharding
 from mig_jax.pictures import draw_gains
-from mig_jax.policy import Policy, load_policy, make_sample
+from mig_jax.policy import Policy, load_policy, make_prepare, make_sample
 from mig_jax.problems import held_out_source, open_held_out, open_named
 from mig_jax.score import score_transcripts
 from mig_jax.text.response_format import lettered
@@ -102,10 +102,11 @@ def sample(config: ConfigDict, questions: Sequence[str]) -> None:
         problems = [Problem(str(number), question, "?", "text") for number, question in enumerate(questions)]
         problems = problems or open_held_out(policy, config)[:4]
         r = config.rollout
-        draw = make_sample(policy, group_size=1, max_new_tokens=r.max_new_tokens, temperature=r.temperature)
+        draw = make_sample(policy, r, group_size=1, temperature=r.temperature)
+        weights = make_prepare(policy, gather=r.gather_weights)(policy.params)
         key = jax.random.key(config.seed)
         transcripts = answer_problems(
-            policy, config, verifier, draw, policy.params, problems, key, samples=1, name="sampling"
+            policy, config, verifier, draw, weights, problems, key, samples=1, name="sampling"
         )
         if not questions:
             transcripts = score_transcripts(policy, config, transcripts, verifier)

@@ -13,7 +13,7 @@ from mig_jax import rewards
 from mig_jax.learning import advantages
 from mig_jax.learning.losses import Batch
 from mig_jax.models import decoder, sampler
-from mig_jax.policy import Policy, at_compute_dtype
+from mig_jax.policy import Policy
 
 
 class Scores(NamedTuple):
@@ -37,22 +37,22 @@ class Outcome(NamedTuple):
 
 
 def make_score(policy: Policy, *, group_size: int, credit: str, chunk: int) -> Callable:
-    """Compiled (params, prompts, completions, cuts, answers_q) → Scores, on the cache of the rollout.
+    """Compiled (weights, prompts, completions, cuts, answers_q) → Scores, on the cache of the rollout.
 
     `cuts` count tokens of the completion; answers are those of the questions, shared by each group.
     """
 
     @jax.jit
-    def score(params, prompts, completions, cuts, answers_q) -> Scores:
-        model = decoder.bind(policy.config, at_compute_dtype(policy, params))
-        slots, width = completions.cache.key_lbsmh.shape[2], completions.token_bt.shape[1]
+    def score(weights, prompts, completions, cuts, answers_q) -> Scores:
+        model = decoder.bind(policy.config, weights)
+        slots = sum(part.key_lbsmh.shape[2] for part in completions.cache)
         position_bs, valid_bs = sampler.row_positions(jnp.repeat(prompts.start_q, group_size), slots, prompts.images)
         ell_bk = rewards.score_on_cache(
             model,
             model.unembed_dv(),
             completions.cache,
             rewards.Trunk(position_bs, valid_bs),
-            cuts._replace(cut_k=cuts.cut_k + slots - width),
+            cuts._replace(cut_k=cuts.cut_k + prompts.token_qs.shape[1]),
             jax.tree.map(lambda x: jnp.repeat(x, group_size, axis=0), answers_q),
             chunk=chunk,
         )

@@ -15,7 +15,7 @@ from mig_jax import results, rollouts
 from mig_jax.data import stream
 from mig_jax.data.problem import Problem
 from mig_jax.models import sampler, sharding
-from mig_jax.policy import Policy, make_sample
+from mig_jax.policy import Policy, make_prepare, make_sample
 from mig_jax.prompts import encode_prompts
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
@@ -31,10 +31,9 @@ class Evaluator:
     def __init__(self, policy: Policy, config: ConfigDict, verifier: Verifier):
         self.policy, self.config, self.verifier = policy, config, verifier
         r, self.samples = config.rollout, config.eval.samples
-        sampled = make_sample(
-            policy, group_size=self.samples, max_new_tokens=r.max_new_tokens, temperature=r.temperature
-        )
-        greedy = make_sample(policy, group_size=1, max_new_tokens=r.max_new_tokens, temperature=0.0)
+        self.prepare = make_prepare(policy, gather=r.gather_weights)
+        sampled = make_sample(policy, r, group_size=self.samples, temperature=r.temperature)
+        greedy = make_sample(policy, r, group_size=1, temperature=0.0)
         self.ways = {"greedy": (greedy, 1), "sampled": (sampled, self.samples)}
 
     def answer(
@@ -55,10 +54,10 @@ class Evaluator:
           parts: a folder to which every batch is written as soon as it is done; those that are there from an earlier
             call with the same arguments are read instead of sampled again.
         """
-        transcripts = []
+        transcripts, weights = [], self.prepare(params)
         for sampling, (sample, samples) in self.ways.items():
             drawn = answer_problems(
-                self.policy, self.config, self.verifier, sample, params, problems, key, samples=samples,
+                self.policy, self.config, self.verifier, sample, weights, problems, key, samples=samples,
                 name=f"{name}, {sampling}", parts=parts and parts / sampling,
             )  # fmt: skip
             transcripts += [dataclasses.replace(transcript, sampling=sampling) for transcript in drawn]
@@ -91,7 +90,7 @@ def answer_problems(
     config: ConfigDict,
     verifier: Verifier,
     sample: Callable,
-    params: Any,
+    weights: Any,
     problems: Sequence[Problem],
     key: chex.PRNGKey,
     *,
@@ -132,7 +131,7 @@ def answer_problems(
         completions = None
         if batch.prompts:
             prompts = jax.device_put(batch.prompts, sharding.batch_sharding(policy.mesh))
-            completions = sample(params, prompts, jax.random.fold_in(key, batch.first))._replace(cache=None)
+            completions = sample(weights, prompts, jax.random.fold_in(key, batch.first))._replace(cache=())
         if finish_last:
             finish_last()
         finish_last = functools.partial(finish, batch, completions)

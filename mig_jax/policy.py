@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from mig_jax import images, rewards
 from mig_jax.learning.losses import Batch
-from mig_jax.models import decoder, gguf_file, hf_config, hf_weights, lora, sampler, sharding
+from mig_jax.models import attention, decoder, gguf_file, hf_config, hf_weights, lora, sampler, sharding
 from mig_jax.models.lora import LoraConfig
 from mig_jax.models.qwen2_vl import VisionConfig
 from mig_jax.text import tokenizer as tokenizers
@@ -72,11 +72,11 @@ def load_policy(model: ConfigDict, mesh: Mesh, *, seed: int) -> Policy:
     name = model.tokenizer or (path if os.path.exists(os.path.join(path, "tokenizer.json")) else weights)
     tokenizer = _load_tokenizer(name)
     if weights:
-        config = _stored_config(weights, model)
+        config = _stored_config(weights, model, mesh)
         _check_vocabulary(tokenizer, config, name)
         params = hf_weights.load(weights, config, shardings=_param_shardings(config, mesh))
     else:
-        config = _fresh_config(model, tokenizer)
+        config = _fresh_config(model, tokenizer, mesh)
         init = jax.jit(lambda key: decoder.init_params(config, key), out_shardings=_param_shardings(config, mesh))
         params = init(jax.random.key(seed))
     if adapted:
@@ -101,7 +101,7 @@ def abstract_policy(model: ConfigDict, mesh: Mesh) -> Policy:
     if path and lora.base_of(path):
         raise ValueError(f"{path} holds adapters: give the model that they adapt, and model.lora.rank")
     tokenizer = _load_tokenizer("characters" if path else model.tokenizer)
-    config = _stored_config(path, model) if path else _fresh_config(model, tokenizer)
+    config = _stored_config(path, model, mesh) if path else _fresh_config(model, tokenizer, mesh)
     if model.lora.rank:
         config = _adapted_config(config, model.lora)
     params = sharding.placed(decoder.abstract_params(config), _param_shardings(config, mesh))
@@ -150,24 +150,31 @@ def _load_tokenizer(name: str) -> tokenizers.Tokenizer:
     return tokenizers.build_character_tokenizer() if name == "characters" else tokenizers.load(name)
 
 
-def _stored_config(path: str, model: ConfigDict) -> decoder.DecoderConfig:
+def _stored_config(path: str, model: ConfigDict, mesh: Mesh) -> decoder.DecoderConfig:
     """The shape of the model in this folder or file."""
     read_config = gguf_file.read_config if gguf_file.is_gguf(path) else hf_config.read_config
-    return dataclasses.replace(read_config(path), **_computed_in(model))
+    return dataclasses.replace(read_config(path), **_computed_in(model, mesh))
 
 
-def _fresh_config(model: ConfigDict, tokenizer: tokenizers.Tokenizer) -> decoder.DecoderConfig:
+def _fresh_config(model: ConfigDict, tokenizer: tokenizers.Tokenizer, mesh: Mesh) -> decoder.DecoderConfig:
     """The shape of a model with random weights; with a vision tower when `init.vision.layers` says so."""
     shape = model.init.to_dict()
     vision = shape.pop("vision")
     tower = VisionConfig(**vision, **images.image_tokens(tokenizer)) if vision["layers"] else None
-    config = decoder.DecoderConfig(vocab_size=tokenizer.vocab_size, vision=tower, **shape, **_computed_in(model))
+    computed = _computed_in(model, mesh)
+    config = decoder.DecoderConfig(vocab_size=tokenizer.vocab_size, vision=tower, **shape, **computed)
     hf_config.family_of(config)  # what could not be saved at the end is refused now
     return config
 
 
-def _computed_in(model: ConfigDict) -> dict[str, Any]:
-    return {"dtype": model.compute_dtype, "param_dtype": model.param_dtype, "remat": model.remat}
+def _computed_in(model: ConfigDict, mesh: Mesh) -> dict[str, Any]:
+    kernel = model.attention or attention.kernel_of(mesh.devices.flat[0].platform, model.compute_dtype)
+    return {
+        "dtype": model.compute_dtype,
+        "param_dtype": model.param_dtype,
+        "remat": model.remat,
+        "attention": kernel,
+    }
 
 
 def _adapted_config(config: decoder.DecoderConfig, adapters: ConfigDict) -> decoder.DecoderConfig:
@@ -208,18 +215,48 @@ def save_policy(policy: Policy, params: Any, folder: str, *, config: ConfigDict)
 # ------------------------------------------------------------------------------------------ compiled, or to be compiled
 
 
+def rollout_weights(policy: Policy, *, gather: bool) -> Any:
+    """Shape, dtype and place of the weights that sample and score: rounded to the compute dtype.
+
+    Args:
+      gather: they are whole over the mesh's `fsdp`, too, instead of being sent again for every token.
+    """
+    rounded = jax.eval_shape(functools.partial(at_compute_dtype, policy), policy.params)
+    rules = sharding.RULES | ({"embed": None} if gather else {})
+    axes = decoder.param_axes(policy.config)
+    return sharding.placed(rounded, sharding.shardings(rounded, axes, policy.mesh, rules=rules))
+
+
+def make_prepare(policy: Policy, *, gather: bool) -> Callable:
+    """(params) → `rollout_weights`, compiled; the parameters themselves where those are the same."""
+
+    def is_the_same(param, weight):
+        return param.dtype == weight.dtype and param.sharding.is_equivalent_to(weight.sharding, param.ndim)
+
+    weights = rollout_weights(policy, gather=gather)
+    if all(jax.tree.leaves(jax.tree.map(is_the_same, policy.params, weights))):
+        return lambda params: params
+    places = jax.tree.map(lambda weight: weight.sharding, weights)
+    return jax.jit(functools.partial(at_compute_dtype, policy), out_shardings=places)
+
+
+def at_compute_dtype(policy: Policy, params: Any) -> Any:
+    """Weights rounded once, where no gradient is taken, instead of at every token of a rollout."""
+    return jax.tree.map(lambda x: x.astype(policy.config.dtype), params)
+
+
 def make_look(policy: Policy) -> Callable:
-    """Compiled (params, prompts) → prompts whose images are features: what the tower sees, once for each prompt.
+    """Compiled (weights, prompts) → prompts whose images are features: what the tower sees, once for each prompt.
 
     Pixels go on only where the tower is trained, which must see them again.
     """
 
     @jax.jit
-    def look(params: Any, prompts: sampler.Prompts) -> sampler.Prompts:
-        prompts = see(decoder.bind(policy.config, at_compute_dtype(policy, params)), prompts)
+    def look(weights: Any, prompts: sampler.Prompts) -> sampler.Prompts:
+        prompts = see(decoder.bind(policy.config, weights), prompts)
         return prompts._replace(images=prompts.images._replace(pixels=None)) if policy.freeze_vision else prompts
 
-    return lambda params, prompts: look(params, prompts) if prompts.images else prompts
+    return lambda weights, prompts: look(weights, prompts) if prompts.images else prompts
 
 
 def see(model: decoder.Decoder, prompts: sampler.Prompts) -> sampler.Prompts:
@@ -229,24 +266,63 @@ def see(model: decoder.Decoder, prompts: sampler.Prompts) -> sampler.Prompts:
     return prompts._replace(images=prompts.images._replace(feature_qid=model.vision(prompts.images.pixels)))
 
 
-def make_sample(policy: Policy, *, group_size: int, max_new_tokens: int, temperature: float) -> Callable:
-    """Compiled (params, prompts, key) → `sampler.Completions`."""
+class Sample:
+    """Compiled (weights, prompts, key) → `sampler.Completions`, of `group_size` completions of every prompt.
 
-    @jax.jit
-    def sample(params: Any, prompts: sampler.Prompts, key: chex.PRNGKey) -> sampler.Completions:
-        model = decoder.bind(policy.config, at_compute_dtype(policy, params))
-        return sampler.sample(
-            model,
-            see(model, prompts),
-            key,
-            group_size=group_size,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            stop_ids=policy.tokenizer.eos_ids,
-            pad_id=policy.tokenizer.pad_id,
+    The cache grows by parts, each of which makes it about twice as long: between them the host asks whether all
+    completions have ended, so that short ones neither take the memory nor the time of the longest.
+
+    Args:
+      cache_parts: how many parts there are at most; a program is compiled for each.
+    """
+
+    def __init__(self, policy: Policy, *, group_size: int, max_new_tokens: int, temperature: float, cache_parts: int):
+        self.widths, tokenizer = part_widths(max_new_tokens, cache_parts), policy.tokenizer
+        start = functools.partial(
+            sampler.begin, group_size=group_size, max_new_tokens=max_new_tokens, pad_id=tokenizer.pad_id
+        )
+        go_on = functools.partial(
+            sampler.decode, temperature=temperature, stop_ids=tokenizer.eos_ids, pad_id=tokenizer.pad_id
         )
 
-    return sample
+        @jax.jit
+        def begin(weights: Any, prompts: sampler.Prompts):
+            model = decoder.bind(policy.config, weights)
+            return start(model, see(model, prompts))
+
+        @functools.partial(jax.jit, static_argnames="width", donate_argnames="decoding")
+        def decode(weights: Any, decoding: sampler.Decoding, cache: tuple, key: chex.PRNGKey, *, width: int):
+            decoding, part = go_on(decoder.bind(policy.config, weights), decoding, cache, key, width=width)
+            return decoding, part, decoding.is_open_b.any()
+
+        self.begin, self.decode = begin, decode
+
+    def __call__(self, weights: Any, prompts: sampler.Prompts, key: chex.PRNGKey) -> sampler.Completions:
+        decoding, prompt = self.begin(weights, prompts)
+        cache, are_open = (prompt,), True
+        for width in self.widths:
+            if len(cache) > 1 and not jax.device_get(are_open):
+                break
+            decoding, part, are_open = self.decode(weights, decoding, cache, key, width=width)
+            cache = (*cache, part)
+        return sampler.completions_of(decoding, cache)
+
+
+def make_sample(policy: Policy, rollout: ConfigDict, *, group_size: int, temperature: float) -> Sample:
+    """As `config.rollout` says, but with so many completions of a prompt, at this temperature."""
+    return Sample(
+        policy,
+        group_size=group_size,
+        max_new_tokens=rollout.max_new_tokens,
+        temperature=temperature,
+        cache_parts=rollout.cache_parts,
+    )
+
+
+def part_widths(tokens: int, parts: int) -> list[int]:
+    """Of 2048 tokens in 4 parts: 256, 256, 512, 1024; fewer parts where there are fewer tokens."""
+    ends = [0, *sorted({-(-tokens // 2**n) for n in range(parts)})]
+    return [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
 
 
 def make_logprobs(policy: Policy, *, temperature: float, chunk: int) -> Callable:
@@ -265,7 +341,7 @@ def make_logprobs(policy: Policy, *, temperature: float, chunk: int) -> Callable
         hidden_bsd, _ = model(
             batch.token_bs[:, :-1],
             position_bs[:, :-1],
-            decoder.causal_mask(valid_bs[:, :-1]),
+            valid_bs[:, :-1],
             features=sampler.row_features(seen, rows, slots - 1),
         )
         unembed_dv = model.unembed_dv()
@@ -276,8 +352,3 @@ def make_logprobs(policy: Policy, *, temperature: float, chunk: int) -> Callable
         return jax.vmap(one_row)(hidden_bsd[:, -width:], batch.token_bs[:, -width:])
 
     return logprobs
-
-
-def at_compute_dtype(policy: Policy, params: Any) -> Any:
-    """Weights rounded once, where no gradient is taken, instead of at every token of a rollout."""
-    return jax.tree.map(lambda x: x.astype(policy.config.dtype), params)

@@ -16,7 +16,7 @@ from mig_jax.data.problem import Problem
 from mig_jax.encoding import Reading
 from mig_jax.learning.losses import Batch
 from mig_jax.models import sampler, sharding
-from mig_jax.policy import Policy, make_logprobs, make_look, make_sample, without_adapters
+from mig_jax.policy import Policy, Sample, make_logprobs, make_look, make_prepare, make_sample, without_adapters
 from mig_jax.prompts import Asked
 from mig_jax.text.verifier import Item, Verifier
 from mig_jax.transcripts import Transcript
@@ -26,20 +26,23 @@ from mig_jax.verdicts import reference_of
 class Functions(NamedTuple):
     """What of a rollout runs on the accelerator; compiled once for its shapes, at the first call."""
 
+    prepare: Callable
     look: Callable
-    sample: Callable
+    sample: Sample
     score: Callable
     assemble: Callable
     ref_logprobs: Callable
 
 
 def make_functions(policy: Policy, config: ConfigDict) -> Functions:
-    """The functions of a run, from `make_look`, `make_sample`, `make_score`, `make_assemble` and `make_logprobs`."""
-    r, chunk, row_sharding = config.rollout, config.optimizer.logprob_chunk, sharding.batch_sharding(policy.mesh)
+    """The functions of a run; as many logits are alive at once in each as in the update."""
+    r, o, row_sharding = config.rollout, config.optimizer, sharding.batch_sharding(policy.mesh)
+    chunk = max(1, o.logprob_chunk // o.microbatches)
     ref_logprobs = make_logprobs(without_adapters(policy), temperature=r.temperature, chunk=chunk)
     return Functions(
+        prepare=make_prepare(policy, gather=r.gather_weights),
         look=make_look(policy),
-        sample=make_sample(policy, group_size=r.group_size, max_new_tokens=r.max_new_tokens, temperature=r.temperature),
+        sample=make_sample(policy, r, group_size=r.group_size, temperature=r.temperature),
         score=make_score(policy, group_size=r.group_size, credit=config.reward.credit, chunk=chunk),
         assemble=make_assemble(config, row_sharding),
         ref_logprobs=jax.jit(ref_logprobs, out_shardings=row_sharding),
@@ -65,8 +68,9 @@ class Collector:
         problems = asked.problems
         jax.block_until_ready(params)  # the end of the last update is no part of this rollout's time
         watch = Stopwatch()
-        prompts = self.compiled.look(params, self.place(asked.prompts))
-        completions = self.compiled.sample(params, prompts, key)
+        weights = self.compiled.prepare(params)
+        prompts = self.compiled.look(weights, self.place(asked.prompts))
+        completions = self.compiled.sample(weights, prompts, key)
         readings = read_completions(self.policy, completions, max_steps=self.config.reward.max_steps)
         watch.lap("rollout")
 
@@ -75,8 +79,8 @@ class Collector:
         scores = None
         if self.config.loss.alpha:
             probes = self.place(self.encode_answers(problems))
-            scores = self.compiled.score(params, prompts, completions, cuts, probes)
-        completions = completions._replace(cache=None)
+            scores = self.compiled.score(weights, prompts, completions, cuts, probes)
+        completions, weights = completions._replace(cache=()), None  # their memory is the update's
         is_correct = check_answers(self.verifier, problems, readings)
         watch.lap("verify")
         jax.block_until_ready(scores)

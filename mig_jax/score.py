@@ -1,8 +1,6 @@
 """Step credit for anybody's transcripts: question, response and answer → ℓ, watermark and gain of every step."""
 
 import dataclasses
-import functools
-import math
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
@@ -17,7 +15,7 @@ from mig_jax.credit import Scores, score_likelihood
 from mig_jax.data.problem import Problem
 from mig_jax.models import decoder, sampler
 from mig_jax.models.sampler import Prompts
-from mig_jax.policy import Policy, at_compute_dtype, see
+from mig_jax.policy import Policy, make_prepare, see
 from mig_jax.prompts import encode_prompt, stack_prompts
 from mig_jax.rollouts import with_scores
 from mig_jax.text.response_format import parse_response
@@ -65,11 +63,11 @@ def score_transcripts(
         "max_variants": config.reward.max_variants,
         "max_tokens": max((len(policy.tokenizer.encode(t.answer.strip())) for t in transcripts), default=0),
     }
-    scored = list(transcripts)
+    weights, scored = make_prepare(policy, gather=config.rollout.gather_weights)(policy.params), list(transcripts)
     for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch"):
         batch = rows[first : first + batch_size]
         full = batch + batch[:1] * (batch_size - len(batch))
-        scores = jax.device_get(score(policy.params, *_stack(policy, full, **limits)))
+        scores = jax.device_get(score(weights, *_stack(policy, full, **limits)))
         for i, row in enumerate(batch):
             scored[row.number] = with_scores(transcripts[row.number], row.reading, scores, i)
     return scored
@@ -83,23 +81,26 @@ def with_verdicts(transcripts: Sequence[Transcript], verifier: Verifier) -> list
 
 
 def make_packed_score(policy: Policy, *, credit: str, chunk: int) -> Callable:
-    """Compiled (params, prompts, response_bt, mask_bt, cuts, answers) → Scores, without a cache.
+    """Compiled (weights, prompts, response_bt, mask_bt, cuts, answers) → Scores, without a cache.
 
     Responses stand right of their prompts, padded on the right; `cuts` count their tokens.
     """
 
     @jax.jit
-    def score(params, prompts: Prompts, response_bt, mask_bt, cuts, answers) -> Scores:
-        model = decoder.bind(policy.config, at_compute_dtype(policy, params))
+    def score(weights, prompts: Prompts, response_bt, mask_bt, cuts, answers) -> Scores:
+        model = decoder.bind(policy.config, weights)
         prompts = see(model, prompts)
         token_bs = jnp.concatenate([prompts.token_qs, response_bt], axis=1)
         rows, slots = token_bs.shape
         prompt_width = slots - response_bt.shape[1]
         position_bs, valid_bs = sampler.row_positions(prompts.start_q, slots, prompts.images)
         trunk = rewards.Trunk(position_bs, valid_bs.at[:, prompt_width:].set(mask_bt))
-        # No image stands in a leaf.
-        leaves = math.prod((cuts.cut_k.shape[1], *answers.token_ap.shape[1:]))
-        forward = functools.partial(model, features=sampler.row_features(prompts.images, rows, slots + leaves))
+        features = sampler.row_features(prompts.images, rows, slots)
+
+        def forward(token_rt, position_rt, seen_rx, cache):
+            # Images stand in the trunk, none in a leaf.
+            return model(token_rt, position_rt, seen_rx, cache, features=None if cache else features)
+
         cuts = cuts._replace(cut_k=cuts.cut_k + prompt_width)
         ell_bk, _ = rewards.score_packed(forward, model.unembed_dv(), token_bs, trunk, cuts, answers, chunk=chunk)
         return score_likelihood(ell_bk, cuts.valid_k, credit=credit)

@@ -263,7 +263,8 @@ def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -
     Raises:
       ConfigError: with every value that differs.
     """
-    free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead", "model.param_dtype", "model.remat"]
+    free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead"]
+    free += ["model.param_dtype", "model.remat", "model.attention", "rollout.gather_weights", "rollout.cache_parts"]
     free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped")]
     if now["optimizer"]["decay"] == "constant":
         free.append("steps")  # a cosine is laid out over all of them

@@ -4,6 +4,7 @@ A probe asks how likely the right answer is, in whatever way the policy would wr
 \\frac{3}{2}; a model knows that "half past two" is 2:30. What it proposes counts only when the verifier finds it equal.
 """
 
+import functools
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from mig_jax import encoding
 from mig_jax.data.problem import Problem
 from mig_jax.evaluate import batches
 from mig_jax.models import sharding
-from mig_jax.policy import Policy, make_sample
+from mig_jax.policy import Policy, make_prepare, make_sample
 from mig_jax.problems import key_of, read_variants
 from mig_jax.prompts import stack_prompts, with_images
 from mig_jax.rollouts import read_completions
@@ -53,7 +54,8 @@ def propose_variants(
     path.parent.mkdir(parents=True, exist_ok=True)
     done = read_variants(str(_without_torn_row(path))) if path.exists() else {}
     open_ones = [problem for problem in problems if problem.kind in CHECKED_AS and key_of(problem) not in done]
-    sample = make_sample(policy, group_size=1, max_new_tokens=config.rollout.max_new_tokens, temperature=0.0)
+    weights = make_prepare(policy, gather=config.rollout.gather_weights)(policy.params)
+    sample = functools.partial(make_sample(policy, config.rollout, group_size=1, temperature=0.0), weights)
     counts = (0, 0, 0)
     with open(path, "a", encoding="utf-8") as file:
         for first, size in tqdm(batches(policy, config, len(open_ones), 1), desc="variants", unit="batch"):
@@ -114,9 +116,7 @@ def _ask(policy: Policy, config: ConfigDict, sample, batch: Sequence[Problem], s
         return texts
     rows = [with_images(policy, requests[n], ()) for n in fitting]
     prompts = stack_prompts(policy, rows + rows[:1] * (size - len(rows)), width)
-    completions = sample(
-        policy.params, jax.device_put(prompts, sharding.batch_sharding(policy.mesh)), jax.random.key(0)
-    )
+    completions = sample(jax.device_put(prompts, sharding.batch_sharding(policy.mesh)), jax.random.key(0))
     readings = read_completions(policy, completions, max_steps=config.reward.max_steps)
     for n, reading in zip(fitting, readings, strict=False):
         texts[n] = reading.text

@@ -33,7 +33,9 @@ def laid_out(tree):
 
 def test_arguments_are_those_of_training():
     """A step on eight devices has the shapes, dtypes and places that were announced without it."""
-    config = tiny.get_scenes(**MESH, loss__kappa=0.1, rollout__questions=4, model__vision__freeze=False)
+    config = tiny.get_scenes(
+        **MESH, loss__kappa=0.1, rollout__questions=4, model__vision__freeze=False, rollout__cache_parts=2
+    )
     announced = Run(config, jax.devices()).programs(4)
     mesh = sharding.make_mesh(config.mesh.to_dict())
     with jax.set_mesh(mesh), Verifier(workers=1) as verifier:
@@ -43,19 +45,22 @@ def test_arguments_are_those_of_training():
         state, _ = train.build_update(policy, config, "train")
         collector = Collector(policy, config, verifier, reference=reference)
         asked = ask(policy, config, chosen[:4])
-        prompts = collector.compiled.look(state.params, collector.place(asked.prompts))
-        completions = collector.compiled.sample(state.params, prompts, jax.random.key(0))
+        weights = collector.compiled.prepare(state.params)
+        prompts = collector.compiled.look(weights, collector.place(asked.prompts))
+        completions = collector.compiled.sample(weights, prompts, jax.random.key(0))
         batch, _, _ = collector.collect(state.params, asked, jax.random.key(0))
-    assert list(announced) == ["look", "rollout", "score", "reference", "update"]
+    assert list(announced) == ["weights", "look", "prefill", "decode", "score", "reference", "update"]
     assert laid_out(announced["update"].arguments[0]) == laid_out(state)
     assert laid_out(announced["update"].arguments[1]) == laid_out(batch)
-    assert laid_out(announced["score"].arguments[1:3]) == laid_out((prompts, completions))
+    assert laid_out(announced["score"].arguments[:3]) == laid_out((weights, prompts, completions))
+    assert announced["decode"].options == {"width": completions.cache[-1].key_lbsmh.shape[2]}
     assert laid_out(announced["look"].arguments[1]) == laid_out(collector.place(asked.prompts))
 
 
 def test_bytes_on_a_device_by_hand():
     """Width over fsdp; heads, mlp and vocabulary over tensor; the single key head and the odd mlp stay whole."""
-    run = Run(tiny.get_config(**MESH, model__init__mlp_width=33), jax.devices())
+    config = tiny.get_config(**MESH, model__init__mlp_width=33, rollout__gather_weights=False)
+    run = Run(config, jax.devices())
     vocabulary = run.policy.tokenizer.vocab_size
     assert vocabulary % 2 == 0
     embedding = (vocabulary // 2) * (16 // 2)
@@ -64,11 +69,29 @@ def test_bytes_on_a_device_by_hand():
     mlp, norms = 3 * 8 * 33, 2 * 8
     weights = embedding + 8 + 2 * (attention + biases + mlp + norms)
     programs = run.programs(8)
-    held = {part: bytes_on_device(tree) for part, tree in programs["score"].held.items()}
+    score = programs["score"]
+    held = {part: bytes_on_device(tree) for part, tree in (score.held | score.waiting).items()}
     assert held["parameters"] == 4 * weights
     assert held["optimizer"] == 2 * 4 * weights + 8  # two moments, and two counters
-    assert held["KV cache"] == 4 * 2 * 2 * (8 * 2 // 4) * (32 + 40) * 1 * 8
+    # A row of prompt for each question, of completion for each sample.
+    assert held["KV cache"] == 4 * 2 * 2 * (8 // 4 * 32 + 8 * 2 // 4 * 40) * 1 * 8
     assert "reference" not in held and "KV cache" not in programs["update"].held
+
+
+def test_weights_that_sample_are_whole_over_fsdp_and_narrow():
+    """They are sent once, instead of in every layer for every token."""
+    sent = {}
+    for gather in (False, True):
+        config = tiny.get_config(mesh__fsdp=8, model__compute_dtype="bfloat16", rollout__gather_weights=gather)
+        run = Run(config, jax.devices())
+        programs = run.programs(8)
+        with jax.set_mesh(run.mesh):
+            sent[gather] = compile_program(programs["decode"], {}).sent
+        held = {part: bytes_on_device(x) for part, x in (programs["decode"].held | programs["decode"].waiting).items()}
+        whole = 8 if gather else 1
+        assert held["rollout weights"] == pytest.approx(held["parameters"] * whole / 2, rel=0.1)
+    in_layers = Sent("all-gather", (40, 2))
+    assert in_layers in sent[False] and in_layers not in sent[True]
 
 
 def test_adapters_have_moments_and_a_reference_of_no_bytes():
@@ -82,11 +105,11 @@ def test_adapters_have_moments_and_a_reference_of_no_bytes():
 
 
 def test_a_program_is_compiled_and_what_waits_is_counted():
-    run = Run(tiny.get_config(**MESH), jax.devices())
+    run = Run(tiny.get_config(**MESH, rollout__gather_weights=False), jax.devices())
     with jax.set_mesh(run.mesh):
         program = run.programs(8)["score"]
         with_optimizer = compile_program(program, {})
-        without = compile_program(program._replace(waiting=()), {})
+        without = compile_program(program._replace(waiting={}), {})
     assert with_optimizer.peak - without.peak == with_optimizer.parts["optimizer"]
     assert with_optimizer.peak > sum(with_optimizer.parts[part] for part in ("parameters", "optimizer", "KV cache"))
     # The widths of both layers' weights are put together for every use, and those of what reads the answers.
@@ -143,16 +166,16 @@ def test_the_compiler_of_a_tpu_says_how_much_is_missing(monkeypatch):
     message = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (17.50G) "
 
     class Function:
-        def lower(self, *arguments):
+        def lower(self):
             raise jax.errors.JaxRuntimeError(message + tail)
 
     held = {"optimizer": jax.ShapeDtypeStruct((GIB // 4,), "float32", sharding=sharding.replicated(make_mesh()))}
     tail = "exceeds available HBM (15.75G)."
-    compiled = compile_program(aot.Program(Function(), (), held), {})
+    compiled = compile_program(aot.Program(Function(), (), {}, held), {})
     assert compiled.peak == 18.5 * GIB and compiled.results is None
     tail = "is something else"
     with pytest.raises(jax.errors.JaxRuntimeError):
-        compile_program(aot.Program(Function(), (), held), {})
+        compile_program(aot.Program(Function(), (), {}, held), {})
 
 
 def make_mesh():
@@ -187,8 +210,9 @@ def test_what_does_not_fit_is_said_with_what_to_turn():
 
 def test_levers_belong_to_what_is_full():
     config = tiny.get_config(model__compute_dtype="bfloat16", model__remat=True)
-    assert aot_report.levers("KV cache", "rollout", config)[0] == "rollout.questions lower"
-    assert aot_report.levers("parameters", "rollout", config)[0] == "mesh.fsdp=-1, mesh.data=1"
+    assert aot_report.levers("KV cache", "decode", config)[0] == "rollout.questions lower"
+    assert aot_report.levers("parameters", "decode", config)[0] == "mesh.fsdp=-1, mesh.data=1"
+    assert aot_report.levers("rollout weights", "decode", config)[-1] == "rollout.gather_weights=False"
     assert "reward.max_variants lower" in aot_report.levers(aot_report.REST, "score", config)
     assert aot_report.levers(aot_report.REST, "update", config)[0] == "optimizer.microbatches=2"
 
@@ -212,7 +236,7 @@ def test_all_programs_compile_for_a_tpu(monkeypatch):
     monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     # No product of the slice's own axes, which the axes of a mesh need not be.
     sharding.make_mesh({"data": 2, "fsdp": 64}, devices=open_topology("v5p:4x4x8")[0])
-    config = tiny.get_config(mesh__data=2, mesh__fsdp=2)
+    config = tiny.get_config(mesh__data=2, mesh__fsdp=2, rollout__gather_weights=False)
     devices, chip = open_topology("v5e:2x2")
     run = Run(config, devices)
     numbers = sum(math.prod(x.shape) // (2 if 16 in x.shape else 1) for x in jax.tree.leaves(run.policy.params))
@@ -221,12 +245,15 @@ def test_all_programs_compile_for_a_tpu(monkeypatch):
         compiled = {name: run.compiled(name, 8) for name in run.programs(8)}
     finally:
         jax.config.update("jax_optimization_level", "UNKNOWN")
-    assert list(compiled) == ["rollout", "score", "update"]
+    assert list(compiled) == ["prefill", "decode", "score", "update"]
     for program in compiled.values():
         assert program.parts["parameters"] == 4 * numbers
         assert sum(program.parts.values()) < program.peak < chip.hbm_gib * GIB
     # Weights are put together in both layers, for prompts and for every token; what is sampled stays where it is.
-    sent = compiled["rollout"].sent
-    assert sent[Sent("all-gather", (40, 2))].nbytes == 40 * sent[Sent("all-gather", (2,))].nbytes
-    announced = run.programs(8)["score"].arguments[2]
-    assert laid_out(sharding.placed(announced, compiled["rollout"].results)) == laid_out(announced)
+    tokens, prompts = (
+        compiled[name].sent[Sent("all-gather", loops)] for name, loops in (("decode", (40, 2)), ("prefill", (2,)))
+    )
+    assert tokens.nbytes == 40 * prompts.nbytes
+    decoding, cache = run.programs(8)["decode"].arguments[1:3]
+    for announced, results in (((decoding, cache[0]), compiled["prefill"].results),):
+        assert laid_out(sharding.placed(announced, results)) == laid_out(announced)

@@ -12,7 +12,7 @@ from mig_jax.data.problem import Problem
 from mig_jax.learning.losses import Batch
 from mig_jax.learning.train_step import split
 from mig_jax.models import decoder, sampler, sharding
-from mig_jax.policy import load_policy, make_logprobs, make_look, make_sample
+from mig_jax.policy import Sample, load_policy, make_logprobs, make_look
 from mig_jax.problems import open_held_out, open_training, why_no_prompt
 from mig_jax.prompts import ask, encode_prompts
 from mig_jax.rollouts import Collector
@@ -37,7 +37,7 @@ def problems(policy):
 def rollout(policy, problems):
     """Prompts that have been looked at, and three completions of each."""
     prompts = make_look(policy)(policy.params, encode_prompts(policy, CONFIG, problems))
-    sample = make_sample(policy, group_size=3, max_new_tokens=20, temperature=0.9)
+    sample = Sample(policy, cache_parts=1, group_size=3, max_new_tokens=20, temperature=0.9)
     return prompts, sample(policy.params, prompts, jax.random.key(0))
 
 
@@ -81,7 +81,7 @@ def test_features_are_computed_once(policy, problems):
     prompts = encode_prompts(policy, CONFIG, problems)
     looked = make_look(policy)(policy.params, prompts)
     assert looked.images.pixels is None and looked.images.feature_qid.shape == (4, 4, 16)
-    sample = make_sample(policy, group_size=1, max_new_tokens=4, temperature=0.0)
+    sample = Sample(policy, cache_parts=1, group_size=1, max_new_tokens=4, temperature=0.0)
     blank = looked._replace(images=looked.images._replace(feature_qid=jnp.zeros_like(looked.images.feature_qid)))
     drawn, again, unseen = (sample(policy.params, p, jax.random.key(0)) for p in (looked, prompts, blank))
     np.testing.assert_allclose(drawn.logprob_bt, again.logprob_bt, atol=1e-5)
@@ -129,7 +129,7 @@ def test_micro_batches_with_images(problems):
         policy = load_policy(config.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
         start = jax.device_get(policy.params)
         prompts = make_look(policy)(policy.params, encode_prompts(policy, config, problems))
-        sample = make_sample(policy, group_size=2, max_new_tokens=6, temperature=1.0)
+        sample = Sample(policy, cache_parts=1, group_size=2, max_new_tokens=6, temperature=1.0)
         completions = sample(policy.params, prompts, jax.random.key(0))
         state, update = train.build_update(policy, config, "train")
         state, numbers = update(state, batch_of(prompts, completions))

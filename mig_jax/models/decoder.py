@@ -7,7 +7,7 @@ on a leading axis L and scanned over, so that the program does not grow with dep
 
     params = decoder.init_params(config, key)
     model = decoder.bind(config, params)                  # inside jit and grad: params are their arguments
-    hidden_btd, new = model(token_bt, position_bt, mask_btx, cache)
+    hidden_rtd, cache = model(token_rt, position_rt, seen_rt)
     unembed_dv = model.unembed_dv()
 
 Sources: Llama (arXiv 2302.13971), Qwen2 (2407.10671), Qwen3 (2505.09388), RoPE (2104.09864), GQA (2305.13245).
@@ -25,7 +25,8 @@ from flax import nnx, traverse_util
 
 from mig_jax.models import adapters, qwen2_vl, rope, sharding
 from mig_jax.models.adapters import LoraConfig
-from mig_jax.models.layers import Initializer, KeyValue, attend, rms_norm
+from mig_jax.models.attention import KeyValue, attend
+from mig_jax.models.layers import Initializer, rms_norm
 from mig_jax.models.qwen2_vl import VisionConfig
 from mig_jax.models.rope import Rope, RopeScaling
 
@@ -49,6 +50,7 @@ class DecoderConfig:
     dtype: of activations and caches; "float32" or "bfloat16". Norms, rotary angles and softmax are float32 always.
     param_dtype: of the parameters.
     remat: recompute each layer in the backward pass instead of keeping its activations.
+    attention: the kernel for sequences without a cache, one of `attention.KERNELS`.
 
     Raises:
       ValueError: kv_heads does not divide heads, or head_size is odd.
@@ -75,6 +77,7 @@ class DecoderConfig:
     dtype: str = "float32"
     param_dtype: str = "float32"
     remat: bool = False
+    attention: str = "xla"
 
     def __post_init__(self):
         if self.heads % self.kv_heads or self.head_size % 2:
@@ -95,16 +98,10 @@ class Features(NamedTuple):
 
 
 class KVCache(NamedTuple):
-    """Keys, already rotated, and values of S tokens: each `[L, B, S, M, H]`."""
+    """Keys, already rotated, and values of S tokens of B rows: each `[L, B, S, M, H]`."""
 
     key_lbsmh: chex.Array
     value_lbsmh: chex.Array
-
-
-def causal_mask(valid_bt: chex.Array) -> chex.Array:
-    """`[B, T, T]`: token t sees s ≤ t where s is valid."""
-    length = valid_bt.shape[1]
-    return jnp.tril(jnp.ones((length, length), bool))[None] & valid_bt[:, None, :]
 
 
 class Attention(nnx.Module):
@@ -127,7 +124,7 @@ class Attention(nnx.Module):
             self.query_norm = init.constant(1, (c.head_size,), ("head_size",))
             self.key_norm = init.constant(1, (c.head_size,), ("head_size",))
 
-    def __call__(self, x_btd: chex.Array, turn: Rope, mask_btx: chex.Array, old: KeyValue | None):
+    def __call__(self, x_btd: chex.Array, turn: Rope, seen_bx: chex.Array, past: tuple[KeyValue, ...]):
         c = self.config
         q_btnh = jnp.einsum("btd,dnh->btnh", x_btd, self.query[...])
         k_btmh = jnp.einsum("btd,dmh->btmh", x_btd, self.key[...])
@@ -140,7 +137,8 @@ class Attention(nnx.Module):
             q_btnh = rms_norm(q_btnh, self.query_norm, c.norm_eps)
             k_btmh = rms_norm(k_btmh, self.key_norm, c.norm_eps)
         new = rope.rotate(k_btmh, turn), v_btmh
-        out_btd = jnp.einsum("btnh,nhd->btd", attend(rope.rotate(q_btnh, turn), new, old, mask_btx), self.out[...])
+        mixed_btnh = attend(rope.rotate(q_btnh, turn), new, past, seen_bx, kernel=c.attention)
+        out_btd = jnp.einsum("btnh,nhd->btd", mixed_btnh, self.out[...])
         return out_btd + self.out_bias[None, None] if c.o_bias else out_btd, new
 
 
@@ -167,8 +165,8 @@ class Layer(nnx.Module):
         self.attention_norm = init.constant(1, (config.width,), ("embed",))
         self.mlp_norm = init.constant(1, (config.width,), ("embed",))
 
-    def __call__(self, x_btd: chex.Array, turn: Rope, mask_btx: chex.Array, old: KeyValue | None):
-        mixed_btd, new = self.attention(rms_norm(x_btd, self.attention_norm, self.norm_eps), turn, mask_btx, old)
+    def __call__(self, x_btd: chex.Array, turn: Rope, seen_bx: chex.Array, past: tuple[KeyValue, ...]):
+        mixed_btd, new = self.attention(rms_norm(x_btd, self.attention_norm, self.norm_eps), turn, seen_bx, past)
         x_btd = x_btd + mixed_btd
         return x_btd + self.mlp(rms_norm(x_btd, self.mlp_norm, self.norm_eps)), new
 
@@ -192,6 +190,7 @@ class Decoder(nnx.Module):
                 dtype=config.dtype,
                 param_dtype=config.param_dtype,
                 remat=config.remat,
+                attention=config.attention,
             )
         if config.lora:  # drawn last, so that all else is drawn as without them
             self.layers = adapters.adapt(self.layers, config.lora, rngs)
@@ -200,35 +199,36 @@ class Decoder(nnx.Module):
         self,
         token_bt: chex.Array,
         position_bt: chex.Array,
-        mask_btx: chex.Array,
-        cache: KVCache | None = None,
+        seen_bx: chex.Array,
+        cache: tuple[KVCache, ...] = (),
         *,
         features: Features | None = None,
     ) -> tuple[chex.Array, KVCache]:
-        """Hidden states of T new tokens behind S cached ones.
+        """Hidden states of B sequences of T new tokens, each causal in itself, behind what is cached.
 
         Args:
           token_bt: `[B, T]` ids.
           position_bt: `[B, T]` position of each, for the rotary embedding alone; `[B, T, 3]` where there are images.
-          mask_btx: `[B, T, S+T]` bool, which of the cached and of the new tokens each new token sees. Nothing is
-            implied: not even causality. S = 0 without a cache.
-          cache: keys and values of S tokens; read, never written.
+          seen_bx: `[B, S]` bool, which of the S cached tokens of all parts each sequence sees. Without a cache
+            `[B, T]`: which of its own tokens are no padding.
+          cache: parts, one behind the other; read, never written. Each may have fewer rows than there are sequences:
+            neighbouring ones share a row then, as samples share their prompt.
           features: what stands in the place of image tokens, from `vision`.
 
         Returns:
           `[B, T, D]` hidden states after the final norm, and the keys and values of the T new tokens alone.
         """
-        slots = 0 if cache is None else cache.key_lbsmh.shape[2]
-        chex.assert_shape(mask_btx, (*token_bt.shape, slots + token_bt.shape[1]))
+        slots = sum(part.key_lbsmh.shape[2] for part in cache) if cache else token_bt.shape[1]
+        chex.assert_shape(seen_bx, (token_bt.shape[0], slots))
         c = self.config
         frequency_f = rope.frequencies(c.head_size, c.rope_theta, c.rope_scaling)
         turn = rope.angles(position_bt, frequency_f, c.rope_sections, rope.magnitude(c.rope_scaling))
         graphdef, params = nnx.split(self.layers)
 
-        def run_layer(x_btd, params_and_old):
-            layer_params, old = params_and_old
+        def run_layer(x_btd, params_and_past):
+            layer_params, past = params_and_past
             layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(c.dtype), layer_params))
-            x_btd, new = layer(x_btd, turn, mask_btx, old)
+            x_btd, new = layer(x_btd, turn, seen_bx, past)
             return sharding.keep_rows(x_btd), new
 
         if c.remat:

@@ -1,4 +1,4 @@
-"""What decoder and vision tower are both made of: attention, norm, and how parameters are drawn."""
+"""What decoder and vision tower are both made of, beside attention: the norm, and how parameters are drawn."""
 
 import math
 
@@ -6,33 +6,6 @@ import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
-
-# Finite, so that a row that sees nothing (padding) gets a harmless average instead of NaN.
-_UNSEEN = -1e30
-
-KeyValue = tuple[chex.Array, chex.Array]
-
-
-def attend(q_btnh: chex.Array, new: KeyValue, old: KeyValue | None, mask_btx: chex.Array) -> chex.Array:
-    """Attention of T new tokens to S cached ones (`old`) and to themselves (`new`): `[B, T, N, H]`.
-
-    softmax over S+T together, in float32; scores are joined, keys and values are neither joined nor repeated.
-    """
-    rows, length, heads, head_size = q_btnh.shape
-    parts = [new] if old is None else [old, new]
-    kv_heads = new[0].shape[2]
-    group = heads // kv_heads
-    # The group of query heads that share a key head stands in its rows, so that all large arrays are batches of plain
-    # matrices, forwards and backwards: R = group · T.
-    q_bmgth = q_btnh.reshape(rows, length, kv_heads, group, head_size).transpose(0, 2, 3, 1, 4)
-    q_bmrh = q_bmgth.reshape(rows, kv_heads, group * length, head_size)
-    scores = [jnp.einsum("bmrh,bsmh->bmrs", q_bmrh, k, preferred_element_type=jnp.float32) for k, _ in parts]
-    score = jnp.concatenate(scores, axis=-1).reshape(rows, kv_heads, group, length, -1) * head_size**-0.5
-    weight = jax.nn.softmax(jnp.where(mask_btx[:, None, None], score, _UNSEEN)).astype(q_btnh.dtype)
-    weight_bmrx = weight.reshape(rows, kv_heads, group * length, -1)
-    weights = jnp.split(weight_bmrx, [weight.shape[-1] - length], axis=-1)[-len(parts) :]
-    out_bmrh = sum(jnp.einsum("bmrs,bsmh->bmrh", w, v) for w, (_, v) in zip(weights, parts, strict=True))
-    return out_bmrh.reshape(q_bmgth.shape).transpose(0, 3, 1, 2, 4).reshape(q_btnh.shape)
 
 
 def rms_norm(x: chex.Array, scale_h: chex.Array, eps: float) -> chex.Array:

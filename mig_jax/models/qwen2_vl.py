@@ -21,7 +21,8 @@ import numpy as np
 from flax import nnx
 
 from mig_jax.models import rope, sharding
-from mig_jax.models.layers import Initializer, attend, rms_norm
+from mig_jax.models.attention import attend_within
+from mig_jax.models.layers import Initializer, rms_norm
 from mig_jax.models.rope import Rope
 
 THETA = 10_000.0  # of the rotary positions; no config.json of the family has another
@@ -121,20 +122,6 @@ class Images(NamedTuple):
     feature_qid: chex.Array | None = None
 
 
-class Masks(NamedTuple):
-    """Who sees whom: within windows `[Q·windows, 1, slots of a window]`, within images `[Q, N, N]`; bool."""
-
-    window: chex.Array
-    image: chex.Array
-
-
-def attention_masks(image_qn: chex.Array, window_slots: int) -> Masks:
-    """Masks from the image of each slot. No window holds patches of two images; padding is seen by none."""
-    valid_qn = image_qn >= 0
-    same_qnn = image_qn[:, :, None] == image_qn[:, None, :]
-    return Masks(valid_qn.reshape(-1, 1, window_slots), same_qnn & valid_qn[:, None, :])
-
-
 def patch_angles(position_qn2: chex.Array, head_size: int) -> Rope:
     """Rotary cos and sin, each `[Q, N, H/2]`: the first half of the frequencies turns by row, the other by column."""
     frequency_f = rope.frequencies(head_size // 2, THETA)
@@ -144,27 +131,29 @@ def patch_angles(position_qn2: chex.Array, head_size: int) -> Rope:
 
 
 class Attention(nnx.Module):
-    """Projections around `attend`; patch slots are T here. Holds all layers' parameters, is called on one layer's."""
+    """Projections around `attend_within`; patch slots are T here. Holds all layers' parameters, is called on one's."""
 
-    def __init__(self, config: VisionConfig, init: Initializer):
-        self.config, width = config, config.width
+    def __init__(self, config: VisionConfig, init: Initializer, kernel: str):
+        self.config, self.kernel, width = config, kernel, config.width
         heads = (config.heads, width // config.heads)
         self.qkv = init.normal((width, 3, *heads), ("embed", "qkv", "heads", "head_size"), inputs=width)
         self.qkv_bias = init.constant(0, (3, *heads), ("qkv", "heads", "head_size"))
         self.out = init.residual((*heads, width), ("heads", "head_size", "embed"), inputs=width)
         self.out_bias = init.constant(0, (width,), ("embed",))
 
-    def __call__(self, x_btd: chex.Array, turn: Rope, masks: Masks, is_full: chex.Array) -> chex.Array:
+    def __call__(self, x_btd: chex.Array, turn: Rope, image_bt: chex.Array, is_full: chex.Array) -> chex.Array:
         qkv = jnp.einsum("btd,dpnh->pbtnh", x_btd, self.qkv) + self.qkv_bias[:, None, None]
         q_btnh, k_btnh = (rope.rotate(x, turn) for x in qkv[:2])
         slots = self.config.window_slots
 
         def within_images(q, k, v):
-            return attend(q, (k, v), None, masks.image)
+            return attend_within(q, k, v, image_bt, is_causal=False, kernel=self.kernel)
 
         def within_windows(*qkv):
+            # No window holds patches of two images. Windows are too short for a kernel to gain by its tiles.
             q, k, v = (x.reshape(-1, slots, *x.shape[2:]) for x in qkv)
-            return attend(q, (k, v), None, masks.window).reshape(qkv[0].shape)
+            mixed = attend_within(q, k, v, image_bt.reshape(-1, slots), is_causal=False, kernel="xla")
+            return mixed.reshape(qkv[0].shape)
 
         mixed_btnh = jax.lax.cond(is_full, within_images, within_windows, q_btnh, k_btnh, qkv[2])
         return jnp.einsum("btnh,nhd->btd", mixed_btnh, self.out) + self.out_bias[None, None]
@@ -189,15 +178,15 @@ class Mlp(nnx.Module):
 class Layer(nnx.Module):
     """Attention and MLP, each behind its norm and added to the stream; parameters as in `Attention`."""
 
-    def __init__(self, config: VisionConfig, init: Initializer):
+    def __init__(self, config: VisionConfig, init: Initializer, kernel: str):
         self.norm_eps = config.norm_eps
-        self.attention, self.mlp = Attention(config, init), Mlp(config, init)
+        self.attention, self.mlp = Attention(config, init, kernel), Mlp(config, init)
         self.attention_norm = init.constant(1, (config.width,), ("embed",))
         self.mlp_norm = init.constant(1, (config.width,), ("embed",))
 
-    def __call__(self, x_btd: chex.Array, turn: Rope, masks: Masks, is_full: chex.Array) -> chex.Array:
+    def __call__(self, x_btd: chex.Array, turn: Rope, image_bt: chex.Array, is_full: chex.Array) -> chex.Array:
         y_btd = rms_norm(x_btd, self.attention_norm, self.norm_eps)
-        x_btd = x_btd + self.attention(y_btd, turn, masks, is_full)
+        x_btd = x_btd + self.attention(y_btd, turn, image_bt, is_full)
         return x_btd + self.mlp(rms_norm(x_btd, self.mlp_norm, self.norm_eps))
 
 
@@ -230,6 +219,7 @@ class VisionTower(nnx.Module):
       dtype: of activations; norms, rotary angles and softmax are float32.
       param_dtype: of the parameters.
       remat: recompute each layer in the backward pass instead of keeping its activations.
+      attention: the kernel for layers that attend to whole images.
     """
 
     def __init__(
@@ -241,12 +231,13 @@ class VisionTower(nnx.Module):
         dtype: str,
         param_dtype: str,
         remat: bool = False,
+        attention: str = "xla",
     ):
         self.config, self.dtype, self.remat = config, dtype, remat
         init = Initializer(rngs, param_dtype)
         patch = (config.patch_numbers, config.width)
         self.patch_embedding = init.normal(patch, ("patch", "embed"), inputs=patch[0])
-        self.layers = Layer(config, Initializer(rngs, param_dtype, config.layers))
+        self.layers = Layer(config, Initializer(rngs, param_dtype, config.layers), attention)
         self.merger = Merger(config, out_width, init)
 
     def __call__(self, pixels: Pixels) -> chex.Array:
@@ -261,7 +252,7 @@ class VisionTower(nnx.Module):
         chex.assert_is_divisible(slots, c.window_slots)
         x_qnd = self.embed(pixels.patch_qnc)
         turn = patch_angles(pixels.position_qn2, c.width // c.heads)
-        x_qnd = self.run_layers(x_qnd, turn, attention_masks(pixels.image_qn, c.window_slots))
+        x_qnd = self.run_layers(x_qnd, turn, pixels.image_qn)
         merger = jax.tree.map(lambda x: x.astype(self.dtype), self.merger)
         return merger(x_qnd)
 
@@ -270,7 +261,7 @@ class VisionTower(nnx.Module):
         patch_qnc, matrix_cd = (x.astype(self.dtype) for x in (patch_qnc, self.patch_embedding))
         return sharding.keep_rows(jnp.einsum("qnc,cd->qnd", patch_qnc, matrix_cd))
 
-    def run_layers(self, x_qnd: chex.Array, turn: Rope, masks: Masks) -> chex.Array:
+    def run_layers(self, x_qnd: chex.Array, turn: Rope, image_qn: chex.Array) -> chex.Array:
         """All layers, scanned."""
         graphdef, params = nnx.split(self.layers)
         is_full_l = np.isin(np.arange(self.config.layers), self.config.full_layers)
@@ -278,7 +269,7 @@ class VisionTower(nnx.Module):
         def run_layer(x_qnd, params_and_kind):
             layer_params, is_full = params_and_kind
             layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(self.dtype), layer_params))
-            return sharding.keep_rows(layer(x_qnd, turn, masks, is_full)), None
+            return sharding.keep_rows(layer(x_qnd, turn, image_qn, is_full)), None
 
         if self.remat:
             run_layer = jax.checkpoint(run_layer, prevent_cse=False)

@@ -1,7 +1,12 @@
 """Sampling: a prompt is prefilled once for its whole group, rows are decoded together until all have ended.
 
-Rows are laid out as in training: the prompt padded on the left, the completion on the right, so that slot s of the
-cache holds token s of the row, and the cache can be handed on to scoring as it is.
+    decoding, prompt = begin(model, prompts, …)                  # the prompts' keys and values: a row for each group
+    decoding, part = decode(model, decoding, (prompt,), …)       # those of the first tokens of every row
+    decoding, other = decode(model, decoding, (prompt, part), …) # of the next ones, unless all rows have ended
+
+Rows are laid out as in training: the prompt padded on the left, the completion on the right, so that slot s of all
+parts of the cache together holds token s of the row, and they can be handed on to scoring as they are. A cache that
+grows by parts is never copied, and where all rows end early the later parts are never there.
 """
 
 from typing import NamedTuple
@@ -10,7 +15,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from mig_jax.models.decoder import Decoder, Features, KVCache, causal_mask
+from mig_jax.models import sharding
+from mig_jax.models.decoder import Decoder, Features, KVCache
 from mig_jax.models.qwen2_vl import Images
 
 
@@ -34,26 +40,34 @@ class Completions(NamedTuple):
     logprob_bt: `[B, T]` log-prob of each token under the distribution it was drawn from, in nats; 0 at padding.
     length_b: `[B]` tokens of each completion, its end-of-sequence included.
     is_truncated_b: `[B]` bool, cut off before an end-of-sequence.
-    cache: keys and values of prompt and completion, S = prompt width + T slots.
+    cache: keys and values of the prompts, of Q rows, and then of the completions as far as there are any, of B rows.
     """
 
     token_bt: chex.Array
     logprob_bt: chex.Array
     length_b: chex.Array
     is_truncated_b: chex.Array
-    cache: KVCache
+    cache: tuple[KVCache, ...]
 
 
-class _Decoding(NamedTuple):
-    """What the decoding loop carries from token `t` to the next."""
+class Decoding(NamedTuple):
+    """What decoding carries from token `t` to the next.
+
+    hidden_bd: `[B, D]` of the last token of every row.
+    token_bt, logprob_bt, length_b: as in `Completions`, of the tokens so far.
+    is_open_b: `[B]` bool, no end-of-sequence yet.
+    start_b: `[B]` slot of the first token of each row's prompt.
+    position_b: `[B]` of the first token behind the prompt, for the rotary embedding.
+    """
 
     t: chex.Array
     hidden_bd: chex.Array
-    token_tb: chex.Array
-    logprob_tb: chex.Array
+    token_bt: chex.Array
+    logprob_bt: chex.Array
     length_b: chex.Array
-    has_ended_b: chex.Array
-    cache: KVCache
+    is_open_b: chex.Array
+    start_b: chex.Array
+    position_b: chex.Array
 
 
 def row_positions(start_b: chex.Array, slots: int, images: Images | None = None) -> tuple[chex.Array, chex.Array]:
@@ -81,6 +95,94 @@ def row_features(images: Images | None, rows: int, slots: int) -> Features | Non
     return Features(images.feature_qid, jnp.repeat(index_qs, rows // questions, axis=0))
 
 
+def begin(
+    model: Decoder, prompts: Prompts, *, group_size: int, max_new_tokens: int, pad_id: int
+) -> tuple[Decoding, KVCache]:
+    """Before the first token of `group_size` completions of every prompt; the cache is that of the prompts.
+
+    Args:
+      model: a decoder with its weights.
+      prompts: Q of them; the features of their images are there.
+      pad_id: fills completions behind their end; masks come from lengths, never from this id.
+    """
+    width = prompts.token_qs.shape[1]
+    position_qs, valid_qs = row_positions(prompts.start_q, width, prompts.images)
+    features = row_features(prompts.images, *prompts.token_qs.shape)
+    hidden_qsd, cache = model(prompts.token_qs, position_qs, valid_qs, features=features)
+    first_q = width - prompts.start_q if prompts.images is None else prompts.images.next_q
+    of_questions = hidden_qsd[:, -1], prompts.start_q, first_q
+    hidden_bd, start_b, first_b = (jnp.repeat(x, group_size, axis=0) for x in of_questions)
+    rows = start_b.shape[0]
+    decoding = Decoding(
+        t=jnp.zeros((), jnp.int32),
+        hidden_bd=hidden_bd,
+        token_bt=jnp.full((rows, max_new_tokens), pad_id, jnp.int32),
+        logprob_bt=jnp.zeros((rows, max_new_tokens)),
+        length_b=jnp.zeros(rows, jnp.int32),
+        is_open_b=jnp.ones(rows, bool),
+        start_b=start_b,
+        position_b=first_b,
+    )
+    return decoding, jax.tree.map(sharding.keep_cache, cache)
+
+
+def decode(
+    model: Decoder,
+    decoding: Decoding,
+    cache: tuple[KVCache, ...],
+    key: chex.PRNGKey,
+    *,
+    width: int,
+    temperature: float,
+    stop_ids: tuple[int, ...],
+    pad_id: int,
+) -> tuple[Decoding, KVCache]:
+    """The next `width` tokens of every row, or as many as there are until all rows have ended, and their cache.
+
+    Args:
+      cache: of the prompts, and of the completions so far.
+      key: that of the whole completion; give every step of training its own (`jax.random.fold_in`).
+      temperature: divides the logits; 0 takes the likeliest token (and reports its log-prob at temperature 1).
+      stop_ids: every id that ends a completion.
+      pad_id: that of `begin`.
+    """
+    rows, unembed_dv = decoding.start_b.shape[0], model.unembed_dv()
+    prompt, *_ = cache
+    prompt_width, begun = prompt.key_lbsmh.shape[2], sum(part.key_lbsmh.shape[2] for part in cache)
+    first = begun - prompt_width
+    slot_s = jnp.arange(begun + width)[None, :]
+
+    def draw(state: tuple[Decoding, KVCache]) -> tuple[Decoding, KVCache]:
+        now, part = state
+        drawn_b, logprob_b = _draw_token(now.hidden_bd, unembed_dv, jax.random.fold_in(key, now.t), temperature)
+        token_b = jnp.where(now.is_open_b, drawn_b, pad_id)
+        is_stop_b = (token_b[:, None] == jnp.array(stop_ids)[None, :]).any(1)
+        seen_bs = (slot_s >= now.start_b[:, None]) & (slot_s < prompt_width + now.t)
+        position_b1 = (now.position_b + now.t)[:, None]
+        hidden_b1d, new = model(token_b[:, None], position_b1, seen_bs, (*cache, part))
+        after = now._replace(
+            t=now.t + 1,
+            hidden_bd=hidden_b1d[:, 0],
+            token_bt=now.token_bt.at[:, now.t].set(token_b),
+            logprob_bt=now.logprob_bt.at[:, now.t].set(jnp.where(now.is_open_b, logprob_b, 0.0)),
+            length_b=now.length_b + now.is_open_b,
+            is_open_b=now.is_open_b & ~is_stop_b,
+        )
+
+        def put(old, one):
+            return jax.lax.dynamic_update_slice_in_dim(old, one, now.t - first, axis=2)
+
+        return after, jax.tree.map(put, part, new)
+
+    def goes_on(state: tuple[Decoding, KVCache]) -> chex.Array:
+        return (state[0].t < first + width) & state[0].is_open_b.any()
+
+    def room(x_lqsmh):
+        return sharding.keep_cache(jnp.zeros((x_lqsmh.shape[0], rows, width, *x_lqsmh.shape[3:]), x_lqsmh.dtype))
+
+    return jax.lax.while_loop(goes_on, draw, (decoding, jax.tree.map(room, prompt)))
+
+
 def sample(
     model: Decoder,
     prompts: Prompts,
@@ -92,68 +194,18 @@ def sample(
     stop_ids: tuple[int, ...],
     pad_id: int,
 ) -> Completions:
-    """Draw `group_size` completions of every prompt.
-
-    Args:
-      model: a decoder with its weights.
-      prompts: Q of them; the features of their images are there.
-      key: consumed; give every step of training its own (`jax.random.fold_in`).
-      temperature: divides the logits; 0 takes the likeliest token (and reports its log-prob at temperature 1).
-      stop_ids: every id that ends a completion.
-      pad_id: fills completions behind their end; masks come from lengths, never from this id.
-    """
-    prompt_width = prompts.token_qs.shape[1]
-    hidden_qd, cache = _prefill(model, prompts)
-    cache = jax.tree.map(lambda x: _widen_for_group(x, group_size, max_new_tokens), cache)
-    first_q = prompt_width - prompts.start_q if prompts.images is None else prompts.images.next_q
-    start_b, first_b = jnp.repeat(prompts.start_q, group_size), jnp.repeat(first_q, group_size)
-    rows, unembed_dv = start_b.shape[0], model.unembed_dv()
-
-    def draw(state: _Decoding) -> _Decoding:
-        drawn_b, logprob_b = _draw_token(state.hidden_bd, unembed_dv, jax.random.fold_in(key, state.t), temperature)
-        token_b = jnp.where(state.has_ended_b, pad_id, drawn_b)
-        logprob_b = jnp.where(state.has_ended_b, 0.0, logprob_b)
-        is_stop_b = (token_b[:, None] == jnp.array(stop_ids)[None, :]).any(1)
-        slot = prompt_width + state.t
-        hidden_bd, cache = _decode_one(model, token_b, first_b + state.t, slot, start_b, state.cache)
-        return _Decoding(
-            t=state.t + 1,
-            hidden_bd=hidden_bd,
-            token_tb=state.token_tb.at[state.t].set(token_b),
-            logprob_tb=state.logprob_tb.at[state.t].set(logprob_b),
-            length_b=state.length_b + ~state.has_ended_b,
-            has_ended_b=state.has_ended_b | is_stop_b,
-            cache=cache,
-        )
-
-    end = jax.lax.while_loop(
-        lambda state: (state.t < max_new_tokens) & ~state.has_ended_b.all(),
-        draw,
-        _Decoding(
-            t=jnp.zeros((), jnp.int32),
-            hidden_bd=jnp.repeat(hidden_qd, group_size, axis=0),
-            token_tb=jnp.full((max_new_tokens, rows), pad_id, jnp.int32),
-            logprob_tb=jnp.zeros((max_new_tokens, rows)),
-            length_b=jnp.zeros(rows, jnp.int32),
-            has_ended_b=jnp.zeros(rows, bool),
-            cache=cache,
-        ),
+    """`group_size` completions of every prompt, all in one program: there is room for the longest from the start."""
+    decoding, prompt = begin(model, prompts, group_size=group_size, max_new_tokens=max_new_tokens, pad_id=pad_id)
+    decoding, part = decode(
+        model, decoding, (prompt,), key, width=max_new_tokens, temperature=temperature, stop_ids=stop_ids, pad_id=pad_id
     )
-    return Completions(end.token_tb.T, end.logprob_tb.T, end.length_b, ~end.has_ended_b, end.cache)
+    return completions_of(decoding, (prompt, part))
 
 
-def _prefill(model: Decoder, prompts: Prompts) -> tuple[chex.Array, KVCache]:
-    """Hidden state `[Q, D]` of the last token of every prompt, and the cache of all of them."""
-    position_qs, valid_qs = row_positions(prompts.start_q, prompts.token_qs.shape[1], prompts.images)
-    features = row_features(prompts.images, *prompts.token_qs.shape)
-    hidden_qsd, cache = model(prompts.token_qs, position_qs, causal_mask(valid_qs), None, features=features)
-    return hidden_qsd[:, -1], cache
-
-
-def _widen_for_group(kv_lqsmh: chex.Array, group_size: int, new_slots: int) -> chex.Array:
-    """The prompts' keys or values, once for each sample, with room for what will be sampled."""
-    kv_lbsmh = jnp.repeat(kv_lqsmh, group_size, axis=1)
-    return jnp.pad(kv_lbsmh, ((0, 0), (0, 0), (0, new_slots), (0, 0), (0, 0)))
+def completions_of(decoding: Decoding, cache: tuple[KVCache, ...]) -> Completions:
+    """What has been decoded."""
+    d = decoding
+    return Completions(d.token_bt, d.logprob_bt, d.length_b, d.is_open_b, cache)
 
 
 def _draw_token(hidden_bd, unembed_dv, key, temperature) -> tuple[chex.Array, chex.Array]:
@@ -166,13 +218,3 @@ def _draw_token(hidden_bd, unembed_dv, key, temperature) -> tuple[chex.Array, ch
         token_b = jax.random.categorical(key, logit_bv)
     chosen_b = jnp.take_along_axis(logit_bv, token_b[:, None], axis=1)[:, 0]
     return token_b, chosen_b - jax.nn.logsumexp(logit_bv, axis=-1)
-
-
-def _decode_one(model, token_b, position_b, slot, start_b, cache) -> tuple[chex.Array, KVCache]:
-    """Hidden state `[B, D]` of the token that now stands in `slot`, and the cache with its keys and values."""
-    slots = cache.key_lbsmh.shape[2]
-    before_bs = (jnp.arange(slots)[None, :] < slot) & (jnp.arange(slots)[None, :] >= start_b[:, None])
-    mask_b1x = jnp.concatenate([before_bs, jnp.ones_like(before_bs[:, :1])], axis=1)[:, None, :]
-    hidden_b1d, new = model(token_b[:, None], position_b[:, None], mask_b1x, cache)
-    cache = jax.tree.map(lambda old, one: jax.lax.dynamic_update_slice_in_dim(old, one, slot, axis=2), cache, new)
-    return hidden_b1d[:, 0], cache

@@ -113,3 +113,16 @@ def keep_rows(x_b: jax.Array) -> jax.Array:
 def replicated(mesh: Mesh) -> NamedSharding:
     """Whole on every device."""
     return NamedSharding(mesh, P())
+
+
+def cache_cut(kv_heads: int, mesh: Mesh | jax.sharding.AbstractMesh) -> P:
+    """How keys and values `[L, B, S, M, H]` are cut: rows like all rows, heads like the projections they come from."""
+    return P(None, *ROWS, None, RULES["kv_heads"] if kv_heads % mesh.shape[RULES["kv_heads"]] == 0 else None)
+
+
+def keep_cache(kv_lbsmh: jax.Array) -> jax.Array:
+    """Tell XLA so, under the same conditions as `keep_rows`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or kv_lbsmh.shape[1] % (mesh.shape["data"] * mesh.shape["fsdp"]):
+        return kv_lbsmh
+    return jax.lax.with_sharding_constraint(kv_lbsmh, cache_cut(kv_lbsmh.shape[3], mesh))

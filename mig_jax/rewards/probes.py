@@ -2,16 +2,31 @@
 
 A response, with its prompt, is the *trunk*. Behind each of its K+1 cuts (before the first step, after the first, …)
 hang A *leaves*, one for each spelling of the answer: the lead-in, the answer, the closing tag. A leaf sees the trunk
-up to its cut and itself, at the positions it would have if it stood there, and the trunk sees no leaf. So one pass
-computes what K·A passes, one for each prefix and spelling, would compute; and on a KV cache that already holds the
-trunk only the leaves are computed.
+up to its cut and itself, at the positions it would have if it stood there, and the trunk sees no leaf:
+
+    three tokens to a leaf, one spelling, a trunk of four (x sees, · does not)
+
+                     trunk      itself
+                  ┌──────────┬─────────┐
+        leaf k=0  │ x x · ·  │ x · ·   │   cut after 2
+                  │ x x · ·  │ x x ·   │
+                  │ x x · ·  │ x x x   │
+        leaf k=1  │ x x x ·  │ x · ·   │   cut after 3
+                  │ x x x ·  │ x x ·   │
+                  │ x x x ·  │ x x x   │
+                  └──────────┴─────────┘
+
+So leaves are short sequences that share the keys and values of the trunk, a rectangle that nobody has to square: one
+pass computes what K·A passes, one for each prefix and spelling, would compute, and where the trunk's keys and values
+are there from the rollout, only the leaves are computed.
 
 The model is an argument:
 
-    forward(token_bt, position_bt, mask_btx, cache) -> (hidden_btd, cache of these tokens)
+    forward(token_rt, position_rt, seen_rx, cache) -> (hidden_rtd, keys and values of these tokens)
 
-`mask_btx` is bool `[B, T, S+T]`: which of the S cached and of the T new tokens each new token sees; without a cache
-(None) S = 0.
+Each of its R sequences is causal in itself. `cache` is a tuple of what earlier calls have returned, each of B rows: of
+R = B·n sequences n neighbours share one. `seen_rx` is bool, `[R, S]`: which of the S cached tokens a sequence sees;
+without a cache, (), `[R, T]`: which of its own tokens are no padding.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +39,7 @@ import numpy as np
 
 from mig_jax.rewards import likelihood
 
-Forward = Callable[[chex.Array, chex.Array, chex.Array, Any], tuple[chex.Array, Any]]
+Forward = Callable[[chex.Array, chex.Array, chex.Array, tuple], tuple[chex.Array, Any]]
 
 
 class Answers(NamedTuple):
@@ -101,40 +116,29 @@ def pack_answers(
     return Answers(token_ap, target_ar, scored_ar)
 
 
-def leaf_mask(trunk: Trunk, cuts: Cuts, *, variants: int, width: int) -> chex.Array:
-    """Who sees whom: `[L, S+L]` for the L = (K+1)·A·P tokens of the leaves, in the order k, a, p.
+class Leaves(NamedTuple):
+    """All leaves of one response, (K+1)·A sequences of P tokens, in the order k, a.
 
-    Two cuts, one spelling of three tokens, a trunk of four (x sees, · does not):
-
-                     trunk      leaf k=0   leaf k=1
-                  ┌──────────┬──────────┬──────────┐
-        leaf k=0  │ x x · ·  │ x · ·    │ · · ·    │   cut after 2
-                  │ x x · ·  │ x x ·    │ · · ·    │
-                  │ x x · ·  │ x x x    │ · · ·    │
-        leaf k=1  │ x x x ·  │ · · ·    │ x · ·    │   cut after 3
-                  │ x x x ·  │ · · ·    │ x x ·    │
-                  │ x x x ·  │ · · ·    │ x x x    │
-                  └──────────┴──────────┴──────────┘
+    token_lp: `[L, P]`; position_lp: `[L, P]`, or `[L, P, X]`; seen_ls: `[L, S]` bool, what each sees of the trunk.
     """
+
+    token_lp: chex.Array
+    position_lp: chex.Array
+    seen_ls: chex.Array
+
+
+def lay_leaves(trunk: Trunk, cuts: Cuts, answers: Answers) -> Leaves:
+    """The leaves of one response, without what they look like in a batch."""
     chex.assert_rank([trunk.valid_s, cuts.cut_k], 1)
-    leaf_l, place_l = jnp.divmod(jnp.arange(cuts.cut_k.shape[0] * variants * width), width)
-    before_ks = jnp.arange(trunk.valid_s.shape[0])[None, :] < cuts.cut_k[:, None]
-    sees_trunk = jnp.repeat(before_ks & trunk.valid_s[None, :], variants * width, axis=0)
-    sees_leaf = (leaf_l[:, None] == leaf_l[None, :]) & (place_l[:, None] >= place_l[None, :])
-    return jnp.concatenate([sees_trunk, sees_leaf], axis=1)
-
-
-def lay_leaves(trunk: Trunk, cuts: Cuts, answers: Answers) -> tuple[chex.Array, chex.Array, chex.Array]:
-    """Tokens `[L]`, positions `[L]` (`[L, X]`) and mask `[L, S+L]` of all leaves of one response, L = (K+1)·A·P."""
-    n_cuts, (variants, width) = cuts.cut_k.shape[0], answers.token_ap.shape
-    token_kap = jnp.broadcast_to(answers.token_ap, (n_cuts, variants, width))
+    (n_cuts,), (variants, width) = cuts.cut_k.shape, answers.token_ap.shape
+    token_lp = jnp.tile(answers.token_ap, (n_cuts, 1))
     # A leaf goes on from its cut, as if it stood in the trunk's place.
     position_kp = _first_positions(trunk, cuts.cut_k)[:, None] + jnp.arange(width)[None, :]
-    position_l = jnp.broadcast_to(position_kp[:, None], token_kap.shape).reshape(-1)
+    position_lp = jnp.repeat(position_kp, variants, axis=0)
     if trunk.position_s.ndim == 2:
-        position_l = jnp.broadcast_to(position_l[:, None], (*position_l.shape, trunk.position_s.shape[1]))
-    mask = leaf_mask(trunk, cuts, variants=variants, width=width)
-    return token_kap.reshape(-1), position_l, mask
+        position_lp = jnp.broadcast_to(position_lp[..., None], (*position_lp.shape, trunk.position_s.shape[1]))
+    before_ks = jnp.arange(trunk.valid_s.shape[0])[None, :] < cuts.cut_k[:, None]
+    return Leaves(token_lp, position_lp, jnp.repeat(before_ks & trunk.valid_s[None, :], variants, axis=0))
 
 
 def _first_positions(trunk: Trunk, cut_k: chex.Array) -> chex.Array:
@@ -146,7 +150,7 @@ def _first_positions(trunk: Trunk, cut_k: chex.Array) -> chex.Array:
 def score_on_cache(
     forward: Forward,
     unembed_dv: chex.Array,
-    cache: Any,
+    cache: tuple,
     trunk: Trunk,
     cuts: Cuts,
     answers: Answers,
@@ -158,16 +162,16 @@ def score_on_cache(
     Args:
       forward: the model (see the head of this file); `cache` is passed to it as it is.
       unembed_dv: `[D, V]` output matrix.
-      cache: of B rows and S slots.
+      cache: of B responses and S slots, or, with parts of fewer rows, of B / n that n neighbours share.
       trunk, cuts, answers: with a leading axis B on every field.
       chunk: leaf tokens of a row whose logits are alive at once.
 
     Returns:
       ell_bk `[B, K+1]` in nats per token, without gradient; where a cut is not valid, the value means nothing.
     """
-    token_bl, position_bl, mask_blx = jax.vmap(lay_leaves)(trunk, cuts, answers)
-    hidden_bld, _ = forward(token_bl, position_bl, mask_blx, cache)
-    return _leaf_likelihood(hidden_bld, unembed_dv, cuts, answers, chunk)
+    leaves = jax.vmap(lay_leaves)(trunk, cuts, answers)
+    hidden_rpd, _ = forward(*(x.reshape(-1, *x.shape[2:]) for x in leaves), cache)
+    return _leaf_likelihood(hidden_rpd, unembed_dv, cuts, answers, chunk)
 
 
 def score_packed(
@@ -180,7 +184,7 @@ def score_packed(
     *,
     chunk: int = 128,
 ) -> tuple[chex.Array, chex.Array]:
-    """ℓ after every step and the trunk's own log-probs, trunk and leaves in one pass.
+    """ℓ after every step and the trunk's own log-probs: the trunk, and then the leaves on its keys and values.
 
     Args:
       token_bs: `[B, S]` the trunks; the rest as in `score_on_cache`.
@@ -189,28 +193,18 @@ def score_packed(
       ell_bk `[B, K+1]`, and logprob_bs `[B, S]`: of each token of the trunk given those before it (0 for the first,
       meaningless at padding). Both without gradient, in nats.
     """
-    length = token_bs.shape[1]
-    token_bl, position_bl, leaf_blx = jax.vmap(lay_leaves)(trunk, cuts, answers)
-    causal_bss = jnp.tril(jnp.ones((length, length), bool))[None] & trunk.valid_s[:, None, :]
-    trunk_bsx = jnp.pad(causal_bss, ((0, 0), (0, 0), (0, token_bl.shape[1])))
-    hidden, _ = forward(
-        jnp.concatenate([token_bs, token_bl], axis=1),
-        jnp.concatenate([trunk.position_s, position_bl], axis=1),
-        jnp.concatenate([trunk_bsx, leaf_blx], axis=1),
-        None,
-    )
-    ell_bk = _leaf_likelihood(hidden[:, length:], unembed_dv, cuts, answers, chunk)
-    logprob, _ = _logprobs(hidden[:, : length - 1], unembed_dv, token_bs[:, 1:], chunk)
+    hidden_bsd, new = forward(token_bs, trunk.position_s, trunk.valid_s, ())
+    ell_bk = score_on_cache(forward, unembed_dv, (new,), trunk, cuts, answers, chunk=chunk)
+    logprob, _ = _logprobs(hidden_bsd[:, :-1], unembed_dv, token_bs[:, 1:], chunk)
     return ell_bk, jax.lax.stop_gradient(jnp.pad(logprob, ((0, 0), (1, 0))))
 
 
-def _leaf_likelihood(hidden_bld, unembed_dv, cuts, answers, chunk) -> chex.Array:
+def _leaf_likelihood(hidden_rpd, unembed_dv, cuts, answers, chunk) -> chex.Array:
     """ℓ from the hidden states of all leaves; of each leaf only the positions that predict a scored token count."""
     rows, n_cuts = cuts.cut_k.shape
-    _, variants, width = answers.token_ap.shape
-    n_scored = answers.target_ar.shape[-1]
+    _, variants, n_scored = answers.target_ar.shape
     leaves = (rows, n_cuts, variants, n_scored)
-    hidden = hidden_bld.reshape(rows, n_cuts, variants, width, -1)[:, :, :, width - n_scored :]
+    hidden = hidden_rpd[:, -n_scored:]
     target = jnp.broadcast_to(answers.target_ar[:, None], leaves)
     logprob, _ = _logprobs(hidden.reshape(rows, -1, hidden.shape[-1]), unembed_dv, target.reshape(rows, -1), chunk)
     ell_bk = jax.vmap(likelihood.answer_likelihood)(logprob.reshape(leaves), answers.scored_ar)

@@ -32,17 +32,17 @@ def random_params(config, seed=0):
 
 
 def inputs(seed=1):
-    """Tokens, positions with gaps, and a mask in which each token sees itself and some of those before it."""
+    """Tokens, positions with gaps, and padding anywhere in the first half."""
     rng = np.random.default_rng(seed)
     token_bt = jnp.array(rng.integers(0, PLAIN.vocab_size, (ROWS, LENGTH)))
     position_bt = jnp.array(np.cumsum(rng.integers(0, 4, (ROWS, LENGTH)), axis=1))
-    sees = np.tril(rng.random((ROWS, LENGTH, LENGTH)) < 0.6) | np.eye(LENGTH, dtype=bool)
-    return token_bt, position_bt, jnp.array(sees)
+    valid_bt = (rng.random((ROWS, LENGTH)) < 0.6) | (np.arange(LENGTH) >= LENGTH // 2)
+    return token_bt, position_bt, jnp.array(valid_bt)
 
 
 @jax.jit(static_argnums=0)
-def run(config, params, token_bt, position_bt, mask_btx, cache=None):
-    return decoder.bind(config, params)(token_bt, position_bt, mask_btx, cache)
+def run(config, params, token_bt, position_bt, seen_bx, cache=()):
+    return decoder.bind(config, params)(token_bt, position_bt, seen_bx, cache)
 
 
 # --- the obvious decoder: float64, one token, one head, one key at a time ---
@@ -100,51 +100,67 @@ def slow_decoder(c, params, token_t, position_t, sees_ts):
 @pytest.mark.parametrize("family", FLAGS)
 def test_decoder_equals_slow_reference(family):
     config = dataclasses.replace(PLAIN, **FLAGS[family])
-    params, (token_bt, position_bt, mask_btt) = random_params(config), inputs()
-    hidden_btd, _ = run(config, params, token_bt, position_bt, mask_btt)
+    params, (token_bt, position_bt, valid_bt) = random_params(config), inputs()
+    assert not valid_bt.all()
+    hidden_btd, _ = run(config, params, token_bt, position_bt, valid_bt)
     for row in range(ROWS):
-        want = slow_decoder(config, params, *(np.asarray(x[row]) for x in (token_bt, position_bt, mask_btt)))
-        np.testing.assert_allclose(hidden_btd[row], want, atol=2e-5)
+        valid_t = np.asarray(valid_bt[row])
+        sees_tt = np.tril(valid_t[None] == valid_t[:, None])
+        want = slow_decoder(config, params, *(np.asarray(x[row]) for x in (token_bt, position_bt)), sees_tt)
+        np.testing.assert_allclose(hidden_btd[row][valid_t], want[valid_t], atol=2e-5)
 
 
-@pytest.mark.parametrize("pieces", [(4, 2), (1,) * LENGTH])
+@pytest.mark.parametrize("pieces", [(4, 2), (3, 1, 2), (3, 1, 1, 1)])
 def test_cached_pieces_equal_full_forward(pieces):
-    params, (token_bt, position_bt, mask_btt) = random_params(FULL), inputs()
-    want_btd, want = run(FULL, params, token_bt, position_bt, mask_btt)
-    cache, hidden, start = None, [], 0
+    """The cache is a tuple of what earlier calls returned, each piece a part of it."""
+    params, (token_bt, position_bt, valid_bt) = random_params(FULL), inputs()
+    want_btd, want = run(FULL, params, token_bt, position_bt, valid_bt)
+    cache, hidden, start = (), [], 0
     for size in pieces:
-        end = start + size
-        part = slice(start, end)
-        hidden_btd, new = run(FULL, params, token_bt[:, part], position_bt[:, part], mask_btt[:, part, :end], cache)
+        part = slice(start, start + size)
+        seen_bx = valid_bt[:, :start] if cache else valid_bt[:, part]
+        hidden_btd, new = run(FULL, params, token_bt[:, part], position_bt[:, part], seen_bx, cache)
         assert new.key_lbsmh.shape == (FULL.layers, ROWS, size, FULL.kv_heads, FULL.head_size)
-        cache = new if cache is None else jax.tree.map(lambda a, b: jnp.concatenate([a, b], 2), cache, new)
+        cache, start = (*cache, new), start + size
         hidden.append(hidden_btd)
-        start = end
     np.testing.assert_allclose(jnp.concatenate(hidden, 1), want_btd, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), cache, want)
+    for mine, full in zip(jax.tree.map(lambda *parts: jnp.concatenate(parts, 2), *cache), want, strict=True):
+        np.testing.assert_allclose(mine, full, atol=1e-5)
 
 
-def test_what_is_masked_has_no_influence():
-    """Neither another new token nor a cached one, not in the last bit; what is seen has."""
-    params, (token_bt, position_bt, _) = random_params(PLAIN), inputs()
-    _, cache = run(PLAIN, params, token_bt, position_bt, decoder.causal_mask(jnp.ones_like(token_bt, bool)))
-    mask = np.ones((ROWS, LENGTH, 2 * LENGTH), bool)
-    mask[:, :, 2] = mask[:, [0, 1, 2, 4], LENGTH + 5] = False
+def test_what_is_hidden_has_no_influence():
+    """Neither padding nor a cached token that is not seen nor a later one, not in the last bit; what is seen has."""
+    params, (token_bt, position_bt, valid_bt) = random_params(PLAIN), inputs()
+    before, cache = run(PLAIN, params, token_bt, position_bt, valid_bt)
+    other_bt = (token_bt + 1) % PLAIN.vocab_size
+    after, _ = run(PLAIN, params, jnp.where(valid_bt, token_bt, other_bt), position_bt, valid_bt)
+    np.testing.assert_array_equal(after[valid_bt], before[valid_bt])
 
-    def hidden(token_bt, cache):
-        return run(PLAIN, params, token_bt, position_bt, jnp.array(mask), cache)[0]
-
-    before = hidden(token_bt, cache)
+    seen_bs = jnp.ones((ROWS, LENGTH), bool).at[:, 2].set(False)
+    before, _ = run(PLAIN, params, token_bt, position_bt, seen_bs, (cache,))
     spoiled = jax.tree.map(lambda x: x.at[:, :, 2].set(1e3), cache)
-    np.testing.assert_array_equal(hidden(token_bt, spoiled), before)
+    np.testing.assert_array_equal(run(PLAIN, params, token_bt, position_bt, seen_bs, (spoiled,))[0], before)
+    after, _ = run(PLAIN, params, token_bt.at[:, 4].set(other_bt[:, 4]), position_bt, seen_bs, (cache,))
+    np.testing.assert_array_equal(after[:, :4], before[:, :4])
+    assert (jnp.abs(after - before)[:, 4:].max(-1) > 1e-3).all()
 
-    # Token 5 is seen by tokens 3 and 5. Token 3 would pass it on to 0, 1, 2 and 4 in the next layer, so hide it too.
-    mask[:, [0, 1, 2, 4], LENGTH + 3] = False
-    before = hidden(token_bt, cache)
-    after = hidden(token_bt.at[:, 5].set((token_bt[:, 5] + 1) % PLAIN.vocab_size), cache)
-    blind, seeing = jnp.array([0, 1, 2, 4]), jnp.array([3, 5])
-    np.testing.assert_array_equal(after[:, blind], before[:, blind])
-    assert (jnp.abs(after - before)[:, seeing].max(-1) > 1e-3).all()
+
+def test_sequences_that_share_a_row_of_the_cache():
+    """Two sequences behind each row, of which each sees something else, equal rows of their own."""
+    params, (token_bt, position_bt, valid_bt) = random_params(FULL), inputs()
+    _, shared = run(FULL, params, token_bt, position_bt, valid_bt)
+    rng = np.random.default_rng(3)
+    token_rt = jnp.array(rng.integers(0, FULL.vocab_size, (2 * ROWS, 3)))
+    position_rt = 40 + jnp.arange(3)[None].repeat(2 * ROWS, 0)
+    seen_rs = jnp.array(rng.random((2 * ROWS, LENGTH)) < 0.7)
+    own = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=1), shared)
+    want, _ = run(FULL, params, token_rt, position_rt, seen_rs, (own,))
+    np.testing.assert_allclose(run(FULL, params, token_rt, position_rt, seen_rs, (shared,))[0], want, atol=1e-5)
+    # A part that is shared, and behind it one of their own.
+    _, mine = run(FULL, params, token_rt, position_rt, seen_rs, (shared,))
+    both_rs = jnp.concatenate([seen_rs, jnp.ones_like(token_rt, bool)], axis=1)
+    got, want = (run(FULL, params, token_rt, position_rt + 3, both_rs, (first, mine))[0] for first in (shared, own))
+    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_grouped_attention_is_multi_head_attention_with_repeated_keys():
@@ -159,34 +175,35 @@ def test_grouped_attention_is_multi_head_attention_with_repeated_keys():
 
 
 def test_rope_sees_differences_of_positions_only():
-    params, (token_bt, position_bt, mask_btt) = random_params(PLAIN), inputs()
-    hidden = [run(PLAIN, params, token_bt, position_bt + shift, mask_btt)[0] for shift in (0, 1000)]
+    params, (token_bt, position_bt, valid_bt) = random_params(PLAIN), inputs()
+    hidden = [run(PLAIN, params, token_bt, position_bt + shift, valid_bt)[0] for shift in (0, 1000)]
     np.testing.assert_allclose(*hidden, atol=1e-3)
-    assert jnp.abs(run(PLAIN, params, token_bt, 2 * position_bt, mask_btt)[0] - hidden[0]).max() > 0.05
+    assert jnp.abs(run(PLAIN, params, token_bt, 2 * position_bt, valid_bt)[0] - hidden[0]).max() > 0.05
 
 
-def loss(config, params, mask_btt):
+def loss(config, params, valid_bt):
     token_bt, position_bt, _ = inputs()
     model = decoder.bind(config, params)
-    hidden_btd, _ = model(token_bt, position_bt, mask_btt)
+    hidden_btd, _ = model(token_bt, position_bt, valid_bt)
     return (jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv()) ** 2).mean()
 
 
 def test_gradient_is_finite_where_rows_see_nothing_and_the_same_with_remat():
-    mask_btt = inputs()[2].at[0, 2].set(False).at[1].set(False)
+    valid_bt = inputs()[2].at[1].set(False)
     configs = [FULL, dataclasses.replace(FULL, remat=True)]
     programs = [
-        jax.jit(jax.grad(loss, argnums=1), static_argnums=0).trace(c, random_params(FULL), mask_btt) for c in configs
+        jax.jit(jax.grad(loss, argnums=1), static_argnums=0).trace(c, random_params(FULL), valid_bt) for c in configs
     ]
     assert ["remat" in str(program.jaxpr) for program in programs] == [False, True]
-    kept, recomputed = (program.lower().compile()(random_params(FULL), mask_btt) for program in programs)
+    kept, recomputed = (program.lower().compile()(random_params(FULL), valid_bt) for program in programs)
     assert all(jnp.isfinite(g).all() and jnp.abs(g).max() > 0 for g in jax.tree.leaves(kept))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), kept, recomputed)
 
 
-def test_rows_that_see_nothing_are_finite():
-    params, (token_bt, position_bt, mask_btt) = random_params(FULL), inputs()
-    hidden_btd, _ = run(FULL, params, token_bt, position_bt, mask_btt & False)
+def test_sequences_that_see_nothing_are_finite():
+    params, (token_bt, position_bt, valid_bt) = random_params(FULL), inputs()
+    _, cache = run(FULL, params, token_bt, position_bt, valid_bt & False)
+    hidden_btd, _ = run(FULL, params, token_bt, position_bt, valid_bt & False, (cache,))
     assert jnp.isfinite(hidden_btd).all()
 
 
@@ -233,18 +250,11 @@ def test_output_matrix_is_the_embedding_when_tied():
     np.testing.assert_array_equal(decoder.bind(FULL, untied).unembed_dv(), untied["head"])
 
 
-def test_causal_mask():
-    valid_bt = jnp.array([[False, True, True, True], [True, True, False, True]])
-    want = [["····", "·x··", "·xx·", "·xxx"], ["x···", "xx··", "xx··", "xx·x"]]
-    drawn = [["".join("x" if seen else "·" for seen in row) for row in rows] for rows in decoder.causal_mask(valid_bt)]
-    assert drawn == want
-
-
 def test_wrong_shapes_are_refused():
-    token_bt, position_bt, mask_btt = inputs()
+    token_bt, position_bt, valid_bt = inputs()
     model = decoder.bind(PLAIN, random_params(PLAIN))
     with pytest.raises(AssertionError):
-        model(token_bt, position_bt, mask_btt[:, :, 1:])
+        model(token_bt, position_bt, valid_bt[:, 1:])
     with pytest.raises(ValueError, match="heads=4 must be a multiple of kv_heads=3"):
         dataclasses.replace(PLAIN, kv_heads=3)
     with pytest.raises(ValueError, match="head_size=5"):

@@ -47,8 +47,8 @@ def with_adapters(config=CONFIG, *, seed=1):
 @functools.partial(jax.jit, static_argnums=0)
 def hidden(config, params):
     position_bt = jnp.broadcast_to(jnp.arange(4)[None], TOKEN_BT.shape)
-    mask_btt = decoder.causal_mask(jnp.ones(TOKEN_BT.shape, bool))
-    return decoder.bind(config, params)(TOKEN_BT, position_bt, mask_btt)[0]
+    valid_bt = jnp.ones(TOKEN_BT.shape, bool)
+    return decoder.bind(config, params)(TOKEN_BT, position_bt, valid_bt)[0]
 
 
 def test_fresh_adapters_change_nothing():

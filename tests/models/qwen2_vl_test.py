@@ -102,7 +102,7 @@ def test_logits_equal_those_of_transformers():
     seen = seen._replace(feature_qid=quick_jit(lambda pixels: model.vision(pixels))(seen.pixels))
     position_qs3, is_valid_qs = sampler.row_positions(jnp.array(start_q), width, seen)
     features = sampler.row_features(seen, *token_qs.shape)
-    hidden_qsd, _ = model(jnp.array(token_qs), position_qs3, decoder.causal_mask(is_valid_qs), features=features)
+    hidden_qsd, _ = model(jnp.array(token_qs), position_qs3, is_valid_qs, features=features)
     logits_qsv = jnp.einsum("qsd,dv->qsv", hidden_qsd, model.unembed_dv())
     np.testing.assert_allclose(logits_qsv[valid_qs], stored["logits_qsv"][valid_qs], atol=3e-5)
 
@@ -110,20 +110,18 @@ def test_logits_equal_those_of_transformers():
 # --- who sees whom ---
 
 
-def test_a_window_layer_is_attention_under_a_dense_block_mask():
+def test_a_window_layer_is_a_full_layer_whose_images_are_the_windows():
     pixels = make_pixels()
     params = jax.tree.map(lambda x: x[0], random_params(CONFIG)["vision"]["layers"])
     layer = quick_jit(nnx_layer(params))
     x_qnd = jnp.array(np.random.default_rng(2).normal(size=(1, SLOTS, VISION.width)), jnp.float32)
     turn = qwen2_vl.patch_angles(pixels.position_qn2, VISION.width // VISION.heads)
-    masks = qwen2_vl.attention_masks(pixels.image_qn, VISION.window_slots)
-    window_n = np.arange(SLOTS) // VISION.window_slots
-    valid_n = np.asarray(pixels.image_qn[0]) >= 0
-    dense = jnp.array((window_n[:, None] == window_n[None]) & valid_n[None])[None]
-    got = layer(x_qnd, turn, masks, jnp.array(False))
-    want = layer(x_qnd, turn, masks._replace(image=dense), jnp.array(True))
+    image_qn, valid_n = pixels.image_qn, np.asarray(pixels.image_qn[0]) >= 0
+    window_qn = jnp.where(image_qn >= 0, jnp.arange(SLOTS)[None] // VISION.window_slots, -1)
+    got = layer(x_qnd, turn, image_qn, jnp.array(False))
+    want = layer(x_qnd, turn, window_qn, jnp.array(True))
     np.testing.assert_allclose(got[0][valid_n], want[0][valid_n], atol=1e-5)
-    assert not np.allclose(got, layer(x_qnd, turn, masks, jnp.array(True)), atol=1e-2)
+    assert not np.allclose(got, layer(x_qnd, turn, image_qn, jnp.array(True)), atol=1e-2)
 
 
 def nnx_layer(params):

@@ -31,7 +31,7 @@ def loaded():
 def logit_tv(loaded, stored):
     config, params = loaded
     model, length = decoder.bind(config, params), len(stored["ids"])
-    mask = decoder.causal_mask(jnp.ones((1, length), bool))
+    mask = jnp.ones((1, length), bool)
     hidden_btd, _ = model(jnp.array([stored["ids"]]), jnp.arange(length)[None], mask)
     return np.asarray(hidden_btd[0] @ model.unembed_dv())
 

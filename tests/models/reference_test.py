@@ -19,7 +19,7 @@ def test_logits_equal_those_of_transformers(name):
     model = decoder.bind(config, hf_weights.load(folder, config))
     with np.load(folder / "logits.npz") as stored:
         token_bt, position_bt, want_btv = (stored[name] for name in ("token_bt", "position_bt", "logits_btv"))
-    mask_btt = decoder.causal_mask(jnp.ones(token_bt.shape, bool))
-    hidden_btd, _ = model(jnp.array(token_bt), jnp.array(position_bt), mask_btt)
+    valid_bt = jnp.ones(token_bt.shape, bool)
+    hidden_btd, _ = model(jnp.array(token_bt), jnp.array(position_bt), valid_bt)
     logits_btv = jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv())
     np.testing.assert_allclose(logits_btv, want_btv, atol=2e-5)

@@ -41,7 +41,7 @@ def draw(params, key, *, group_size=4, max_new_tokens=12, temperature=1.0, stop_
 def full_forward(params, token_bs, start_b):
     model = decoder.bind(CONFIG, params)
     position_bs, valid_bs = sampler.row_positions(start_b, token_bs.shape[1])
-    hidden, cache = model(token_bs, position_bs, decoder.causal_mask(valid_bs), None)
+    hidden, cache = model(token_bs, position_bs, valid_bs)
     return hidden @ model.unembed_dv(), cache
 
 
@@ -63,11 +63,14 @@ def test_logprobs_are_those_of_the_full_forward(params, temperature):
 def test_cache_is_that_of_the_full_forward(params):
     completions = draw(params, jax.random.key(0))
     _, cache = full_forward(params, *rows_of(completions))
+    prompt, part = completions.cache
+    assert prompt.key_lbsmh.shape[1:3] == (3, 5) and part.key_lbsmh.shape[1:3] == (12, 12)
+    joined = jax.tree.map(lambda p, c: jnp.concatenate([jnp.repeat(p, 4, axis=1), c], axis=2), prompt, part)
     slots = jnp.arange(cache.key_lbsmh.shape[2])[None]
     _, start_b = rows_of(completions)
     is_real = (slots >= start_b[:, None]) & (slots < 5 + completions.length_b[:, None])
     is_real = is_real[None, ..., None, None]
-    for mine, full in zip(completions.cache, cache, strict=True):
+    for mine, full in zip(joined, cache, strict=True):
         np.testing.assert_allclose(mine * is_real, full * is_real, atol=1e-4)
 
 
@@ -88,8 +91,8 @@ def test_decoding_stops_when_all_rows_have_ended(params):
     """When every id ends a completion, only the first slot behind the prompt is ever written."""
     completions = draw(params, jax.random.key(0), stop_ids=tuple(range(19)))
     assert (completions.length_b == 1).all()
-    written = jnp.abs(completions.cache.key_lbsmh).sum((0, 1, 3, 4)) > 0
-    np.testing.assert_array_equal(written[5:], [True] + [False] * 11)
+    written = jnp.abs(completions.cache[1].key_lbsmh).sum((0, 1, 3, 4)) > 0
+    np.testing.assert_array_equal(written, [True] + [False] * 11)
 
 
 def test_samples_differ_and_keys_matter(params):

@@ -94,15 +94,15 @@ def inputs():
     rng = np.random.default_rng(0)
     token_bt = jnp.array(rng.integers(0, CONFIG.vocab_size, (ROWS, LENGTH)))
     valid_bt = jnp.array(rng.random((ROWS, LENGTH)) < 0.8)
-    return token_bt, jnp.cumsum(valid_bt, axis=1), decoder.causal_mask(valid_bt)
+    return token_bt, jnp.cumsum(valid_bt, axis=1), valid_bt
 
 
-def update(tx, state, token_bt, position_bt, mask_btt):
+def update(tx, state, token_bt, position_bt, valid_bt):
     """One step of training; also the hidden states that it computed."""
 
     def loss(params):
         model = decoder.bind(CONFIG, params)
-        hidden_btd, _ = model(token_bt, position_bt, mask_btt)
+        hidden_btd, _ = model(token_bt, position_bt, valid_bt)
         logits_btv = jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv())
         return optax.softmax_cross_entropy_with_integer_labels(logits_btv, token_bt).mean(), hidden_btd
 

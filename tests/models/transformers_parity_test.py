@@ -83,8 +83,8 @@ def read(model, folder):
 
 def logits(config, params, token_bt, position_bt):
     model = decoder.bind(config, params)
-    mask_btt = decoder.causal_mask(jnp.ones(token_bt.shape, bool))
-    hidden_btd, _ = model(jnp.array(token_bt), jnp.array(position_bt), mask_btt)
+    valid_bt = jnp.ones(token_bt.shape, bool)
+    hidden_btd, _ = model(jnp.array(token_bt), jnp.array(position_bt), valid_bt)
     return jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv())
 
 
@@ -163,18 +163,18 @@ def test_part_by_part(name, tmp_path):
     _, position_bt = make_reference.sample_inputs(seed=9)
     frequency_f = rope.frequencies(config.head_size, config.rope_theta, config.rope_scaling)
     turn = rope.angles(jnp.array(position_bt), frequency_f, (), rope.magnitude(config.rope_scaling))
-    mask_btt = decoder.causal_mask(jnp.ones(position_bt.shape, bool))
+    valid_bt = jnp.ones(position_bt.shape, bool)
     x, x_torch = jnp.array(x_btd), torch.tensor(x_btd)
     both = {
         "position_embeddings": model.model.rotary_emb(x_torch, torch.tensor(position_bt)),
-        "attention_mask": torch.where(torch.tensor(np.array(mask_btt))[:, None], 0.0, -torch.inf),
+        "attention_mask": torch.where(torch.tensor(np.array(valid_bt))[:, None], 0.0, -torch.inf),
     }
     with torch.no_grad():
         pairs = {
             "norm": (rms_norm(x, ours.attention_norm, config.norm_eps), theirs.input_layernorm(x_torch)),
-            "attention": (ours.attention(x, turn, mask_btt, None)[0], theirs.self_attn(x_torch, **both)[0]),
+            "attention": (ours.attention(x, turn, valid_bt, None)[0], theirs.self_attn(x_torch, **both)[0]),
             "mlp": (ours.mlp(x), theirs.mlp(x_torch)),
-            "layer": (ours(x, turn, mask_btt, None)[0], theirs(x_torch, **both)),
+            "layer": (ours(x, turn, valid_bt, None)[0], theirs(x_torch, **both)),
         }
     for part, (got, want) in pairs.items():
         np.testing.assert_allclose(got, want.numpy(), atol=1e-5, rtol=1e-5, err_msg=part)

@@ -47,8 +47,7 @@ class Both:
         feature_qid = model.vision(self.seen.pixels) if feature_qid is None else feature_qid
         position_qs3, valid_qs = sampler.row_positions(jnp.array(self.start_q), self.width, self.seen)
         features = Features(feature_qid, jnp.array(self.seen.index_qs))
-        mask = decoder.causal_mask(valid_qs)
-        hidden_qsd, _ = model(jnp.array(self.token_qs), position_qs3, mask, features=features)
+        hidden_qsd, _ = model(jnp.array(self.token_qs), position_qs3, valid_qs, features=features)
         return jnp.einsum("qsd,dv->qsv", hidden_qsd, model.unembed_dv())
 
     @property
@@ -124,9 +123,8 @@ def test_one_layer(both, layer):
     graphdef, params = nnx.split(both.model.vision.layers)
     ours = nnx.merge(graphdef, jax.tree.map(lambda x: x[layer], params))
     turn = qwen2_vl.patch_angles(jnp.array(pixels.position_qn2), vision.width // vision.heads)
-    masks = qwen2_vl.attention_masks(jnp.array(pixels.image_qn), vision.window_slots)
     is_full = jnp.array(layer in vision.full_layers)
-    got_qnd = ours(spread(both, seen["args"][0].numpy()), turn, masks, is_full)
+    got_qnd = ours(spread(both, seen["args"][0].numpy()), turn, jnp.array(pixels.image_qn), is_full)
     np.testing.assert_allclose(joined(both, got_qnd), seen["output"].numpy(), atol=1e-5)
 
 

@@ -20,7 +20,7 @@ SPELLINGS = (((19,), (20, 21, 22), (1, 2)), ((2, 2),))
 def loop_likelihood(forward, unembed, row):
     """ℓ_k the obvious way: every prefix and spelling is a sequence of its own."""
     slots = 20  # one shape for all, so that it compiles once; what pads the right end cannot be seen
-    mask, positions = jnp.tril(jnp.ones((1, slots, slots), bool)), jnp.arange(slots)[None]
+    valid, positions = jnp.ones((1, slots), bool), jnp.arange(slots)[None]
     ell_k = []
     for cut in CUTS[row]:
         ells = []
@@ -28,7 +28,7 @@ def loop_likelihood(forward, unembed, row):
             prefix = TOKENS[row, START[row] : cut].tolist() + list(LEAD_IN)
             tokens = prefix + list(spelling) + list(CLOSING)
             padded = jnp.array(tokens + [0] * (slots - len(tokens)))[None]
-            logprobs = np.array(jax.nn.log_softmax(forward(padded, positions, mask, None)[0][0] @ unembed))
+            logprobs = np.array(jax.nn.log_softmax(forward(padded, positions, valid, ())[0][0] @ unembed))
             ells.append(np.mean([logprobs[t - 1, tokens[t]] for t in range(len(prefix), len(tokens))]))
         ell_k.append(max(ells))
     return np.array(ell_k)
@@ -53,9 +53,8 @@ def test_packed_equals_loop(packed, seed):
     trunk, cuts, answers = packed
     ell_bk, logprob_bs = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers, chunk=5)
 
-    mask = jnp.tril(jnp.ones((11, 11), bool))[None] & trunk.valid_s[:, None, :]
-    hidden, cache = forward(TOKENS, trunk.position_s, mask, None)
-    ell_on_cache_bk = rewards.score_on_cache(forward, unembed, cache, trunk, cuts, answers, chunk=7)
+    hidden, cache = forward(TOKENS, trunk.position_s, trunk.valid_s, ())
+    ell_on_cache_bk = rewards.score_on_cache(forward, unembed, (cache,), trunk, cuts, answers, chunk=7)
     for row in range(2):
         expected = loop_likelihood(jax.jit(forward), unembed, row)
         np.testing.assert_allclose(ell_bk[row, : len(expected)], expected, atol=1e-5)
@@ -82,18 +81,23 @@ def test_order_of_spellings_is_indifferent(packed):
     np.testing.assert_allclose(ell, rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, turned)[0], atol=1e-6)
 
 
-def test_mask_is_the_one_drawn_in_the_docstring():
+def test_leaves_see_what_is_drawn_in_the_docstring():
     trunk = rewards.Trunk(jnp.arange(4), jnp.ones(4, bool))
-    mask = probes.leaf_mask(trunk, rewards.Cuts(jnp.array([2, 3]), jnp.ones(2, bool)), variants=1, width=3)
-    rows = [line.split("│")[1:4] for line in probes.leaf_mask.__doc__.splitlines() if "│ x" in line]
-    drawn = [[mark == "x" for mark in "".join(row).split()] for row in rows]
-    np.testing.assert_array_equal(mask, drawn)
+    leaves = probes.lay_leaves(trunk, rewards.Cuts(jnp.array([2, 3]), jnp.ones(2, bool)), one_spelling(width=3))
+    rows = [line.split("│")[1] for line in probes.__doc__.splitlines() if "│ x" in line]
+    drawn = [[mark == "x" for mark in row.split()] for row in rows]
+    np.testing.assert_array_equal(jnp.repeat(leaves.seen_ls, 3, axis=0), drawn)
+    np.testing.assert_array_equal(leaves.position_lp, [[2, 3, 4], [3, 4, 5]])
 
 
 def test_padding_of_the_trunk_is_not_seen():
     trunk = rewards.Trunk(jnp.arange(3), jnp.array([False, True, True]))
-    mask = probes.leaf_mask(trunk, rewards.Cuts(jnp.array([3]), jnp.ones(1, bool)), variants=1, width=1)
-    np.testing.assert_array_equal(mask, [[False, True, True, True]])
+    leaves = probes.lay_leaves(trunk, rewards.Cuts(jnp.array([3]), jnp.ones(1, bool)), one_spelling(width=1))
+    np.testing.assert_array_equal(leaves.seen_ls, [[False, True, True]])
+
+
+def one_spelling(width):
+    return rewards.Answers(jnp.zeros((1, width), jnp.int32), jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool))
 
 
 def test_pack_answers_leaves_out_what_does_not_fit():

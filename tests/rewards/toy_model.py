@@ -8,7 +8,7 @@ WIDTH, VOCAB, LAYERS = 16, 23, 2
 
 
 def make_forward(seed=0):
-    """A `forward(tokens, positions, mask, cache)` with random weights, and its output matrix `[D, V]`."""
+    """A `forward(tokens, positions, seen, cache)` with random weights, and its output matrix `[D, V]`."""
     rng = np.random.default_rng(seed)
 
     def matrix(*shape):
@@ -24,14 +24,18 @@ def make_forward(seed=0):
             [left * jnp.cos(angle) - right * jnp.sin(angle), right * jnp.cos(angle) + left * jnp.sin(angle)], -1
         )
 
-    def forward(token_bt, position_bt, mask_btx, cache):
-        x, kept = embed_vd[token_bt], []
+    def forward(token_bt, position_bt, seen_bx, cache):
+        """As in `probes`; keys that sequences share are repeated for each of them."""
+        rows, length = token_bt.shape
+        x, kept, own = embed_vd[token_bt], [], jnp.tril(jnp.ones((rows, length, length), bool))
+        past = jnp.broadcast_to(seen_bx[:, None], (rows, length, seen_bx.shape[1]))
+        mask_btx = jnp.concatenate([past, own], axis=2) if cache else own & past
         for number, (query, key, value, out) in enumerate(layers):
             keys, values = rotate(x @ key, position_bt), x @ value
             kept.append((keys, values))
-            if cache is not None:
-                pairs = zip(cache[number], kept[-1], strict=True)
-                keys, values = (jnp.concatenate(pair, axis=1) for pair in pairs)
+            for part in reversed(cache):
+                old = [jnp.repeat(x, rows // x.shape[0], axis=0) for x in part[number]]
+                keys, values = (jnp.concatenate(pair, axis=1) for pair in zip(old, (keys, values), strict=True))
             score = jnp.einsum("btd,bxd->btx", rotate(x @ query, position_bt), keys) / WIDTH**0.5
             weight = jax.nn.softmax(jnp.where(mask_btx, score, -1e9))
             x = x + jnp.tanh(jnp.einsum("btx,bxd->btd", weight, values) @ out)

@@ -1,0 +1,243 @@
+"""Attention, one function for all that needs it, with the kernel that its chip has.
+
+A sequence is causal in itself, and sees of the past the same slots with all its tokens. So no mask is larger than
+a sequence by a sequence, or a sequence by the past; two sequences of three tokens behind one past of four slots and a
+second one of two slots each (x sees, · does not):
+
+                     past       own past    itself
+                  ┌──────────┬───────────┬──────────┐
+                  │ x x · ·  │ x ·       │ x · ·    │
+      sequence 0  │ x x · ·  │ x ·       │ x x ·    │
+                  │ x x · ·  │ x ·       │ x x x    │
+                  ├──────────┼───────────┼──────────┤
+                  │ x x x ·  │ x x       │ x · ·    │
+      sequence 1  │ x x x ·  │ x x       │ x x ·    │
+                  │ x x x ·  │ x x       │ x x x    │
+                  └──────────┴───────────┴──────────┘
+
+Samples of a group share their prompt so, and all probes of a response the response: nothing is repeated.
+
+Without a past (training, prefill, images) the kernel is splash attention on TPUs, cuDNN's on GPUs, XLA elsewhere. On a
+past it is XLA everywhere: a token at a time has nothing to tile, and the probes are computed a few at a time.
+"""
+
+import math
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu import splash_attention
+from jax.sharding import PartitionSpec as P
+
+from mig_jax.models import sharding
+
+KERNELS = ("xla", "splash", "cudnn")
+
+# Finite, so that a row that sees nothing (padding) gets a harmless average instead of NaN.
+_UNSEEN = -1e30
+# Tokens behind one row of a past whose scores are alive at once.
+_QUERIES = 256
+# Tokens that splash attention takes at a time, and what lengths and head sizes are multiples of.
+_BLOCK, _LANES = 512, 128
+# cuDNN wants even lengths where there is a mask; its tiles are of 64.
+_CUDNN_TILE = 64
+
+KeyValue = tuple[chex.Array, chex.Array]
+
+
+def kernel_of(platform: str, dtype: str) -> str:
+    """The kernel for sequences without a past; cuDNN computes in 16 bits only."""
+    if platform == "gpu" and dtype != "float32":
+        return "cudnn"
+    return "splash" if platform == "tpu" else "xla"
+
+
+def attend(
+    q_rtnh: chex.Array, new: KeyValue, past: tuple[KeyValue, ...], seen_rx: chex.Array, *, kernel: str
+) -> chex.Array:
+    """Attention of R sequences of T tokens to the past and, causally, to themselves: `[R, T, N, H]`.
+
+    Args:
+      q_rtnh: queries.
+      new: keys and values of the same tokens, each `[R, T, M, H]`; M divides N.
+      past: parts, keys and values `[B, S, M, H]` each; R / B neighbouring sequences share a row, B differs by part.
+      seen_rx: `[R, S]` bool, which slots of all parts together each sequence sees. Without a past `[R, T]`: which of
+        its own tokens are no padding.
+      kernel: one of KERNELS, for sequences without a past.
+    """
+    if not past:
+        return attend_within(q_rtnh, *new, seen_rx.astype(jnp.int32), is_causal=True, kernel=kernel)
+    widths = [key.shape[1] for key, _ in past]
+    seen = jnp.split(seen_rx[:, None, :], [sum(widths[:i]) for i in range(1, len(widths))], axis=-1)
+    parts = [_attend_part(q_rtnh, kv, mask_r1s) for kv, mask_r1s in zip(past, seen, strict=True)]
+    own_1tt = jnp.tri(q_rtnh.shape[1], dtype=bool)[None]
+    return _join([*parts, _attend_part(q_rtnh, new, own_1tt)]).astype(q_rtnh.dtype)
+
+
+def attend_within(
+    q_rtnh: chex.Array, k_rtmh: chex.Array, v_rtmh: chex.Array, segment_rt: chex.Array, *, is_causal: bool, kernel: str
+) -> chex.Array:
+    """Attention of sequences to themselves: a token sees those of its own segment, none that is later if `is_causal`.
+
+    Args:
+      segment_rt: `[R, T]` int32; padding is a segment of its own.
+    """
+    kernel_fn = {"xla": _xla, "splash": _splash, "cudnn": _cudnn}[kernel]
+    return kernel_fn(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal)
+
+
+# ---------------------------------------------------------------------------------------------------------------- XLA
+
+
+class _Part(NamedTuple):
+    """A softmax over some of the keys, to be joined with that over others; float32.
+
+    out_rtnh: Σ exp(score − max) · value; sum_rtn: Σ exp(score − max); max_rtn: the greatest score.
+    """
+
+    out_rtnh: chex.Array
+    sum_rtn: chex.Array
+    max_rtn: chex.Array
+
+
+def _xla(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal) -> chex.Array:
+    mask_rtt = _mask_rtt(segment_rt)
+    if is_causal:
+        mask_rtt = jnp.tril(mask_rtt)
+    return _join([_attend_part(q_rtnh, (k_rtmh, v_rtmh), mask_rtt)]).astype(q_rtnh.dtype)
+
+
+def _mask_rtt(segment_rt: chex.Array) -> chex.Array:
+    return segment_rt[:, :, None] == segment_rt[:, None, :]
+
+
+def _attend_part(q_rtnh: chex.Array, kv: KeyValue, mask: chex.Array) -> _Part:
+    """Attention to B rows of keys, R / B sequences each; the mask is `[R or 1, T or 1, S]`.
+
+    Where many sequences share a row, as probes do, they are taken a few at a time: scores are the largest thing here.
+    """
+    rows, (sequences, length) = kv[0].shape[0], q_rtnh.shape[:2]
+    sharing, few = sequences // rows, max(1, _QUERIES // length)
+    q_bntnh = q_rtnh.reshape(rows, sharing, *q_rtnh.shape[1:])
+    mask_bnts = mask.reshape(-1, sharing if mask.shape[0] == sequences else 1, *mask.shape[1:])
+    if sharing <= few:
+        part = _attend_rows(q_bntnh, kv, mask_bnts)
+    else:
+        dealt = [_deal(x, few) for x in (q_bntnh, mask_bnts)]
+        part = jax.lax.map(lambda some: _attend_rows(some[0], kv, some[1]), dealt)
+        part = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(rows, -1, *x.shape[3:])[:, :sharing], part)
+    return jax.tree.map(lambda x: x.reshape(sequences, *x.shape[2:]), part)
+
+
+def _deal(x_bn: chex.Array, few: int) -> chex.Array:
+    """`[B, n, …]` → `[n / few, B, few, …]`, filled up with zeros."""
+    padding = -x_bn.shape[1] % few
+    padded = jnp.pad(x_bn, [(0, 0), (0, padding)] + [(0, 0)] * (x_bn.ndim - 2))
+    return padded.reshape(x_bn.shape[0], -1, few, *x_bn.shape[2:]).swapaxes(0, 1)
+
+
+def _attend_rows(q_bntnh: chex.Array, kv: KeyValue, mask_bnts: chex.Array) -> _Part:
+    """Attention of n sequences to each row of keys; fields are `[B, n, T, N, …]`."""
+    key, value = kv
+    rows, sharing, length, heads, head_size = q_bntnh.shape
+    kv_heads = key.shape[2]
+    group = heads // kv_heads
+    # All that shares a key head of a row stands in one matrix, so that forwards and backwards all large arrays are
+    # batches of plain matrices: X = n · group · T.
+    q_bmngth = q_bntnh.reshape(rows, sharing, length, kv_heads, group, head_size).transpose(0, 3, 1, 4, 2, 5)
+    q_bmxh = q_bmngth.reshape(rows, kv_heads, -1, head_size)
+    score = jnp.einsum("bmxh,bsmh->bmxs", q_bmxh, key, preferred_element_type=jnp.float32) * head_size**-0.5
+    score = jnp.where(mask_bnts[:, None, :, None], score.reshape(*q_bmngth.shape[:-1], -1), _UNSEEN)
+    greatest = jax.lax.stop_gradient(score.max(-1, keepdims=True))
+    weight = jnp.exp(score - greatest)
+    weight_bmxs = weight.astype(q_bntnh.dtype).reshape(*q_bmxh.shape[:-1], -1)
+    out_bmxh = jnp.einsum("bmxs,bsmh->bmxh", weight_bmxs, value, preferred_element_type=jnp.float32)
+
+    def in_place(x):
+        """`[B, M, n, group, T, …]` → `[B, n, T, N, …]`."""
+        return jnp.moveaxis(x, (1, 3), (3, 4)).reshape(rows, sharing, length, heads, *x.shape[5:])
+
+    return _Part(in_place(out_bmxh.reshape(q_bmngth.shape)), in_place(weight.sum(-1)), in_place(greatest[..., 0]))
+
+
+def _join(parts: list[_Part]) -> chex.Array:
+    """The softmax over the keys of all parts, `[R, T, N, H]`."""
+    greatest_rtn = parts[0].max_rtn
+    for part in parts[1:]:
+        greatest_rtn = jnp.maximum(greatest_rtn, part.max_rtn)
+    scales = [jnp.exp(part.max_rtn - greatest_rtn) for part in parts]
+    total_rtn = sum(part.sum_rtn * scale for part, scale in zip(parts, scales, strict=True))
+    out_rtnh = sum(part.out_rtnh * scale[..., None] for part, scale in zip(parts, scales, strict=True))
+    return out_rtnh / total_rtn[..., None]
+
+
+# ------------------------------------------------------------------------------------------------------- other kernels
+
+
+def _splash(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal) -> chex.Array:
+    """Splash attention (jax.experimental.pallas.ops.tpu), which skips what a causal mask hides.
+
+    A Pallas kernel is a device's own: rows are cut over the data axes and heads over `tensor`, where a key head that
+    several devices need is held by each.
+    """
+    length, heads, head_size = q_rtnh.shape[1:]
+    block = min(_BLOCK, _round_up(length, _LANES))
+    fill = _round_up(length, block) - length
+    shape = (length + fill, length + fill)
+    mask = splash_attention.CausalMask(shape) if is_causal else splash_attention.FullMask(shape)
+    sizes = dict.fromkeys(("block_q", "block_kv", "block_q_dkv", "block_kv_dkv", "block_q_dq", "block_kv_dq"), block)
+    tensor = jax.sharding.get_abstract_mesh().shape.get("tensor", 1)
+    cut = "tensor" if tensor > 1 and heads % tensor == 0 else None
+    of_each = math.lcm(k_rtmh.shape[2], tensor) // k_rtmh.shape[2] if cut else 1
+    kernel = splash_attention.make_splash_mha(
+        splash_attention.MultiHeadMask([mask] * (heads // tensor if cut else heads)),
+        block_sizes=splash_attention.BlockSizes(**sizes),
+        head_shards=1,
+        q_seq_shards=1,
+    )
+
+    def one_row(q_nth, k_mth, v_mth, segment_t):
+        return kernel(q_nth, k_mth, v_mth, segment_ids=splash_attention.SegmentIds(segment_t, segment_t))
+
+    def laid_out(x_rtnh):
+        """`[R, N, T', H']`, filled up to whole blocks and lanes."""
+        sizes = [(0, 0), (0, fill), (0, 0), (0, -head_size % _LANES)]
+        return jnp.pad(x_rtnh, sizes).swapaxes(1, 2)
+
+    key, value = (laid_out(jnp.repeat(x, of_each, axis=2)) for x in (k_rtmh, v_rtmh))
+    arguments = laid_out(q_rtnh * head_size**-0.5), key, value, _fill(segment_rt, fill)  # the kernel does not scale
+    out_rnth = _on_each_device(jax.vmap(one_row), arguments, cut)
+    return out_rnth[:, :, :length, :head_size].swapaxes(1, 2)
+
+
+def _on_each_device(function, arguments, heads_axis: str | None) -> chex.Array:
+    """`function` of the rows and heads that a device has; simply called where no mesh is set."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return function(*arguments)
+    heads = P(*sharding.ROWS, heads_axis)
+    mapped = jax.shard_map(function, in_specs=(heads, heads, heads, sharding.ROWS), out_specs=heads, check_vma=False)
+    return mapped(*arguments)
+
+
+def _cudnn(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal) -> chex.Array:
+    """cuDNN's flash attention, by `jax.nn.dot_product_attention`."""
+    return _dot_product(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal, implementation="cudnn")
+
+
+def _dot_product(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal, *, implementation: str) -> chex.Array:
+    length = q_rtnh.shape[1]
+    fill = -length % _CUDNN_TILE
+    q, k, v = (jnp.pad(x, ((0, 0), (0, fill), (0, 0), (0, 0))) for x in (q_rtnh, k_rtmh, v_rtmh))
+    mask_r1tt = _mask_rtt(_fill(segment_rt, fill))[:, None]
+    out = jax.nn.dot_product_attention(q, k, v, mask=mask_r1tt, is_causal=is_causal, implementation=implementation)
+    return out[:, :length]
+
+
+def _fill(segment_rt: chex.Array, fill: int) -> chex.Array:
+    """What is filled up is a segment that no token is of."""
+    return jnp.pad(segment_rt, ((0, 0), (0, fill)), constant_values=-2)
+
+
+def _round_up(n: int, unit: int) -> int:
+    return -(-n // unit) * unit
