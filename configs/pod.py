@@ -20,6 +20,7 @@ def get_config():
     c.rollout.questions = 32
     c.rollout.group_size = 8
     c.rollout.max_new_tokens = 2048
+    c.rollout.cache_parts = 4
     c.optimizer.microbatches = 8
     c.optimizer.logprob_chunk = 256  # each chunk gathers the output matrix, and sums its gradient over all devices
     c.mesh.data = 1

@@ -26,7 +26,7 @@ from mig_jax.learning.train_step import split
 from mig_jax.models import lora, sampler, sharding
 from mig_jax.models.decoder import KVCache
 from mig_jax.models.qwen2_vl import Images, Pixels
-from mig_jax.policy import abstract_policy, rollout_weights
+from mig_jax.policy import abstract_policy, is_the_same, rollout_weights
 from mig_jax.rollouts import make_functions
 from mig_jax.updates import build_step
 
@@ -100,7 +100,8 @@ class Run:
         init, self.update = build_step(self.policy, config, "train")
         self.state = jax.eval_shape(init, self.policy.params)
         # Where nothing is rounded nor gathered, the parameters themselves sample.
-        self.has_rollout_weights = isinstance(self.functions.prepare, jax.stages.Wrapped)
+        weights = rollout_weights(self.policy, gather=config.rollout.gather_weights)
+        self.weights = self.policy.params if is_the_same(self.policy.params, weights) else weights
 
     @property
     def unit(self) -> int:
@@ -123,12 +124,9 @@ class Run:
         if loss.kappa and not self.policy.config.lora:
             reference = {"reference": split(params, self.policy.trains)[0]}
         waiting |= reference
-        named, weights, held = {}, params, state
-        if self.has_rollout_weights:
-            weights = rollout_weights(self.policy, gather=self.config.rollout.gather_weights)
-            held = {"rollout weights": weights}
-            named["weights"] = Program(f.prepare, (params,), state | held, waiting)
-            waiting = waiting | state
+        named, weights, held = {}, self.weights, state
+        if weights is not params:
+            held, waiting = {"rollout weights": weights}, waiting | state
         prompts, cuts, answers = self._prompts(questions), self._cuts(questions), self._answers(questions)
         seen = self._rows(jax.eval_shape(f.look, weights, prompts))
         if seen.images:

@@ -129,6 +129,7 @@ def render(report: dict[str, Any]) -> str:
         "",
         f"Floors at {chip['tflops']:g} TFLOP/s and {chip['gb_per_s']:g} GB/s a device ({chip['source']}).",
         "",
+        *_sent_once(report),
         *_collective_table(report),
     ]
     return "\n".join(lines) + "\n"
@@ -168,6 +169,13 @@ def _floor_table(report: dict[str, Any]) -> list[str]:
     rows.append(["all", f"{total[0] / 1e15:.3g}", f"{total[1]:.3g}"])
     rows.append(["decode, by memory", "", f"{report['decode_memory_seconds']:.3g}"])
     return _table(rows)
+
+
+def _sent_once(report: dict[str, Any]) -> list[str]:
+    sizes = [p["gib"]["rollout weights"] for p in report["programs"].values() if "rollout weights" in p["gib"]]
+    if not sizes or not report["rollout"]["gather_weights"]:
+        return []
+    return [f"The weights that sample and score are gathered once a step, {sizes[0]:.2f} GiB to a device.", ""]
 
 
 def _collective_table(report: dict[str, Any]) -> list[str]:

@@ -229,15 +229,25 @@ def rollout_weights(policy: Policy, *, gather: bool) -> Any:
 
 def make_prepare(policy: Policy, *, gather: bool) -> Callable:
     """(params) → `rollout_weights`, compiled; the parameters themselves where those are the same."""
+    weights = rollout_weights(policy, gather=gather)
+    if is_the_same(policy.params, weights):
+        return lambda params: params
 
-    def is_the_same(param, weight):
+    def compiled(weight):
+        return jax.jit(lambda param: param.astype(weight.dtype), out_shardings=weight.sharding)
+
+    # A program for each, because what is gathered is there twice until it lies where it belongs.
+    prepare = jax.tree.map(compiled, weights)
+    return lambda params: jax.tree.map(lambda one, param: one(param), prepare, params)
+
+
+def is_the_same(params: Any, weights: Any) -> bool:
+    """Are dtypes and places those of `rollout_weights`?"""
+
+    def same(param, weight):
         return param.dtype == weight.dtype and param.sharding.is_equivalent_to(weight.sharding, param.ndim)
 
-    weights = rollout_weights(policy, gather=gather)
-    if all(jax.tree.leaves(jax.tree.map(is_the_same, policy.params, weights))):
-        return lambda params: params
-    places = jax.tree.map(lambda weight: weight.sharding, weights)
-    return jax.jit(functools.partial(at_compute_dtype, policy), out_shardings=places)
+    return all(jax.tree.leaves(jax.tree.map(same, params, weights)))
 
 
 def at_compute_dtype(policy: Policy, params: Any) -> Any:

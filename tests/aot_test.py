@@ -49,7 +49,7 @@ def test_arguments_are_those_of_training():
         prompts = collector.compiled.look(weights, collector.place(asked.prompts))
         completions = collector.compiled.sample(weights, prompts, jax.random.key(0))
         batch, _, _ = collector.collect(state.params, asked, jax.random.key(0))
-    assert list(announced) == ["weights", "look", "prefill", "decode", "score", "reference", "update"]
+    assert list(announced) == ["look", "prefill", "decode", "score", "reference", "update"]
     assert laid_out(announced["update"].arguments[0]) == laid_out(state)
     assert laid_out(announced["update"].arguments[1]) == laid_out(batch)
     assert laid_out(announced["score"].arguments[:3]) == laid_out((weights, prompts, completions))

@@ -116,10 +116,10 @@ def begin(
     decoding = Decoding(
         t=jnp.zeros((), jnp.int32),
         hidden_bd=hidden_bd,
-        token_bt=jnp.full((rows, max_new_tokens), pad_id, jnp.int32),
-        logprob_bt=jnp.zeros((rows, max_new_tokens)),
-        length_b=jnp.zeros(rows, jnp.int32),
-        is_open_b=jnp.ones(rows, bool),
+        token_bt=sharding.keep_rows(jnp.full((rows, max_new_tokens), pad_id, jnp.int32)),
+        logprob_bt=sharding.keep_rows(jnp.zeros((rows, max_new_tokens))),
+        length_b=sharding.keep_rows(jnp.zeros(rows, jnp.int32)),
+        is_open_b=sharding.keep_rows(jnp.ones(rows, bool)),
         start_b=start_b,
         position_b=first_b,
     )
