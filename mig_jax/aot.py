@@ -5,6 +5,7 @@ on the devices of a topology in the place of arrays: nothing is allocated, no we
 compiler says of each program, and what else a device holds while that program runs.
 """
 
+import copy
 import functools
 import importlib.util
 import math
@@ -94,6 +95,7 @@ class Run:
     """What a training run compiles, for any number of questions."""
 
     def __init__(self, config: ConfigDict, devices: list[jax.Device]):
+        config = with_compilable_attention(config, devices)
         self.config, self.mesh = config, sharding.make_mesh(config.mesh.to_dict(), devices=devices)
         self.policy = abstract_policy(config.model, self.mesh)
         self.functions = make_functions(self.policy, config)
@@ -209,6 +211,15 @@ class Run:
         return sharding.placed(cache, NamedSharding(self.mesh, cut))
 
 
+def with_compilable_attention(config: ConfigDict, devices: list[jax.Device]) -> ConfigDict:
+    """cuDNN's attention cannot be compiled where there is no cuDNN; XLA's stands in for it, and takes more memory."""
+    if devices[0].platform != "gpu":
+        return config
+    config = copy.deepcopy(config)
+    config.model.attention = "xla"
+    return config
+
+
 def _int(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, "int32")
 
@@ -234,9 +245,10 @@ def compile_program(program: Program, options: dict[str, Any]) -> Compiled:
         return Compiled(parts, waiting + int(float(full[1]) * _UNITS[full[2]]), {}, None)
     m = executable.memory_analysis()
     held = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes + m.temp_size_in_bytes
-    # Of a GPU the compiler gives no peak.
-    peak = m.peak_memory_in_bytes or held
-    return Compiled(parts, waiting + peak, read_collectives(executable.as_text()), executable.output_shardings)
+    # Of a GPU the compiler gives no peak. What a program does not use it does not take, but it is there.
+    unused = max(0, bytes_on_device(program.arguments) - m.argument_size_in_bytes)
+    peak = waiting + unused + (m.peak_memory_in_bytes or held)
+    return Compiled(parts, peak, read_collectives(executable.as_text()), executable.output_shardings)
 
 
 def bytes_on_device(tree: Any) -> int:

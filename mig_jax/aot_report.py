@@ -53,10 +53,11 @@ def compile_run(config: ConfigDict, topology: str) -> dict[str, Any]:
         "topology": topology,
         "devices": len(devices),
         "device_kind": devices[0].device_kind,
+        "platform": devices[0].platform,
         "jaxlib": jaxlib.__version__,
         "mesh": mesh,
         "weights": sum(math.prod(x.shape) for x in jax.tree.leaves(decoder.abstract_params(shape))),
-        "model": config.model.to_dict(),
+        "model": run.config.model.to_dict() | {"attention": shape.attention},
         "rollout": config.rollout.to_dict(),
         "optimizer": config.optimizer.to_dict(),
         "hbm_gib": chip.hbm_gib,
@@ -110,6 +111,7 @@ def levers(part: str, program: str, config: ConfigDict) -> list[str]:
 def render(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     mesh = " × ".join(f"{axis} {size}" for axis, size in report["mesh"].items())
+    stands_in = " (cuDNN's, which takes less, cannot be compiled without it)" if report["platform"] == "gpu" else ""
     r, m, o, chip = (report[section] for section in ("rollout", "model", "optimizer", "chip"))
     lines = [
         f"# {m['path'] or 'model.init'} on {report['topology']}",
@@ -118,7 +120,8 @@ def render(report: dict[str, Any]) -> str:
         f"(jaxlib {report['jaxlib']}), FLOPs and floors are formulas (mig_jax/costs.py).",
         "",
         f"{report['devices']} devices ({report['device_kind']}), {mesh}; {report['weights'] / 1e9:.2f}B weights in "
-        f"{m['param_dtype']}, computed in {m['compute_dtype']}, remat {m['remat']}; {r['questions']} questions × "
+        f"{m['param_dtype']}, computed in {m['compute_dtype']}, remat {m['remat']}, attention {m['attention']}"
+        f"{stands_in}; {r['questions']} questions × "
         f"{r['group_size']} samples of {r['max_new_tokens']} tokens, {o['microbatches']} micro-batches.",
         "",
         *_memory_table(report),

@@ -194,13 +194,14 @@ def test_what_does_not_fit_is_said_with_what_to_turn():
     report = {
         "programs": {"update": said}, "hbm_gib": 15.75, "most_questions": 0, "unit": 3, "topology": "v5e:2x2",
         "devices": 4, "device_kind": "TPU v5 lite", "jaxlib": "1", "mesh": {"fsdp": 4}, "weights": 3e9,
-        "limited_by": "update",
-        "model": config.model.to_dict(), "rollout": config.rollout.to_dict(), "optimizer": config.optimizer.to_dict(),
+        "limited_by": "update", "platform": "gpu",
+        "model": config.model.to_dict() | {"attention": "xla"},
+        "rollout": config.rollout.to_dict(), "optimizer": config.optimizer.to_dict(),
         "flops": {"learn": 2e15}, "floor_seconds": {"learn": 4.0}, "decode_memory_seconds": 1.5,
         "chip": {"tflops": 197.0, "gb_per_s": 800.0, "source": "a data sheet"},
     }  # fmt: skip
     page = aot_report.render(report)
-    assert "**Compiled, not run**" in page
+    assert "**Compiled, not run**" in page and "attention xla (cuDNN's, which takes less, cannot be" in page
     assert "| update | 2.00 | 4.00 | 1.00 | 13.00 | 20.00 | 4.25 too much |" in page
     assert "The update does not fit. Turn: model.compute_dtype=bfloat16; " in page
     assert "| all-gather | update | 8 × 2 | 7 | 3.000 |" in page
