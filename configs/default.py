@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     m.compute_dtype = "float32"  # of activations: float32 or bfloat16; norms, softmax, log-probs are float32 always
     m.param_dtype = "float32"  # of weights and optimizer: float32 keeps master weights beside bfloat16 activations
     m.save_dtype = ""  # that the trained model is written in: float32, bfloat16 or float16; "": as the weights are held
-    m.remat = False  # compute activations again in the backward pass instead of keeping them
+    m.remat = "none"  # what the backward pass computes again to save memory: none, layer, or matmuls (models/remat.py)
     m.init = ConfigDict()  # the shape, when model.path is ""
     m.init.layers = 4
     m.init.width = 128

@@ -14,7 +14,7 @@ def get_config():
     c.steps = 200
     c.model.path = "Qwen/Qwen2.5-3B-Instruct"
     c.model.compute_dtype = "bfloat16"
-    c.model.remat = True
+    c.model.remat = "layer"
     c.data.train = "gsm8k"
     c.data.max_prompt_tokens = 512
     c.rollout.questions = 32

@@ -102,7 +102,8 @@ def levers(part: str, program: str, config: ConfigDict) -> list[str]:
         return narrow + fewer + ["mesh.tensor higher, up to the key-value heads"]
     if program != "update":
         return narrow + fewer + (["reward.max_variants lower"] if program == "score" else [])
-    return narrow + ([] if m.remat else ["model.remat=True"]) + [f"optimizer.microbatches={2 * o.microbatches}", *fewer]
+    less = {"none": ["model.remat=matmuls"], "matmuls": ["model.remat=layer"], "layer": []}[m.remat]
+    return narrow + less + [f"optimizer.microbatches={2 * o.microbatches}", *fewer]
 
 
 def render(report: dict[str, Any]) -> str:

@@ -11,13 +11,14 @@ from ml_collections import ConfigDict
 
 from mig_jax import rewards
 from mig_jax.data import sources
-from mig_jax.models import adapters
+from mig_jax.models import adapters, remat
 from mig_jax.models.qwen2_vl import VisionConfig
 
 CHOICES = {
     "model.compute_dtype": ("float32", "bfloat16"),
     "model.param_dtype": ("float32", "bfloat16"),
     "model.save_dtype": ("", "float32", "bfloat16", "float16"),
+    "model.remat": tuple(remat.POLICIES),
     "model.lora.save": ("merged", "adapter"),
     "reward.credit": tuple(rewards.CREDITS),
     "reward.assign": ("trajectory", "step"),

@@ -165,7 +165,7 @@ def test_what_does_not_fit_is_said_with_what_to_turn():
     config = tiny.get_config(mesh__data=1, optimizer__microbatches=4)
     said = aot_report.describe(Compiled(parts, 20 * GIB, sent, None), "update", config, 15.75 * GIB)
     assert (said["fits"], said["gib"][aot_report.REST]) == (False, 13.0)
-    assert said["turn"][:3] == ["model.compute_dtype=bfloat16", "model.remat=True", "optimizer.microbatches=8"]
+    assert said["turn"][:3] == ["model.compute_dtype=bfloat16", "model.remat=matmuls", "optimizer.microbatches=8"]
     assert "mesh.fsdp higher, on more devices" in said["turn"] and "model.lora.rank=16" in said["turn"]
     assert aot_report.describe(Compiled(parts, 15 * GIB, sent, None), "update", config, 15.75 * GIB)["turn"] == []
     report = {
@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_said_with_what_to_turn():
 
 
 def test_levers_belong_to_what_is_full():
-    config = tiny.get_config(model__compute_dtype="bfloat16", model__remat=True)
+    config = tiny.get_config(model__compute_dtype="bfloat16", model__remat="layer")
     assert aot_report.levers("KV cache", "rollout", config)[0] == "rollout.questions lower"
     assert aot_report.levers("parameters", "rollout", config)[0] == "mesh.fsdp=-1, mesh.data=1"
     assert "reward.max_variants lower" in aot_report.levers(aot_report.REST, "score", config)

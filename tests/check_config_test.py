@@ -15,6 +15,7 @@ VIOLATIONS = {
     "loss.mean_over='rows'": {"loss__mean_over": "rows"},
     "optimizer.decay='linear'": {"optimizer__decay": "linear"},
     "model.compute_dtype='float16'": {"model__compute_dtype": "float16"},
+    "model.remat='all': one of none, matmuls, layer": {"model__remat": "all"},
     "steps=0: must be more than 0": {"steps": 0},
     "rollout.temperature=0.0: must be more than 0": {"rollout__temperature": 0.0},
     "loss.kappa=-1.0: must not be negative": {"loss__kappa": -1.0},

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
-from mig_jax.models import adapters, qwen2_vl, rope, sharding
+from mig_jax.models import adapters, qwen2_vl, remat, rope, sharding
 from mig_jax.models.adapters import LoraConfig
 from mig_jax.models.layers import Initializer, KeyValue, attend, rms_norm
 from mig_jax.models.qwen2_vl import VisionConfig
@@ -48,7 +48,7 @@ class DecoderConfig:
     max_positions: what the model was trained for, in tokens; for information.
     dtype: of activations and caches; "float32" or "bfloat16". Norms, rotary angles and softmax are float32 always.
     param_dtype: of the parameters.
-    remat: recompute each layer in the backward pass instead of keeping its activations.
+    remat: what the backward pass computes again instead of keeping it, see `remat.POLICIES`.
 
     Raises:
       ValueError: kv_heads does not divide heads, or head_size is odd.
@@ -74,7 +74,7 @@ class DecoderConfig:
     max_positions: int = 32_768
     dtype: str = "float32"
     param_dtype: str = "float32"
-    remat: bool = False
+    remat: str = "none"
 
     def __post_init__(self):
         if self.heads % self.kv_heads or self.head_size % 2:
@@ -231,11 +231,9 @@ class Decoder(nnx.Module):
             x_btd, new = layer(x_btd, turn, mask_btx, old)
             return sharding.keep_rows(x_btd), new
 
-        if c.remat:
-            run_layer = jax.checkpoint(run_layer, prevent_cse=False)
         x_btd = self.embedding[token_bt].astype(c.dtype)
         x_btd = sharding.keep_rows(x_btd if features is None else _put_features(x_btd, features))
-        x_btd, new = jax.lax.scan(run_layer, x_btd, (params, cache))
+        x_btd, new = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, (params, cache))
         return rms_norm(x_btd, self.norm, c.norm_eps), KVCache(*new)
 
     def unembed_dv(self) -> chex.Array:

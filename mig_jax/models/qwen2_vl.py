@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mig_jax.models import rope, sharding
+from mig_jax.models import remat, rope, sharding
 from mig_jax.models.layers import Initializer, attend, rms_norm
 from mig_jax.models.rope import Rope
 
@@ -229,7 +229,7 @@ class VisionTower(nnx.Module):
       out_width: D of the decoder.
       dtype: of activations; norms, rotary angles and softmax are float32.
       param_dtype: of the parameters.
-      remat: recompute each layer in the backward pass instead of keeping its activations.
+      remat: what the backward pass computes again, see `remat.POLICIES`.
     """
 
     def __init__(
@@ -240,7 +240,7 @@ class VisionTower(nnx.Module):
         *,
         dtype: str,
         param_dtype: str,
-        remat: bool = False,
+        remat: str = "none",
     ):
         self.config, self.dtype, self.remat = config, dtype, remat
         init = Initializer(rngs, param_dtype)
@@ -280,6 +280,4 @@ class VisionTower(nnx.Module):
             layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(self.dtype), layer_params))
             return sharding.keep_rows(layer(x_qnd, turn, masks, is_full)), None
 
-        if self.remat:
-            run_layer = jax.checkpoint(run_layer, prevent_cse=False)
-        return jax.lax.scan(run_layer, x_qnd, (params, is_full_l))[0]
+        return jax.lax.scan(remat.checkpoint(run_layer, self.remat), x_qnd, (params, is_full_l))[0]
