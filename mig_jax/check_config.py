@@ -23,6 +23,7 @@ CHOICES = {
     "reward.credit": tuple(rewards.CREDITS),
     "reward.assign": ("trajectory", "step"),
     "loss.mean_over": ("responses", "tokens"),
+    "optimizer.state_dtype": ("", "float32", "bfloat16"),
     "optimizer.decay": ("constant", "cosine"),
 }
 POSITIVE = (

@@ -264,7 +264,7 @@ def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -
       ConfigError: with every value that differs.
     """
     free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead", "model.param_dtype", "model.remat"]
-    free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped")]
+    free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped", "state_dtype")]
     if now["optimizer"]["decay"] == "constant":
         free.append("steps")  # a cosine is laid out over all of them
     check_unchanged(workdir, before=before, now=now, free=free)

@@ -28,6 +28,7 @@ def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
         clip_norm=o.clip_norm,
         b1=o.b1,
         b2=o.b2,
+        state_dtype=o.state_dtype,
     )
 
 
