@@ -21,7 +21,7 @@ def get_config():
     c.rollout.group_size = 8
     c.rollout.max_new_tokens = 2048
     c.optimizer.microbatches = 8
-    c.optimizer.logprob_chunk = 256  # each chunk gathers the output matrix, and sums its gradient over all devices
+    c.optimizer.logprob_chunk = 256
     c.mesh.data = 1
     c.mesh.fsdp = -1
     return c

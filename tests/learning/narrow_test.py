@@ -55,7 +55,9 @@ def test_second_moment_reaches_the_square_of_the_gradient(dtype):
 
 
 def logprobs(params, batch):
-    logprob_bt = jnp.broadcast_to(jax.nn.log_softmax(params["matrix"].astype(jnp.float32), axis=0).mean(1)[None], (4, 6))
+    logprob_bt = jnp.broadcast_to(
+        jax.nn.log_softmax(params["matrix"].astype(jnp.float32), axis=0).mean(1)[None], (4, 6)
+    )
     return logprob_bt, jnp.ones_like(logprob_bt)
 
 
