@@ -18,7 +18,8 @@ from jax.sharding import PartitionSpec as P
 MESH_AXES = ("data", "fsdp", "tensor")
 ROWS = P(("data", "fsdp"))
 
-# Logical axis of a parameter (`decoder.param_axes`) -> mesh axis.
+# Logical axis of a parameter (`decoder.param_axes`) -> mesh axis. Where `tensor` does not divide the kv heads (2 in
+# Qwen2.5-3B), each of its devices holds all of them, and computes all keys and values for the query heads that are its part.
 RULES = {
     "layers": None,
     "vocab": "tensor",
