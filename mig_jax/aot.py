@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from mig_jax import rewards
+from mig_jax.check_config import unit_of_prompts
 from mig_jax.collectives import Amount, Sent, read_collectives
 from mig_jax.costs import CHIPS, CLOSING, LEAD_IN, Chip
 from mig_jax.credit import Outcome
@@ -101,9 +102,12 @@ class Run:
     @property
     def unit(self) -> int:
         """Questions come in multiples of this, so that every device has as many rows of every micro-batch."""
-        devices, parts = self.mesh.shape["data"] * self.mesh.shape["fsdp"], self.config.optimizer.microbatches
-        in_groups = devices * parts // math.gcd(devices * parts, self.config.rollout.group_size)
-        return math.lcm(devices, in_groups, parts if self.policy.config.vision else 1)
+        return unit_of_prompts(
+            devices=self.mesh.shape["data"] * self.mesh.shape["fsdp"],
+            microbatches=self.config.optimizer.microbatches,
+            group_size=self.config.rollout.group_size,
+            has_images=self.policy.config.vision is not None,
+        )
 
     def compiled(self, name: str, questions: int) -> Compiled:
         """What the compiler says of one of `programs` for so many questions."""

@@ -19,7 +19,7 @@ MESH_AXES = ("data", "fsdp", "tensor")
 ROWS = P(("data", "fsdp"))
 
 # Logical axis of a parameter (`decoder.param_axes`) -> mesh axis. Where `tensor` does not divide the kv heads (2 in
-# Qwen2.5-3B), each of its devices holds all of them, and computes all keys and values for the query heads that are its part.
+# Qwen2.5-3B), each of its devices holds all of them, and computes their keys and values for its own query heads.
 RULES = {
     "layers": None,
     "vocab": "tensor",
