@@ -118,9 +118,10 @@ class Run:
     def programs(self, questions: int) -> dict[str, Program]:
         """Name → program, in the order in which they run."""
         f, params, loss = self.functions, self.policy.params, self.config.loss
-        state = {"parameters": params, "optimizer": self.state.opt_state}
+        state, reference = {"parameters": params, "optimizer": self.state.opt_state}, {}
         if loss.kappa and not self.policy.config.lora:
-            state["reference"] = split(params, self.policy.trains)[0]
+            reference["reference"] = split(params, self.policy.trains)[0]
+            state |= {} if loss.reference_on_host else reference
         prompts, cuts, answers = self._prompts(questions), self._cuts(questions), self._answers(questions)
         seen = self._rows(jax.eval_shape(f.look, params, prompts))
         key = sharding.placed(jax.eval_shape(lambda: jax.random.key(0)), sharding.replicated(self.mesh))
@@ -137,7 +138,9 @@ class Run:
             arguments, held = (params, seen, completions, cuts, answers), (seen, tokens, cuts, answers)
             named["score"] = Program(f.score, arguments, cache | {"batch": held})
         if loss.kappa:
-            named["reference"] = Program(f.ref_logprobs, (lora.strip(params), batch), state | {"batch": batch})
+            named["reference"] = Program(
+                f.ref_logprobs, (lora.strip(params), batch), state | reference | {"batch": batch}
+            )
         named["update"] = Program(self.update, (self.state, batch), state | {"batch": batch}, waiting=("reference",))
         return named
 

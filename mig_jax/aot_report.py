@@ -95,11 +95,12 @@ def levers(part: str, program: str, config: ConfigDict) -> list[str]:
     narrow = ["model.compute_dtype=bfloat16"] if m.compute_dtype == "float32" else []
     fewer = ["rollout.questions lower", "rollout.max_new_tokens lower"]
     if part in ("parameters", "optimizer", "reference"):
-        spread = ["mesh.fsdp=-1, mesh.data=1" if mesh.data != 1 else "mesh.fsdp higher, on more devices"]
+        spread = "mesh.fsdp=-1, mesh.data=1" if mesh.data != 1 else "mesh.fsdp higher, on more devices"
+        moments = ["optimizer.state_dtype=bfloat16"] if (o.state_dtype or m.param_dtype) == "float32" else []
+        copy = [] if config.loss.reference_on_host else ["loss.reference_on_host=True"]
+        own = {"parameters": [], "optimizer": moments, "reference": copy}[part]
         adapters = [] if m.lora.rank else ["model.lora.rank=16"]
-        narrow_moments = part == "optimizer" and (config.optimizer.state_dtype or m.param_dtype) == "float32"
-        spread += ["optimizer.state_dtype=bfloat16"] if narrow_moments else []
-        return spread + ([] if m.param_dtype == "bfloat16" else ["model.param_dtype=bfloat16"]) + adapters
+        return [spread, *own] + ([] if m.param_dtype == "bfloat16" else ["model.param_dtype=bfloat16"]) + adapters
     if part == "KV cache":
         return narrow + fewer + ["mesh.tensor higher, up to the key-value heads"]
     if program != "update":

@@ -39,7 +39,7 @@ def test_arguments_are_those_of_training():
     with jax.set_mesh(mesh), Verifier(workers=1) as verifier:
         policy = load_policy(config.model, mesh, seed=0)
         ((chosen,), _) = open_training(policy, config, demonstrated=False)
-        reference = train.reference_of(policy)
+        reference = train.reference_of(policy, on_host=False)
         state, _ = train.build_update(policy, config, "train")
         collector = Collector(policy, config, verifier, reference=reference)
         asked = ask(policy, config, chosen[:4])
@@ -69,6 +69,14 @@ def test_bytes_on_a_device_by_hand():
     assert held["optimizer"] == 2 * 4 * weights + 8  # two moments, and two counters
     assert held["KV cache"] == 4 * 2 * 2 * (8 * 2 // 4) * (32 + 40) * 1 * 8
     assert "reference" not in held and "KV cache" not in programs["update"].held
+
+
+def test_a_reference_on_the_host_is_held_for_its_log_probs_alone():
+    def held(on_host):
+        programs = Run(tiny.get_config(loss__kappa=0.1, loss__reference_on_host=on_host), jax.devices()).programs(8)
+        return {name for name, program in programs.items() if "reference" in program.held}
+
+    assert held(False) == {"rollout", "score", "reference", "update"} and held(True) == {"reference"}
 
 
 def test_adapters_have_moments_and_a_reference_of_no_bytes():
@@ -189,6 +197,8 @@ def test_levers_belong_to_what_is_full():
     config = tiny.get_config(model__compute_dtype="bfloat16", model__remat="layer")
     assert aot_report.levers("KV cache", "rollout", config)[0] == "rollout.questions lower"
     assert aot_report.levers("parameters", "rollout", config)[0] == "mesh.fsdp=-1, mesh.data=1"
+    assert "optimizer.state_dtype=bfloat16" in aot_report.levers("optimizer", "update", config)
+    assert "loss.reference_on_host=True" in aot_report.levers("reference", "rollout", config)
     assert "reward.max_variants lower" in aot_report.levers(aot_report.REST, "score", config)
     assert aot_report.levers(aot_report.REST, "update", config)[0] == "optimizer.microbatches=2"
 
