@@ -36,7 +36,7 @@ def scale_by_adam(*, b1: float, b2: float, dtype: str) -> optax.GradientTransfor
     """optax's Adam, computed in float32, whose moments are held in another dtype between updates.
 
     Args:
-      dtype: of both moments, "float32" or "bfloat16"; "": of each weight's that of the weight.
+      dtype: of both moments, "float32" or "bfloat16"; "": that of the weight.
     """
     adam = optax.scale_by_adam(b1=b1, b2=b2)
 

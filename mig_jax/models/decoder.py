@@ -231,7 +231,7 @@ class Decoder(nnx.Module):
             x_btd, new = layer(x_btd, turn, mask_btx, old)
             return sharding.keep_rows(x_btd), new
 
-        x_btd = sharding.look_up(self.embedding[...].astype(c.dtype), token_bt)
+        x_btd = sharding.look_up(self.embedding[...], token_bt, c.dtype)
         x_btd = sharding.keep_rows(x_btd if features is None else _put_features(x_btd, features))
         x_btd, new = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, (params, cache))
         return rms_norm(x_btd, self.norm, c.norm_eps), KVCache(*new)

@@ -117,19 +117,23 @@ def row_parts(rows: int) -> int:
     return parts if parts and rows % parts == 0 else 0
 
 
-def look_up(table_vd: jax.Array, token_bt: jax.Array) -> jax.Array:
-    """`table_vd[token_bt]`, such that the table stays where it is, and so does its gradient.
+def look_up(table_vd: jax.Array, token_bt: jax.Array, dtype: str) -> jax.Array:
+    """`table_vd[token_bt]` in this dtype, such that the table stays where it is, and so does its gradient.
 
     Each device looks up its part of the width (and of the vocabulary: the rest is 0, and summed over `tensor`) for all
     rows that `fsdp` shares out, and rows are then exchanged for width. Left to itself XLA puts the table together, or
     all rows; but decoding is left to itself, one token a row, because it has weights that are whole along `fsdp`.
     """
     rows, length = token_bt.shape
-    if length > 1 and row_parts(rows):
-        width = partition(table_vd.shape[1:], ("embed",), jax.sharding.get_abstract_mesh())
+    is_cut = length > 1 and row_parts(rows) > 0
+    if is_cut:
         token_bt = jax.lax.with_sharding_constraint(token_bt, P("data"))
-        return keep_rows(jax.lax.with_sharding_constraint(table_vd[token_bt], P("data", None, *width)))
-    return keep_rows(table_vd[token_bt])
+    # Behind the lookup: the gradients of a token that is there a thousand times are added up in the table's dtype.
+    x_btd = table_vd[token_bt].astype(dtype)
+    if is_cut:
+        width = partition(table_vd.shape[1:], ("embed",), jax.sharding.get_abstract_mesh())
+        x_btd = jax.lax.with_sharding_constraint(x_btd, P("data", None, *width))
+    return keep_rows(x_btd)
 
 
 def copy_for_rows(matrix: jax.Array, axes: tuple[str, ...], rows: int) -> jax.Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax.models import decoder, remat
+from mig_jax.models import decoder, remat, sharding
 
 PLAIN = decoder.DecoderConfig(
     vocab_size=19, width=12, layers=3, heads=4, kv_heads=2, head_size=6, mlp_width=20, rope_theta=100.0, norm_eps=1e-3
@@ -190,6 +190,13 @@ def numbers_kept(policy):
     (scan,) = [eqn for eqn in forward.eqns if eqn.primitive.name == "scan"]
     stacked = [v.aval.size for v in scan.outvars if v.aval.shape[0] == config.layers]
     return sum(stacked) / (config.layers * ROWS * LENGTH)
+
+
+def test_gradients_of_embeddings_are_added_up_in_the_dtype_of_the_weights():
+    """A thousand ones are a thousand, of which bfloat16 would make 256."""
+    token_bt = jnp.zeros((1, 1000), int)
+    sum_of = jax.grad(lambda table_vd: sharding.look_up(table_vd, token_bt, "bfloat16").astype(jnp.float32).sum())
+    np.testing.assert_array_equal(sum_of(jnp.ones((3, 2))), [[1000, 1000], [0, 0], [0, 0]])
 
 
 def test_what_is_kept_for_the_backward_pass():
