@@ -16,10 +16,10 @@ def get_config() -> ConfigDict:
     m.path = ""  # folder in Hugging Face format, .gguf file, workdir of a run, or hub name; "": random weights
     m.tokenizer = ""  # the same; "" is that of model.path; "characters" is built from nothing
     m.compute_dtype = "float32"  # of activations: float32 or bfloat16; norms, softmax, log-probs are float32 always
-    m.param_dtype = "float32"  # of weights and optimizer: float32 keeps master weights beside bfloat16 activations
+    m.param_dtype = "float32"  # of weights: float32 keeps master weights beside bfloat16 activations
     m.save_dtype = ""  # that the trained model is written in: float32, bfloat16 or float16; "": as the weights are held
     m.attention = ""  # kernel of training and prefill: xla, splash (TPU), cudnn (GPU, bfloat16); "": that of the chip
-    m.remat = False  # compute activations again in the backward pass instead of keeping them
+    m.remat = "none"  # what the backward pass computes again to save memory: none, layer, or matmuls (models/remat.py)
     m.init = ConfigDict()  # the shape, when model.path is ""
     m.init.layers = 4
     m.init.width = 128
@@ -103,6 +103,7 @@ def get_config() -> ConfigDict:
     s.beta = 1.0  # outcome
     s.gamma = 0.1  # imitation of right and well-formed responses
     s.kappa = 0.0  # KL to the policy at the start; 0 keeps no second copy of it
+    s.reference_on_host = False  # that copy waits in the hosts' memory, and is on the devices for its log-probs alone
     s.clip_low = 0.2
     s.clip_high = 0.28
     s.mean_over = "responses"  # responses: mean of the responses' means; tokens: mean over all tokens
@@ -115,6 +116,7 @@ def get_config() -> ConfigDict:
     o.clip_norm = 1.0
     o.b1 = 0.9
     o.b2 = 0.99
+    o.state_dtype = ""  # that Adam's moments are held in: float32 or bfloat16; "": as the weights are
     o.updates_per_rollout = 1  # more than one is where clipping begins to matter
     o.microbatches = 1  # parts that the rows of an update are cut into; the update is the same
     o.logprob_chunk = 16  # tokens of each row whose logits are alive at once

@@ -14,7 +14,7 @@ def get_config():
     c.steps = 200
     c.model.path = "Qwen/Qwen2.5-3B-Instruct"
     c.model.compute_dtype = "bfloat16"
-    c.model.remat = True
+    c.model.remat = "layer"
     c.data.train = "gsm8k"
     c.data.max_prompt_tokens = 512
     c.rollout.questions = 32
@@ -22,7 +22,7 @@ def get_config():
     c.rollout.max_new_tokens = 2048
     c.rollout.cache_parts = 4
     c.optimizer.microbatches = 8
-    c.optimizer.logprob_chunk = 256  # each chunk gathers the output matrix, and sums its gradient over all devices
+    c.optimizer.logprob_chunk = 256
     c.mesh.data = 1
     c.mesh.fsdp = -1
     return c

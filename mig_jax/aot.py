@@ -19,6 +19,7 @@ from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from mig_jax import rewards
+from mig_jax.check_config import unit_of_prompts
 from mig_jax.collectives import Amount, Sent, read_collectives
 from mig_jax.costs import CHIPS, CLOSING, LEAD_IN, Chip
 from mig_jax.credit import Outcome
@@ -108,9 +109,12 @@ class Run:
     @property
     def unit(self) -> int:
         """Questions come in multiples of this, so that every device has as many rows of every micro-batch."""
-        devices, parts = self.mesh.shape["data"] * self.mesh.shape["fsdp"], self.config.optimizer.microbatches
-        in_groups = devices * parts // math.gcd(devices * parts, self.config.rollout.group_size)
-        return math.lcm(devices, in_groups, parts if self.policy.config.vision else 1)
+        return unit_of_prompts(
+            devices=self.mesh.shape["data"] * self.mesh.shape["fsdp"],
+            microbatches=self.config.optimizer.microbatches,
+            group_size=self.config.rollout.group_size,
+            has_images=self.policy.config.vision is not None,
+        )
 
     def compiled(self, name: str, questions: int) -> Compiled:
         """What the compiler says of one of `programs` for so many questions."""
@@ -121,11 +125,11 @@ class Run:
     def programs(self, questions: int) -> dict[str, Program]:
         """Name → program, in the order in which they run."""
         f, params, loss = self.functions, self.policy.params, self.config.loss
-        state, waiting = {"parameters": params}, {"optimizer": self.state.opt_state}
-        reference = {}
+        state, optimizer = {"parameters": params}, {"optimizer": self.state.opt_state}
+        reference, waiting = {}, optimizer
         if loss.kappa and not self.policy.config.lora:
             reference = {"reference": split(params, self.policy.trains)[0]}
-        waiting |= reference
+            waiting = optimizer | ({} if loss.reference_on_host else reference)
         named, weights, held = {}, self.weights, state
         if weights is not params:
             held, waiting = {"rollout weights": weights}, waiting | state
@@ -140,11 +144,12 @@ class Run:
         if loss.alpha:
             scored = {"KV cache": sampled.cache, "batch": (seen, tokens, cuts, answers)}
             named["score"] = Program(f.score, (weights, seen, sampled, cuts, answers), held | scored, waiting)
-        learned, optimizer = state | {"batch": batch}, {"optimizer": self.state.opt_state}
+        learned = state | {"batch": batch}
         if loss.kappa:
             arguments = lora.strip(params), batch
             named["reference"] = Program(f.ref_logprobs, arguments, learned | reference, optimizer)
-        named["update"] = Program(self.update, (self.state, batch), learned | optimizer, reference)
+        waiting = {} if loss.reference_on_host else reference
+        named["update"] = Program(self.update, (self.state, batch), learned | optimizer, waiting)
         return named
 
     def _add_sampling(

@@ -97,15 +97,19 @@ def levers(part: str, program: str, config: ConfigDict) -> list[str]:
     fewer = ["rollout.questions lower", "rollout.max_new_tokens lower"]
     if part in ("parameters", "optimizer", "reference"):
         spread = "mesh.fsdp=-1, mesh.data=1" if mesh.data != 1 else "mesh.fsdp higher, on more devices"
+        moments = ["optimizer.state_dtype=bfloat16"] if (o.state_dtype or m.param_dtype) == "float32" else []
+        copy = [] if config.loss.reference_on_host else ["loss.reference_on_host=True"]
+        own = {"parameters": [], "optimizer": moments, "reference": copy}[part]
         adapters = [] if m.lora.rank else ["model.lora.rank=16"]
-        return [spread] + ([] if m.param_dtype == "bfloat16" else ["model.param_dtype=bfloat16"]) + adapters
+        return [spread, *own] + ([] if m.param_dtype == "bfloat16" else ["model.param_dtype=bfloat16"]) + adapters
     if part == "rollout weights":
         return narrow + ["mesh.tensor higher", "rollout.gather_weights=False"]
     if part == "KV cache":
         return narrow + fewer + ["mesh.tensor higher, up to the key-value heads"]
     if program != "update":
         return narrow + fewer + (["reward.max_variants lower"] if program == "score" else [])
-    return narrow + ([] if m.remat else ["model.remat=True"]) + [f"optimizer.microbatches={2 * o.microbatches}", *fewer]
+    less = {"none": ["model.remat=matmuls"], "matmuls": ["model.remat=layer"], "layer": []}[m.remat]
+    return narrow + less + [f"optimizer.microbatches={2 * o.microbatches}", *fewer]
 
 
 def render(report: dict[str, Any]) -> str:

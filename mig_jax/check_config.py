@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mig_jax import rewards
 from mig_jax.data import sources
-from mig_jax.models import adapters, attention
+from mig_jax.models import adapters, attention, remat
 from mig_jax.models.qwen2_vl import VisionConfig
 
 CHOICES = {
@@ -19,10 +19,12 @@ CHOICES = {
     "model.compute_dtype": ("float32", "bfloat16"),
     "model.param_dtype": ("float32", "bfloat16"),
     "model.save_dtype": ("", "float32", "bfloat16", "float16"),
+    "model.remat": tuple(remat.POLICIES),
     "model.lora.save": ("merged", "adapter"),
     "reward.credit": tuple(rewards.CREDITS),
     "reward.assign": ("trajectory", "step"),
     "loss.mean_over": ("responses", "tokens"),
+    "optimizer.state_dtype": ("", "float32", "bfloat16"),
     "optimizer.decay": ("constant", "cosine"),
 }
 POSITIVE = (
@@ -231,19 +233,35 @@ def _training(config: ConfigDict, mode: str, n_devices: int) -> list[str]:
 
 
 def _divides(config: ConfigDict, n_devices: int, name: str, prompts: int, *, group_size: int) -> list[str]:
-    """Can so many prompts, a group of rows each, be cut into micro-batches, and those dealt to the devices?"""
-    problems, parts = [], config.optimizer.microbatches
-    rows = prompts * group_size
-    if rows > 0 and parts > 0 and rows % parts:
-        named = f"{name} × rollout.group_size" if group_size > 1 else name
-        problems.append(f"{named} = {rows} must be divisible by optimizer.microbatches = {parts}")
-    data_devices = n_devices // config.mesh.tensor if config.mesh.tensor > 0 else 1
-    # Prompts are placed before they are sampled; demonstrations only when they are learned from.
-    placed = prompts if group_size > 1 else rows // max(parts, 1)
-    named = name if group_size > 1 else f"{name} ÷ optimizer.microbatches"
-    if data_devices and placed % data_devices:
-        problems.append(f"{named} = {placed} must be divisible by mesh.data × mesh.fsdp = {data_devices}")
-    return problems
+    """Can so many prompts, a group of rows each, be dealt to the micro-batches, and those to the devices?"""
+    parts, tensor = config.optimizer.microbatches, config.mesh.tensor
+    # A model with images that comes from a folder is known when it is read; `aot` knows it, too.
+    has_images = not config.model.path and config.model.init.vision.layers > 0
+    devices = n_devices // tensor if tensor > 0 else 1
+    if min(parts, group_size, devices) < 1:
+        return []  # said elsewhere
+    unit = unit_of_prompts(devices=devices, microbatches=parts, group_size=group_size, has_images=has_images)
+    if prompts % unit == 0:
+        return []
+    below = prompts // unit * unit
+    nearest = f"{below} or {below + unit}" if below else f"{unit}"
+    of = f", with rollout.group_size={group_size}," if group_size > 1 else ""
+    return [
+        f"{name}={prompts} must be a multiple of {unit}, such as {nearest}, so that{of} each part of the mesh "
+        f"(mesh.data × mesh.fsdp = {devices}) has as many rows of each micro-batch (optimizer.microbatches={parts})"
+    ]
+
+
+def unit_of_prompts(*, devices: int, microbatches: int, group_size: int, has_images: bool) -> int:
+    """Prompts come in multiples of this, so that every device has as many rows of every micro-batch.
+
+    Args:
+      devices: parts that the mesh cuts rows into.
+      group_size: rows of a prompt.
+      has_images: a prompt's rows then stay in one micro-batch, with its images.
+    """
+    in_groups = devices * microbatches // math.gcd(devices * microbatches, group_size)
+    return math.lcm(devices, in_groups, microbatches if has_images else 1)
 
 
 def _read(config: ConfigDict, key: str):

@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
@@ -41,10 +41,13 @@ def read_collectives(hlo: str) -> dict[Sent, Amount]:
     Shapes in it are those of one device. A loop that may end early (decoding) is counted as if it did not.
     """
     computations, entry = _split(hlo)
-    operations, nbytes = Counter(), Counter()
-    # An operation that is hidden behind others is written several times, in pieces of one channel.
-    sizes = {(sent, channel): size for sent, channel, size in _walk(entry, (), computations)}
-    for (sent, _), size in sizes.items():
+    operations, nbytes, begun = Counter(), Counter(), {}
+    for sent, channel, size in _walk(entry, (), computations):
+        # An operation that is hidden behind others is written several times, in pieces of one channel, which may stand
+        # in a loop: it is sent as often as it begins.
+        if channel not in begun or len(sent.loops) < len(begun[channel][0].loops):
+            begun[channel] = sent, size
+    for sent, size in begun.values():
         operations[sent] += 1
         nbytes[sent] += size * math.prod(sent.loops)
     return {sent: Amount(operations[sent], nbytes[sent]) for sent in sorted(nbytes, key=nbytes.get, reverse=True)}
@@ -62,7 +65,7 @@ def _split(hlo: str) -> tuple[dict[str, list[str]], str]:
     return computations, entry
 
 
-def _walk(name: str, loops: tuple[int, ...], computations: dict[str, list[str]]) -> Iterator[tuple[Sent, str, int]]:
+def _walk(name: str, loops: tuple[int, ...], computations: dict[str, list[str]]) -> Iterator[tuple[Sent, Any, int]]:
     """Every collective of a computation and of those that it calls, with its channel and the bytes of its result."""
     for line in computations[name]:
         found = _OPERATION.match(line)
@@ -72,7 +75,7 @@ def _walk(name: str, loops: tuple[int, ...], computations: dict[str, list[str]])
         kind = operation.removesuffix("-start")
         if kind in KINDS:
             channel = _CHANNEL.search(rest)
-            yield Sent(kind, loops), channel[1] if channel else line, _result_bytes(result, operation)
+            yield Sent(kind, loops), channel[1] if channel else (name, line), _result_bytes(result, operation)
         if kind in KINDS or operation in ("async-update", "async-done"):
             continue  # what a reduction applies is no call, and what has started was counted there
         inside = (*loops, _trips(rest, computations)) if operation == "while" else loops

@@ -354,11 +354,16 @@ def make_logprobs(policy: Policy, *, temperature: float, chunk: int) -> Callable
             valid_bs[:, :-1],
             features=sampler.row_features(seen, rows, slots - 1),
         )
-        unembed_dv = model.unembed_dv()
+        unembed_pdv = sharding.copy_for_rows(model.unembed_dv(), ("embed", "vocab"), rows)
 
-        def one_row(hidden_td, target_t):
+        def one_row(hidden_td, unembed_dv, target_t):
             return rewards.token_logprobs(hidden_td, unembed_dv, target_t, temperature=temperature, chunk=chunk)
 
-        return jax.vmap(one_row)(hidden_bsd[:, -width:], batch.token_bs[:, -width:])
+        def part(x_bt):
+            return x_bt.reshape(len(unembed_pdv), -1, *x_bt.shape[1:])
+
+        one_part = jax.vmap(one_row, in_axes=(0, None, 0))
+        found_pbt = jax.vmap(one_part)(part(hidden_bsd[:, -width:]), unembed_pdv, part(batch.token_bs[:, -width:]))
+        return jax.tree.map(lambda x_pbt: x_pbt.reshape(rows, width), found_pbt)
 
     return logprobs

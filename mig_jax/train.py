@@ -118,7 +118,8 @@ def _run(
 
     # ---------------------------------------------------------------------------------------------- state and compiled
     if mode == "train":
-        reference = reference_of(policy) if config.loss.kappa else None
+        on_host = config.loss.reference_on_host
+        reference = reference_of(policy, on_host=on_host) if config.loss.kappa else None
         collect = Collector(policy, config, verifier, reference=reference).collect
     else:
         collect = functools.partial(collect_demonstrations, policy, config)
@@ -211,12 +212,23 @@ def check_room(policy: Policy, config: ConfigDict, workdir: str) -> None:
     )
 
 
-def reference_of(policy: Policy) -> Callable[[Any], Any]:
-    """(weights now) → weights at the start. Those that are trained are copied; adapters are simply left out."""
+def reference_of(policy: Policy, *, on_host: bool) -> Callable[[Any], Any]:
+    """(weights now) → weights at the start. Those that are trained are copied; adapters are simply left out.
+
+    Args:
+      on_host: the copy is in the memory of the hosts, and on the devices only as long as somebody holds the result.
+    """
     if policy.config.lora:
         return lora.strip
-    copied = jax.tree.map(jnp.copy, split(policy.params, policy.trains)[0])
-    return lambda params: join(copied, split(params, policy.trains)[1])
+    trained = split(policy.params, policy.trains)[0]
+    if not on_host:
+        copied = jax.tree.map(jnp.copy, trained)
+        return lambda params: join(copied, split(params, policy.trains)[1])
+    places = jax.tree.map(lambda x: x.sharding, trained)
+    # No alias, not even where host and device are one: updates give the memory of the weights away.
+    of_host = jax.tree.map(lambda place: place.with_memory_kind("pinned_host"), places)
+    copied = jax.device_put(trained, of_host, may_alias=False)
+    return lambda params: join(jax.device_put(copied, places), split(params, policy.trains)[1])
 
 
 def collect_demonstrations(
@@ -263,9 +275,9 @@ def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -
     Raises:
       ConfigError: with every value that differs.
     """
-    free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead"]
+    free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead", "loss.reference_on_host"]
     free += ["model.param_dtype", "model.remat", "model.attention", "rollout.gather_weights", "rollout.cache_parts"]
-    free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped")]
+    free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped", "state_dtype")]
     if now["optimizer"]["decay"] == "constant":
         free.append("steps")  # a cosine is laid out over all of them
     check_unchanged(workdir, before=before, now=now, free=free)

@@ -28,6 +28,7 @@ def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
         clip_norm=o.clip_norm,
         b1=o.b1,
         b2=o.b2,
+        state_dtype=o.state_dtype,
     )
 
 
@@ -53,6 +54,7 @@ def build_step(policy: Policy, config: ConfigDict, mode: str) -> tuple[Callable,
     o, loss = config.optimizer, config.loss.to_dict()
     tx = build_optimizer(config)
     mean_over = loss.pop("mean_over")
+    del loss["reference_on_host"]
     if mode == "sft":
         loss |= {"alpha": 0.0, "beta": 0.0, "gamma": 1.0, "kappa": 0.0}
     axes = decoder.param_axes(policy.config)

@@ -41,7 +41,7 @@ def test_arguments_are_those_of_training():
     with jax.set_mesh(mesh), Verifier(workers=1) as verifier:
         policy = load_policy(config.model, mesh, seed=0)
         ((chosen,), _) = open_training(policy, config, demonstrated=False)
-        reference = train.reference_of(policy)
+        reference = train.reference_of(policy, on_host=False)
         state, _ = train.build_update(policy, config, "train")
         collector = Collector(policy, config, verifier, reference=reference)
         asked = ask(policy, config, chosen[:4])
@@ -92,6 +92,14 @@ def test_weights_that_sample_are_whole_over_fsdp_and_narrow():
         assert held["rollout weights"] == pytest.approx(held["parameters"] * whole / 2, rel=0.1)
     in_layers = Sent("all-gather", (40, 2))
     assert in_layers in sent[False] and in_layers not in sent[True]
+
+
+def test_a_reference_on_the_host_is_held_for_its_log_probs_alone():
+    def held(on_host):
+        programs = Run(tiny.get_config(loss__kappa=0.1, loss__reference_on_host=on_host), jax.devices()).programs(8)
+        return {name for name, program in programs.items() if "reference" in program.held | program.waiting}
+
+    assert held(False) == {"prefill", "decode", "score", "reference", "update"} and held(True) == {"reference"}
 
 
 def test_adapters_have_moments_and_a_reference_of_no_bytes():
@@ -188,7 +196,7 @@ def test_what_does_not_fit_is_said_with_what_to_turn():
     config = tiny.get_config(mesh__data=1, optimizer__microbatches=4)
     said = aot_report.describe(Compiled(parts, 20 * GIB, sent, None), "update", config, 15.75 * GIB)
     assert (said["fits"], said["gib"][aot_report.REST]) == (False, 13.0)
-    assert said["turn"][:3] == ["model.compute_dtype=bfloat16", "model.remat=True", "optimizer.microbatches=8"]
+    assert said["turn"][:3] == ["model.compute_dtype=bfloat16", "model.remat=matmuls", "optimizer.microbatches=8"]
     assert "mesh.fsdp higher, on more devices" in said["turn"] and "model.lora.rank=16" in said["turn"]
     assert aot_report.describe(Compiled(parts, 15 * GIB, sent, None), "update", config, 15.75 * GIB)["turn"] == []
     report = {
@@ -210,10 +218,12 @@ def test_what_does_not_fit_is_said_with_what_to_turn():
 
 
 def test_levers_belong_to_what_is_full():
-    config = tiny.get_config(model__compute_dtype="bfloat16", model__remat=True)
+    config = tiny.get_config(model__compute_dtype="bfloat16", model__remat="layer")
     assert aot_report.levers("KV cache", "decode", config)[0] == "rollout.questions lower"
     assert aot_report.levers("parameters", "decode", config)[0] == "mesh.fsdp=-1, mesh.data=1"
     assert aot_report.levers("rollout weights", "decode", config)[-1] == "rollout.gather_weights=False"
+    assert "optimizer.state_dtype=bfloat16" in aot_report.levers("optimizer", "update", config)
+    assert "loss.reference_on_host=True" in aot_report.levers("reference", "decode", config)
     assert "reward.max_variants lower" in aot_report.levers(aot_report.REST, "score", config)
     assert aot_report.levers(aot_report.REST, "update", config)[0] == "optimizer.microbatches=2"
 

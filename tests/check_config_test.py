@@ -15,14 +15,28 @@ VIOLATIONS = {
     "loss.mean_over='rows'": {"loss__mean_over": "rows"},
     "optimizer.decay='linear'": {"optimizer__decay": "linear"},
     "model.compute_dtype='float16'": {"model__compute_dtype": "float16"},
+    "model.remat='all': one of none, matmuls, layer": {"model__remat": "all"},
     "steps=0: must be more than 0": {"steps": 0},
     "rollout.temperature=0.0: must be more than 0": {"rollout__temperature": 0.0},
     "loss.kappa=-1.0: must not be negative": {"loss__kappa": -1.0},
     "rollout.group_size=1: an advantage compares": {"rollout__group_size": 1},
-    "rollout.questions × rollout.group_size = 16 must be divisible by optimizer.microbatches = 3": {
+    "rollout.questions=8 must be a multiple of 24, such as 24, so that, with rollout.group_size=2, each part of the "
+    "mesh (mesh.data × mesh.fsdp = 8) has as many rows of each micro-batch (optimizer.microbatches=3)": {
         "optimizer__microbatches": 3
     },
-    "rollout.questions = 6 must be divisible by mesh.data × mesh.fsdp = 8": {"rollout__questions": 6},
+    "rollout.questions=12 must be a multiple of 8, such as 8 or 16, so that": {"rollout__questions": 12},
+    # Twelve rows of each of four micro-batches cannot be dealt to eight devices, though 24 questions can.
+    "rollout.questions=24 must be a multiple of 16, such as 16 or 32": {
+        "rollout__questions": 24,
+        "optimizer__microbatches": 4,
+    },
+    "rollout.questions=4 must be a multiple of 8, such as 8, so that, with rollout.group_size=16": {
+        "rollout__questions": 4,
+        "rollout__group_size": 16,
+        "optimizer__microbatches": 8,
+        "model__init__vision__layers": 2,
+        "mesh__tensor": 4,
+    },
     "mesh={'data': 3, 'fsdp': 1, 'tensor': 1} does not fit 8 devices": {"mesh__data": 3},
     "at most one is -1": {"mesh__data": -1, "mesh__fsdp": -1},
     "model.path='/nowhere': neither a folder with a config.json": {"model__path": "/nowhere"},
@@ -38,7 +52,7 @@ VIOLATIONS = {
     "model.lora.modules=('head',): one or more of query": {"model__lora__rank": 2, "model__lora__modules": ("head",)},
     "model.lora.save='adapter', but random weights": {"model__lora__rank": 2, "model__lora__save": "adapter"},
     "model.param_dtype='int8': one of": {"model__param_dtype": "int8"},
-    "sft.batch_size = 15 must be divisible": {
+    "sft.batch_size=15 must be a multiple of 16, such as 16, so that each part": {
         "sft__steps": 1,
         "sft__batch_size": 15,
         "optimizer__microbatches": 2,
@@ -68,11 +82,11 @@ def test_all_violations_come_at_once():
     config = tiny.get_config(steps=0, reward__credit="x", rollout__questions=6)
     with pytest.raises(ConfigError) as error:
         check_config(config, mode="train", n_devices=8)
-    assert all(word in str(error.value) for word in ("steps=0", "reward.credit", "rollout.questions = 6"))
+    assert all(word in str(error.value) for word in ("steps=0", "reward.credit", "rollout.questions=6"))
 
 
 def test_sft_asks_for_its_own_rows():
-    with pytest.raises(ConfigError, match="sft.batch_size = 15 must be divisible by optimizer.microbatches = 2"):
+    with pytest.raises(ConfigError, match="sft.batch_size=15 must be a multiple of 2, such as 14 or 16"):
         check_config(tiny.get_config(sft__batch_size=15, optimizer__microbatches=2), mode="sft", n_devices=1)
 
 

@@ -150,28 +150,29 @@ def test_saving_waits_for_nothing_and_holds_what_was_saved(tmp_path, monkeypatch
     assert_step(restore(tmp_path), 3)
 
 
-def on_mesh(shape, devices, dtype="float32"):
+def on_mesh(shape, devices, dtype="float32", state_dtype=""):
     """The state of the quickstart's policy on a mesh; updates are not compiled."""
-    config = tiny.get_quickstart(model__param_dtype=dtype)
+    config = tiny.get_quickstart(model__param_dtype=dtype, optimizer__state_dtype=state_dtype)
     mesh = sharding.make_mesh(shape, devices=devices)
     with jax.set_mesh(mesh):
         return train.build_update(load_policy(config.model, mesh, seed=0), config, "train")[0]
 
 
 def test_any_mesh_reads_what_another_has_written(tmp_path):
-    """Eight devices, then one, then another eight; and weights and moments in a narrower dtype."""
+    """Eight devices, then one, then another eight; and weights and moments, or moments alone, in a narrower dtype."""
     written = on_mesh({"fsdp": 8}, jax.devices())
     written = written._replace(opt_state=jax.tree.map(lambda x: x + jnp.ones_like(x), written.opt_state))
     assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(written.params))
     with Checkpoints(str(tmp_path), keep=1, keep_best=0) as checkpoints:
         checkpoints.save(written, {"done": 1, "stream": {}}, {}, figure=None)
     narrower = jax.tree.map(lambda x: x.astype(jnp.bfloat16) if x.dtype == jnp.float32 else x, written)
-    for shape, devices, dtype, expected in (
-        ({}, jax.devices()[:1], "float32", written),
-        ({"data": 2, "tensor": 4}, jax.devices(), "float32", written),
-        ({"data": 2, "tensor": 4}, jax.devices(), "bfloat16", narrower),
+    for shape, devices, dtypes, expected in (
+        ({}, jax.devices()[:1], ("float32", ""), written),
+        ({"data": 2, "tensor": 4}, jax.devices(), ("float32", ""), written),
+        ({"data": 2, "tensor": 4}, jax.devices(), ("bfloat16", ""), narrower),
+        ({"data": 2, "tensor": 4}, jax.devices(), ("float32", "bfloat16"), narrower._replace(params=written.params)),
     ):
-        target = on_mesh(shape, devices, dtype)
+        target = on_mesh(shape, devices, *dtypes)
         with Checkpoints(str(tmp_path), keep=1, keep_best=0) as checkpoints:
             found, _ = checkpoints.restore(target, check=lambda config: None)
         assert jax.tree.map(lambda x: (x.sharding, x.dtype), found) == jax.tree.map(
@@ -185,6 +186,7 @@ def test_a_run_goes_on_with_other_devices_and_dtypes_only():
     before = json.loads(json.dumps(before))
     now = json.loads(json.dumps(before))
     now["mesh"]["fsdp"], now["model"]["param_dtype"], now["optimizer"]["microbatches"] = 4, "bfloat16", 2
+    now["optimizer"]["state_dtype"], now["loss"]["reference_on_host"] = "bfloat16", True
     train.check_resume("/workdir", before, now=now)
     now["optimizer"]["peak_lr"] = 1.0
     with pytest.raises(ConfigError, match="optimizer.peak_lr"):

@@ -19,6 +19,7 @@ HLO = """HloModule jit_step, is_scheduled=true, num_partitions=4
 }
 
 %fused (a: bf16[8,16]) -> bf16[8,16] {
+  %all-gather.4 = f32[8]{0} all-gather(%a), channel_id=3, dimensions={0}
   ROOT %copy = bf16[8,16]{1,0} copy(%a)
 }
 
@@ -76,7 +77,7 @@ def test_operations_loops_and_bytes():
     assert read_collectives(HLO) == {
         # Five rounds of three rounds: 8·16 numbers of two bytes.
         Sent("all-gather", (5, 3)): Amount(1, 5 * 3 * 256),
-        # What starts has its operand beside its result; what comes in pieces is one.
+        # What starts has its operand beside its result; what comes in pieces is one, also with pieces in a loop inside.
         Sent("all-gather", (5,)): Amount(2, 5 * (8 + 6) * 4),
         Sent("all-reduce", (5,)): Amount(1, 5 * (4 + 6) * 4),
         Sent("all-reduce", (9,)): Amount(1, 9 * 10),

@@ -103,9 +103,9 @@ def test_saved_policy_is_read_as_it_was_written(start, tmp_path):
 
 
 def test_compute_dtype_and_remat_reach_the_model(start):
-    config = tiny.get_quickstart(model__compute_dtype="bfloat16", model__remat=True)
+    config = tiny.get_quickstart(model__compute_dtype="bfloat16", model__remat="layer")
     policy = load_policy(config.model, start.mesh, seed=0)
-    assert policy.config.dtype == "bfloat16" and policy.config.remat
+    assert policy.config.dtype == "bfloat16" and policy.config.remat == "layer"
     assert decoder.bind(policy.config, policy.params).unembed_dv().dtype == jnp.bfloat16
     assert {x.dtype for x in jax.tree.leaves(policy.params)} == {jnp.dtype("float32")}
 

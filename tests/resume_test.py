@@ -31,13 +31,13 @@ from tests import tiny
 
 def get_config():
     c = tiny.get_quickstart(steps=10, checkpoint__every=2, optimizer__updates_per_rollout=2)
+    c.optimizer.state_dtype = "{state_dtype}"
     c.rollout.questions, c.data.train_size = 4, 12  # an epoch ends every three steps
     return c
 """
 
 
 def start(workdir, tmp_path):
-    (tmp_path / "config.py").write_text(CONFIG_FILE)
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "mig_jax.main", "train", f"--config={tmp_path}/config.py", f"--workdir={workdir}"]
     with open(f"{workdir}.log", "ab") as log:
@@ -54,9 +54,12 @@ def kill_behind(process, log, n_rows):
     assert process.wait() == -signal.SIGKILL, "it was at its end before it could be killed"
 
 
-@pytest.mark.parametrize("behind", [(4,), pytest.param((4, 2), marks=pytest.mark.slow)], ids=["once", "twice"])
-def test_killed_and_resumed_equals_uninterrupted(tmp_path, behind):
+@pytest.mark.parametrize(
+    "behind, state_dtype", [((4,), ""), pytest.param((4, 2), "bfloat16", marks=pytest.mark.slow)], ids=["once", "twice"]
+)
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, behind, state_dtype):
     """Killed at moments that nobody chose, behind the first checkpoint and behind a later one."""
+    (tmp_path / "config.py").write_text(CONFIG_FILE.format(state_dtype=state_dtype))
     whole = start(tmp_path / "whole", tmp_path)
     assert whole.wait() == 0, (tmp_path / "whole.log").read_text()
     log = tmp_path / "killed.log"

@@ -10,7 +10,9 @@ import pytest
 
 from mig_jax import checkpoints, metrics, train, transcripts
 from mig_jax.check_config import ConfigError
-from mig_jax.models import hf_config, hf_weights
+from mig_jax.models import hf_config, hf_weights, sharding
+from mig_jax.policy import load_policy
+from mig_jax.updates import build_step
 from tests import tiny
 from tests.resume_test import timeless
 
@@ -136,3 +138,27 @@ def test_sft_learns(tmp_path):
     rows = run_and_read(tmp_path, tiny.get_config(steps=60, log__every=10), mode="sft")
     losses = [row["loss/sft"] for row in rows if "loss/sft" in row]
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("on_host", [False, True])
+def test_the_reference_is_what_the_weights_were(on_host):
+    """On four devices, behind an update that was given the memory of the weights."""
+    config = tiny.get_config()
+    mesh = sharding.make_mesh({"fsdp": 2, "tensor": 2}, devices=jax.devices()[:4])
+    with jax.set_mesh(mesh):
+        policy = load_policy(config.model, mesh, seed=0)
+        start = jax.device_get(policy.params)
+        places = jax.tree.map(lambda x: x.sharding, policy.params)
+        before = count_on_host()
+        reference = train.reference_of(policy, on_host=on_host)
+        assert (count_on_host() - before > 0) == on_host
+        init, _ = build_step(policy, config, "train")
+        state = init(policy.params)
+        moved = jax.jit(lambda x: jax.tree.map(lambda w: w + 1, x), donate_argnums=0)(state.params)
+        found = reference(moved)
+    jax.tree.map(np.testing.assert_array_equal, found, start)
+    assert jax.tree.map(lambda x: x.sharding, found) == places
+
+
+def count_on_host():
+    return sum(x.sharding.memory_kind == "pinned_host" for x in jax.live_arrays())

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
-from mig_jax.models import adapters, qwen2_vl, rope, sharding
+from mig_jax.models import adapters, qwen2_vl, remat, rope, sharding
 from mig_jax.models.adapters import LoraConfig
 from mig_jax.models.attention import KeyValue, attend
 from mig_jax.models.layers import Initializer, rms_norm
@@ -49,7 +49,7 @@ class DecoderConfig:
     max_positions: what the model was trained for, in tokens; for information.
     dtype: of activations and caches; "float32" or "bfloat16". Norms, rotary angles and softmax are float32 always.
     param_dtype: of the parameters.
-    remat: recompute each layer in the backward pass instead of keeping its activations.
+    remat: what the backward pass computes again instead of keeping it, see `remat.POLICIES`.
     attention: the kernel for sequences without a cache, one of `attention.KERNELS`.
 
     Raises:
@@ -76,7 +76,7 @@ class DecoderConfig:
     max_positions: int = 32_768
     dtype: str = "float32"
     param_dtype: str = "float32"
-    remat: bool = False
+    remat: str = "none"
     attention: str = "xla"
 
     def __post_init__(self):
@@ -231,11 +231,9 @@ class Decoder(nnx.Module):
             x_btd, new = layer(x_btd, turn, seen_bx, past)
             return sharding.keep_rows(x_btd), new
 
-        if c.remat:
-            run_layer = jax.checkpoint(run_layer, prevent_cse=False)
-        x_btd = self.embedding[token_bt].astype(c.dtype)
+        x_btd = sharding.look_up(self.embedding[...], token_bt, c.dtype)
         x_btd = sharding.keep_rows(x_btd if features is None else _put_features(x_btd, features))
-        x_btd, new = jax.lax.scan(run_layer, x_btd, (params, cache))
+        x_btd, new = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, (params, cache))
         return rms_norm(x_btd, self.norm, c.norm_eps), KVCache(*new)
 
     def unembed_dv(self) -> chex.Array:

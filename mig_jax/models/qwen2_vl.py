@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mig_jax.models import rope, sharding
+from mig_jax.models import remat, rope, sharding
 from mig_jax.models.attention import attend_within
 from mig_jax.models.layers import Initializer, rms_norm
 from mig_jax.models.rope import Rope
@@ -218,7 +218,7 @@ class VisionTower(nnx.Module):
       out_width: D of the decoder.
       dtype: of activations; norms, rotary angles and softmax are float32.
       param_dtype: of the parameters.
-      remat: recompute each layer in the backward pass instead of keeping its activations.
+      remat: what the backward pass computes again, see `remat.POLICIES`.
       attention: the kernel for layers that attend to whole images.
     """
 
@@ -230,7 +230,7 @@ class VisionTower(nnx.Module):
         *,
         dtype: str,
         param_dtype: str,
-        remat: bool = False,
+        remat: str = "none",
         attention: str = "xla",
     ):
         self.config, self.dtype, self.remat = config, dtype, remat
@@ -271,6 +271,4 @@ class VisionTower(nnx.Module):
             layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(self.dtype), layer_params))
             return sharding.keep_rows(layer(x_qnd, turn, image_qn, is_full)), None
 
-        if self.remat:
-            run_layer = jax.checkpoint(run_layer, prevent_cse=False)
-        return jax.lax.scan(run_layer, x_qnd, (params, is_full_l))[0]
+        return jax.lax.scan(remat.checkpoint(run_layer, self.remat), x_qnd, (params, is_full_l))[0]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import traverse_util
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -17,7 +18,8 @@ from jax.sharding import PartitionSpec as P
 MESH_AXES = ("data", "fsdp", "tensor")
 ROWS = P(("data", "fsdp"))
 
-# Logical axis of a parameter (`decoder.param_axes`) -> mesh axis.
+# Logical axis of a parameter (`decoder.param_axes`) -> mesh axis. Where `tensor` does not divide the kv heads (2 in
+# Qwen2.5-3B), each of its devices holds all of them, and computes their keys and values for its own query heads.
 RULES = {
     "layers": None,
     "vocab": "tensor",
@@ -105,9 +107,48 @@ def keep_rows(x_b: jax.Array) -> jax.Array:
 
     Acts under `jax.set_mesh(mesh)`, on rows that the mesh divides; elsewhere it is the identity.
     """
+    return jax.lax.with_sharding_constraint(x_b, ROWS) if row_parts(x_b.shape[0]) else x_b
+
+
+def row_parts(rows: int) -> int:
+    """Into how many parts the mesh of `jax.set_mesh` cuts so many rows; 0 where it does not, or there is none."""
     mesh_shape = jax.sharding.get_abstract_mesh().shape
     parts = mesh_shape.get("data", 0) * mesh_shape.get("fsdp", 0)
-    return jax.lax.with_sharding_constraint(x_b, ROWS) if parts and x_b.shape[0] % parts == 0 else x_b
+    return parts if parts and rows % parts == 0 else 0
+
+
+def look_up(table_vd: jax.Array, token_bt: jax.Array, dtype: str) -> jax.Array:
+    """`table_vd[token_bt]` in this dtype, such that the table stays where it is, and so does its gradient.
+
+    Each device looks up its part of the width (and of the vocabulary: the rest is 0, and summed over `tensor`) for all
+    rows that `fsdp` shares out, and rows are then exchanged for width. Left to itself XLA puts the table together, or
+    all rows; but decoding is left to itself, one token a row, because it has weights that are whole along `fsdp`.
+    """
+    rows, length = token_bt.shape
+    is_cut = length > 1 and row_parts(rows) > 0
+    if is_cut:
+        token_bt = jax.lax.with_sharding_constraint(token_bt, P("data"))
+    # Behind the lookup: the gradients of a token that is there a thousand times are added up in the table's dtype.
+    x_btd = table_vd[token_bt].astype(dtype)
+    if is_cut:
+        width = partition(table_vd.shape[1:], ("embed",), jax.sharding.get_abstract_mesh())
+        x_btd = jax.lax.with_sharding_constraint(x_btd, P("data", None, *width))
+    return keep_rows(x_btd)
+
+
+def copy_for_rows(matrix: jax.Array, axes: tuple[str, ...], rows: int) -> jax.Array:
+    """A copy of a parameter for each part of the rows, `[parts, …]`: whole along `fsdp`, cut along `tensor` as ever.
+
+    What is computed with the copies is local to each part's devices. So in a loop over chunks nothing is gathered, and
+    gradients are added up where they are; the sum over the devices is taken once, that of the copies.
+    """
+    parts = row_parts(rows)
+    if not parts:
+        return matrix[None]
+    mesh = jax.sharding.get_abstract_mesh()
+    copies = jnp.broadcast_to(matrix[None], (parts, *matrix.shape))
+    cut = partition(matrix.shape, axes, mesh, RULES | {"embed": None})
+    return jax.lax.with_sharding_constraint(copies, P(*ROWS, *cut))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -14,7 +14,7 @@ from tests.learning.losses_test import WEIGHTS, random_batch
 
 OPTIMIZER = {
     "peak_lr": 0.1, "warmup_steps": 2, "total_steps": 10, "decay": "cosine",
-    "weight_decay": 0.1, "clip_norm": 1.0, "b1": 0.9, "b2": 0.99,
+    "weight_decay": 0.1, "clip_norm": 1.0, "b1": 0.9, "b2": 0.99, "state_dtype": "",
 }  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_microbatches_must_divide_the_rows():
 @pytest.mark.parametrize(
     "change",
     [{"peak_lr": 0.2}, {"warmup_steps": 0}, {"decay": "constant"}, {"weight_decay": 0.0}, {"clip_norm": 1e-9},
-     {"b1": 0.5}, {"b2": 0.5}, {"total_steps": 5}],
+     {"b1": 0.5}, {"b2": 0.5}, {"total_steps": 5}, {"state_dtype": "bfloat16"}],
     ids=str,
 )  # fmt: skip
 def test_every_knob_of_the_optimizer_matters(change):

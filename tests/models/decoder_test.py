@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax.models import decoder
+from mig_jax.models import decoder, remat, sharding
 
 PLAIN = decoder.DecoderConfig(
     vocab_size=19, width=12, layers=3, heads=4, kv_heads=2, head_size=6, mlp_width=20, rope_theta=100.0, norm_eps=1e-3
@@ -190,14 +190,38 @@ def loss(config, params, valid_bt):
 
 def test_gradient_is_finite_where_rows_see_nothing_and_the_same_with_remat():
     valid_bt = inputs()[2].at[1].set(False)
-    configs = [FULL, dataclasses.replace(FULL, remat=True)]
-    programs = [
-        jax.jit(jax.grad(loss, argnums=1), static_argnums=0).trace(c, random_params(FULL), valid_bt) for c in configs
-    ]
-    assert ["remat" in str(program.jaxpr) for program in programs] == [False, True]
-    kept, recomputed = (program.lower().compile()(random_params(FULL), valid_bt) for program in programs)
+    compiled = jax.jit(jax.grad(loss, argnums=1), static_argnums=0)
+    kept, *others = (
+        compiled(dataclasses.replace(FULL, remat=policy), random_params(FULL), valid_bt) for policy in remat.POLICIES
+    )
     assert all(jnp.isfinite(g).all() and jnp.abs(g).max() > 0 for g in jax.tree.leaves(kept))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), kept, recomputed)
+    for recomputed in others:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), kept, recomputed)
+
+
+def numbers_kept(policy):
+    """What the forward pass of a gradient hands on from each layer, in numbers for each token."""
+    config, params, valid_bt = dataclasses.replace(FULL, remat=policy), random_params(FULL), inputs()[2]
+    forward = jax.make_jaxpr(lambda params: jax.vjp(lambda params: loss(config, params, valid_bt), params)[1])(params)
+    (scan,) = [eqn for eqn in forward.eqns if eqn.primitive.name == "scan"]
+    stacked = [v.aval.size for v in scan.outvars if v.aval.shape[0] == config.layers]
+    return sum(stacked) / (config.layers * ROWS * LENGTH)
+
+
+def test_gradients_of_embeddings_are_added_up_in_the_dtype_of_the_weights():
+    """A thousand ones are a thousand, of which bfloat16 would make 256."""
+    token_bt = jnp.zeros((1, 1000), int)
+    sum_of = jax.grad(lambda table_vd: sharding.look_up(table_vd, token_bt, "bfloat16").astype(jnp.float32).sum())
+    np.testing.assert_array_equal(sum_of(jnp.ones((3, 2))), [[1000, 1000], [0, 0], [0, 0]])
+
+
+def test_what_is_kept_for_the_backward_pass():
+    c = FULL
+    cache = products = 2 * c.kv_heads * c.head_size
+    products += c.heads * c.head_size + c.width + 2 * c.mlp_width  # not of `down`: nothing but a sum follows it
+    assert numbers_kept("layer") == cache + c.width
+    assert numbers_kept("matmuls") == cache + c.width + products
+    assert numbers_kept("none") > cache + c.width + products + c.heads * LENGTH
 
 
 def test_sequences_that_see_nothing_are_finite():

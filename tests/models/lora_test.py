@@ -66,7 +66,7 @@ def test_a_fresh_model_is_the_base_and_adapters():
 
 
 @pytest.mark.parametrize(
-    "modules, alpha, remat", [(("query", "value", "up"), 6.0, False), (("out", "down", "gate", "key"), 1.0, True)]
+    "modules, alpha, remat", [(("query", "value", "up"), 6.0, "none"), (("out", "down", "gate", "key"), 1.0, "layer")]
 )
 def test_adapters_are_the_sums_that_they_are_merged_to(modules, alpha, remat):
     """Of weights alike in shape one is adapted, the other is not."""
@@ -135,7 +135,7 @@ def square(config):
 
 def test_an_update_on_eight_devices():
     """It changes adapters alone, and by dL/dB = (alpha / rank) · Aᵀ dL/dW of the merged weights."""
-    config = dataclasses.replace(BASE, lora=LoraConfig(2, 6.0, ("up", "gate")), remat=True)
+    config = dataclasses.replace(BASE, lora=LoraConfig(2, 6.0, ("up", "gate")), remat="layer")
     params, mesh, tx = (
         with_adapters(config),
         sharding.make_mesh({"data": 2, "fsdp": 2, "tensor": 2}),

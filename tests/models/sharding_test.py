@@ -1,5 +1,7 @@
 """Eight devices compute what one does, each holding its part; on fake devices (see conftest.py)."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from mig_jax.collectives import Sent, read_collectives
 from mig_jax.models import decoder, sharding
 
 CONFIG = decoder.DecoderConfig(
@@ -150,6 +153,30 @@ def test_eight_devices_train_as_one(shape, on_one_device):
     assert jax.tree.map(lambda x: x.sharding, state) == state_sharding
     # Activations are cut by rows and nothing else, as FSDP wants it.
     assert hidden_btd.sharding.is_equivalent_to(NamedSharding(mesh, sharding.ROWS), hidden_btd.ndim)
+
+
+@pytest.mark.parametrize("kv_heads, tensor", [(2, 4), (1, 2)])
+def test_kv_heads_that_are_too_few_are_whole_and_query_heads_are_cut(kv_heads, tensor):
+    """What one device computes, and no head is sent: a sum behind attention, one behind the MLP, one of embeddings."""
+    config = dataclasses.replace(CONFIG, kv_heads=kv_heads)
+    params = decoder.init_params(config, jax.random.key(0))
+    one = decoder.bind(config, params)(*inputs())[0]
+    mesh = sharding.make_mesh({"tensor": tensor}, devices=jax.devices()[:tensor])
+    placed = jax.device_put(params, sharding.shardings(params, decoder.param_axes(config), mesh))
+    attention = jax.tree.map(lambda x: x.sharding, placed["layers"]["attention"])
+    whole = {name for name, where in attention.items() if where.is_fully_replicated}
+    assert whole == {"key", "value", "key_bias", "value_bias"}
+    assert attention["query"].spec == P(None, "fsdp", "tensor", None)
+    with jax.set_mesh(mesh):
+        run = jax.jit(lambda params, *rows: decoder.bind(config, params)(*rows)[0])
+        compiled = run.lower(placed, *jax.device_put(inputs(), sharding.batch_sharding(mesh))).compile()
+        hidden_btd = compiled(placed, *jax.device_put(inputs(), sharding.batch_sharding(mesh)))
+    np.testing.assert_allclose(hidden_btd, one, atol=1e-4)
+    sent = read_collectives(compiled.as_text())
+    assert {where: amount.operations for where, amount in sent.items()} == {
+        Sent("all-reduce", (CONFIG.layers,)): 2,
+        Sent("all-reduce", ()): 1,
+    }
 
 
 def test_rows_are_kept_where_a_mesh_divides_them():

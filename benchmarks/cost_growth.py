@@ -1,0 +1,115 @@
+"""What an update costs a chip as chips are added, at a fixed batch: memory, and bytes that it receives from others.
+
+    pip install -e '.[aot]' && JAX_PLATFORMS=cpu python benchmarks/cost_growth.py --out docs/cost_growth
+
+Compiled for slices of v5p, not run: the figures are the compiler's. One narrow model and one batch of 1,024 rows, on 8
+to 1,024 chips, with all of them in `fsdp`, and with 8 in `tensor`; a quarter of an hour on two cores. Writes a picture
+(.png) and the numbers (.json), and prints them.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mig_jax.configs import pod
+
+from mig_jax import aot, pictures
+
+SLICES = {8: "2x2x2", 32: "2x4x4", 128: "4x4x8", 512: "8x8x8", 1024: "8x8x16"}
+TENSOR = {"fsdp alone": 1, "fsdp × tensor 8": 8}
+GIB = 2**30
+
+# As wide as the most chips, so that `fsdp` divides it.
+SHAPE = {
+    "model_type": "qwen2", "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 1e6, "eos_token_id": 0,
+    "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 8, "num_attention_heads": 8,
+    "num_key_value_heads": 8, "vocab_size": 32_768, "tie_word_embeddings": True, "max_position_embeddings": 4096,
+}  # fmt: skip
+
+
+def get_config(folder: str, tensor: int):
+    """1,024 rows of 256 tokens, 128 of them on each of 8 chips; whole layers are recomputed."""
+    c = pod.get_config()
+    c.model.path = folder
+    c.data.max_prompt_tokens, c.rollout.max_new_tokens = 64, 192
+    c.rollout.questions, c.rollout.group_size, c.optimizer.microbatches = 1024, 1, 1
+    c.optimizer.logprob_chunk = 32
+    c.mesh.tensor = tensor
+    return c
+
+
+def measure(folder: str, chips: int, tensor: int) -> dict[str, Any]:
+    """An update on so many chips, as the compiler sees it, on each of them."""
+    began = time.perf_counter()
+    devices, _ = aot.open_topology(f"v5p:{SLICES[chips]}")
+    config = get_config(folder, tensor)
+    found = aot.Run(config, devices).compiled("update", config.rollout.questions)
+    kinds = {kind: 0 for kind in ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")}
+    for sent, amount in found.sent.items():
+        kinds[sent.kind] += amount.nbytes
+    return {
+        "chips": chips,
+        "tensor": tensor,
+        "peak_gib": found.peak / GIB,
+        "state_gib": sum(found.parts[part] for part in ("parameters", "optimizer")) / GIB,
+        "sent_gib": sum(kinds.values()) / GIB,
+        "sent_gib_by_kind": {kind: nbytes / GIB for kind, nbytes in kinds.items() if nbytes},
+        "compile_seconds": time.perf_counter() - began,
+    }
+
+
+def draw(rows: list[dict[str, Any]], path: str) -> None:
+    """Both figures against the number of chips, on logarithmic axes."""
+    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    panels = zip(figure.subplots(1, 2), (("peak_gib", "Memory"), ("sent_gib", "Received in an update")), strict=True)
+    for ax, (name, title) in panels:
+        for color, (label, tensor) in zip(pictures.COLORS, TENSOR.items(), strict=False):
+            curve = [(row["chips"], row[name]) for row in rows if row["tensor"] == tensor]
+            ax.plot(*zip(*curve, strict=True), color=color, lw=1.8, marker="o", ms=4, label=label)
+        frame(ax, title)
+    figure.savefig(path, dpi=130)
+
+
+def frame(ax: Axes, title: str) -> None:
+    ax.set_title(title, fontsize=10, loc="left", color=pictures.INK, fontweight="bold")
+    ax.set(xscale="log", yscale="log")
+    ax.set_xlabel("chips, at 1,024 rows in all", fontsize=9, color=pictures.MUTED)
+    ax.set_ylabel("GiB on each chip", fontsize=9, color=pictures.MUTED)
+    ax.set_xticks(list(SLICES), [f"{chips:,}" for chips in SLICES], minor=False)
+    ax.set_xticks([], minor=True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[:].set_color(pictures.FAINT)
+    ax.grid(axis="y", color=pictures.LINE, lw=0.7)
+    ax.tick_params(labelsize=8, color=pictures.FAINT, which="both")
+    ax.legend(frameon=False, fontsize=8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="/tmp/cost_growth", help="of the picture and the numbers, without .png, .json")
+    parser.add_argument("--chips", type=int, nargs="+", default=list(SLICES), choices=list(SLICES))
+    options = parser.parse_args()
+    print("| chips | mesh | peak, GiB | of it weights and optimizer | received, GiB | compiled in, s |")
+    print("|---|---|---|---|---|---|")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+            json.dump(SHAPE, file)
+        for label, tensor in TENSOR.items():
+            for chips in options.chips:
+                row = measure(folder, chips, tensor)
+                rows.append(row)
+                cells = (f"{row[name]:.2f}" for name in ("peak_gib", "state_gib", "sent_gib"))
+                print(f"| {chips:,} | {label} | {' | '.join(cells)} | {row['compile_seconds']:.0f} |", flush=True)
+    with open(f"{options.out}.json", "w", encoding="utf-8") as file:
+        json.dump(rows, file, indent=1)
+    draw(rows, f"{options.out}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""What an update sends between devices: the output matrix not once for every chunk of the log-probs."""
+
+import math
+
+import jax
+import pytest
+
+from mig_jax.aot import Run
+from tests import tiny
+
+MICROBATCHES, CHUNKS, LAYERS = 2, 5, 3
+
+
+@pytest.mark.parametrize(
+    "mesh, tied",
+    [
+        ({"fsdp": 2, "tensor": 2}, False),
+        pytest.param({"fsdp": 8}, True, marks=pytest.mark.slow),
+        pytest.param({"data": 2, "fsdp": 2, "tensor": 2}, True, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_chunks_of_logprobs_send_no_matrix(mesh, tied):
+    """Rows over all devices: nothing. A vocabulary over two: sums of a number for each token, and of its width."""
+    config = tiny.get_config(
+        model__init__layers=LAYERS, model__init__tied_head=tied, optimizer__microbatches=MICROBATCHES, mesh__data=1
+    )
+    config.mesh.update(mesh)
+    config.optimizer.logprob_chunk = config.rollout.max_new_tokens // CHUNKS
+    run = Run(config, jax.devices()[: math.prod(mesh.values())])
+    sent = run.compiled("update", 8).sent
+    of_chunks = {s.kind: amount for s, amount in sent.items() if s.loops == (MICROBATCHES, CHUNKS)}
+    assert any(s.loops == (MICROBATCHES, LAYERS) for s in sent)  # as those of the layers would be found
+    if "tensor" not in mesh:
+        assert not of_chunks
+        return
+    parts = run.mesh.shape["data"] * run.mesh.shape["fsdp"]
+    tokens = config.rollout.questions * config.rollout.group_size // parts * config.rollout.max_new_tokens
+    assert set(of_chunks) == {"all-reduce"}
+    assert of_chunks["all-reduce"].nbytes <= 4 * tokens * (config.model.init.width + 4 * 4)
