@@ -172,11 +172,10 @@ def run_command(positional: list[str]) -> None:
         if disk.is_full(error):
             again = "make room, and the same command goes on" if command in RESUMED else "make room"
             sys.exit(f"mig-jax {command}: the disk is full; {again} ({' '.join(str(error).split())[:300]})")
-        if processes.may_be_alone(error):
-            processes.leave(f"mig-jax {command}: another process of this run has ended; the same command goes on")
-        if not isinstance(error, ValueError | OSError) or not _is_said_by_us(error):
-            raise
-        sys.exit(f"mig-jax {command}: {error}")
+        if isinstance(error, ValueError | OSError) and _is_said_by_us(error):
+            sys.exit(f"mig-jax {command}: {error}")
+        processes.leave_if_several(error, f"mig-jax {command}")
+        raise
     except KeyboardInterrupt:
         sys.exit(f"\nmig-jax {command}: stopped" + ("; the same command goes on" if command in RESUMED else ""))
 

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 # A process that was not heard of for so long is dead, and the others end.
 HEARTBEAT_S = 60
 # So long a process that ends waits for the others to end with it.
-SHUTDOWN_S = 60
+SHUTDOWN_S = 30
 
 # Where launchers say how many processes they have started.
 LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
@@ -130,13 +130,15 @@ def divide(items: list[Any], do: Callable[[list[Any]], list[Any]]) -> list[Any]:
     return [dealt[n % count][n // count] for n in range(len(items))]
 
 
-def may_be_alone(error: Exception) -> bool:
-    """May this error come from the end of another process? Then what this one waits for will not come."""
-    return jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError)
+def leave_if_several(error: Exception, who: str) -> None:
+    """Of several processes, end this one at once with what went wrong; the others notice and end, too.
 
-
-def leave(message: str) -> None:
-    """Say the error that is being handled, and end this process without waiting for others, which may be gone."""
-    traceback.print_exc()
-    print(message, file=sys.stderr, flush=True)
-    os._exit(1)
+    It would wait for them otherwise, and they for it.
+    """
+    if jax.process_count() > 1:
+        traceback.print_exception(error)
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            why = "most likely because another process of this run has ended; the same command goes on"
+            print(f"{who}: this process ends, {why}", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)

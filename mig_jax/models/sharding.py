@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from flax import traverse_util
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
