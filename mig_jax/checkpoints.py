@@ -100,8 +100,10 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exception) -> None:
-        self.manager.close()
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        # What other processes do not write any more would be waited for.
+        if not processes.may_be_alone(error):
+            self.manager.close()
 
     def _read_sound(self, step: int) -> dict:
         """The config, when the files are those that were written, as the first process finds."""

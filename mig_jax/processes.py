@@ -130,6 +130,11 @@ def divide(items: list[Any], do: Callable[[list[Any]], list[Any]]) -> list[Any]:
     return [dealt[n % count][n // count] for n in range(len(items))]
 
 
+def may_be_alone(error: BaseException | None) -> bool:
+    """May this error come from the end of another process? Then nothing that needs the others will come to an end."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
+
+
 def leave_if_several(error: Exception, who: str) -> None:
     """Of several processes, end this one at once with what went wrong; the others notice and end, too.
 
@@ -137,7 +142,7 @@ def leave_if_several(error: Exception, who: str) -> None:
     """
     if jax.process_count() > 1:
         traceback.print_exception(error)
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        if may_be_alone(error):
             why = "most likely because another process of this run has ended; the same command goes on"
             print(f"{who}: this process ends, {why}", file=sys.stderr)
         sys.stderr.flush()

@@ -1,0 +1,147 @@
+"""Runs of two processes: stopped, resumed by another number of them, killed, and what is said of them."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from mig_jax import metrics
+from tests.devices_table import free_port
+from tests.resume_test import timeless
+
+ROOT = Path(__file__).parent.parent
+STEPS = 8
+CONFIG_FILE = f"""
+from tests import tiny
+
+
+def get_config():
+    return tiny.get_config(steps={STEPS}, eval__every=3, checkpoint__every=4, rollout__max_new_tokens=32)
+"""
+
+
+class Run:
+    """`mig-jax sft` in `count` processes of one device each, in the background."""
+
+    def __init__(self, workdir, *, count, command="sft", options=()):
+        (workdir.parent / "config.py").write_text(CONFIG_FILE)
+        base = [sys.executable, "-m", "mig_jax.main", command, f"--config={workdir.parent}/config.py", *options]
+        base += [f"--workdir={workdir}", "--config.mesh.data=-1"]
+        address = f"--coordinator=127.0.0.1:{free_port()}"
+        env = os.environ | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
+        self.logs, self.processes = [workdir.parent / f"{workdir.name}.{i}.log" for i in range(count)], []
+        for i, path in enumerate(self.logs):
+            several = [address, f"--num_processes={count}", f"--process_id={i}"] if count > 1 else []
+            with path.open("ab") as log:
+                self.processes.append(subprocess.Popen([*base, *several], env=env, stdout=log, stderr=log, cwd=ROOT))
+
+    def wait(self):
+        """The exit codes."""
+        return [process.wait(timeout=300) for process in self.processes]
+
+    def said(self):
+        return "\n".join(path.read_text(errors="replace") for path in self.logs)
+
+
+def run_to_end(workdir, *, count):
+    run = Run(workdir, count=count)
+    assert set(run.wait()) == {0}, run.said()
+    return run
+
+
+def wait_for_step(workdir, run, step):
+    """Until there is a row of it."""
+    while all(process.poll() is None for process in run.processes):
+        with contextlib.suppress(OSError, ValueError):
+            if any(row["step"] >= step and "loss/sft" in row for row in metrics.read_metrics(str(workdir))[1]):
+                return
+        time.sleep(0.02)
+
+
+def weights_of(workdir):
+    tensors = safetensors.numpy.load_file(workdir / "model" / "model.safetensors")
+    return np.concatenate([tensors[name].ravel() for name in sorted(tensors)])
+
+
+def rows_of(workdir):
+    return timeless(metrics.read_metrics(str(workdir))[1])
+
+
+def assert_nearly_equal(workdir, other):
+    """Sums are taken in another order, and Adam makes more of it."""
+    a, b = weights_of(workdir), weights_of(other)
+    assert np.linalg.norm(a - b) < 1e-4 * np.linalg.norm(b)
+    assert [row["step"] for row in rows_of(workdir)] == [row["step"] for row in rows_of(other)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An undisturbed run of two processes."""
+    workdir = tmp_path_factory.mktemp("processes") / "whole"
+    run = run_to_end(workdir, count=2)
+    assert "the trained model/ are in" in run.logs[0].read_text() and "trained" not in run.logs[1].read_text()
+    return workdir
+
+
+@pytest.mark.slow
+def test_a_signal_at_one_process_stops_both_behind_the_same_step(whole, tmp_path):
+    """And the same number of processes ends with the same bytes."""
+    run = Run(tmp_path / "run", count=2)
+    wait_for_step(tmp_path / "run", run, 2)
+    run.processes[1].send_signal(signal.SIGTERM)
+    assert run.wait() == [75, 75], run.said()
+    assert len({line for path in run.logs for line in path.read_text().split("\n") if "stopped behind" in line}) == 1
+    run_to_end(tmp_path / "run", count=2)
+    assert rows_of(tmp_path / "run") == rows_of(whole)
+    np.testing.assert_array_equal(weights_of(tmp_path / "run"), weights_of(whole))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before, after", [(2, 1), (1, 2)])
+def test_another_number_of_processes_goes_on(whole, tmp_path, before, after):
+    run = Run(tmp_path / "run", count=before)
+    wait_for_step(tmp_path / "run", run, 2)
+    run.processes[0].send_signal(signal.SIGTERM)
+    assert set(run.wait()) == {75}, run.said()
+    assert "going on in" in run_to_end(tmp_path / "run", count=after).said()
+    assert_nearly_equal(tmp_path / "run", whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_is_killed_the_other_leaves(whole, tmp_path, victim):
+    run = Run(tmp_path / "run", count=2)
+    wait_for_step(tmp_path / "run", run, 5)
+    run.processes[victim].kill()
+    codes = run.wait()
+    # Noticed by us, or by jax, which aborts.
+    assert codes[victim] == -signal.SIGKILL and codes[1 - victim] in (1, -signal.SIGABRT), run.said()
+    said = run.logs[1 - victim].read_text(errors="replace")
+    assert "another process of this run has ended" in said or "that another task died" in said
+    run_to_end(tmp_path / "run", count=2)
+    assert rows_of(tmp_path / "run") == rows_of(whole)
+    np.testing.assert_array_equal(weights_of(tmp_path / "run"), weights_of(whole))
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one(whole, tmp_path):
+    options = ["--config.data.eval_size=11", "--config.eval.samples=2", "--config.eval.scored=2"]
+    for count in (1, 2):
+        run = Run(tmp_path / str(count), count=count, command="eval", options=options)
+        assert set(run.wait()) == {0}, run.said()
+    for name in ("results.json", "results.md"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_what_is_wrong_is_said_by_all_and_none_waits(tmp_path):
+    run = Run(tmp_path / "run", count=2, options=["--config.optimizer.peak_lr=-1"])
+    assert run.wait() == [1, 1]
+    assert run.said().count("optimizer.peak_lr=-1.0: must be more than 0") == 2 and "Traceback" not in run.said()
