@@ -1,6 +1,9 @@
 """Three steps of every method on one device, on eight, and on two processes of four each: is it the same?
 
-    python tests/devices_table.py            the whole table, in about twenty minutes
+    python tests/devices_table.py            the whole table, in half an hour
+
+Two processes hold devices that are neighbours in the mesh, or every other one ("in turns"): then the rows of a process
+are not neighbours, and where there is a `tensor` axis it spans both processes, which hold the same rows.
 
 Tokens must be identical. What is added up in another order is not, so losses and weights are compared to rounding:
 losses by their difference, because parts of the size of 1 add up to next to nothing; weights by the norm of the
@@ -178,8 +181,17 @@ def free_port() -> int:
         return listening.getsockname()[1]
 
 
-def run_in(count: int, devices: int, jobs: Sequence[tuple[str, str, dict[str, int]]], folder: Path) -> list[Run]:
-    """The jobs, one after the other, in `count` processes of so many devices; an empty shape is for one device.
+class Job(NamedTuple):
+    """A run. order: of the devices, "neighbours", "in turns", "reversed", or "one" for one device alone."""
+
+    model: str
+    method: str
+    shape: dict[str, int]
+    order: str
+
+
+def run_in(count: int, devices: int, jobs: Sequence[Job], folder: Path) -> list[Run]:
+    """The jobs, one after the other, in `count` processes of so many devices each.
 
     Raises:
       RuntimeError: one of them failed; with what it has said.
@@ -214,8 +226,11 @@ def run_inside(coordinator: str, count: int, jobs: str, folder: str, index: int)
     import jax
     import numpy as np
 
-    for number, (model, method, shape) in enumerate(json.loads(jobs)):
-        done = run(model, method, shape, jax.devices() if shape else jax.devices()[:1])
+    devices = np.array(jax.devices())
+    turns = devices.reshape(count, -1).T.reshape(-1)
+    orders = {"one": devices[:1], "neighbours": devices, "in turns": turns, "reversed": devices[::-1]}
+    for number, job in enumerate(Job(*fields) for fields in json.loads(jobs)):
+        done = run(job.model, job.method, job.shape, orders[job.order].tolist())
         if processes.is_first():
             np.savez(Path(folder) / f"{number}.npz", **done._asdict())
 
@@ -225,11 +240,14 @@ def table(folder: Path, models: Sequence[str], methods: Sequence[str], shapes: S
     print("| model | method | mesh | devices | tokens | loss | weights | moved |\n|---|---|---|---|---|---|---|---|")
     is_fine = True
     for model, method in itertools.product(models, methods):
-        jobs = [(model, method, shape) for shape in shapes]
-        one, *eight = run_in(1, 8, [(model, method, {}), *jobs], folder / f"{model}_{method}_eight")
-        two = run_in(2, 4, jobs, folder / f"{model}_{method}_two")
-        for shape, *runs in zip(shapes, eight, two, strict=True):
-            for where, many in zip(("8", "2 × 4"), runs, strict=True):
+        near = [Job(model, method, shape, "neighbours") for shape in shapes]
+        turns = [job._replace(order="in turns") for job in near]
+        first = Job(model, method, {}, "one")
+        one, *eight = run_in(1, 8, [first, *near], folder / f"{model}_{method}_eight")
+        two = run_in(2, 4, near + turns, folder / f"{model}_{method}_two")
+        for n, shape in enumerate(shapes):
+            found = {"8": eight[n], "2 × 4": two[n], "2 × 4, in turns": two[n + len(shapes)]}
+            for where, many in found.items():
                 d = difference(one, many)
                 is_fine &= d.is_rounding
                 named = " × ".join(f"{axis} {size}" for axis, size in shape.items())

@@ -15,9 +15,9 @@ def test_eight_devices_equal_one():
 
 
 def test_two_processes_equal_one(tmp_path):
-    """Each learns from its rows and holds a part of the weights."""
+    """Each holds half of the weights, and the second one learns from the first rows."""
     one = devices_table.run("text", "sft", {}, jax.devices()[:1])
-    (two,) = devices_table.run_in(2, 1, [("text", "sft", {"fsdp": 2})], tmp_path / "two")
+    (two,) = devices_table.run_in(2, 1, [devices_table.Job("text", "sft", {"fsdp": 2}, "reversed")], tmp_path / "two")
     found = devices_table.difference(one, two)
     assert found.is_rounding, found
 

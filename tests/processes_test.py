@@ -8,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from mig_jax import metrics
+from mig_jax import metrics, processes
 from tests.devices_table import free_port
 from tests.resume_test import timeless
 
@@ -145,3 +146,52 @@ def test_what_is_wrong_is_said_by_all_and_none_waits(tmp_path):
     run = Run(tmp_path / "run", count=2, options=["--config.optimizer.peak_lr=-1"])
     assert run.wait() == [1, 1]
     assert run.said().count("optimizer.peak_lr=-1.0: must be more than 0") == 2 and "Traceback" not in run.said()
+
+
+# ------------------------------------------------------------------------------------------------- in one process alone
+
+
+def test_one_process_agrees_with_itself_and_needs_no_json():
+    item = object()
+    assert processes.is_first() and processes.gather(item) == [item] and processes.decide(lambda: item) is item
+    assert processes.divide([3, 1, 2], lambda part: [10 * n for n in part]) == [30, 10, 20]
+    with pytest.raises(ZeroDivisionError):
+        processes.together(lambda: 1 // 0)
+
+
+def test_nothing_is_started_where_there_is_one_process(monkeypatch):
+    """A laptop, and a job of SLURM with one task, which is to keep all its GPUs."""
+    called = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: called.append((args, options)))
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    processes.start(None, None, None)
+    assert called == []
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "16")
+    processes.start(None, None, None)
+    processes.start("host:1234", 2, 1)
+    (_, launched), (given, by_hand) = called
+    assert launched["num_processes"] == 16 and given == ("host:1234", 2, 1)
+    assert by_hand["cluster_detection_method"] == "deactivate"
+    assert launched["heartbeat_timeout_seconds"] == by_hand["heartbeat_timeout_seconds"] == processes.HEARTBEAT_S
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["train", "--config=c", "--workdir=w", "--num_processes=2"], "there is only --num_processes"),
+        (["train", "--config=c", "--workdir=w", "--coordinator=h:1", "--num_processes=2", "--process_id=2"],
+         "--process_id=2 is not below --num_processes=2"),
+        (["sample", "--coordinator=h:1"], "sample runs in one process, without --coordinator"),
+    ],
+)  # fmt: skip
+def test_flags_that_do_not_belong_together_are_said(options, said):
+    options = [option.replace("--config=c", "--config=configs/default.py") for option in options]
+    done = subprocess.run([sys.executable, "-m", "mig_jax.main", *options], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_other_commands_refuse_to_be_several():
+    env = os.environ | {"SLURM_STEP_NUM_TASKS": "4"}
+    command = [sys.executable, "-m", "mig_jax.main", "data"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env)
+    assert done.returncode == 1 and "data runs in one process, and 4 were launched" in done.stderr
