@@ -6,6 +6,7 @@ workdir/gsm8k/transcripts.html    to browse them
 workdir/results.json, results.md  the figures of all sources
 """
 
+import functools
 import hashlib
 import itertools
 import json
@@ -20,7 +21,7 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import browse_page, results
+from mig_jax import browse_page, processes, results
 from mig_jax.check_config import ConfigError, check_unchanged
 from mig_jax.data.problem import Problem
 from mig_jax.evaluate import Evaluator
@@ -49,20 +50,20 @@ def evaluate_sources(
       ConfigError: the workdir holds an evaluation with another config.
       ValueError: a source is wrong.
     """
-    problems = {name: open_held_out(policy, config, name) for name in names}
-    _check_config(config, workdir / "config.json")
+    problems = processes.together(lambda: {name: open_held_out(policy, config, name) for name in names})
+    processes.decide(lambda: _check_config(config, workdir / "config.json"))
     evaluator, figures = Evaluator(policy, config, verifier), {}
     for name in tqdm(names, desc="evaluating", unit="source", disable=len(names) == 1):
         folder = workdir / folder_name(name)
-        if (folder / "results.json").exists():
-            _check_source(folder, problems[name])
+        figures[name] = processes.decide(functools.partial(_read_source, folder, problems[name]))
+        if figures[name]:
             tqdm.write(f"{name} was evaluated before: {folder / 'results.json'}")
         else:
-            _evaluate_source(evaluator, problems[name], name, folder)
-        figures[name] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+            figures[name] = _evaluate_source(evaluator, problems[name], name, folder)
         # After every source, so that what is done can be read while the rest is on its way.
-        _write(workdir / "results.json", json.dumps({"model": config.model.path, "sources": figures}, indent=1))
-        _write(workdir / "results.md", report(figures))
+        if processes.is_first():
+            _write(workdir / "results.json", json.dumps({"model": config.model.path, "sources": figures}, indent=1))
+            _write(workdir / "results.md", report(figures))
     return figures
 
 
@@ -97,25 +98,32 @@ def digest(texts: Iterable[str]) -> str:
     return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
-def _evaluate_source(evaluator: Evaluator, problems: Chosen, name: str, folder: Path) -> None:
+def _evaluate_source(evaluator: Evaluator, problems: Chosen, name: str, folder: Path) -> dict[str, Any]:
+    """The figures of a source, whose files the first process writes."""
     policy, config = evaluator.policy, evaluator.config
-    key, parts = jax.random.key(config.seed), folder / "parts"
-    transcripts = evaluator.answer(policy.params, problems, key, name=label(name), parts=parts)
-    figures = results.results_of(transcripts)
-    # Told from the responses, which are in memory: problems with images are read from disk.
-    asked = [t for t in transcripts if t.sampling == "greedy"]
-    figures |= {"left_out": dict(problems.left_out), "questions": _questions(asked)}
+    key = jax.random.key(config.seed)
+    transcripts = evaluator.answer(policy.params, problems, key, name=label(name), parts=folder / "parts")
     chosen = some_of_both(transcripts, config.eval.scored)
     scored = score_transcripts(policy, config, [transcripts[n] for n in chosen], evaluator.verifier) if chosen else []
     for n, transcript in zip(chosen, scored, strict=True):
         transcripts[n] = transcript
+    processes.gather("has read what an earlier call has left")  # for now it is removed
+    return processes.decide(lambda: _write_source(transcripts, problems, name, folder))
+
+
+def _write_source(transcripts: Sequence[Transcript], problems: Chosen, name: str, folder: Path) -> dict[str, Any]:
+    figures = results.results_of(transcripts)
+    # Told from the responses, which are in memory: problems with images are read from disk.
+    asked = [t for t in transcripts if t.sampling == "greedy"]
+    figures |= {"left_out": dict(problems.left_out), "questions": _questions(asked)}
     write_transcripts(transcripts, str(folder / "transcripts.jsonl"))
     shown = some_problems(transcripts, PAGE_BYTES)
     part = f", {len({t.id for t in shown})} of {len(problems)} problems" if len(shown) < len(transcripts) else ""
     browse_page.browse_page(shown, str(folder / "transcripts.html"), title=label(name) + part)
     # Last, because where it is, all is.
     _write(folder / "results.json", json.dumps(figures, indent=1))
-    shutil.rmtree(parts)
+    shutil.rmtree(folder / "parts")
+    return _read_source(folder, problems)
 
 
 def some_problems(transcripts: Sequence[Transcript], max_bytes: int) -> list[Transcript]:
@@ -140,12 +148,20 @@ def _questions(asked: Iterable[Problem | Transcript]) -> str:
     return digest(text for problem in asked for text in (problem.id, problem.question, problem.answer))
 
 
-def _check_source(folder: Path, problems: Sequence[Problem]) -> None:
+def _read_source(folder: Path, problems: Sequence[Problem]) -> dict[str, Any]:
+    """The figures of a source that was evaluated; {} when it was not.
+
+    Raises:
+      ConfigError: they are those of other problems.
+    """
+    if not (folder / "results.json").exists():
+        return {}
     figures = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if figures["questions"] != _questions(problems):
         raise ConfigError(
             f"{folder} holds figures of other problems than the source now has; take another workdir, or remove it"
         )
+    return figures
 
 
 def _weights(config: ConfigDict) -> dict[str, list[int]]:

@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 from tqdm import tqdm
 
+from mig_jax import processes
 from mig_jax.learning.train_step import TrainState
 
 CHECKSUMS = "checksums.json"
@@ -41,6 +42,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self.retention,
             cleanup_tmp_directories=True,
+            single_host_load_and_broadcast=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
         self.manager = ocp.CheckpointManager(self.folder, options=options)
@@ -85,7 +87,8 @@ class Checkpoints:
             found, faults[step] = _attempt(lambda step=step: self._read_state(step, shapes))
             if not faults[step]:
                 del faults[step]
-                self._put_aside(faults, step)
+                processes.decide(lambda step=step: self._put_aside(faults, step))
+                self.manager.reload()
                 return found
         if faults:
             listed = "\n  ".join(f"{step}: {fault}" for step, fault in faults.items())
@@ -97,12 +100,14 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exception) -> None:
-        self.manager.close()
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        # What other processes do not write any more would be waited for.
+        if not processes.may_be_alone(error):
+            self.manager.close()
 
     def _read_sound(self, step: int) -> dict:
-        """The config, when the files are those that were written."""
-        _check_checksums(self.folder / str(step))
+        """The config, when the files are those that were written, as the first process finds."""
+        processes.decide(lambda: _check_checksums(self.folder / str(step)))
         return self._read_json(step, "config")
 
     def _read_json(self, step: int, item: str) -> dict:
@@ -120,7 +125,6 @@ class Checkpoints:
             shutil.rmtree(aside, ignore_errors=True)
             aside.parent.mkdir(exist_ok=True)
             (self.folder / str(step)).rename(aside)
-        self.manager.reload()
 
     def _write_checksums(self) -> None:
         """Of the checkpoint that is about to get its name; runs behind everything else that is written of it."""
@@ -148,9 +152,9 @@ class _NewestAndBest(checkpoint_managers.PreservationPolicy):
 
 
 def _attempt(read: Callable[[], Any]) -> tuple[Any, str]:
-    """What is read and "", or None and why it cannot be read."""
+    """What is read and "", or None and why it cannot be read, on one process or all."""
     try:
-        return read(), ""
+        return processes.together(read), ""
     except (MemoryError, jax.errors.JaxRuntimeError):
         raise  # the fault of the machine
     except Exception as error:  # whatever a reader stumbles over in a mangled file

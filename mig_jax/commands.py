@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from mig_jax import aot_report, benchmarks
+from mig_jax import aot_report, benchmarks, disk, processes
 from mig_jax.check_config import check_config
 from mig_jax.data import builders, sources
 from mig_jax.data.names import did_you_mean
@@ -34,15 +34,16 @@ def loaded(config: ConfigDict, *, mode: str) -> Iterator[tuple[Policy, Verifier]
     Raises:
       ConfigError: with everything that is wrong with the config.
     """
-    check_config(config, mode=mode, n_devices=jax.device_count())
+    processes.together(lambda: check_config(config, mode=mode, n_devices=jax.device_count()))
     mesh = sharding.make_mesh(config.mesh.to_dict())
     with jax.set_mesh(mesh), Verifier(**config.verifier.to_dict()) as verifier:
-        yield load_policy(config.model, mesh, seed=config.seed), verifier
+        yield processes.together(lambda: load_policy(config.model, mesh, seed=config.seed)), verifier
 
 
 def evaluate(config: ConfigDict, workdir: str) -> None:
     """Figures of every source of `eval.benchmarks` (or of the held-out problems), as files in `workdir`, see there."""
     names = sources.split_names(config.eval.benchmarks) or (held_out_source(config),)
+    disk.check_workdir(workdir)
     with loaded(config, mode="eval") as (policy, verifier):
         figures = benchmarks.evaluate_sources(policy, config, verifier, names, Path(workdir))
     print(benchmarks.report(figures))

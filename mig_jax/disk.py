@@ -4,30 +4,61 @@ import errno
 import math
 import os
 import shutil
-import tempfile
+import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from mig_jax import processes
 from mig_jax.check_config import ConfigError
 
 # No space; over quota; over the largest size of a file.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def check_writable(workdir: str) -> None:
-    """Make the folder unless it is there, and try to write into it.
+# So long a file may take to be seen from another machine, in seconds.
+VISIBLE_S = 30
+
+
+def check_workdir(workdir: str) -> None:
+    """Make the folder unless it is there, try to write into it, and have all processes see what was written.
 
     Raises:
       ConfigError: that is not possible.
     """
+    name = processes.decide(lambda: _write_token(workdir))
+    sees = processes.gather(_is_seen(os.path.join(workdir, name)))
+    if processes.is_first():
+        os.remove(os.path.join(workdir, name))
+    if not all(sees):
+        blind = ", ".join(str(number) for number, sees_it in enumerate(sees) if not sees_it)
+        raise ConfigError(
+            f"this config cannot be run:\n  workdir={workdir!r}: what process 0 writes there is not seen by process "
+            f"{blind}. All processes of a run need one folder, on a disk that they share"
+        )
+
+
+def _write_token(workdir: str) -> str:
+    """The name of a file that was not there before."""
+    name = f".seen_by_all_{uuid.uuid4().hex}"
     try:
         os.makedirs(workdir, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workdir) as file:
+        with open(os.path.join(workdir, name), "wb") as file:
             file.write(b"room")
     except OSError as error:
         raise ConfigError(f"this config cannot be run:\n  workdir={workdir!r} cannot be written: {error}") from error
+    return name
+
+
+def _is_seen(path: str) -> bool:
+    """Is the file there, now or after a while?"""
+    for _ in range(VISIBLE_S):
+        if os.path.exists(path):
+            return True
+        time.sleep(1)
+    return False
 
 
 def check_room(workdir: str, *, checkpoint: int, kept: int, model: int) -> None:

@@ -11,12 +11,12 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import results, rollouts
+from mig_jax import processes, results, rollouts
 from mig_jax.data import stream
 from mig_jax.data.problem import Problem
 from mig_jax.models import sampler, sharding
 from mig_jax.policy import Policy, make_prepare, make_sample
-from mig_jax.prompts import encode_prompts
+from mig_jax.prompts import ask
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.verdicts import judge
@@ -74,7 +74,7 @@ class _Batch(NamedTuple):
 
     first: place of the first one among all.
     part: the file to which their transcripts are written; None for none.
-    prompts: on the host; None where the transcripts are there from an earlier call.
+    prompts: on the host, of the rows of this process; None where the transcripts are there from an earlier call.
     done: those.
     """
 
@@ -105,14 +105,19 @@ def answer_problems(
     transcripts: list[Transcript] = []
     firsts = batches(policy, config, len(problems), samples)
 
-    def prepare(batch: tuple[int, int]) -> _Batch:
-        first, size = batch
+    def part_of(first: int, size: int) -> tuple[list[Problem], Path | None]:
         asked = [problems[n] for n in range(first, min(first + size, len(problems)))]
-        part = parts / f"{first:08d}.jsonl" if parts else None
-        if done := _read_part(part, asked, samples):
-            return _Batch(first, asked, part, None, done)
+        return asked, parts / f"{first:08d}.jsonl" if parts else None
+
+    # Asked of one process before any samples, so that all leave out the same batches.
+    known = processes.decide(lambda: [batch[0] for batch in firsts if _is_done(*part_of(*batch), samples)])
+
+    def prepare(batch: tuple[int, int]) -> _Batch:
+        (first, size), (asked, part) = batch, part_of(*batch)
+        if first in known:
+            return _Batch(first, asked, part, None, read_transcripts(str(part)))
         # The last batch is filled up, so that all have one shape; the extra rows are dropped.
-        return _Batch(first, asked, part, encode_prompts(policy, config, asked + asked[:1] * (size - len(asked))), [])
+        return _Batch(first, asked, part, ask(policy, config, asked + asked[:1] * (size - len(asked))).prompts, [])
 
     def finish(batch: _Batch, completions: sampler.Completions | None) -> None:
         done = batch.done
@@ -121,7 +126,7 @@ def answer_problems(
             readings = readings[: len(batch.problems) * samples]
             drawn = rollouts.make_transcripts(batch.problems, readings, [None] * len(readings), None)
             done = judge(drawn, verifier)
-            if batch.part:
+            if batch.part and processes.is_first():
                 write_transcripts(done, str(batch.part))
         transcripts.extend(done)
 
@@ -130,8 +135,9 @@ def answer_problems(
     for batch in tqdm(ready, total=len(firsts), desc=name, unit="batch", leave=False):
         completions = None
         if batch.prompts:
-            prompts = jax.device_put(batch.prompts, sharding.batch_sharding(policy.mesh))
+            prompts = sharding.place(batch.prompts, policy.mesh)
             completions = sample(weights, prompts, jax.random.fold_in(key, batch.first))._replace(cache=())
+            completions = sharding.send(completions)  # before the next batch is sampled, not behind it
         if finish_last:
             finish_last()
         finish_last = functools.partial(finish, batch, completions)
@@ -139,16 +145,15 @@ def answer_problems(
     return transcripts
 
 
-def _read_part(path: Path | None, asked: Sequence[Problem], samples: int) -> list[Transcript]:
-    """What an earlier call has written of a batch; [] where that is nothing, or the answers to other problems.
+def _is_done(asked: Sequence[Problem], path: Path | None, samples: int) -> bool:
+    """Has an earlier call written this batch, and not the answers to other problems?
 
     Batches differ with the number of devices, and a file of problems may have changed.
     """
     if path is None or not path.exists():
-        return []
-    done = read_transcripts(str(path))
+        return False
     wanted = [(problem.id, problem.question, problem.answer) for problem in asked for _ in range(samples)]
-    return done if [(t.id, t.question, t.answer) for t in done] == wanted else []
+    return [(t.id, t.question, t.answer) for t in read_transcripts(str(path))] == wanted
 
 
 def batches(policy: Policy, config: ConfigDict, n: int, samples: int) -> list[tuple[int, int]]:

@@ -29,6 +29,10 @@ HELP = """mig-jax: step-wise credit for reasoning policies.
   --data_dir=DIR       where benchmarks are, a folder each; short for --config.data.dir=DIR
   --input=FILE.jsonl   score: rows of question, response, answer
   --question=TEXT      sample: may be given several times
+  --coordinator=HOST:PORT --num_processes=N --process_id=I
+                       train, sft, eval in several processes that were started by hand: I counts from 0, and process 0
+                       listens at HOST:PORT. Those that SLURM or Open MPI has launched (a task for each GPU), and those
+                       of a TPU pod, find each other without. The workdir is on a disk that all of them see
   --topology=NAME      aot: a TPU slice (v5e:4x4, v5p:4x4x8, v6e:8x8, tpu7x:2x2x1) or GPUs (h100:8)
 
 train, sft, eval and variants go on from where they were stopped when they are started again in the same workdir.
@@ -43,6 +47,9 @@ AOT_ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
+# In several processes, if there are such.
+DISTRIBUTED = ("train", "sft", "eval")
+BY_HAND = ("coordinator", "num_processes", "process_id")
 RESUMED = ("train", "sft", "eval", "variants")
 
 DEFAULT_CONFIG = os.path.join(importlib.util.find_spec("mig_jax.configs").submodule_search_locations[0], "default.py")
@@ -52,6 +59,9 @@ MODEL = flags.DEFINE_string("model", None, "folder of the policy, in place of co
 BENCHMARKS = flags.DEFINE_string("benchmarks", None, "sources to evaluate, in place of config.eval.benchmarks")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of the benchmarks, in place of config.data.dir")
 INPUT = flags.DEFINE_string("input", None, "transcripts to score")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "where process 0 listens, host:port")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many processes were started", lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "which of them this is, from 0", lower_bound=0)
 TOPOLOGY = flags.DEFINE_string("topology", None, "what to compile for")
 QUESTION = flags.DEFINE_multi_string("question", [], "what to ask")
 
@@ -111,7 +121,15 @@ def _faults(positional: list[str]) -> list[str]:
         return [f"one command of {', '.join(COMMANDS)} is needed, not {' '.join(positional) or 'none'}"]
     needed = dict.fromkeys(("train", "sft", "variants"), ["config", "workdir"])
     needed |= {"eval": ["workdir"], "score": ["input"], "aot": ["config", "topology"]}
-    return [f"{command} needs --{name}" for name in needed.get(command, []) if not flags.FLAGS[name].present]
+    faults = [f"{command} needs --{name}" for name in needed.get(command, []) if not flags.FLAGS[name].present]
+    given = [name for name in BY_HAND if flags.FLAGS[name].present]
+    if given and command not in DISTRIBUTED:
+        faults.append(f"{command} runs in one process, without --{', --'.join(given)}")
+    elif given and len(given) < len(BY_HAND):
+        faults.append(f"--{', --'.join(BY_HAND)} are given together; there is only --{', --'.join(given)}")
+    elif given and PROCESS_ID.value >= NUM_PROCESSES.value:
+        faults.append(f"--process_id={PROCESS_ID.value} is not below --num_processes={NUM_PROCESSES.value}")
+    return faults
 
 
 def run_command(positional: list[str]) -> None:
@@ -120,10 +138,16 @@ def run_command(positional: list[str]) -> None:
         for name, value in AOT_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
     # Imported late, so that --help and a mistyped flag answer at once.
+    from mig_jax import processes
+
+    command, workdir = positional[0], WORKDIR.value
+    if command in DISTRIBUTED:
+        processes.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    elif processes.launched() > 1:
+        sys.exit(f"mig-jax {command} runs in one process, and {processes.launched()} were launched")
     from mig_jax import commands, disk, stopping, train
     from mig_jax.data import sources
 
-    command, workdir = positional[0], WORKDIR.value
     try:
         config = chosen_config()
         if command in ("train", "sft"):
@@ -148,9 +172,10 @@ def run_command(positional: list[str]) -> None:
         if disk.is_full(error):
             again = "make room, and the same command goes on" if command in RESUMED else "make room"
             sys.exit(f"mig-jax {command}: the disk is full; {again} ({' '.join(str(error).split())[:300]})")
-        if not isinstance(error, ValueError | OSError) or not _is_said_by_us(error):
-            raise
-        sys.exit(f"mig-jax {command}: {error}")
+        if isinstance(error, ValueError | OSError) and _is_said_by_us(error):
+            sys.exit(f"mig-jax {command}: {error}")
+        processes.leave_if_several(error, f"mig-jax {command}")
+        raise
     except KeyboardInterrupt:
         sys.exit(f"\nmig-jax {command}: stopped" + ("; the same command goes on" if command in RESUMED else ""))
 

@@ -23,6 +23,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tqdm import tqdm
 
+from mig_jax import processes
 from mig_jax.text.verifier import Verifier
 
 FILE_NAME = "metrics.jsonl"
@@ -80,8 +81,18 @@ class Metrics:
         self.close()
 
 
-def open_metrics(workdir: str, *, config: Mapping[str, Any], resume_step: int | None) -> Metrics:
-    """Opens the sinks of a run, in one process of it only.
+class NoMetrics(contextlib.nullcontext):
+    """In the place of `Metrics` on all processes but the first."""
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes nothing."""
+
+    def __enter__(self) -> "NoMetrics":
+        return self
+
+
+def open_metrics(workdir: str, *, config: Mapping[str, Any], resume_step: int | None) -> Metrics | NoMetrics:
+    """Opens the sinks of a run, which the first process alone writes.
 
     Args:
       workdir: gets `metrics.jsonl` and the folder `tensorboard`.
@@ -89,6 +100,8 @@ def open_metrics(workdir: str, *, config: Mapping[str, Any], resume_step: int | 
       resume_step: the first step that is still to come. What an earlier, killed run has written of it and of later
         steps is dropped from both records. None begins new ones.
     """
+    if not processes.is_first():
+        return NoMetrics()
     os.makedirs(workdir, exist_ok=True)
     path = os.path.join(workdir, FILE_NAME)
     first_step = resume_step or 0
@@ -161,13 +174,14 @@ class Span:
     def summary(self, learned: dict[str, Any]) -> dict[str, float]:
         """A row of metrics: the last step's numbers; tokens a second and shares of the time of all steps since `start`.
 
-        What is not collecting is training.
+        What is not collecting is training. All processes must call this: their workers are counted together.
         """
         total = time.perf_counter() - self.start
         seconds = self.seconds | {"time/train": total - sum(self.seconds.values())}
         shares = {f"{name}_share": value / total for name, value in seconds.items()}
         speed = {"time/seconds": total, "time/tokens_per_second": self.tokens / total}
-        speed |= {"verifier/timeouts": self.timeouts, "verifier/restarts": self.verifier.restarts - self.restarts}
+        restarts = sum(processes.gather(self.verifier.restarts - self.restarts))
+        speed |= {"verifier/timeouts": self.timeouts, "verifier/restarts": restarts}
         numbers = {name: float(value) for name, value in learned.items()}
         return self.last | numbers | speed | shares | peak_memory()
 

@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from mig_jax import processes
 from mig_jax.learning.losses import Batch
+from mig_jax.models import sharding
 
 
 class NotFiniteError(ValueError):
@@ -36,7 +38,9 @@ def error_of(learned: Mapping[str, Any], batch: Batch, *, limit: int, workdir: s
 
 def write_batch(batch: Batch, path: str) -> None:
     """A batch as an .npz file of plain arrays, each under its name; bfloat16, which numpy lacks, as float32."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(batch))
+    leaves, _ = jax.tree_util.tree_flatten_with_path(sharding.fetch(batch))
+    if not processes.is_first():
+        return
     arrays = {jax.tree_util.keystr(where, simple=True, separator="/"): np.asarray(leaf) for where, leaf in leaves}
     with open(path, "wb") as file:
         np.savez(file, **{name: x.astype(np.float32) if x.dtype.kind == "V" else x for name, x in arrays.items()})

@@ -12,7 +12,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mig_jax import images, rewards
+from mig_jax import images, processes, rewards
 from mig_jax.learning.losses import Batch
 from mig_jax.models import attention, decoder, gguf_file, hf_config, hf_weights, lora, sampler, sharding
 from mig_jax.models.lora import LoraConfig
@@ -81,6 +81,7 @@ def load_policy(model: ConfigDict, mesh: Mesh, *, seed: int) -> Policy:
         params = init(jax.random.key(seed))
     if adapted:
         config, params = lora.load_peft(path, config, params)
+        params = jax.device_put(params, _param_shardings(config, mesh))
     elif model.lora.rank:
         config = _adapted_config(config, model.lora)
         params = _add_adapters(params, config, mesh, seed)
@@ -194,15 +195,17 @@ def save_policy(policy: Policy, params: Any, folder: str, *, config: ConfigDict)
     """Write weights, config and tokenizer as a folder in Hugging Face format, adapters merged into the weights.
 
     With `model.lora.save="adapter"` the adapters alone are written, in PEFT's format. The config of the run goes beside
-    them, because a policy is best asked as it was trained: see `RUN_CONFIG`.
+    them, because a policy is best asked as it was trained: see `RUN_CONFIG`. All processes must call this; the first
+    one writes.
     """
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, RUN_CONFIG), "w", encoding="utf-8") as file:
-        json.dump(config.to_dict(), file, indent=1)
     tokenizer, shape = policy.tokenizer, policy.config
-    tokenizer.save(folder)
-    if policy.reader:
-        policy.reader.save(folder)
+    if processes.is_first():
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, RUN_CONFIG), "w", encoding="utf-8") as file:
+            json.dump(config.to_dict(), file, indent=1)
+        tokenizer.save(folder)
+        if policy.reader:
+            policy.reader.save(folder)
     if shape.lora and config.model.lora.save == "adapter":
         lora.save_peft(params, shape, folder, base=policy.base)
         return

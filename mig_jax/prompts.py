@@ -7,12 +7,13 @@ from ml_collections import ConfigDict
 
 from mig_jax import encoding, images
 from mig_jax.data.problem import Problem
+from mig_jax.models import sharding
 from mig_jax.models.sampler import Prompts
 from mig_jax.policy import Policy
 
 
 class Asked(NamedTuple):
-    """Problems, and their prompts on the host, ready for the accelerator."""
+    """Problems, and on the host, ready for the accelerator, the prompts of those whose rows this process holds."""
 
     problems: list[Problem]
     prompts: Prompts
@@ -20,7 +21,8 @@ class Asked(NamedTuple):
 
 def ask(policy: Policy, config: ConfigDict, problems: list[Problem]) -> Asked:
     """Problems with their prompts. Touches no accelerator, so that it may run ahead in a thread."""
-    return Asked(problems, encode_prompts(policy, config, problems))
+    here = sharding.rows_here(policy.mesh, len(problems))
+    return Asked(problems, encode_prompts(policy, config, [problems[q] for q in here]))
 
 
 def encode_prompts(policy: Policy, config: ConfigDict, problems: Sequence[Problem]) -> Prompts:

@@ -20,7 +20,7 @@ from mig_jax.policy import Policy, Sample, make_logprobs, make_look, make_prepar
 from mig_jax.prompts import Asked
 from mig_jax.text.verifier import Item, Verifier
 from mig_jax.transcripts import Transcript
-from mig_jax.verdicts import reference_of
+from mig_jax.verdicts import check, reference_of
 
 
 class Functions(NamedTuple):
@@ -60,7 +60,6 @@ class Collector:
         self, policy: Policy, config: ConfigDict, verifier: Verifier, *, reference: Callable[[Any], Any] | None = None
     ):
         self.policy, self.config, self.verifier, self.reference = policy, config, verifier, reference
-        self.row_sharding = sharding.batch_sharding(policy.mesh)
         self.compiled = make_functions(policy, config)
 
     def collect(self, params: Any, asked: Asked, key: chex.PRNGKey) -> tuple[Batch, dict[str, float], list[Transcript]]:
@@ -69,7 +68,7 @@ class Collector:
         jax.block_until_ready(params)  # the end of the last update is no part of this rollout's time
         watch = Stopwatch()
         weights = self.compiled.prepare(params)
-        prompts = self.compiled.look(weights, self.place(asked.prompts))
+        prompts = self.compiled.look(weights, sharding.place(asked.prompts, self.policy.mesh))
         completions = self.compiled.sample(weights, prompts, key)
         readings = read_completions(self.policy, completions, max_steps=self.config.reward.max_steps)
         watch.lap("rollout")
@@ -98,8 +97,9 @@ class Collector:
         return batch, metrics | watch.seconds, make_transcripts(problems, readings, is_correct, scores)
 
     def place(self, tree: Any) -> Any:
-        """Host arrays onto the mesh, rows over its data axes."""
-        return jax.device_put(tree, self.row_sharding)
+        """Host arrays of all rows onto the mesh, over its data axes."""
+        mesh = self.policy.mesh
+        return sharding.place(sharding.own_rows(tree, mesh), mesh)
 
     def encode_answers(self, problems: Sequence[Problem]) -> rewards.Answers:
         return encoding.pack_probes(
@@ -125,7 +125,7 @@ class Stopwatch:
 
 def read_completions(policy: Policy, completions: sampler.Completions, *, max_steps: int) -> list[Reading]:
     """What each completion says, in the order of the rows."""
-    token_bt, length_b, is_truncated_b = jax.device_get(
+    token_bt, length_b, is_truncated_b = sharding.fetch(
         (completions.token_bt, completions.length_b, completions.is_truncated_b)
     )
     return [
@@ -145,11 +145,12 @@ def check_answers(verifier: Verifier, problems: Sequence[Problem], readings: Seq
     group_size = len(readings) // len(problems)
     references = [reference_of(problem) for problem in problems]
     owners = [row // group_size for row in range(len(readings))]
-    return verifier.check(
+    return check(
+        verifier,
         [
             Item(reading.response.answer, references[q], problems[q].kind, problems[q].choices)
             for q, reading in zip(owners, readings, strict=True)
-        ]
+        ],
     )
 
 
@@ -169,7 +170,7 @@ def make_transcripts(
 ) -> list[Transcript]:
     """A transcript of every response; without numbers where nothing was scored."""
     group_size = len(readings) // len(problems)
-    scores = jax.device_get(scores)
+    scores = sharding.fetch(scores)
     transcripts = []
     for row, (reading, correct) in enumerate(zip(readings, is_correct, strict=True)):
         problem = problems[row // group_size]

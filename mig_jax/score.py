@@ -13,7 +13,7 @@ from tqdm import tqdm
 from mig_jax import encoding, images, rewards
 from mig_jax.credit import Scores, score_likelihood
 from mig_jax.data.problem import Problem
-from mig_jax.models import decoder, sampler
+from mig_jax.models import decoder, sampler, sharding
 from mig_jax.models.sampler import Prompts
 from mig_jax.policy import Policy, make_prepare, see
 from mig_jax.prompts import encode_prompt, stack_prompts
@@ -67,7 +67,7 @@ def score_transcripts(
     for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch"):
         batch = rows[first : first + batch_size]
         full = batch + batch[:1] * (batch_size - len(batch))
-        scores = jax.device_get(score(weights, *_stack(policy, full, **limits)))
+        scores = sharding.fetch(score(weights, *_stack(policy, full, **limits)))
         for i, row in enumerate(batch):
             scored[row.number] = with_scores(transcripts[row.number], row.reading, scores, i)
     return scored

@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import disk, encoding, metrics, not_finite, pictures
+from mig_jax import disk, encoding, metrics, not_finite, pictures, processes
 from mig_jax.check_config import check_config, check_unchanged
 from mig_jax.checkpoints import Checkpoints
 from mig_jax.data import stream
@@ -55,7 +55,7 @@ def run(
       workdir: gets checkpoints/, metrics.jsonl, tensorboard/, transcripts/, pictures and the trained model/.
       mode: "train" (reinforcement) or "sft" (demonstrations).
       devices: those to use; all when left out.
-      is_asked_to_stop: asked behind every step, see `stopping.listen`.
+      is_asked_to_stop: asked behind every step, see `stopping.listen`. Any process may be asked; all stop.
 
     Raises:
       ConfigError: with everything that is wrong with the config, or with the disk.
@@ -63,15 +63,16 @@ def run(
       NotFiniteError: loss or gradient was not finite in `optimizer.max_skipped` updates in a row.
     """
     devices = jax.devices() if devices is None else devices
-    check_config(config, mode=mode, n_devices=len(devices))
-    disk.check_writable(workdir)
+    processes.together(lambda: check_config(config, mode=mode, n_devices=len(devices)))
+    disk.check_workdir(workdir)
     mesh = sharding.make_mesh(config.mesh.to_dict(), devices=devices)
     start = config.model
     if mode == "train" and config.sft.steps:
         start = warm_up(config, os.path.join(workdir, WARM_UP), devices, is_asked_to_stop)
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
-        _run(config, workdir, mode, load_policy(start, mesh, seed=config.seed), is_asked_to_stop, stack)
+        policy = processes.together(lambda: load_policy(start, mesh, seed=config.seed))
+        _run(config, workdir, mode, policy, lambda: any(processes.gather(is_asked_to_stop())), stack)
 
 
 def warm_up(
@@ -85,7 +86,7 @@ def warm_up(
     first.data.train_size = config.sft.data_size or config.data.train_size
     first.model.lora.save = "merged"
     # Written last, so that where it is, all is.
-    if not os.path.exists(os.path.join(model, "config.json")):
+    if not processes.decide(lambda: os.path.exists(os.path.join(model, "config.json"))):
         run(first, workdir, mode="sft", devices=devices, is_asked_to_stop=is_asked_to_stop)
     start = copy.deepcopy(config.model)
     start.path, start.tokenizer = model, ""
@@ -101,12 +102,12 @@ def _run(
     stack: contextlib.ExitStack,
 ) -> None:
     """Everything behind the checks; `stack` closes what is opened here, whatever happens."""
-    check_room(policy, config, workdir)
+    processes.decide(lambda: check_room(policy, config, workdir))
     verifier = stack.enter_context(Verifier(**config.verifier.to_dict()))
 
     # ---------------------------------------------------------------------------------------------------------- data
-    train_problems, weights = open_training(policy, config, demonstrated=mode == "sft")
-    eval_problems = open_held_out(policy, config)
+    train_problems, weights = processes.together(lambda: open_training(policy, config, demonstrated=mode == "sft"))
+    eval_problems = processes.together(lambda: open_held_out(policy, config))
     batches = stream.iterate(
         train_problems,
         weights=weights,
@@ -153,8 +154,7 @@ def _run(
     # ------------------------------------------------------------------------------------------------------------ loop
     span = Span(verifier)
     # An evaluation may have been made up for already, by a run that came no further.
-    _, rows = metrics.read_metrics(workdir)
-    if is_owed and not any(row["step"] == first and "eval/sampled" in row for row in rows):
+    if is_owed and not processes.decide(lambda: is_evaluated(workdir, first)):
         evaluate(first)
     if is_asked_to_stop() and first < config.steps:
         raise Stopped(f"stopped behind step {first} of {config.steps}")
@@ -164,7 +164,7 @@ def _run(
         leaving, figure = None, None
         batch, numbers, transcripts = collect(state.params, next(batches), jax.random.fold_in(key, 2 * step))
         span.add(numbers)
-        if transcripts and (step % config.log.transcripts_every == 0 or is_last):
+        if processes.is_first() and transcripts and (step % config.log.transcripts_every == 0 or is_last):
             chosen = some_of_each_group(transcripts, config.rollout.group_size)[: config.log.transcripts]
             write_transcripts(chosen, transcripts_path(workdir, done))
         state, learned = update(state, batch)
@@ -192,7 +192,12 @@ def _run(
 
     # ----------------------------------------------------------------------------------------------------------- after
     save_policy(policy, state.params, os.path.join(workdir, "model"), config=config)
-    draw(workdir)
+    processes.decide(lambda: draw(workdir))
+
+
+def is_evaluated(workdir: str, step: int) -> bool:
+    """Is there a row of metrics of an evaluation behind this step?"""
+    return any(row["step"] == step and "eval/sampled" in row for row in metrics.read_metrics(workdir)[1])
 
 
 def check_room(policy: Policy, config: ConfigDict, workdir: str) -> None:
@@ -238,7 +243,8 @@ def collect_demonstrations(
     del params, key
     watch = Stopwatch()
     tokenizer, (problems, prompts) = policy.tokenizer, asked
-    completions = [encoding.demonstration_ids(tokenizer, problem) for problem in problems]
+    here = sharding.rows_here(policy.mesh, len(problems))
+    completions = [encoding.demonstration_ids(tokenizer, problems[row]) for row in here]
     completion_bt, mask_bt = encoding.pad_right(completions, config.rollout.max_new_tokens, tokenizer.pad_id)
     nothing_bt = np.zeros(mask_bt.shape, np.float32)
     batch = losses.Batch(
@@ -250,12 +256,14 @@ def collect_demonstrations(
         ref_logprob_bt=None,
         process_advantage_bt=nothing_bt,
         outcome_advantage_bt=nothing_bt,
-        gate_b=np.ones(len(problems), bool),
+        gate_b=np.ones(len(here), bool),
         images=prompts.images,
     )
     watch.lap("assemble")
-    numbers = {"rollout/tokens": float(mask_bt.sum()), "verifier/timeouts": 0.0} | watch.seconds
-    return jax.device_put(batch, sharding.batch_sharding(policy.mesh)), numbers, []
+    batch = sharding.place(batch, policy.mesh)
+    # Of all rows; a number on the accelerator, which is not waited for.
+    numbers = {"rollout/tokens": batch.full_mask_bt.sum(), "verifier/timeouts": 0.0} | watch.seconds
+    return batch, numbers, []
 
 
 def restore(

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from mig_jax import processes
 from mig_jax.data.problem import Problem
 from mig_jax.text.lenient import lenient_answer
 from mig_jax.text.response_format import parse_response
@@ -15,6 +16,17 @@ def reference_of(asked: Problem | Transcript) -> str:
     return asked.id if asked.kind == "reasoning_gym" else asked.answer
 
 
+def check(verifier: Verifier, items: Sequence[Item]) -> list[bool | None]:
+    """Is each answer right? None: the check did not come to an end.
+
+    All processes have the same items. Each different one is checked by one process, and what that says holds for all:
+    they are not equally fast.
+    """
+    different = list(dict.fromkeys(items))
+    verdicts = dict(zip(different, processes.divide(different, verifier.check), strict=True))
+    return [verdicts[item] for item in items]
+
+
 def judge(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcript]:
     """The same transcripts with both verdicts; None where a check did not come to an end.
 
@@ -25,12 +37,13 @@ def judge(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcr
     lenient = [lenient_answer(t.response, kind=t.kind, choices=t.choices) for t in transcripts]
     references = [reference_of(t) for t in transcripts]
     # All in one call: most answers are the same on both readings, and what is the same is checked once.
-    verdicts = verifier.check(
+    verdicts = check(
+        verifier,
         [
             Item(answer, reference, t.kind, t.choices)
             for answers in (strict, lenient)
             for answer, reference, t in zip(answers, references, transcripts, strict=True)
-        ]
+        ],
     )
     n = len(transcripts)
     return [

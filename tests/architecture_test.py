@@ -15,6 +15,7 @@ ALLOWED = {
     "learning": {"rewards"},
 }
 FLAT = [  # lowest first
+    ("processes",),
     (
         "transcripts",
         "check_config",

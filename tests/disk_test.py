@@ -19,8 +19,8 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     with pytest.raises(
         ConfigError, match=r"cannot be run:\n  workdir='.*/file/run' cannot be written: .*Not a directory"
     ):
-        disk.check_writable(str(tmp_path / "file" / "run"))
-    disk.check_writable(str(tmp_path / "new" / "run"))
+        disk.check_workdir(str(tmp_path / "file" / "run"))
+    disk.check_workdir(str(tmp_path / "new" / "run"))
     assert list((tmp_path / "new" / "run").iterdir()) == []
 
 

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -126,7 +126,14 @@ class Bench(NamedTuple):
     rows: Path
 
     def start(
-        self, name: str, *, workdir: Path | None = None, variant: str = "plain", cached: bool = True, poisoned: str = ""
+        self,
+        name: str,
+        *,
+        workdir: Path | None = None,
+        variant: str = "plain",
+        cached: bool = True,
+        poisoned: str = "",
+        options: Sequence[str] = (),
     ) -> subprocess.Popen:
         """A run in the background. Without the cache it compiles all that it needs."""
         env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": XLA_FLAGS, "FAULT_HARNESS_ROWS": str(self.rows)}
@@ -137,9 +144,19 @@ class Bench(NamedTuple):
         if not cached:
             env["JAX_ENABLE_COMPILATION_CACHE"] = "false"
         command = [sys.executable, __file__, "--inside", str(self.folder / f"{name}.phase"), "--poisoned", poisoned]
-        command += ["train", f"--config={__file__}:{variant}", f"--workdir={workdir or self.folder / name}"]
+        command += ["train", f"--config={__file__}:{variant}", f"--workdir={workdir or self.folder / name}", *options]
         with open(self.log(name), "ab") as log:
             return subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=ROOT)
+
+    def start_two(self, name: str) -> list[subprocess.Popen]:
+        """A run of two processes, with half of the rows each; what they say and do is under `name`_0 and `name`_1."""
+        from tests.devices_table import free_port
+
+        together = [f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", "--config.mesh.data=2"]
+        return [
+            self.start(f"{name}_{i}", workdir=self.folder / name, options=[*together, f"--process_id={i}"])
+            for i in range(2)
+        ]
 
     def finish(self, name: str, **options) -> int:
         return self.start(name, **options).wait()
@@ -412,6 +429,36 @@ def dead_worker(bench: Bench) -> Fault:
     return Fault("verifier's worker killed", f"{killed} × killed, verifier/restarts adds up to {restarts:.0f}", faults)
 
 
+def one_of_two_killed(bench: Bench, kills: int = 6) -> Fault:
+    """SIGKILL at one of two processes, at a random moment: the other one leaves, and both go on."""
+    began, rng, faults, seconds, phases = time.monotonic(), random.Random(0), [], [], collections.Counter()
+    if any([process.wait() for process in bench.start_two("whole_two")]):
+        return Fault("one of two processes killed", "the undisturbed run failed", ["see whole_two_0.log"])
+    whole = time.monotonic() - began
+    for number in range(kills):
+        name, victim = f"two_{number}", number % 2
+        processes = bench.start_two(name)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            processes[victim].wait(whole * (0.3 + 0.6 * rng.random()))
+        phases["checkpoint write" if being_written(bench.folder / name) else bench.phase(f"{name}_{victim}")] += 1
+        processes[victim].kill()
+        began = time.monotonic()
+        code = processes[1 - victim].wait()
+        seconds.append(time.monotonic() - began)
+        words = ("another process of this run has ended; the same command goes on", "that another task died")
+        if code == 0 or not any(bench.said(f"{name}_{1 - victim}", text) for text in words):
+            faults.append(f"kill {number}: the other one ended with {code}, see {name}_{1 - victim}.log")
+        if any([process.wait() for process in bench.start_two(name)]):
+            faults.append(f"kill {number}: does not go on, see {name}_0.log")
+        else:
+            faults += [
+                f"kill {number}: {text}" for text in differences(bench.folder / name, bench.folder / "whole_two")
+            ]
+    during = ", ".join(f"{count} during {phase}" for phase, count in phases.items())
+    outcome = f"{kills} × killed ({during}); the other leaves within {max(seconds):.0f} s; both go on, same bytes"
+    return Fault("one of two processes killed", outcome, faults)
+
+
 def workers_of(pid: int) -> list[int]:
     """Processes of the verifier that this one has started."""
     found = []
@@ -444,7 +491,7 @@ def many_bad_batches(bench: Bench) -> Fault:
 
 
 def other_faults(bench: Bench) -> list[Callable[[], Fault]]:
-    checks = [full_quota, no_room, dead_worker, few_bad_batches, many_bad_batches]
+    checks = [full_quota, no_room, dead_worker, one_of_two_killed, few_bad_batches, many_bad_batches]
     # Rows do not fit; or rows do, and checkpoints do not.
     checks += [functools.partial(full_disk, room=room) for room in (0, 200_000)]
     checks += [functools.partial(damaged, how=how) for how in ("truncated", "garbage", "flipped", "missing")]

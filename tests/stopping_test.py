@@ -67,6 +67,8 @@ def run_main(monkeypatch, run):
     """`mig-jax train` with something else in the place of training."""
     monkeypatch.setattr(train, "run", run)
     monkeypatch.setattr(main, "WORKDIR", SimpleNamespace(value="/workdir"))
+    for name in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID"):
+        monkeypatch.setattr(main, name, SimpleNamespace(value=None))
     monkeypatch.setattr(main, "chosen_config", lambda: None)
     main.run_command(["train"])
 

@@ -16,25 +16,18 @@ def iterate(
     batch_size: int,
     prepare: Callable[[list[Problem]], Any] = list,
     read_ahead: int = 0,
-    host: int = 0,
-    num_hosts: int = 1,
 ) -> grain.DatasetIterator:
     """Endless batches of problems, each source in a new order every epoch.
-
-    The shuffled stream is dealt to the hosts one problem at a time: the batches of all hosts together are the batch
-    of one host that is `num_hosts` times as large, so the order of training does not depend on the number of hosts,
-    and a position is that of a run with more or fewer of them.
 
     Args:
       sources: random-access sequences.
       weights: how much of the stream each source is, in parts of their sum.
       seed: of the order.
-      batch_size: problems in a batch of this host.
+      batch_size: problems in a batch.
       prepare: what becomes of a batch, such as prompts and the patches of their images; in threads of its own where
-        batches are read ahead, so it must not depend on what was prepared before.
+        batches are read ahead, so it must not depend on what was prepared before. Where several processes train, each
+        has this stream, and prepares of a batch what it needs.
       read_ahead: batches that are made ready before they are asked for; 0 makes each when it is.
-      host: which host this is, from 0.
-      num_hosts: how many there are.
 
     Returns:
       An iterator of what `prepare` makes. Its `get_state()` is a small JSON-able dict, whatever was read ahead;
@@ -47,7 +40,7 @@ def iterate(
         raise ValueError("a source holds no problem")
     shuffled = [grain.MapDataset.source(source).seed(seed + n).shuffle().repeat() for n, source in enumerate(sources)]
     stream = grain.MapDataset.mix(shuffled, list(weights)) if len(shuffled) > 1 else shuffled[0]
-    batches = stream[host::num_hosts].batch(batch_size, batch_fn=list).map(prepare)
+    batches = stream.batch(batch_size, batch_fn=list).map(prepare)
     return _made_ahead(batches, read_ahead)
 
 

@@ -20,7 +20,7 @@ from flax import traverse_util
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mig_jax.models import decoder, gguf_file, hf_config, hf_layout, stored
+from mig_jax.models import decoder, gguf_file, hf_config, hf_layout, sharding, stored
 from mig_jax.models.decoder import DecoderConfig
 from mig_jax.models.stored import StoredTensor, Tensors, Unwritten
 
@@ -67,7 +67,8 @@ def save(
 ) -> None:
     """Write a folder that transformers, and `load`, can read: safetensors, then the two configs.
 
-    Nothing is half saved, see `stored.write_folder`; the host never holds more than one file.
+    Nothing is half saved, see `stored.write_folder`; the host never holds more than one file. All processes must call
+    this; the first one writes, and the others send it, layer by layer, what they hold.
 
     Args:
       dtype: of the stored tensors, "float32", "bfloat16" or "float16"; None: as the parameters are.
@@ -91,6 +92,10 @@ def save(
             inputs = hf_layout.TABLE[path].inputs
             fetch = functools.partial(_fetch, param, layer if is_stacked else None, dtype, inputs, shape)
             tensors[name] = Unwritten(math.prod(shape) * jnp.dtype(dtype).itemsize, fetch)
+    if jax.process_index():
+        for tensor in tensors.values():  # in the order in which the first process asks for them
+            tensor.fetch()
+        return
     stored.write_folder(tensors, folder, max_shard_bytes=max_shard_bytes)
     hf_config.write_config(config, folder, dtype=dtype, eos_ids=eos_ids, pad_id=pad_id)
 
@@ -177,5 +182,5 @@ def _layer(stack: jax.Array, layer: int) -> jax.Array:
 
 def _fetch(param: jax.Array, layer: int | None, dtype: str, inputs: int | None, shape: tuple[int, ...]) -> np.ndarray:
     """A parameter, or one layer of it, as Hugging Face stores it."""
-    part = np.asarray(param if layer is None else _layer(param, layer)).astype(dtype)
+    part = sharding.fetch(param if layer is None else _layer(param, layer)).astype(dtype)
     return hf_layout.to_stored(part, inputs, shape)

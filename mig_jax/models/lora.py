@@ -22,7 +22,7 @@ import safetensors
 import safetensors.numpy
 from flax import nnx, traverse_util
 
-from mig_jax.models import adapters
+from mig_jax.models import adapters, sharding
 from mig_jax.models.adapters import PLACES, LoraConfig
 from mig_jax.models.decoder import DecoderConfig
 
@@ -92,16 +92,20 @@ def base_of(folder: str | os.PathLike) -> str:
 def save_peft(params: dict[str, Any], config: DecoderConfig, folder: str | os.PathLike, base: str) -> None:
     """Write adapter_model.safetensors and adapter_config.json, as PEFT reads them; the weights are left out.
 
+    All processes must call this; the first one writes.
+
     Args:
       base: path or name of the model that the adapters are for.
     """
     flat, tensors = traverse_util.flatten_dict(params, sep="/"), {}
     for name in config.lora.modules:
-        a, b = (np.asarray(flat[_path(name) + suffix], np.float32) for suffix in ("_lora_a", "_lora_b"))
+        a, b = (sharding.fetch(flat[_path(name) + suffix]).astype(np.float32) for suffix in ("_lora_a", "_lora_b"))
         for layer in range(config.layers):
             name_a, name_b = _peft_names(name, layer, config)
             tensors[name_a] = np.ascontiguousarray(a[layer].reshape(-1, config.lora.rank).T)
             tensors[name_b] = np.ascontiguousarray(b[layer].reshape(config.lora.rank, -1).T)
+    if jax.process_index():
+        return
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # Names that no reader looks for, until all is written.

@@ -4,8 +4,9 @@ Three mesh axes. Rows of a batch are cut over `data` and `fsdp`; parameters over
 (heads, mlp, vocabulary), so each is held whole only along `data`. XLA derives the communication from these.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -100,6 +101,58 @@ def _keys(path: tuple[Any, ...]) -> tuple[str, ...]:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Leading axis over ("data", "fsdp"): for batches."""
     return NamedSharding(mesh, ROWS)
+
+
+def rows_here(mesh: Mesh, rows: int) -> list[int]:
+    """Which of so many rows the devices of this process hold; where `tensor` spans several they hold the same ones."""
+    here = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
+    return sorted({row for (part,) in here for row in range(rows)[part]})
+
+
+def place(tree: Any, mesh: Mesh) -> Any:
+    """Host arrays of the rows of this process, as `rows_here` names them, become arrays of all rows on the mesh."""
+    rows = batch_sharding(mesh)
+    if rows.is_fully_addressable:
+        return jax.device_put(tree, rows)
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    here = rows_here(mesh, parts)
+
+    def place_leaf(x):
+        size = len(x) // len(here)
+
+        def read(index):
+            first = here.index(range(size * parts)[index[0]].start // size) * size
+            return x[first : first + size]
+
+        return jax.make_array_from_callback((size * parts, *x.shape[1:]), rows, read)
+
+    return jax.tree.map(place_leaf, tree)
+
+
+def own_rows(tree: Any, mesh: Mesh) -> Any:
+    """Of host arrays that have all rows those that `place` takes."""
+    if batch_sharding(mesh).is_fully_addressable:
+        return tree
+    return jax.tree.map(lambda x: x[rows_here(mesh, len(x))], tree)
+
+
+def send(tree: Any) -> Any:
+    """Arrays, each whole where every process can read it; not waited for. With one process they are so already."""
+    return jax.tree.map(lambda x: x if _is_readable(x) else _replicate(x.sharding.mesh)(x), tree)
+
+
+def fetch(tree: Any) -> Any:
+    """Arrays as host arrays, whole, on every process; all processes must ask for the same."""
+    return jax.device_get(send(tree))
+
+
+def _is_readable(x: Any) -> bool:
+    return not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
+
+
+@functools.cache
+def _replicate(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(lambda x: x, out_shardings=replicated(mesh))
 
 
 def keep_rows(x_b: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The stream of batches: deterministic, mixed by weights, dealt to hosts, read ahead and resumed exactly."""
+"""The stream of batches: deterministic, mixed by weights, read ahead and resumed exactly."""
 
 import json
 import threading
@@ -46,19 +46,6 @@ def test_resume_is_exact_within_and_across_epochs(taken):
     _take(resumed, 1)
     resumed.set_state(state)
     assert _take(resumed, 6) == expected
-
-
-@pytest.mark.parametrize("num_hosts", [2, 3])
-def test_the_hosts_share_the_stream_of_one(num_hosts):
-    source = _numbered(12)
-    hosts = [_open(source, seed=5, batch_size=2, host=h, num_hosts=num_hosts) for h in range(num_hosts)]
-    seen = []
-    alone = _open(source, seed=5, batch_size=2 * num_hosts)
-    for _ in range(12 // (2 * num_hosts)):
-        shares, whole = _ids(map(next, hosts)), _ids([next(alone)])[0]
-        assert sorted(sum(shares, [])) == sorted(whole)
-        seen += whole
-    assert sorted(seen) == sorted(problem.id for problem in source)
 
 
 def test_an_empty_source_is_refused():
@@ -123,25 +110,3 @@ def test_a_mixture_resumes_exactly():
     _take(first, 5)
     again.set_state(first.get_state())
     assert _take(first, 5) == _take(again, 5)
-
-
-# The global batch stays 12.
-@pytest.mark.parametrize("before, after", [(1, 3), (2, 3), (4, 1), (3, 2)])
-def test_resume_is_exact_when_the_number_of_hosts_changes(before, after):
-    source, size = _numbered(50), 12
-
-    def hosts(n):
-        return [_open(source, seed=2, batch_size=size // n, host=h, num_hosts=n, read_ahead=1) for h in range(n)]
-
-    def whole(dealt):
-        """The batch of all hosts, in the order of the stream: dealt like cards."""
-        return [id for cards in zip(*_ids(map(next, dealt)), strict=True) for id in cards]
-
-    alone = _open(source, seed=2, batch_size=size)
-    expected = _ids(_take(alone, 8))
-    first = hosts(before)
-    assert [whole(first) for _ in range(5)] == expected[:5]  # the fifth is within the second epoch
-    state, later = first[-1].get_state(), hosts(after)
-    for host in later:
-        host.set_state(state)
-    assert [whole(later) for _ in range(3)] == expected[5:]
