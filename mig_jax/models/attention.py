@@ -68,11 +68,13 @@ def attend(
     """
     if not past:
         return attend_within(q_rtnh, *new, seen_rx.astype(jnp.int32), is_causal=True, kernel=kernel)
-    widths = [key.shape[1] for key, _ in past]
-    seen = jnp.split(seen_rx[:, None, :], [sum(widths[:i]) for i in range(1, len(widths))], axis=-1)
-    parts = [_attend_part(q_rtnh, kv, mask_r1s) for kv, mask_r1s in zip(past, seen, strict=True)]
-    own_1tt = jnp.tri(q_rtnh.shape[1], dtype=bool)[None]
-    return _join([*parts, _attend_part(q_rtnh, new, own_1tt)]).astype(q_rtnh.dtype)
+    joined = _attend_part(q_rtnh, new, jnp.tri(q_rtnh.shape[1], dtype=bool)[None])
+    first = 0
+    for key, value in past:
+        seen_r1s = jax.lax.slice_in_dim(seen_rx, first, first + key.shape[1], axis=1)[:, None, :]
+        joined = _join(joined, _attend_part(q_rtnh, (key, value), seen_r1s))
+        first += key.shape[1]
+    return _average(joined).astype(q_rtnh.dtype)
 
 
 def attend_within(
@@ -105,7 +107,7 @@ def _xla(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal) -> chex.Array:
     mask_rtt = _mask_rtt(segment_rt)
     if is_causal:
         mask_rtt = jnp.tril(mask_rtt)
-    return _join([_attend_part(q_rtnh, (k_rtmh, v_rtmh), mask_rtt)]).astype(q_rtnh.dtype)
+    return _average(_attend_part(q_rtnh, (k_rtmh, v_rtmh), mask_rtt)).astype(q_rtnh.dtype)
 
 
 def _mask_rtt(segment_rt: chex.Array) -> chex.Array:
@@ -161,15 +163,17 @@ def _attend_rows(q_bntnh: chex.Array, kv: KeyValue, mask_bnts: chex.Array) -> _P
     return _Part(in_place(out_bmxh.reshape(q_bmngth.shape)), in_place(weight.sum(-1)), in_place(greatest[..., 0]))
 
 
-def _join(parts: list[_Part]) -> chex.Array:
-    """The softmax over the keys of all parts, `[R, T, N, H]`."""
-    greatest_rtn = parts[0].max_rtn
-    for part in parts[1:]:
-        greatest_rtn = jnp.maximum(greatest_rtn, part.max_rtn)
-    scales = [jnp.exp(part.max_rtn - greatest_rtn) for part in parts]
-    total_rtn = sum(part.sum_rtn * scale for part, scale in zip(parts, scales, strict=True))
-    out_rtnh = sum(part.out_rtnh * scale[..., None] for part, scale in zip(parts, scales, strict=True))
-    return out_rtnh / total_rtn[..., None]
+def _join(a: _Part, b: _Part) -> _Part:
+    """The softmax over the keys of both."""
+    max_rtn = jnp.maximum(a.max_rtn, b.max_rtn)
+    scale_a, scale_b = jnp.exp(a.max_rtn - max_rtn), jnp.exp(b.max_rtn - max_rtn)
+    out_rtnh = a.out_rtnh * scale_a[..., None] + b.out_rtnh * scale_b[..., None]
+    return _Part(out_rtnh, a.sum_rtn * scale_a + b.sum_rtn * scale_b, max_rtn)
+
+
+def _average(part: _Part) -> chex.Array:
+    """`[R, T, N, H]` of the values, weighted by the softmax."""
+    return part.out_rtnh / part.sum_rtn[..., None]
 
 
 # ------------------------------------------------------------------------------------------------------- other kernels
