@@ -28,8 +28,9 @@ from mig_jax.learning.train_step import split
 from mig_jax.models import lora, sampler, sharding
 from mig_jax.models.decoder import KVCache
 from mig_jax.models.qwen2_vl import Images, Pixels
-from mig_jax.policy import abstract_policy, is_the_same, rollout_weights
+from mig_jax.policy import abstract_policy
 from mig_jax.rollouts import make_functions
+from mig_jax.sampling import is_the_same, rollout_weights
 from mig_jax.updates import build_step
 
 # How the compiler of a TPU says that a program does not fit.

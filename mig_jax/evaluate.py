@@ -15,8 +15,9 @@ from mig_jax import processes, results, rollouts
 from mig_jax.data import stream
 from mig_jax.data.problem import Problem
 from mig_jax.models import sampler, sharding
-from mig_jax.policy import Policy, make_prepare, make_sample
+from mig_jax.policy import Policy
 from mig_jax.prompts import ask
+from mig_jax.sampling import make_prepare, make_sample
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.verdicts import judge

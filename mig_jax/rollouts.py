@@ -16,8 +16,9 @@ from mig_jax.data.problem import Problem
 from mig_jax.encoding import Reading
 from mig_jax.learning.losses import Batch
 from mig_jax.models import sampler, sharding
-from mig_jax.policy import Policy, Sample, make_logprobs, make_look, make_prepare, make_sample, without_adapters
+from mig_jax.policy import Policy, make_logprobs, without_adapters
 from mig_jax.prompts import Asked
+from mig_jax.sampling import Sample, make_look, make_prepare, make_sample
 from mig_jax.text.verifier import Item, Verifier
 from mig_jax.transcripts import Transcript
 from mig_jax.verdicts import check, reference_of

@@ -15,9 +15,10 @@ from mig_jax.credit import Scores, score_likelihood
 from mig_jax.data.problem import Problem
 from mig_jax.models import decoder, sampler, sharding
 from mig_jax.models.sampler import Prompts
-from mig_jax.policy import Policy, make_prepare, see
+from mig_jax.policy import Policy
 from mig_jax.prompts import encode_prompt, stack_prompts
 from mig_jax.rollouts import with_scores
+from mig_jax.sampling import make_prepare, see
 from mig_jax.text.response_format import parse_response
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript

@@ -20,10 +20,11 @@ from mig_jax import encoding
 from mig_jax.data.problem import Problem
 from mig_jax.evaluate import batches
 from mig_jax.models import sharding
-from mig_jax.policy import Policy, make_prepare, make_sample
+from mig_jax.policy import Policy
 from mig_jax.problems import key_of, read_variants
 from mig_jax.prompts import stack_prompts, with_images
 from mig_jax.rollouts import read_completions
+from mig_jax.sampling import make_prepare, make_sample
 from mig_jax.text.verifier import Item, Verifier
 
 REQUEST = (

@@ -29,7 +29,7 @@ FLAT = [  # lowest first
         "costs",
     ),
     ("disk", "policy", "pages", "results", "verdicts"),
-    ("prompts", "credit", "browse_page", "pictures", "updates"),
+    ("prompts", "sampling", "credit", "browse_page", "pictures", "updates"),
     ("problems", "rollouts"),
     ("evaluate", "score"),
     ("benchmarks", "variants", "train"),

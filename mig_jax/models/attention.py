@@ -46,11 +46,18 @@ _CUDNN_TILE = 64
 KeyValue = tuple[chex.Array, chex.Array]
 
 
-def kernel_of(platform: str, dtype: str) -> str:
-    """The kernel for sequences without a past; cuDNN computes in 16 bits only."""
-    if platform == "gpu" and dtype != "float32":
-        return "cudnn"
-    return "splash" if platform == "tpu" else "xla"
+def choose_kernel(wanted: str, *, platform: str, dtype: str) -> str:
+    """`wanted`, or where that is "" the best of the chip: cuDNN computes in 16 bits only.
+
+    Raises:
+      ValueError: the chip has no such kernel.
+    """
+    of_chip = {"tpu": "splash", "gpu": "cudnn" if dtype != "float32" else "xla"}.get(platform, "xla")
+    if wanted not in ("", "xla", of_chip):
+        raise ValueError(
+            f"model.attention={wanted!r} does not run on a {platform} in {dtype}: model.attention='' takes {of_chip}"
+        )
+    return wanted or of_chip
 
 
 def attend(

@@ -117,4 +117,11 @@ def test_no_mask_is_as_large_as_all_tokens_by_all_tokens():
      ("gpu", "float32", "xla"), ("cpu", "bfloat16", "xla")],
 )  # fmt: skip
 def test_each_chip_has_its_kernel(platform, dtype, kernel):
-    assert attention.kernel_of(platform, dtype) == kernel
+    assert attention.choose_kernel("", platform=platform, dtype=dtype) == kernel
+    assert attention.choose_kernel("xla", platform=platform, dtype=dtype) == "xla"
+
+
+@pytest.mark.parametrize(("platform", "dtype", "wanted"), [("cpu", "bfloat16", "splash"), ("gpu", "float32", "cudnn")])
+def test_a_kernel_of_another_chip_is_refused(platform, dtype, wanted):
+    with pytest.raises(ValueError, match=f"'{wanted}' does not run on a {platform} in {dtype}.*'' takes xla"):
+        attention.choose_kernel(wanted, platform=platform, dtype=dtype)

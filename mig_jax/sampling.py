@@ -1,0 +1,132 @@
+"""Sampling from a policy: weights made ready for it, images looked at, completions drawn; compiled."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+from ml_collections import ConfigDict
+
+from mig_jax.models import decoder, sampler, sharding
+from mig_jax.policy import Policy
+
+
+def rollout_weights(policy: Policy, *, gather: bool) -> Any:
+    """Shape, dtype and place of the weights that sample and score: rounded to the compute dtype.
+
+    Args:
+      gather: they are whole over the mesh's `fsdp`, too, instead of being sent again for every token.
+    """
+    rounded = jax.eval_shape(functools.partial(at_compute_dtype, policy), policy.params)
+    rules = sharding.RULES | ({"embed": None} if gather else {})
+    axes = decoder.param_axes(policy.config)
+    return sharding.placed(rounded, sharding.shardings(rounded, axes, policy.mesh, rules=rules))
+
+
+def make_prepare(policy: Policy, *, gather: bool) -> Callable:
+    """(params) → `rollout_weights`, compiled; the parameters themselves where those are the same."""
+    weights = rollout_weights(policy, gather=gather)
+    if is_the_same(policy.params, weights):
+        return lambda params: params
+
+    def compiled(weight):
+        return jax.jit(lambda param: param.astype(weight.dtype), out_shardings=weight.sharding)
+
+    # A program for each, because what is gathered is there twice until it lies where it belongs.
+    prepare = jax.tree.map(compiled, weights)
+    return lambda params: jax.tree.map(lambda one, param: one(param), prepare, params)
+
+
+def is_the_same(params: Any, weights: Any) -> bool:
+    """Are dtypes and places those of `rollout_weights`?"""
+
+    def same(param, weight):
+        return param.dtype == weight.dtype and param.sharding.is_equivalent_to(weight.sharding, param.ndim)
+
+    return all(jax.tree.leaves(jax.tree.map(same, params, weights)))
+
+
+def at_compute_dtype(policy: Policy, params: Any) -> Any:
+    """Weights rounded once, where no gradient is taken, instead of at every token of a rollout."""
+    return jax.tree.map(lambda x: x.astype(policy.config.dtype), params)
+
+
+def make_look(policy: Policy) -> Callable:
+    """Compiled (weights, prompts) → prompts whose images are features: what the tower sees, once for each prompt.
+
+    Pixels go on only where the tower is trained, which must see them again.
+    """
+
+    @jax.jit
+    def look(weights: Any, prompts: sampler.Prompts) -> sampler.Prompts:
+        prompts = see(decoder.bind(policy.config, weights), prompts)
+        return prompts._replace(images=prompts.images._replace(pixels=None)) if policy.freeze_vision else prompts
+
+    return lambda weights, prompts: look(weights, prompts) if prompts.images else prompts
+
+
+def see(model: decoder.Decoder, prompts: sampler.Prompts) -> sampler.Prompts:
+    """The prompts with what the tower makes of their images, unless that is there or there are none."""
+    if prompts.images is None or prompts.images.feature_qid is not None:
+        return prompts
+    return prompts._replace(images=prompts.images._replace(feature_qid=model.vision(prompts.images.pixels)))
+
+
+class Sample:
+    """Compiled (weights, prompts, key) → `sampler.Completions`, of `group_size` completions of every prompt.
+
+    The cache grows by parts, each of which makes it about twice as long: between them the host asks whether all
+    completions have ended, so that short ones neither take the memory nor the time of the longest.
+
+    Args:
+      cache_parts: how many parts there are at most; a program is compiled for each.
+    """
+
+    def __init__(self, policy: Policy, *, group_size: int, max_new_tokens: int, temperature: float, cache_parts: int):
+        self.widths, tokenizer = part_widths(max_new_tokens, cache_parts), policy.tokenizer
+        start = functools.partial(
+            sampler.begin, group_size=group_size, max_new_tokens=max_new_tokens, pad_id=tokenizer.pad_id
+        )
+        go_on = functools.partial(
+            sampler.decode, temperature=temperature, stop_ids=tokenizer.eos_ids, pad_id=tokenizer.pad_id
+        )
+
+        @jax.jit
+        def begin(weights: Any, prompts: sampler.Prompts):
+            model = decoder.bind(policy.config, weights)
+            return start(model, see(model, prompts))
+
+        @functools.partial(jax.jit, static_argnames="width", donate_argnames="decoding")
+        def decode(weights: Any, decoding: sampler.Decoding, cache: tuple, key: chex.PRNGKey, *, width: int):
+            decoding, part = go_on(decoder.bind(policy.config, weights), decoding, cache, key, width=width)
+            return decoding, part, decoding.is_open_b.any()
+
+        self.begin, self.decode = begin, decode
+
+    def __call__(self, weights: Any, prompts: sampler.Prompts, key: chex.PRNGKey) -> sampler.Completions:
+        decoding, prompt = self.begin(weights, prompts)
+        cache, are_open = (prompt,), True
+        for width in self.widths:
+            if len(cache) > 1 and not jax.device_get(are_open):
+                break
+            decoding, part, are_open = self.decode(weights, decoding, cache, key, width=width)
+            cache = (*cache, part)
+        return sampler.completions_of(decoding, cache)
+
+
+def make_sample(policy: Policy, rollout: ConfigDict, *, group_size: int, temperature: float) -> Sample:
+    """As `config.rollout` says, but with so many completions of a prompt, at this temperature."""
+    return Sample(
+        policy,
+        group_size=group_size,
+        max_new_tokens=rollout.max_new_tokens,
+        temperature=temperature,
+        cache_parts=rollout.cache_parts,
+    )
+
+
+def part_widths(tokens: int, parts: int) -> list[int]:
+    """Of 2048 tokens in 4 parts: 256, 256, 512, 1024; fewer parts where there are fewer tokens."""
+    ends = [0, *sorted({-(-tokens // 2**n) for n in range(parts)})]
+    return [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
