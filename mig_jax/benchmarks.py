@@ -33,7 +33,8 @@ from mig_jax.transcripts import Transcript, write_transcripts
 
 # What an evaluation does not depend on: it may differ when one is taken up again.
 FREE = ("steps", "loss", "optimizer", "sft", "checkpoint", "log", "verifier", "eval.benchmarks", "eval.every",
-        "data.train", "data.train_size", "data.read_ahead")  # fmt: skip
+        "data.train", "data.train_size", "data.read_ahead", "model.remat", "model.attention", "rollout.gather_weights",
+        "rollout.cache_parts")  # fmt: skip
 
 # Of images in a page, which browsers still open at once.
 PAGE_BYTES = 100_000_000

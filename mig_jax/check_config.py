@@ -260,8 +260,8 @@ def unit_of_prompts(*, devices: int, microbatches: int, group_size: int, has_ima
       group_size: rows of a prompt.
       has_images: a prompt's rows then stay in one micro-batch, with its images.
     """
-    in_groups = devices * microbatches // math.gcd(devices * microbatches, group_size)
-    return math.lcm(devices, in_groups, microbatches if has_images else 1)
+    places = devices * microbatches
+    return places if has_images else math.lcm(devices, places // math.gcd(places, group_size))
 
 
 def _read(config: ConfigDict, key: str):

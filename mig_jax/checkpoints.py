@@ -158,6 +158,8 @@ def _attempt(read: Callable[[], Any]) -> tuple[Any, str]:
     except (MemoryError, jax.errors.JaxRuntimeError):
         raise  # the fault of the machine
     except Exception as error:  # whatever a reader stumbles over in a mangled file
+        if processes.may_be_alone(error):
+            raise
         return None, f"{type(error).__name__}: {str(error).strip()[:300]}"
 
 

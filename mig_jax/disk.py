@@ -16,8 +16,6 @@ from mig_jax.check_config import ConfigError
 
 # No space; over quota; over the largest size of a file.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 # So long a file may take to be seen from another machine, in seconds.
 VISIBLE_S = 30
 

@@ -49,6 +49,7 @@ AOT_ENVIRONMENT = {
 }
 # In several processes, if there are such.
 DISTRIBUTED = ("train", "sft", "eval")
+ONE_PROCESS = ("sample", "score", "variants")
 BY_HAND = ("coordinator", "num_processes", "process_id")
 RESUMED = ("train", "sft", "eval", "variants")
 
@@ -145,6 +146,11 @@ def run_command(positional: list[str]) -> None:
         processes.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     elif processes.launched() > 1:
         sys.exit(f"mig-jax {command} runs in one process, and {processes.launched()} were launched")
+    if command in ONE_PROCESS:
+        import jax
+
+        if jax.process_count() > 1:  # hosts of a TPU pod know each other without being told
+            sys.exit(f"mig-jax {command} runs in one process, not on {jax.process_count()} hosts")
     from mig_jax import commands, disk, stopping, train
     from mig_jax.data import sources
 
@@ -169,12 +175,15 @@ def run_command(positional: list[str]) -> None:
         print(f"mig-jax {command}: {stopped}; the same command goes on", file=sys.stderr)
         sys.exit(stopping.EXIT_CODE)
     except Exception as error:
+        said = ""
         if disk.is_full(error):
             again = "make room, and the same command goes on" if command in RESUMED else "make room"
-            sys.exit(f"mig-jax {command}: the disk is full; {again} ({' '.join(str(error).split())[:300]})")
-        if isinstance(error, ValueError | OSError) and _is_said_by_us(error):
-            sys.exit(f"mig-jax {command}: {error}")
-        processes.leave_if_several(error, f"mig-jax {command}")
+            said = f"mig-jax {command}: the disk is full; {again} ({' '.join(str(error).split())[:300]})"
+        elif isinstance(error, ValueError | OSError) and _is_said_by_us(error):
+            said = f"mig-jax {command}: {error}"
+        processes.leave_if_alone(error, said or traceback.format_exc())
+        if said:
+            sys.exit(said)
         raise
     except KeyboardInterrupt:
         sys.exit(f"\nmig-jax {command}: stopped" + ("; the same command goes on" if command in RESUMED else ""))

@@ -4,10 +4,11 @@ All run the same program and come by the same calls of this file in the same ord
 JSON; it travels over the devices, as everything else does.
 """
 
+import hashlib
 import json
 import os
+import re
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -23,6 +24,11 @@ SHUTDOWN_S = 30
 
 # Where launchers say how many processes they have started.
 LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+
+# How the errors of devices begin that come without a class of their own.
+_STATUS = re.compile(r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION)\b")
+# Errors of which every process knows, so that none waits for another.
+_known: list[BaseException] = []
 
 T = TypeVar("T")
 
@@ -104,6 +110,7 @@ def together(do: Callable[[], T]) -> T:
         error = caught
     faults = gather(error and f"{type(error).__name__}: {error}")
     if error:
+        _known.append(error)
         raise error
     if any(faults):
         listed = "\n".join(f"process {number}: {fault}" for number, fault in enumerate(faults) if fault)
@@ -130,20 +137,40 @@ def divide(items: list[Any], do: Callable[[list[Any]], list[Any]]) -> list[Any]:
     return [dealt[n % count][n // count] for n in range(len(items))]
 
 
+def check_same(values: dict[str, Any]) -> None:
+    """Raises:
+    ValueError: on all processes, with the names of the values, JSON each, that are not the same on all.
+    """
+    first, *others = gather({name: hashlib.sha256(json.dumps(x).encode()).hexdigest() for name, x in values.items()})
+    different = sorted(name for name in first if any(other.get(name) != first[name] for other in others))
+    if different:
+        error = ValueError(
+            f"not the same on all processes of this run: {', '.join(different)}; give all the same command, and the "
+            "same files (data.dir is a folder on each machine)"
+        )
+        _known.append(error)
+        raise error
+
+
 def may_be_alone(error: BaseException | None) -> bool:
     """May this error come from the end of another process? Then nothing that needs the others will come to an end."""
-    return isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
+    is_of_devices = isinstance(error, ValueError) and _STATUS.match(str(error))
+    return bool(jax.process_count() > 1 and (is_of_devices or isinstance(error, jax.errors.JaxRuntimeError)))
 
 
-def leave_if_several(error: Exception, who: str) -> None:
-    """Of several processes, end this one at once with what went wrong; the others notice and end, too.
+def leave_if_alone(error: Exception, said: str) -> None:
+    """End this process at once, with what it has to say, when the others do not know that it cannot go on.
 
-    It would wait for them otherwise, and they for it.
+    They would be waited for otherwise, and wait for it; so they notice, and end, too.
+
+    Args:
+      said: a sentence, or a stack trace.
     """
-    if jax.process_count() > 1:
-        traceback.print_exception(error)
-        if may_be_alone(error):
-            why = "most likely because another process of this run has ended; the same command goes on"
-            print(f"{who}: this process ends, {why}", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(1)
+    if jax.process_count() == 1 or isinstance(error, FailedElsewhere) or any(error is known for known in _known):
+        return
+    print(said, file=sys.stderr)
+    if may_be_alone(error):
+        why = "most likely because another process of this run has ended; the same command goes on"
+        print(f"mig-jax: this process ends, {why}", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(1)

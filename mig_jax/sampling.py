@@ -18,7 +18,8 @@ def rollout_weights(policy: Policy, *, gather: bool) -> Any:
     Args:
       gather: they are whole over the mesh's `fsdp`, too, instead of being sent again for every token.
     """
-    rounded = jax.eval_shape(functools.partial(at_compute_dtype, policy), policy.params)
+    dtype = policy.config.dtype
+    rounded = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), policy.params)
     rules = sharding.RULES | ({"embed": None} if gather else {})
     axes = decoder.param_axes(policy.config)
     return sharding.placed(rounded, sharding.shardings(rounded, axes, policy.mesh, rules=rules))
@@ -45,11 +46,6 @@ def is_the_same(params: Any, weights: Any) -> bool:
         return param.dtype == weight.dtype and param.sharding.is_equivalent_to(weight.sharding, param.ndim)
 
     return all(jax.tree.leaves(jax.tree.map(same, params, weights)))
-
-
-def at_compute_dtype(policy: Policy, params: Any) -> Any:
-    """Weights rounded once, where no gradient is taken, instead of at every token of a rollout."""
-    return jax.tree.map(lambda x: x.astype(policy.config.dtype), params)
 
 
 def make_look(policy: Policy) -> Callable:

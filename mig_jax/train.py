@@ -108,6 +108,11 @@ def _run(
     # ---------------------------------------------------------------------------------------------------------- data
     train_problems, weights = processes.together(lambda: open_training(policy, config, demonstrated=mode == "sft"))
     eval_problems = processes.together(lambda: open_held_out(policy, config))
+    opened = {"mode": mode, "config": config.to_dict()} | {
+        f"source {n}": [len(source), source[0].question, source[-1].question]
+        for n, source in enumerate([*train_problems, eval_problems])
+    }
+    processes.check_same(opened)
     batches = stream.iterate(
         train_problems,
         weights=weights,

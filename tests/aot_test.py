@@ -53,6 +53,7 @@ def test_arguments_are_those_of_training():
     assert laid_out(announced["update"].arguments[0]) == laid_out(state)
     assert laid_out(announced["update"].arguments[1]) == laid_out(batch)
     assert laid_out(announced["score"].arguments[:3]) == laid_out((weights, prompts, completions))
+    assert len(completions.cache) == 3
     assert announced["decode"].options == {"width": completions.cache[-1].key_lbsmh.shape[2]}
     assert laid_out(announced["look"].arguments[1]) == laid_out(collector.place(asked.prompts))
 

@@ -30,7 +30,7 @@ VIOLATIONS = {
         "rollout__questions": 24,
         "optimizer__microbatches": 4,
     },
-    "rollout.questions=4 must be a multiple of 8, such as 8, so that, with rollout.group_size=16": {
+    "rollout.questions=4 must be a multiple of 16, such as 16, so that, with rollout.group_size=16": {
         "rollout__questions": 4,
         "rollout__group_size": 16,
         "optimizer__microbatches": 8,

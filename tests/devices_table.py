@@ -6,8 +6,9 @@ Two processes hold devices that are neighbours in the mesh, or every other one (
 are not neighbours, and where there is a `tensor` axis it spans both processes, which hold the same rows.
 
 Tokens must be identical. What is added up in another order is not, so losses and weights are compared to rounding:
-losses by their difference, because parts of the size of 1 add up to next to nothing; weights by the norm of the
-difference in parts of their norm. `moved` is stricter: in parts of what three steps have moved them by.
+losses by their difference, and in parts of them where they are more than 1 (those of RL are next to nothing, the sum
+of parts of that size); weights by the norm of the difference in parts of their norm. `moved` is stricter: in parts of
+what three steps have moved them by.
 
 The optimizer is plain gradient descent. Adam divides a gradient by its own size, also where it is nothing but rounding,
 as that of a bias of keys, to which softmax is blind: its first step goes up or down by the learning rate, as chance has
@@ -165,7 +166,7 @@ def difference(one: Run, many: Run) -> Difference:
     apart, moved = norm(one.end - many.end), norm(one.end - one.start)
     return Difference(
         np.array_equal(one.tokens, many.tokens),
-        float(np.abs(one.loss - many.loss).max()),
+        float((np.abs(one.loss - many.loss) / np.maximum(1, np.abs(one.loss))).max()),
         float(apart / norm(one.end)),
         float(apart / max(moved, 1e-30)),
         bool(moved > 1e-4 * norm(one.end)),

@@ -159,6 +159,7 @@ def make_train_step(
         gradients, metrics = sum_of_gradients(
             functools.partial(jax.grad(micro_loss, has_aux=True), trained, frozen), (batch, weights), microbatches
         )
+        gradients = optax.tree.cast(gradients, jnp.float32)
         metrics["gradient/norm"] = optax.tree.norm(gradients)
         updates, opt_state = tx.update(gradients, state.opt_state, trained)
         sums = jax.tree.map(jnp.add, trained, updates)
@@ -184,10 +185,11 @@ def sum_of_gradients(gradient_fn: Callable, rows: Any, microbatches: int) -> tup
         return gradient_fn(*rows)
     dealt = deal(rows, microbatches)
     shapes = jax.eval_shape(gradient_fn, *jax.tree.map(lambda x: x[0], dealt))
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    # At least in float32: hundreds of parts in bfloat16 would soon be too small to be added.
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.promote_types(s.dtype, jnp.float32)), shapes)
 
     def add(total, part):
-        return jax.tree.map(jnp.add, total, gradient_fn(*part)), None
+        return jax.tree.map(lambda x, y: x + y.astype(x.dtype), total, gradient_fn(*part)), None
 
     return jax.lax.scan(add, zeros, dealt)[0]
 

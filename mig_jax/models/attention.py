@@ -21,7 +21,9 @@ Without a past (training, prefill, images) the kernel is splash attention on TPU
 past it is XLA everywhere: a token at a time has nothing to tile, and the probes are computed a few at a time.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -40,7 +42,6 @@ _UNSEEN = -1e30
 _QUERIES = 256
 # Tokens that splash attention takes at a time, and what lengths and head sizes are multiples of.
 _BLOCK, _LANES = 512, 128
-# cuDNN wants even lengths where there is a mask; its tiles are of 64.
 _CUDNN_TILE = 64
 
 KeyValue = tuple[chex.Array, chex.Array]
@@ -187,22 +188,19 @@ def _average(part: _Part) -> chex.Array:
 
 
 def _splash(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal) -> chex.Array:
-    """Splash attention (jax.experimental.pallas.ops.tpu), which skips what a causal mask hides.
+    """Splash attention (jax.experimental.pallas.ops.tpu), which skips what a causal mask hides."""
+    return _on_each_device(functools.partial(_splash_here, is_causal=is_causal), q_rtnh, k_rtmh, v_rtmh, segment_rt)
 
-    A Pallas kernel is a device's own: rows are cut over the data axes and heads over `tensor`, where a key head that
-    several devices need is held by each.
-    """
+
+def _splash_here(q_rtnh, k_rtmh, v_rtmh, segment_rt, *, is_causal) -> chex.Array:
     length, heads, head_size = q_rtnh.shape[1:]
     block = min(_BLOCK, _round_up(length, _LANES))
     fill = _round_up(length, block) - length
     shape = (length + fill, length + fill)
     mask = splash_attention.CausalMask(shape) if is_causal else splash_attention.FullMask(shape)
     sizes = dict.fromkeys(("block_q", "block_kv", "block_q_dkv", "block_kv_dkv", "block_q_dq", "block_kv_dq"), block)
-    tensor = jax.sharding.get_abstract_mesh().shape.get("tensor", 1)
-    cut = "tensor" if tensor > 1 and heads % tensor == 0 else None
-    of_each = math.lcm(k_rtmh.shape[2], tensor) // k_rtmh.shape[2] if cut else 1
     kernel = splash_attention.make_splash_mha(
-        splash_attention.MultiHeadMask([mask] * (heads // tensor if cut else heads)),
+        splash_attention.MultiHeadMask([mask] * heads),
         block_sizes=splash_attention.BlockSizes(**sizes),
         head_shards=1,
         q_seq_shards=1,
@@ -216,33 +214,63 @@ def _splash(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal) -> chex.Array:
         sizes = [(0, 0), (0, fill), (0, 0), (0, -head_size % _LANES)]
         return jnp.pad(x_rtnh, sizes).swapaxes(1, 2)
 
-    key, value = (laid_out(jnp.repeat(x, of_each, axis=2)) for x in (k_rtmh, v_rtmh))
-    arguments = laid_out(q_rtnh * head_size**-0.5), key, value, _fill(segment_rt, fill)  # the kernel does not scale
-    out_rnth = _on_each_device(jax.vmap(one_row), arguments, cut)
+    q_rnth = laid_out(q_rtnh * head_size**-0.5)  # the kernel does not scale
+    out_rnth = jax.vmap(one_row)(q_rnth, laid_out(k_rtmh), laid_out(v_rtmh), _fill(segment_rt, fill))
     return out_rnth[:, :, :length, :head_size].swapaxes(1, 2)
-
-
-def _on_each_device(function, arguments, heads_axis: str | None) -> chex.Array:
-    """`function` of the rows and heads that a device has; simply called where no mesh is set."""
-    if jax.sharding.get_abstract_mesh().empty:
-        return function(*arguments)
-    heads = P(*sharding.ROWS, heads_axis)
-    mapped = jax.shard_map(function, in_specs=(heads, heads, heads, sharding.ROWS), out_specs=heads, check_vma=False)
-    return mapped(*arguments)
 
 
 def _cudnn(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal) -> chex.Array:
     """cuDNN's flash attention, by `jax.nn.dot_product_attention`."""
-    return _dot_product(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal, implementation="cudnn")
+    here = _cudnn_causal if is_causal else _cudnn_segments
+    return _on_each_device(here, q_rtnh, k_rtmh, v_rtmh, segment_rt)
 
 
-def _dot_product(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal, *, implementation: str) -> chex.Array:
+def _cudnn_causal(q_rtnh, k_rtmh, v_rtmh, segment_rt) -> chex.Array:
+    """Of text, whose only segments are padding (0) and the rest (1): padding is put behind the rest, unseen.
+
+    Any other mask than the causal one would be an array `[R, 1, T, T]`.
+    """
+    order_rt = jnp.argsort(segment_rt, axis=1, stable=True, descending=True)
+    q, k, v = (_whole_tiles(_reorder(x, order_rt)) for x in (q_rtnh, k_rtmh, v_rtmh))
+    out = _dot_product(q, k, v, is_causal=True)[:, : q_rtnh.shape[1]]
+    return _reorder(out, jnp.argsort(order_rt, axis=1))
+
+
+def _reorder(x_rtnh: chex.Array, order_rt: chex.Array) -> chex.Array:
+    return jnp.take_along_axis(x_rtnh, order_rt[..., None, None], axis=1)
+
+
+def _cudnn_segments(q_rtnh, k_rtmh, v_rtmh, segment_rt) -> chex.Array:
     length = q_rtnh.shape[1]
-    fill = -length % _CUDNN_TILE
-    q, k, v = (jnp.pad(x, ((0, 0), (0, fill), (0, 0), (0, 0))) for x in (q_rtnh, k_rtmh, v_rtmh))
-    mask_r1tt = _mask_rtt(_fill(segment_rt, fill))[:, None]
-    out = jax.nn.dot_product_attention(q, k, v, mask=mask_r1tt, is_causal=is_causal, implementation=implementation)
-    return out[:, :length]
+    q, k, v = map(_whole_tiles, (q_rtnh, k_rtmh, v_rtmh))
+    return _dot_product(q, k, v, mask=_mask_rtt(_fill(segment_rt, -length % _CUDNN_TILE))[:, None])[:, :length]
+
+
+def _whole_tiles(x_rtnh: chex.Array) -> chex.Array:
+    """cuDNN takes even lengths only; its own tiles are of 64."""
+    return jnp.pad(x_rtnh, ((0, 0), (0, -x_rtnh.shape[1] % _CUDNN_TILE), (0, 0), (0, 0)))
+
+
+_dot_product = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
+
+
+def _on_each_device(kernel: Callable, q_rtnh, k_rtmh, v_rtmh, segment_rt) -> chex.Array:
+    """A kernel is one device's: rows are cut over the data axes and heads over `tensor`, as far as those divide them.
+
+    A key head that several devices along `tensor` need is held by each. Simply called where no mesh is set.
+    """
+    mesh, heads, kv_heads = jax.sharding.get_abstract_mesh(), q_rtnh.shape[2], k_rtmh.shape[2]
+    if mesh.empty:
+        return kernel(q_rtnh, k_rtmh, v_rtmh, segment_rt)
+    tensor = mesh.shape["tensor"]
+    cut = "tensor" if heads % tensor == 0 else None
+    if cut:
+        of_each = math.lcm(kv_heads, tensor) // kv_heads
+        k_rtmh, v_rtmh = (jnp.repeat(x, of_each, axis=2) for x in (k_rtmh, v_rtmh))
+    rows = sharding.ROWS if sharding.row_parts(len(q_rtnh)) else P(None)
+    by_head = P(*rows, None, cut)
+    mapped = jax.shard_map(kernel, in_specs=(by_head, by_head, by_head, rows), out_specs=by_head, check_vma=False)
+    return mapped(q_rtnh, k_rtmh, v_rtmh, segment_rt)
 
 
 def _fill(segment_rt: chex.Array, fill: int) -> chex.Array:

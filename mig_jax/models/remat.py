@@ -1,6 +1,6 @@
 """What a layer keeps for the backward pass, and what is computed again there, by name.
 
-none      every number that a derivative needs is kept, the attention weights [B, N, T, T] among them
+none      every number that a derivative needs is kept; of XLA's attention its weights [B, N, T, T], too
 matmuls   the outputs of products with weights are kept; attention weights, norms, silu are computed again
 layer     the input of each layer is kept; all of its forward pass is computed again
 """

@@ -175,7 +175,7 @@ def look_up(table_vd: jax.Array, token_bt: jax.Array, dtype: str) -> jax.Array:
 
     Each device looks up its part of the width (and of the vocabulary: the rest is 0, and summed over `tensor`) for all
     rows that `fsdp` shares out, and rows are then exchanged for width. Left to itself XLA puts the table together, or
-    all rows; but decoding is left to itself, one token a row, because it has weights that are whole along `fsdp`.
+    all rows; but decoding is left to itself: one token a row is little beside a table.
     """
     rows, length = token_bt.shape
     is_cut = length > 1 and row_parts(rows) > 0

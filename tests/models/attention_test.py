@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
 from jax.experimental.pallas.ops.tpu import splash_attention
 
-from mig_jax.models import attention, sharding
+from mig_jax.models import attention, decoder, sharding
+from mig_jax.models.qwen2_vl import Pixels, VisionConfig
 
 HEADS, KV_HEADS, HEAD_SIZE = 4, 2, 16
 
@@ -49,7 +51,7 @@ def in_pallas_interpreter(monkeypatch):
 def test_every_kernel_is_plain_attention(kernel, is_causal, monkeypatch):
     """Values and gradients; splash by Pallas' interpreter, cuDNN's by the same call to another implementation."""
     in_pallas_interpreter(monkeypatch)
-    monkeypatch.setattr(attention, "_cudnn", functools.partial(attention._dot_product, implementation="xla"))
+    monkeypatch.setattr(attention, "_dot_product", jax.nn.dot_product_attention)
     length = 150  # of neither kernel's tiles a multiple
     q, k, v = qkv(2, length)
     segment_rt = segments(2, length, left_padded=is_causal)
@@ -69,17 +71,58 @@ def test_every_kernel_is_plain_attention(kernel, is_causal, monkeypatch):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), got, want)
 
 
-@pytest.mark.parametrize("shape", [{"fsdp": 2, "tensor": 4}, {"data": 2, "fsdp": 2, "tensor": 2}], ids=str)
-def test_splash_on_many_devices(shape, monkeypatch):
-    """Rows and heads are cut; with more devices along `tensor` than key heads, each key head is on several."""
+@pytest.mark.parametrize("kernel", ["splash", "cudnn"])
+@pytest.mark.parametrize(("shape", "rows"), [({"fsdp": 2, "tensor": 4}, 4), ({"data": 2, "fsdp": 2, "tensor": 2}, 2)])
+def test_kernels_on_many_devices(kernel, shape, rows, monkeypatch):
+    """Rows and heads are cut where they can be; what needs more devices than there are key heads has copies of them."""
     in_pallas_interpreter(monkeypatch)
-    q, k, v = qkv(4, 40)
-    segment_rt = segments(4, 40, left_padded=True)
-    attend = functools.partial(attention.attend_within, is_causal=True, kernel="splash")
-    want = attend(q, k, v, segment_rt)
+    monkeypatch.setattr(attention, "_dot_product", jax.nn.dot_product_attention)
+    q, k, v = qkv(rows, 40)
+    segment_rt = segments(rows, 40, left_padded=True)
+
+    def loss(q, k, v):
+        out = attention.attend_within(q, k, v, segment_rt, is_causal=True, kernel=kernel)
+        return (jnp.sin(out) * segment_rt[..., None, None]).sum()
+
+    gradient = jax.grad(loss, argnums=(0, 1, 2))
+    want = gradient(q, k, v)
     with jax.set_mesh(sharding.make_mesh(shape)):
-        got = jax.jit(attend)(q, k, v, segment_rt)
-    np.testing.assert_allclose(got, want, atol=1e-5)
+        got = jax.jit(gradient)(q, k, v)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), got, want)
+
+
+def test_cudnn_gets_text_without_a_mask(monkeypatch):
+    """Traced as for a GPU, with its gradient: nothing is as large as all tokens by all tokens."""
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda capability: True)
+    monkeypatch.setattr(fused_attention_stablehlo, "is_cuda_compute_capability_equal", lambda capability: False)
+    length = 513
+
+    def loss(q, k, v, is_causal):
+        segment_rt = jnp.ones((2, length), jnp.int32)
+        return attention.attend_within(q, k, v, segment_rt, is_causal=is_causal, kernel="cudnn").sum()
+
+    arguments = [x.astype(jnp.bfloat16) for x in qkv(2, length)]
+    for is_causal in (True, False):
+        traced = jax.make_jaxpr(jax.grad(functools.partial(loss, is_causal=is_causal), argnums=(0, 1, 2)))(*arguments)
+        assert "dot_product_attention" in str(traced)
+        assert ("576,576]" in str(traced)) != is_causal and "513,513]" not in str(traced)
+
+
+def test_a_model_attends_by_the_kernel_of_its_config():
+    """The decoder without a cache, and the tower over whole images."""
+    vision = VisionConfig(width=16, layers=2, heads=2, mlp_width=16, full_layers=(1,), window_size=56)
+    shape = {"vocab_size": 9, "width": 16, "layers": 2, "heads": 2, "kv_heads": 1, "head_size": 8, "mlp_width": 16}
+    token_bt = jnp.ones((2, 4), int)
+    pixels = Pixels(jnp.ones((2, 16, vision.patch_numbers)), jnp.ones((2, 16, 2), int), jnp.zeros((2, 16), int))
+    for kernel in ("xla", "splash"):
+        config = decoder.DecoderConfig(**shape, vision=vision, attention=kernel)
+        model = decoder.bind(config, decoder.init_params(config, jax.random.key(0)))
+        programs = (
+            jax.make_jaxpr(lambda: model(token_bt, token_bt, token_bt > 0)[0])(),  # noqa: B023
+            jax.make_jaxpr(lambda: model.vision(pixels))(),  # noqa: B023
+        )
+        assert ["pallas_call" in str(program) for program in programs] == [kernel == "splash"] * 2
 
 
 @pytest.mark.parametrize(("sharing", "length"), [(1, 1), (5, 3), (7, 100)], ids=str)

@@ -6,6 +6,7 @@ Everything of a benchmark is in one folder:
     data_dir/gsm8k/train/1.0.0/    what TFDS has made of a split, when it was first asked for
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -178,20 +179,24 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def build(benchmark: type[Benchmark], *, split: str, data_dir: str | Path) -> Benchmark:
-    """The builder of a split of a benchmark, built now unless it was before.
+    """The builder of a split of a benchmark, built now unless it was before, or is by another process.
 
     Raises:
       BenchmarkError: files of the split are missing, or rows are not as published; nothing is half built.
     """
-    builder = benchmark(split=split, data_dir=data_dir)
-    if builder.info.splits and builder.has_changed():
-        shutil.rmtree(builder.data_path)
+    folder = Path(data_dir) / benchmark.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
         builder = benchmark(split=split, data_dir=data_dir)
-    if not builder.info.splits:
-        builder.fetch()
-        builder.download_and_prepare()
-        builder.record().write_text(json.dumps(builder.sizes()))
-    return builder
+        if builder.info.splits and builder.has_changed():
+            shutil.rmtree(builder.data_path)
+            builder = benchmark(split=split, data_dir=data_dir)
+        if not builder.info.splits:
+            builder.fetch()
+            builder.download_and_prepare()
+            builder.record().write_text(json.dumps(builder.sizes()))
+        return builder
 
 
 def download(url: str, path: Path) -> None:
