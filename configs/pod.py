@@ -21,7 +21,7 @@ def get_config():
     c.rollout.group_size = 8
     c.rollout.max_new_tokens = 2048
     c.rollout.cache_parts = 4
-    c.optimizer.microbatches = 8
+    c.optimizer.microbatches = 8  # each gathers all weights once more: as few as fit
     c.optimizer.logprob_chunk = 256
     c.mesh.data = 1
     c.mesh.fsdp = -1
