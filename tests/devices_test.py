@@ -1,6 +1,7 @@
 """Many devices do what one does, in one process or in two: rollouts, scores and updates."""
 
 import jax
+import numpy as np
 import pytest
 
 from tests import devices_table
@@ -24,7 +25,8 @@ def test_two_processes_equal_one(tmp_path):
 
 def test_a_fault_is_more_than_rounding():
     """Another update, other tokens, and weights that have not moved are all told from rounding."""
-    one = devices_table.run("text", "sft", {}, jax.devices()[:1])
+    weights = np.linspace(1, 2, 9)
+    one = devices_table.Run(np.arange(6), np.array([3.0, 2.0, 0.0]), weights, weights + 0.01)
     assert devices_table.difference(one, one).is_rounding
     wrong = one.end + 0.01 * (one.end - one.start)
     assert not devices_table.difference(one, one._replace(end=wrong)).is_rounding

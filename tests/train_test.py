@@ -122,6 +122,7 @@ def test_grpo_scores_nothing(tmp_path):
     assert rows[1]["advantage/outcome"] >= 0 and "reward/process" not in rows[1]
 
 
+@pytest.mark.slow
 def test_kl_holds_on_to_the_start(tmp_path):
     """κ is measured from the second step on, and pulls back."""
     free, held = (

@@ -122,6 +122,7 @@ def test_probes_equal_prompts_written_out(policy, rollout):
         np.testing.assert_allclose(ell_bk[:, k], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_micro_batches_with_images(problems):
     """Rows and the images of their prompts are dealt out together: the update, of the tower too, is the same."""
     results = []
@@ -148,6 +149,7 @@ def test_a_frozen_tower_is_not_trained(policy):
     assert dataclasses.replace(policy, freeze_vision=False).trains("vision/patch_embedding")
 
 
+@pytest.mark.slow
 def test_a_run_from_warm_up_to_score(tmp_path, monkeypatch, capsys):
     """It leaves pictures of what it saw, goes on without a second warm-up, and its transcripts can be scored."""
     first = jax.devices()[:1]

@@ -167,14 +167,14 @@ def test_part_by_part(name, tmp_path):
     x, x_torch = jnp.array(x_btd), torch.tensor(x_btd)
     both = {
         "position_embeddings": model.model.rotary_emb(x_torch, torch.tensor(position_bt)),
-        "attention_mask": torch.where(torch.tensor(np.array(valid_bt))[:, None], 0.0, -torch.inf),
+        "attention_mask": torch.full((x_torch.shape[1],) * 2, -torch.inf).triu(1)[None, None],
     }
     with torch.no_grad():
         pairs = {
             "norm": (rms_norm(x, ours.attention_norm, config.norm_eps), theirs.input_layernorm(x_torch)),
-            "attention": (ours.attention(x, turn, valid_bt, None)[0], theirs.self_attn(x_torch, **both)[0]),
+            "attention": (ours.attention(x, turn, valid_bt, ())[0], theirs.self_attn(x_torch, **both)[0]),
             "mlp": (ours.mlp(x), theirs.mlp(x_torch)),
-            "layer": (ours(x, turn, valid_bt, None)[0], theirs(x_torch, **both)),
+            "layer": (ours(x, turn, valid_bt, ())[0], theirs(x_torch, **both)),
         }
     for part, (got, want) in pairs.items():
         np.testing.assert_allclose(got, want.numpy(), atol=1e-5, rtol=1e-5, err_msg=part)
