@@ -9,6 +9,7 @@ from typing import Any
 
 import chex
 import jax
+from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -85,6 +86,7 @@ def load_policy(model: ConfigDict, mesh: Mesh, *, seed: int) -> Policy:
     elif model.lora.rank:
         config = _adapted_config(config, model.lora)
         params = _add_adapters(params, config, mesh, seed)
+    _say_what_is_whole(config, mesh)
     reader = images.make_reader(config.vision, tokenizer, weights, model.vision) if config.vision else None
     base = adapted or (os.path.abspath(path) if os.path.exists(model.path) else model.path)
     return Policy(tokenizer, config, mesh, params, reader, model.vision.freeze, base)
@@ -105,6 +107,7 @@ def abstract_policy(model: ConfigDict, mesh: Mesh) -> Policy:
     config = _stored_config(path, model, mesh) if path else _fresh_config(model, tokenizer, mesh)
     if model.lora.rank:
         config = _adapted_config(config, model.lora)
+    _say_what_is_whole(config, mesh)
     params = sharding.placed(decoder.abstract_params(config), _param_shardings(config, mesh))
     return Policy(tokenizer, config, mesh, params, freeze_vision=model.vision.freeze, base=path)
 
@@ -185,6 +188,16 @@ def _adapted_config(config: decoder.DecoderConfig, adapters: ConfigDict) -> deco
 def _add_adapters(params: Any, config: decoder.DecoderConfig, mesh: Mesh, seed: int) -> Any:
     add = functools.partial(lora.add, config=config, key=jax.random.key(seed))
     return jax.jit(add, out_shardings=_param_shardings(config, mesh), donate_argnums=0)(params)
+
+
+def _say_what_is_whole(config: decoder.DecoderConfig, mesh: Mesh) -> None:
+    """A width that the mesh does not divide is kept whole, see `sharding.partition`, which takes memory by surprise."""
+    if config.width % mesh.shape["fsdp"]:
+        logging.warning(
+            "mesh.fsdp=%d does not divide the model's width of %d: each chip holds weights and moments whole; take a "
+            "divisor of it, and the rest as mesh.data",
+            mesh.shape["fsdp"], config.width,
+        )  # fmt: skip
 
 
 def _param_shardings(config: decoder.DecoderConfig, mesh: Mesh) -> Any:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mig_jax import policy as policies
 from mig_jax.learning import losses
 from mig_jax.models import decoder, sampler, sharding
 from mig_jax.policy import Policy, load_policy, make_logprobs, save_policy
@@ -40,6 +41,15 @@ def test_the_samplers_logprobs_are_the_trainers(start, temperature):
     logprob, entropy = jax.jit(make_logprobs(start, temperature=temperature, chunk=32))(start.params, batch)
     np.testing.assert_allclose(jnp.where(mask, logprob, 0.0), completions.logprob_bt, atol=1e-4)
     assert (entropy >= 0).all() and float(completions.logprob_bt.sum()) < -1
+
+
+def test_a_width_that_fsdp_does_not_divide_is_said(monkeypatch):
+    said = []
+    monkeypatch.setattr(policies.logging, "warning", lambda text, *values: said.append(text % values))
+    for width in (16, 12):
+        model = tiny.get_config(model__init__width=width).model
+        policies.abstract_policy(model, sharding.make_mesh({"fsdp": 8}))
+    assert [text[:60] for text in said] == ["mesh.fsdp=8 does not divide the model's width of 12: each ch"]
 
 
 def test_saved_policy_is_read_as_it_was_written(start, tmp_path):
