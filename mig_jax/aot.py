@@ -30,7 +30,7 @@ from mig_jax.models.decoder import KVCache
 from mig_jax.models.qwen2_vl import Images, Pixels
 from mig_jax.policy import abstract_policy
 from mig_jax.rollouts import make_functions
-from mig_jax.sampling import is_the_same, rollout_weights
+from mig_jax.sampling import rollout_weights
 from mig_jax.updates import build_step
 
 # How the compiler of a TPU says that a program does not fit.
@@ -103,15 +103,13 @@ class Run:
         self.functions = make_functions(self.policy, config)
         init, self.update = build_step(self.policy, config, "train")
         self.state = jax.eval_shape(init, self.policy.params)
-        # Where nothing is rounded nor gathered, the parameters themselves sample.
-        weights = rollout_weights(self.policy, gather=config.rollout.gather_weights)
-        self.weights = self.policy.params if is_the_same(self.policy.params, weights) else weights
+        self.weights = rollout_weights(self.policy, gather=config.rollout.gather_weights)
 
     @property
     def unit(self) -> int:
         """Questions come in multiples of this, so that every device has as many rows of every micro-batch."""
         return unit_of_prompts(
-            devices=self.mesh.shape["data"] * self.mesh.shape["fsdp"],
+            devices=sharding.parts_of_rows(self.mesh),
             microbatches=self.config.optimizer.microbatches,
             group_size=self.config.rollout.group_size,
             has_images=self.policy.config.vision is not None,

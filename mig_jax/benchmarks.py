@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mig_jax import browse_page, processes, results
-from mig_jax.check_config import ConfigError, check_unchanged
+from mig_jax.check_config import COMPUTED_BY, ConfigError, check_unchanged
 from mig_jax.data.problem import Problem
 from mig_jax.evaluate import Evaluator
 from mig_jax.policy import Policy, find_model
@@ -33,8 +33,7 @@ from mig_jax.transcripts import Transcript, write_transcripts
 
 # What an evaluation does not depend on: it may differ when one is taken up again.
 FREE = ("steps", "loss", "optimizer", "sft", "checkpoint", "log", "verifier", "eval.benchmarks", "eval.every",
-        "data.train", "data.train_size", "data.read_ahead", "model.remat", "model.attention", "rollout.gather_weights",
-        "rollout.cache_parts")  # fmt: skip
+        "data.train", "data.train_size", "data.read_ahead", *COMPUTED_BY)  # fmt: skip
 
 # Of images in a page, which browsers still open at once.
 PAGE_BYTES = 100_000_000

@@ -48,6 +48,10 @@ NOT_NEGATIVE = (
 )  # fmt: skip
 
 
+# How the same thing is computed: none of them changes what is learned or answered, but for rounding.
+COMPUTED_BY = ("model.remat", "model.attention", "rollout.gather_weights", "rollout.cache_parts")
+
+
 class ConfigError(ValueError):
     """A config that cannot be run; the message lists everything that is wrong with it."""
 

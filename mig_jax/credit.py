@@ -45,7 +45,7 @@ def make_score(policy: Policy, *, group_size: int, credit: str, chunk: int) -> C
     @jax.jit
     def score(weights, prompts, completions, cuts, answers_q) -> Scores:
         model = decoder.bind(policy.config, weights)
-        slots = sum(part.key_lbsmh.shape[2] for part in completions.cache)
+        slots = decoder.cache_slots(completions.cache)
         position_bs, valid_bs = sampler.row_positions(jnp.repeat(prompts.start_q, group_size), slots, prompts.images)
         ell_bk = rewards.score_on_cache(
             model,

@@ -159,6 +159,5 @@ def _is_done(asked: Sequence[Problem], path: Path | None, samples: int) -> bool:
 
 def batches(policy: Policy, config: ConfigDict, n: int, samples: int) -> list[tuple[int, int]]:
     """First problem and size of each batch: as many at a time as fit, in equal parts for the devices."""
-    devices = policy.mesh.shape["data"] * policy.mesh.shape["fsdp"]
-    size = -(-max(1, min(config.eval.batch_size // samples, n)) // devices) * devices
+    size = sharding.fill_parts(max(1, min(config.eval.batch_size // samples, n)), policy.mesh)
     return [(first, size) for first in range(0, n, size)]

@@ -15,6 +15,8 @@ from mig_jax.policy import Policy
 def rollout_weights(policy: Policy, *, gather: bool) -> Any:
     """Shape, dtype and place of the weights that sample and score: rounded to the compute dtype.
 
+    Where nothing is to be rounded nor gathered they are `policy.params` themselves.
+
     Args:
       gather: they are whole over the mesh's `fsdp`, too, instead of being sent again for every token.
     """
@@ -22,13 +24,18 @@ def rollout_weights(policy: Policy, *, gather: bool) -> Any:
     rounded = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), policy.params)
     rules = sharding.RULES | ({"embed": None} if gather else {})
     axes = decoder.param_axes(policy.config)
-    return sharding.placed(rounded, sharding.shardings(rounded, axes, policy.mesh, rules=rules))
+    weights = sharding.placed(rounded, sharding.shardings(rounded, axes, policy.mesh, rules=rules))
+
+    def is_ready(param, weight):
+        return param.dtype == weight.dtype and param.sharding.is_equivalent_to(weight.sharding, param.ndim)
+
+    return policy.params if all(jax.tree.leaves(jax.tree.map(is_ready, policy.params, weights))) else weights
 
 
 def make_prepare(policy: Policy, *, gather: bool) -> Callable:
-    """(params) → `rollout_weights`, compiled; the parameters themselves where those are the same."""
+    """(params) → `rollout_weights`, compiled."""
     weights = rollout_weights(policy, gather=gather)
-    if is_the_same(policy.params, weights):
+    if weights is policy.params:
         return lambda params: params
 
     def compiled(weight):
@@ -37,15 +44,6 @@ def make_prepare(policy: Policy, *, gather: bool) -> Callable:
     # A program for each, because what is gathered is there twice until it lies where it belongs.
     prepare = jax.tree.map(compiled, weights)
     return lambda params: jax.tree.map(lambda one, param: one(param), prepare, params)
-
-
-def is_the_same(params: Any, weights: Any) -> bool:
-    """Are dtypes and places those of `rollout_weights`?"""
-
-    def same(param, weight):
-        return param.dtype == weight.dtype and param.sharding.is_equivalent_to(weight.sharding, param.ndim)
-
-    return all(jax.tree.leaves(jax.tree.map(same, params, weights)))
 
 
 def make_look(policy: Policy) -> Callable:

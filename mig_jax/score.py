@@ -57,8 +57,7 @@ def score_transcripts(
         logging.warning("steps beyond the first %d of a response are not scored", MAX_STEPS)
     transcripts = with_verdicts(transcripts, verifier)
     batch_size = max(1, 8 * batch_size // max(8, max_steps))  # long chains have more leaves
-    devices = policy.mesh.shape["data"] * policy.mesh.shape["fsdp"]
-    batch_size = -(-batch_size // devices) * devices
+    batch_size = sharding.fill_parts(batch_size, policy.mesh)
     rows = [_encode(policy, config, n, t, max_steps=max_steps) for n, t in enumerate(transcripts)]
     rows.sort(key=lambda row: len(row.prompt.ids) + len(row.response))
     score = make_packed_score(policy, credit=config.reward.credit, chunk=config.optimizer.logprob_chunk)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import chex
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mig_jax import disk, encoding, metrics, not_finite, pictures, processes
-from mig_jax.check_config import check_config, check_unchanged
+from mig_jax.check_config import COMPUTED_BY, check_config, check_unchanged
 from mig_jax.checkpoints import Checkpoints
 from mig_jax.data import stream
 from mig_jax.evaluate import Evaluator
@@ -26,7 +27,7 @@ from mig_jax.learning.train_step import TrainState, init_state, join, split
 from mig_jax.metrics import Span
 from mig_jax.models import lora, sharding
 from mig_jax.policy import Policy, load_policy, save_policy
-from mig_jax.problems import open_held_out, open_training
+from mig_jax.problems import Chosen, open_held_out, open_training
 from mig_jax.prompts import Asked, ask
 from mig_jax.rollouts import Collector, Stopwatch
 from mig_jax.stopping import Stopped
@@ -105,22 +106,7 @@ def _run(
     processes.decide(lambda: check_room(policy, config, workdir))
     verifier = stack.enter_context(Verifier(**config.verifier.to_dict()))
 
-    # ---------------------------------------------------------------------------------------------------------- data
-    train_problems, weights = processes.together(lambda: open_training(policy, config, demonstrated=mode == "sft"))
-    eval_problems = processes.together(lambda: open_held_out(policy, config))
-    opened = {"mode": mode, "config": config.to_dict()} | {
-        f"source {n}": [len(source), source[0].question, source[-1].question]
-        for n, source in enumerate([*train_problems, eval_problems])
-    }
-    processes.check_same(opened)
-    batches = stream.iterate(
-        train_problems,
-        weights=weights,
-        seed=config.seed,
-        batch_size=config.rollout.questions if mode == "train" else config.sft.batch_size,
-        prepare=lambda problems: ask(policy, config, problems),
-        read_ahead=config.data.read_ahead,
-    )
+    batches, eval_problems = open_data(policy, config, mode)
 
     # ---------------------------------------------------------------------------------------------- state and compiled
     if mode == "train":
@@ -198,6 +184,30 @@ def _run(
     # ----------------------------------------------------------------------------------------------------------- after
     save_policy(policy, state.params, os.path.join(workdir, "model"), config=config)
     processes.decide(lambda: draw(workdir))
+
+
+def open_data(policy: Policy, config: ConfigDict, mode: str) -> tuple[grain.DatasetIterator, Chosen]:
+    """The stream of batches to train on, and the problems to evaluate on, the same on all processes.
+
+    Raises:
+      ValueError: a source is wrong, or not the same on all processes, nor is the config.
+    """
+    train_problems, weights = processes.together(lambda: open_training(policy, config, demonstrated=mode == "sft"))
+    eval_problems = processes.together(lambda: open_held_out(policy, config))
+    opened = {"mode": mode, "config": config.to_dict()} | {
+        f"source {n}": [len(source), source[0].question, source[-1].question]
+        for n, source in enumerate([*train_problems, eval_problems])
+    }
+    processes.check_same(opened)
+    batches = stream.iterate(
+        train_problems,
+        weights=weights,
+        seed=config.seed,
+        batch_size=config.rollout.questions if mode == "train" else config.sft.batch_size,
+        prepare=lambda problems: ask(policy, config, problems),
+        read_ahead=config.data.read_ahead,
+    )
+    return batches, eval_problems
 
 
 def is_evaluated(workdir: str, step: int) -> bool:
@@ -289,7 +299,7 @@ def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -
       ConfigError: with every value that differs.
     """
     free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead", "loss.reference_on_host"]
-    free += ["model.param_dtype", "model.remat", "model.attention", "rollout.gather_weights", "rollout.cache_parts"]
+    free += ["model.param_dtype", *COMPUTED_BY]
     free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped", "state_dtype")]
     if now["optimizer"]["decay"] == "constant":
         free.append("steps")  # a cosine is laid out over all of them

@@ -104,6 +104,11 @@ class KVCache(NamedTuple):
     value_lbsmh: chex.Array
 
 
+def cache_slots(cache: tuple[KVCache, ...]) -> int:
+    """S of all parts together."""
+    return sum(part.key_lbsmh.shape[2] for part in cache)
+
+
 class Attention(nnx.Module):
     """Projections around `attend`. Holds the parameters of all layers; is called on a slice of them, one layer's."""
 
@@ -218,7 +223,7 @@ class Decoder(nnx.Module):
         Returns:
           `[B, T, D]` hidden states after the final norm, and the keys and values of the T new tokens alone.
         """
-        slots = sum(part.key_lbsmh.shape[2] for part in cache) if cache else token_bt.shape[1]
+        slots = cache_slots(cache) if cache else token_bt.shape[1]
         chex.assert_shape(seen_bx, (token_bt.shape[0], slots))
         c = self.config
         frequency_f = rope.frequencies(c.head_size, c.rope_theta, c.rope_scaling)

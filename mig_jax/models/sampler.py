@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from mig_jax.models import sharding
-from mig_jax.models.decoder import Decoder, Features, KVCache
+from mig_jax.models.decoder import Decoder, Features, KVCache, cache_slots
 from mig_jax.models.qwen2_vl import Images
 
 
@@ -148,7 +148,7 @@ def decode(
     """
     rows, unembed_dv = decoding.start_b.shape[0], model.unembed_dv()
     prompt, *_ = cache
-    prompt_width, begun = prompt.key_lbsmh.shape[2], sum(part.key_lbsmh.shape[2] for part in cache)
+    prompt_width, begun = cache_slots((prompt,)), cache_slots(cache)
     first = begun - prompt_width
     slot_s = jnp.arange(begun + width)[None, :]
 

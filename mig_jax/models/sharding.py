@@ -103,6 +103,16 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, ROWS)
 
 
+def parts_of_rows(mesh: Mesh | jax.sharding.AbstractMesh) -> int:
+    """Into how many parts a mesh cuts rows."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def fill_parts(rows: int, mesh: Mesh) -> int:
+    """So many rows, and as few more as make all parts equal."""
+    return -(-rows // parts_of_rows(mesh)) * parts_of_rows(mesh)
+
+
 def rows_here(mesh: Mesh, rows: int) -> list[int]:
     """Which of so many rows the devices of this process hold; where `tensor` spans several they hold the same ones."""
     here = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
@@ -114,7 +124,7 @@ def place(tree: Any, mesh: Mesh) -> Any:
     rows = batch_sharding(mesh)
     if rows.is_fully_addressable:
         return jax.device_put(tree, rows)
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = parts_of_rows(mesh)
     here = rows_here(mesh, parts)
 
     def place_leaf(x):
@@ -165,9 +175,8 @@ def keep_rows(x_b: jax.Array) -> jax.Array:
 
 def row_parts(rows: int) -> int:
     """Into how many parts the mesh of `jax.set_mesh` cuts so many rows; 0 where it does not, or there is none."""
-    mesh_shape = jax.sharding.get_abstract_mesh().shape
-    parts = mesh_shape.get("data", 0) * mesh_shape.get("fsdp", 0)
-    return parts if parts and rows % parts == 0 else 0
+    mesh = jax.sharding.get_abstract_mesh()
+    return 0 if mesh.empty or rows % parts_of_rows(mesh) else parts_of_rows(mesh)
 
 
 def look_up(table_vd: jax.Array, token_bt: jax.Array, dtype: str) -> jax.Array:
@@ -211,12 +220,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def cache_cut(kv_heads: int, mesh: Mesh | jax.sharding.AbstractMesh) -> P:
     """How keys and values `[L, B, S, M, H]` are cut: rows like all rows, heads like the projections they come from."""
-    return P(None, *ROWS, None, RULES["kv_heads"] if kv_heads % mesh.shape[RULES["kv_heads"]] == 0 else None)
+    return P(None, *ROWS, None, *partition((kv_heads,), ("kv_heads",), mesh))
 
 
 def keep_cache(kv_lbsmh: jax.Array) -> jax.Array:
     """Tell XLA so, under the same conditions as `keep_rows`."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or kv_lbsmh.shape[1] % (mesh.shape["data"] * mesh.shape["fsdp"]):
+    _, rows, _, kv_heads, _ = kv_lbsmh.shape
+    if not row_parts(rows):
         return kv_lbsmh
-    return jax.lax.with_sharding_constraint(kv_lbsmh, cache_cut(kv_lbsmh.shape[3], mesh))
+    return jax.lax.with_sharding_constraint(kv_lbsmh, cache_cut(kv_heads, jax.sharding.get_abstract_mesh()))
