@@ -23,7 +23,7 @@ from mig_jax.configs import scenes
 from PIL import Image
 
 from mig_jax.data import builders, stream
-from mig_jax.models import sharding
+from mig_jax.distributed import sharding
 from mig_jax.policy import load_policy
 from mig_jax.prompts import ask
 

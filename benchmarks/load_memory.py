@@ -66,7 +66,8 @@ def measure(folder: str, layers: int, devices: int, param_dtype: str) -> dict[st
     """Load in this process."""
     import jax
 
-    from mig_jax.models import decoder, hf_weights, sharding
+    from mig_jax.distributed import sharding
+    from mig_jax.models import decoder, hf_weights
 
     jax.config.update("jax_num_cpu_devices", devices)
     config = qwen_3b(layers, param_dtype)

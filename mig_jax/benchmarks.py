@@ -21,9 +21,10 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import browse_page, processes, results
+from mig_jax import browse_page, results
 from mig_jax.check_config import COMPUTED_BY, ConfigError, check_unchanged
 from mig_jax.data.problem import Problem
+from mig_jax.distributed import multihost
 from mig_jax.evaluate import Evaluator
 from mig_jax.policy import Policy, find_model
 from mig_jax.problems import Chosen, open_held_out
@@ -50,18 +51,18 @@ def evaluate_sources(
       ConfigError: the workdir holds an evaluation with another config.
       ValueError: a source is wrong.
     """
-    problems = processes.together(lambda: {name: open_held_out(policy, config, name) for name in names})
-    processes.decide(lambda: _check_config(config, workdir / "config.json"))
+    problems = multihost.together(lambda: {name: open_held_out(policy, config, name) for name in names})
+    multihost.decide(lambda: _check_config(config, workdir / "config.json"))
     evaluator, figures = Evaluator(policy, config, verifier), {}
     for name in tqdm(names, desc="evaluating", unit="source", disable=len(names) == 1):
         folder = workdir / folder_name(name)
-        figures[name] = processes.decide(functools.partial(_read_source, folder, problems[name]))
+        figures[name] = multihost.decide(functools.partial(_read_source, folder, problems[name]))
         if figures[name]:
             tqdm.write(f"{name} was evaluated before: {folder / 'results.json'}")
         else:
             figures[name] = _evaluate_source(evaluator, problems[name], name, folder)
         # After every source, so that what is done can be read while the rest is on its way.
-        if processes.is_first():
+        if multihost.is_first():
             _write(workdir / "results.json", json.dumps({"model": config.model.path, "sources": figures}, indent=1))
             _write(workdir / "results.md", report(figures))
     return figures
@@ -107,8 +108,8 @@ def _evaluate_source(evaluator: Evaluator, problems: Chosen, name: str, folder: 
     scored = score_transcripts(policy, config, [transcripts[n] for n in chosen], evaluator.verifier) if chosen else []
     for n, transcript in zip(chosen, scored, strict=True):
         transcripts[n] = transcript
-    processes.gather("has read what an earlier call has left")  # for now it is removed
-    return processes.decide(lambda: _write_source(transcripts, problems, name, folder))
+    multihost.gather("has read what an earlier call has left")  # for now it is removed
+    return multihost.decide(lambda: _write_source(transcripts, problems, name, folder))
 
 
 def _write_source(transcripts: Sequence[Transcript], problems: Chosen, name: str, folder: Path) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from mig_jax import aot_report, benchmarks, disk, processes
+from mig_jax import aot_report, benchmarks
 from mig_jax.check_config import check_config
 from mig_jax.data import builders, sources
 from mig_jax.data.names import did_you_mean
 from mig_jax.data.problem import Problem
+from mig_jax.distributed import multihost, sharding
 from mig_jax.evaluate import answer_problems
-from mig_jax.models import sharding
 from mig_jax.pictures import draw_gains
 from mig_jax.policy import Policy, load_policy
 from mig_jax.problems import held_out_source, open_held_out, open_named
@@ -24,6 +24,7 @@ from mig_jax.sampling import make_prepare, make_sample
 from mig_jax.score import score_transcripts
 from mig_jax.text.response_format import lettered
 from mig_jax.text.verifier import Verifier
+from mig_jax.trainer import disk_space
 from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.variants import propose_variants
 
@@ -35,16 +36,16 @@ def loaded(config: ConfigDict, *, mode: str) -> Iterator[tuple[Policy, Verifier]
     Raises:
       ConfigError: with everything that is wrong with the config.
     """
-    processes.together(lambda: check_config(config, mode=mode, n_devices=jax.device_count()))
+    multihost.together(lambda: check_config(config, mode=mode, n_devices=jax.device_count()))
     mesh = sharding.make_mesh(config.mesh.to_dict())
     with jax.set_mesh(mesh), Verifier(**config.verifier.to_dict()) as verifier:
-        yield processes.together(lambda: load_policy(config.model, mesh, seed=config.seed)), verifier
+        yield multihost.together(lambda: load_policy(config.model, mesh, seed=config.seed)), verifier
 
 
 def evaluate(config: ConfigDict, workdir: str) -> None:
     """Figures of every source of `eval.benchmarks` (or of the held-out problems), as files in `workdir`, see there."""
     names = sources.split_names(config.eval.benchmarks) or (held_out_source(config),)
-    disk.check_workdir(workdir)
+    disk_space.check_workdir(workdir)
     with loaded(config, mode="eval") as (policy, verifier):
         figures = benchmarks.evaluate_sources(policy, config, verifier, names, Path(workdir))
     print(benchmarks.report(figures))

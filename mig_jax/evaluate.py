@@ -11,10 +11,11 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import processes, results, rollouts
+from mig_jax import results, rollouts
 from mig_jax.data import stream
 from mig_jax.data.problem import Problem
-from mig_jax.models import sampler, sharding
+from mig_jax.distributed import multihost, sharding
+from mig_jax.models import sampler
 from mig_jax.policy import Policy
 from mig_jax.prompts import ask
 from mig_jax.sampling import make_prepare, make_sample
@@ -111,7 +112,7 @@ def answer_problems(
         return asked, parts / f"{first:08d}.jsonl" if parts else None
 
     # Asked of one process before any samples, so that all leave out the same batches.
-    known = processes.decide(lambda: [batch[0] for batch in firsts if _is_done(*part_of(*batch), samples)])
+    known = multihost.decide(lambda: [batch[0] for batch in firsts if _is_done(*part_of(*batch), samples)])
 
     def prepare(batch: tuple[int, int]) -> _Batch:
         (first, size), (asked, part) = batch, part_of(*batch)
@@ -127,7 +128,7 @@ def answer_problems(
             readings = readings[: len(batch.problems) * samples]
             drawn = rollouts.make_transcripts(batch.problems, readings, [None] * len(readings), None)
             done = judge(drawn, verifier)
-            if batch.part and processes.is_first():
+            if batch.part and multihost.is_first():
                 write_transcripts(done, str(batch.part))
         transcripts.extend(done)
 

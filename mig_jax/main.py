@@ -139,25 +139,26 @@ def run_command(positional: list[str]) -> None:
         for name, value in AOT_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
     # Imported late, so that --help and a mistyped flag answer at once.
-    from mig_jax import processes
+    from mig_jax.distributed import multihost
 
     command, workdir = positional[0], WORKDIR.value
     if command in DISTRIBUTED:
-        processes.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-    elif processes.launched() > 1:
-        sys.exit(f"mig-jax {command} runs in one process, and {processes.launched()} were launched")
+        multihost.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    elif multihost.launched() > 1:
+        sys.exit(f"mig-jax {command} runs in one process, and {multihost.launched()} were launched")
     if command in ONE_PROCESS:
         import jax
 
         if jax.process_count() > 1:  # hosts of a TPU pod know each other without being told
             sys.exit(f"mig-jax {command} runs in one process, not on {jax.process_count()} hosts")
-    from mig_jax import commands, disk, stopping, train
+    from mig_jax import commands
     from mig_jax.data import sources
+    from mig_jax.trainer import disk_space, preemption, train
 
     try:
         config = chosen_config()
         if command in ("train", "sft"):
-            with stopping.listen() as is_asked_to_stop:
+            with preemption.listen() as is_asked_to_stop:
                 train.run(config, workdir, mode=command, is_asked_to_stop=is_asked_to_stop)
         elif command == "eval":
             commands.evaluate(config, workdir)
@@ -171,17 +172,17 @@ def run_command(positional: list[str]) -> None:
             commands.prepare(config, sources.split_names(BENCHMARKS.value or ""))
         elif command == "aot":
             commands.aot(config, TOPOLOGY.value, workdir)
-    except stopping.Stopped as stopped:
+    except preemption.Stopped as stopped:
         print(f"mig-jax {command}: {stopped}; the same command goes on", file=sys.stderr)
-        sys.exit(stopping.EXIT_CODE)
+        sys.exit(preemption.EXIT_CODE)
     except Exception as error:
         said = ""
-        if disk.is_full(error):
+        if disk_space.is_full(error):
             again = "make room, and the same command goes on" if command in RESUMED else "make room"
             said = f"mig-jax {command}: the disk is full; {again} ({' '.join(str(error).split())[:300]})"
         elif isinstance(error, ValueError | OSError) and _is_said_by_us(error):
             said = f"mig-jax {command}: {error}"
-        processes.leave_if_alone(error, said or traceback.format_exc())
+        multihost.leave_if_alone(error, said or traceback.format_exc())
         if said:
             sys.exit(said)
         raise

@@ -13,9 +13,10 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mig_jax import images, processes, rewards
+from mig_jax import images, rewards
+from mig_jax.distributed import multihost, sharding
 from mig_jax.learning.losses import Batch
-from mig_jax.models import attention, decoder, gguf_file, hf_config, hf_weights, lora, sampler, sharding
+from mig_jax.models import attention, decoder, gguf_file, hf_config, hf_weights, lora, sampler
 from mig_jax.models.lora import LoraConfig
 from mig_jax.models.qwen2_vl import VisionConfig
 from mig_jax.text import tokenizer as tokenizers
@@ -212,7 +213,7 @@ def save_policy(policy: Policy, params: Any, folder: str, *, config: ConfigDict)
     one writes.
     """
     tokenizer, shape = policy.tokenizer, policy.config
-    if processes.is_first():
+    if multihost.is_first():
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, RUN_CONFIG), "w", encoding="utf-8") as file:
             json.dump(config.to_dict(), file, indent=1)

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from mig_jax import encoding, images
 from mig_jax.data.problem import Problem
-from mig_jax.models import sharding
+from mig_jax.distributed import sharding
 from mig_jax.models.sampler import Prompts
 from mig_jax.policy import Policy
 

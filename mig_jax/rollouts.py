@@ -13,9 +13,10 @@ from ml_collections import ConfigDict
 from mig_jax import encoding, rewards
 from mig_jax.credit import Outcome, Scores, make_assemble, make_score
 from mig_jax.data.problem import Problem
+from mig_jax.distributed import sharding
 from mig_jax.encoding import Reading
 from mig_jax.learning.losses import Batch
-from mig_jax.models import sampler, sharding
+from mig_jax.models import sampler
 from mig_jax.policy import Policy, make_logprobs, without_adapters
 from mig_jax.prompts import Asked
 from mig_jax.sampling import Sample, make_look, make_prepare, make_sample

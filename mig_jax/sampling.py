@@ -8,7 +8,8 @@ import chex
 import jax
 from ml_collections import ConfigDict
 
-from mig_jax.models import decoder, sampler, sharding
+from mig_jax.distributed import sharding
+from mig_jax.models import decoder, sampler
 from mig_jax.policy import Policy
 
 

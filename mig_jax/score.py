@@ -13,7 +13,8 @@ from tqdm import tqdm
 from mig_jax import encoding, images, rewards
 from mig_jax.credit import Scores, score_likelihood
 from mig_jax.data.problem import Problem
-from mig_jax.models import decoder, sampler, sharding
+from mig_jax.distributed import sharding
+from mig_jax.models import decoder, sampler
 from mig_jax.models.sampler import Prompts
 from mig_jax.policy import Policy
 from mig_jax.prompts import encode_prompt, stack_prompts

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from mig_jax import encoding
 from mig_jax.data.problem import Problem
+from mig_jax.distributed import sharding
 from mig_jax.evaluate import batches
-from mig_jax.models import sharding
 from mig_jax.policy import Policy
 from mig_jax.problems import key_of, read_variants
 from mig_jax.prompts import stack_prompts, with_images

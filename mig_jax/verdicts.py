@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from mig_jax import processes
 from mig_jax.data.problem import Problem
+from mig_jax.distributed import multihost
 from mig_jax.text.lenient import lenient_answer
 from mig_jax.text.response_format import parse_response
 from mig_jax.text.verifier import Item, Verifier
@@ -23,7 +23,7 @@ def check(verifier: Verifier, items: Sequence[Item]) -> list[bool | None]:
     they are not equally fast.
     """
     different = list(dict.fromkeys(items))
-    verdicts = dict(zip(different, processes.divide(different, verifier.check), strict=True))
+    verdicts = dict(zip(different, multihost.divide(different, verifier.check), strict=True))
     return [verdicts[item] for item in items]
 
 

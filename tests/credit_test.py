@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mig_jax import credit, rewards
-from mig_jax.models import sharding
+from mig_jax.distributed import sharding
 from mig_jax.models.sampler import Completions, Prompts
 from tests import tiny
 

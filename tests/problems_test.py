@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from mig_jax import problems
-from mig_jax.models import sharding
+from mig_jax.distributed import sharding
 from mig_jax.policy import load_policy
 from tests import tiny
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax.models import sampler, sharding
+from mig_jax.distributed import sharding
+from mig_jax.models import sampler
 from mig_jax.policy import load_policy
 from mig_jax.sampling import Sample, make_prepare, part_widths, rollout_weights
 from tests import tiny

@@ -7,7 +7,7 @@ import pytest
 
 from mig_jax import encoding, problems, variants
 from mig_jax.data.problem import Problem
-from mig_jax.models import sharding
+from mig_jax.distributed import sharding
 from mig_jax.policy import load_policy
 from mig_jax.text.verifier import Verifier
 from tests import tiny

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import splash_attention
 from jax.sharding import PartitionSpec as P
 
-from mig_jax.models import sharding
+from mig_jax.distributed import sharding
 
 KERNELS = ("xla", "splash", "cudnn")
 

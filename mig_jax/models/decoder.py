@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
-from mig_jax.models import adapters, qwen2_vl, remat, rope, sharding
+from mig_jax.distributed import sharding
+from mig_jax.models import adapters, qwen2_vl, remat, rope
 from mig_jax.models.adapters import LoraConfig
 from mig_jax.models.attention import KeyValue, attend
 from mig_jax.models.layers import Initializer, rms_norm

@@ -20,7 +20,8 @@ from flax import traverse_util
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mig_jax.models import decoder, gguf_file, hf_config, hf_layout, sharding, stored
+from mig_jax.distributed import sharding
+from mig_jax.models import decoder, gguf_file, hf_config, hf_layout, stored
 from mig_jax.models.decoder import DecoderConfig
 from mig_jax.models.stored import StoredTensor, Tensors, Unwritten
 

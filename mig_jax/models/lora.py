@@ -22,7 +22,8 @@ import safetensors
 import safetensors.numpy
 from flax import nnx, traverse_util
 
-from mig_jax.models import adapters, sharding
+from mig_jax.distributed import sharding
+from mig_jax.models import adapters
 from mig_jax.models.adapters import PLACES, LoraConfig
 from mig_jax.models.decoder import DecoderConfig
 

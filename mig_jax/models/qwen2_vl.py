@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mig_jax.models import remat, rope, sharding
+from mig_jax.distributed import sharding
+from mig_jax.models import remat, rope
 from mig_jax.models.attention import attend_within
 from mig_jax.models.layers import Initializer, rms_norm
 from mig_jax.models.rope import Rope

@@ -15,7 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from mig_jax.models import sharding
+from mig_jax.distributed import sharding
 from mig_jax.models.decoder import Decoder, Features, KVCache, cache_slots
 from mig_jax.models.qwen2_vl import Images
 

@@ -8,10 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from mig_jax import updates
+from mig_jax.distributed import sharding
 from mig_jax.learning import losses, narrow, train_step
-from mig_jax.models import decoder, sharding
+from mig_jax.models import decoder
 from mig_jax.policy import load_policy
+from mig_jax.trainer import update
 from tests import tiny
 from tests.learning.losses_test import WEIGHTS, random_batch
 
@@ -98,7 +99,7 @@ def test_moments_of_a_run_are_half_as_large_and_cut_like_the_weights():
         policy = load_policy(config.model, mesh, seed=0)
         axes = decoder.param_axes(policy.config)
         placed = sharding.shardings(policy.params, axes, mesh)
-        init, _ = updates.build_step(policy, config, "train")
+        init, _ = update.build_step(policy, config, "train")
         held = init(policy.params).opt_state[1][0]
         for moments in (held.mu, held.nu):
             assert jax.tree.map(lambda x: x.sharding, moments) == placed

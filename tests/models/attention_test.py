@@ -9,7 +9,8 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 from jax.experimental.pallas.ops.tpu import splash_attention
 
-from mig_jax.models import attention, decoder, sharding
+from mig_jax.distributed import sharding
+from mig_jax.models import attention, decoder
 from mig_jax.models.qwen2_vl import Pixels, VisionConfig
 
 HEADS, KV_HEADS, HEAD_SIZE = 4, 2, 16

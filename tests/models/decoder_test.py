@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax.models import decoder, remat, sharding
+from mig_jax.distributed import sharding
+from mig_jax.models import decoder, remat
 
 PLAIN = decoder.DecoderConfig(
     vocab_size=19, width=12, layers=3, heads=4, kv_heads=2, head_size=6, mlp_width=20, rope_theta=100.0, norm_eps=1e-3

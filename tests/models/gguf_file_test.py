@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from mig_jax.models import decoder, gguf_file, hf_layout, hf_weights, rope, sharding
+from mig_jax.distributed import sharding
+from mig_jax.models import decoder, gguf_file, hf_layout, hf_weights, rope
 from mig_jax.models.rope import RopeScaling
 
 gguf = pytest.importorskip("gguf")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mig_jax.models import decoder, hf_config, hf_weights, sharding
+from mig_jax.distributed import sharding
+from mig_jax.models import decoder, hf_config, hf_weights
 from mig_jax.models import stored as stored_files
 
 TIED = decoder.DecoderConfig(vocab_size=11, width=8, layers=2, heads=4, kv_heads=2, head_size=6, mlp_width=8)

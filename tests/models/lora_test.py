@@ -13,8 +13,9 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
+from mig_jax.distributed import sharding
 from mig_jax.learning import train_step
-from mig_jax.models import decoder, hf_weights, lora, sharding
+from mig_jax.models import decoder, hf_weights, lora
 from mig_jax.models.lora import LoraConfig
 
 MODULES = ("query", "key", "value", "out", "gate", "up", "down")

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax import train
 from mig_jax.check_config import ConfigError
-from mig_jax.checkpoints import Checkpoints
+from mig_jax.distributed import sharding
 from mig_jax.learning.train_step import TrainState
-from mig_jax.models import sharding
 from mig_jax.policy import load_policy
+from mig_jax.trainer import train
+from mig_jax.trainer.checkpointing import Checkpoints
 from tests import tiny
 
 

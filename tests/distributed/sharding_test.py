@@ -11,7 +11,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mig_jax.collectives import Sent, read_collectives
-from mig_jax.models import decoder, sharding
+from mig_jax.distributed import sharding
+from mig_jax.models import decoder
 
 CONFIG = decoder.DecoderConfig(
     vocab_size=24, width=16, layers=2, heads=8, kv_heads=2, head_size=4, mlp_width=32, qkv_bias=True, tied_head=False

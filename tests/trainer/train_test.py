@@ -8,13 +8,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from mig_jax import checkpoints, metrics, train, transcripts
+from mig_jax import metrics, transcripts
 from mig_jax.check_config import ConfigError
-from mig_jax.models import hf_config, hf_weights, sharding
+from mig_jax.distributed import sharding
+from mig_jax.models import hf_config, hf_weights
 from mig_jax.policy import load_policy
-from mig_jax.updates import build_step
+from mig_jax.trainer import checkpointing, train
+from mig_jax.trainer.update import build_step
 from tests import tiny
-from tests.resume_test import timeless
+from tests.trainer.resume_test import timeless
 
 
 def run_and_read(workdir, config, mode="train"):
@@ -71,7 +73,7 @@ def test_saved_model_is_the_trained_one(mig_run):
         hf_weights.load(path, hf_config.read_config(path))
         for path in (tiny.get_quickstart().model.path, str(mig_run[0] / "model"))
     )
-    with checkpoints.Checkpoints(str(mig_run[0]), keep=1, keep_best=0) as kept:
+    with checkpointing.Checkpoints(str(mig_run[0]), keep=1, keep_best=0) as kept:
         in_checkpoint = kept.manager.restore(2, args=ocp.args.Composite(state=ocp.args.StandardRestore())).state[
             "params"
         ]

@@ -14,7 +14,7 @@ import pytest
 
 from mig_jax import metrics
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # Of a row, all that is no measurement of time.
 TIMELESS = (
     "loss/", "reward/", "policy/", "ratio/", "gradient/", "eval/", "ell/", "advantage/", "rollout/", "kl/", "verifier/",

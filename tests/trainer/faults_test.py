@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from mig_jax import metrics, train
-from mig_jax.not_finite import NotFiniteError
-from mig_jax.stopping import Stopped
+from mig_jax import metrics
+from mig_jax.trainer import train
+from mig_jax.trainer.nonfinite import NotFiniteError
+from mig_jax.trainer.preemption import Stopped
 from tests import tiny
-from tests.resume_test import timeless
+from tests.trainer.resume_test import timeless
 
 # Steps on demonstrations: the loop, the state and the files are those of every run.
 STEPS = 6

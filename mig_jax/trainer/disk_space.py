@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 
-from mig_jax import processes
 from mig_jax.check_config import ConfigError
+from mig_jax.distributed import multihost
 
 # No space; over quota; over the largest size of a file.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -26,9 +26,9 @@ def check_workdir(workdir: str) -> None:
     Raises:
       ConfigError: that is not possible.
     """
-    name = processes.decide(lambda: _write_token(workdir))
-    sees = processes.gather(_is_seen(os.path.join(workdir, name)))
-    if processes.is_first():
+    name = multihost.decide(lambda: _write_token(workdir))
+    sees = multihost.gather(_is_seen(os.path.join(workdir, name)))
+    if multihost.is_first():
         os.remove(os.path.join(workdir, name))
     if not all(sees):
         blind = ", ".join(str(number) for number, sees_it in enumerate(sees) if not sees_it)

@@ -1,6 +1,6 @@
 """Three steps of every method on one device, on eight, and on two processes of four each: is it the same?
 
-    python tests/devices_table.py            the whole table, in half an hour
+    python tools/device_table.py            the whole table, in half an hour
 
 Two processes hold devices that are neighbours in the mesh, or every other one ("in turns"): then the rows of a process
 are not neighbours, and where there is a `tensor` axis it spans both processes, which hold the same rows.
@@ -70,13 +70,14 @@ def run(model: str, method: str, shape: dict[str, int], devices: Sequence[Any]) 
     import jax
     import numpy as np
 
-    from mig_jax import train, updates
-    from mig_jax.models import sharding
+    from mig_jax.distributed import sharding
     from mig_jax.policy import load_policy
     from mig_jax.problems import open_training
     from mig_jax.prompts import ask
     from mig_jax.rollouts import Collector
     from mig_jax.text.verifier import Verifier
+    from mig_jax.trainer import train
+    from mig_jax.trainer import update as updates
 
     config, mode = config_of(model, method), "sft" if method == "sft" else "train"
     mesh = sharding.make_mesh(shape, devices=devices)
@@ -107,7 +108,7 @@ def flat(params: Any) -> Any:
     import jax
     import numpy as np
 
-    from mig_jax.models import sharding
+    from mig_jax.distributed import sharding
 
     return np.concatenate([x.reshape(-1) for x in jax.tree.leaves(sharding.fetch(params))])
 
@@ -115,7 +116,7 @@ def flat(params: Any) -> Any:
 def plain_descent() -> contextlib.AbstractContextManager:
     import optax
 
-    from mig_jax import updates
+    from mig_jax.trainer import update as updates
 
     return mock.patch.object(updates, "build_optimizer", lambda config: optax.sgd(config.optimizer.peak_lr))
 
@@ -220,10 +221,10 @@ def run_in(count: int, devices: int, jobs: Sequence[Job], folder: Path) -> list[
 
 
 def run_inside(coordinator: str, count: int, jobs: str, folder: str, index: int) -> None:
-    from mig_jax import processes
+    from mig_jax.distributed import multihost
 
     if count > 1:
-        processes.start(coordinator, count, index)
+        multihost.start(coordinator, count, index)
     import jax
     import numpy as np
 
@@ -232,7 +233,7 @@ def run_inside(coordinator: str, count: int, jobs: str, folder: str, index: int)
     orders = {"one": devices[:1], "neighbours": devices, "in turns": turns, "reversed": devices[::-1]}
     for number, job in enumerate(Job(*fields) for fields in json.loads(jobs)):
         done = run(job.model, job.method, job.shape, orders[job.order].tolist())
-        if processes.is_first():
+        if multihost.is_first():
             np.savez(Path(folder) / f"{number}.npz", **done._asdict())
 
 

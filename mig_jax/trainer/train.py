@@ -17,23 +17,25 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import disk, encoding, metrics, not_finite, pictures, processes
+from mig_jax import encoding, metrics, pictures
 from mig_jax.check_config import COMPUTED_BY, check_config, check_unchanged
-from mig_jax.checkpoints import Checkpoints
 from mig_jax.data import stream
+from mig_jax.distributed import multihost, sharding
 from mig_jax.evaluate import Evaluator
 from mig_jax.learning import losses
 from mig_jax.learning.train_step import TrainState, init_state, join, split
 from mig_jax.metrics import Span
-from mig_jax.models import lora, sharding
+from mig_jax.models import lora
 from mig_jax.policy import Policy, load_policy, save_policy
 from mig_jax.problems import Chosen, open_held_out, open_training
 from mig_jax.prompts import Asked, ask
 from mig_jax.rollouts import Collector, Stopwatch
-from mig_jax.stopping import Stopped
 from mig_jax.text.verifier import Verifier
+from mig_jax.trainer import disk_space, nonfinite
+from mig_jax.trainer.checkpointing import Checkpoints
+from mig_jax.trainer.preemption import Stopped
+from mig_jax.trainer.update import build_optimizer, build_update
 from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
-from mig_jax.updates import build_optimizer, build_update
 
 # Where in a workdir the steps on demonstrations are that come before the first rollout.
 WARM_UP = "warm_up"
@@ -56,7 +58,7 @@ def run(
       workdir: gets checkpoints/, metrics.jsonl, tensorboard/, transcripts/, pictures and the trained model/.
       mode: "train" (reinforcement) or "sft" (demonstrations).
       devices: those to use; all when left out.
-      is_asked_to_stop: asked behind every step, see `stopping.listen`. Any process may be asked; all stop.
+      is_asked_to_stop: asked behind every step, see `preemption.listen`. Any process may be asked; all stop.
 
     Raises:
       ConfigError: with everything that is wrong with the config, or with the disk.
@@ -64,16 +66,16 @@ def run(
       NotFiniteError: loss or gradient was not finite in `optimizer.max_skipped` updates in a row.
     """
     devices = jax.devices() if devices is None else devices
-    processes.together(lambda: check_config(config, mode=mode, n_devices=len(devices)))
-    disk.check_workdir(workdir)
+    multihost.together(lambda: check_config(config, mode=mode, n_devices=len(devices)))
+    disk_space.check_workdir(workdir)
     mesh = sharding.make_mesh(config.mesh.to_dict(), devices=devices)
     start = config.model
     if mode == "train" and config.sft.steps:
         start = warm_up(config, os.path.join(workdir, WARM_UP), devices, is_asked_to_stop)
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
-        policy = processes.together(lambda: load_policy(start, mesh, seed=config.seed))
-        _run(config, workdir, mode, policy, lambda: any(processes.gather(is_asked_to_stop())), stack)
+        policy = multihost.together(lambda: load_policy(start, mesh, seed=config.seed))
+        _run(config, workdir, mode, policy, lambda: any(multihost.gather(is_asked_to_stop())), stack)
 
 
 def warm_up(
@@ -87,7 +89,7 @@ def warm_up(
     first.data.train_size = config.sft.data_size or config.data.train_size
     first.model.lora.save = "merged"
     # Written last, so that where it is, all is.
-    if not processes.decide(lambda: os.path.exists(os.path.join(model, "config.json"))):
+    if not multihost.decide(lambda: os.path.exists(os.path.join(model, "config.json"))):
         run(first, workdir, mode="sft", devices=devices, is_asked_to_stop=is_asked_to_stop)
     start = copy.deepcopy(config.model)
     start.path, start.tokenizer = model, ""
@@ -103,7 +105,7 @@ def _run(
     stack: contextlib.ExitStack,
 ) -> None:
     """Everything behind the checks; `stack` closes what is opened here, whatever happens."""
-    processes.decide(lambda: check_room(policy, config, workdir))
+    multihost.decide(lambda: check_room(policy, config, workdir))
     verifier = stack.enter_context(Verifier(**config.verifier.to_dict()))
 
     batches, eval_problems = open_data(policy, config, mode)
@@ -145,7 +147,7 @@ def _run(
     # ------------------------------------------------------------------------------------------------------------ loop
     span = Span(verifier)
     # An evaluation may have been made up for already, by a run that came no further.
-    if is_owed and not processes.decide(lambda: is_evaluated(workdir, first)):
+    if is_owed and not multihost.decide(lambda: is_evaluated(workdir, first)):
         evaluate(first)
     if is_asked_to_stop() and first < config.steps:
         raise Stopped(f"stopped behind step {first} of {config.steps}")
@@ -155,7 +157,7 @@ def _run(
         leaving, figure = None, None
         batch, numbers, transcripts = collect(state.params, next(batches), jax.random.fold_in(key, 2 * step))
         span.add(numbers)
-        if processes.is_first() and transcripts and (step % config.log.transcripts_every == 0 or is_last):
+        if multihost.is_first() and transcripts and (step % config.log.transcripts_every == 0 or is_last):
             chosen = some_of_each_group(transcripts, config.rollout.group_size)[: config.log.transcripts]
             write_transcripts(chosen, transcripts_path(workdir, done))
         state, learned = update(state, batch)
@@ -164,7 +166,7 @@ def _run(
             sink.write(done, span.summary(learned))
             span = Span(verifier)
             limit = config.optimizer.max_skipped
-            leaving = not_finite.error_of(learned, batch, limit=limit, workdir=workdir, done=done)
+            leaving = nonfinite.error_of(learned, batch, limit=limit, workdir=workdir, done=done)
         if is_asked_to_stop() and not is_last:
             leaving = leaving or Stopped(f"stopped behind step {done} of {config.steps}")
         # Who leaves does so at once; the evaluation is made up for on resume.
@@ -183,7 +185,7 @@ def _run(
 
     # ----------------------------------------------------------------------------------------------------------- after
     save_policy(policy, state.params, os.path.join(workdir, "model"), config=config)
-    processes.decide(lambda: draw(workdir))
+    multihost.decide(lambda: draw(workdir))
 
 
 def open_data(policy: Policy, config: ConfigDict, mode: str) -> tuple[grain.DatasetIterator, Chosen]:
@@ -192,13 +194,13 @@ def open_data(policy: Policy, config: ConfigDict, mode: str) -> tuple[grain.Data
     Raises:
       ValueError: a source is wrong, or not the same on all processes, nor is the config.
     """
-    train_problems, weights = processes.together(lambda: open_training(policy, config, demonstrated=mode == "sft"))
-    eval_problems = processes.together(lambda: open_held_out(policy, config))
+    train_problems, weights = multihost.together(lambda: open_training(policy, config, demonstrated=mode == "sft"))
+    eval_problems = multihost.together(lambda: open_held_out(policy, config))
     opened = {"mode": mode, "config": config.to_dict()} | {
         f"source {n}": [len(source), source[0].question, source[-1].question]
         for n, source in enumerate([*train_problems, eval_problems])
     }
-    processes.check_same(opened)
+    multihost.check_same(opened)
     batches = stream.iterate(
         train_problems,
         weights=weights,
@@ -224,11 +226,11 @@ def check_room(policy: Policy, config: ConfigDict, workdir: str) -> None:
     trained, frozen = split(jax.eval_shape(lambda: policy.params), policy.trains)
     state = jax.eval_shape(functools.partial(init_state, tx=build_optimizer(config)), trained)
     is_part = policy.config.lora and config.model.lora.save == "adapter"
-    disk.check_room(
+    disk_space.check_room(
         workdir,
-        checkpoint=disk.nbytes(state),
+        checkpoint=disk_space.nbytes(state),
         kept=config.checkpoint.keep + config.checkpoint.keep_best,
-        model=disk.nbytes(trained if is_part else (trained, frozen)),
+        model=disk_space.nbytes(trained if is_part else (trained, frozen)),
     )
 
 

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mig_jax import metrics, processes
-from tests.devices_table import free_port
-from tests.resume_test import timeless
+from mig_jax import metrics
+from mig_jax.distributed import multihost
+from tests.trainer.resume_test import timeless
+from tools.device_table import free_port
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 STEPS = 8
 CONFIG_FILE = f"""
 from tests import tiny
@@ -154,10 +155,10 @@ def test_what_is_wrong_is_said_by_all_and_none_waits(tmp_path):
 
 def test_one_process_agrees_with_itself_and_needs_no_json():
     item = object()
-    assert processes.is_first() and processes.gather(item) == [item] and processes.decide(lambda: item) is item
-    assert processes.divide([3, 1, 2], lambda part: [10 * n for n in part]) == [30, 10, 20]
+    assert multihost.is_first() and multihost.gather(item) == [item] and multihost.decide(lambda: item) is item
+    assert multihost.divide([3, 1, 2], lambda part: [10 * n for n in part]) == [30, 10, 20]
     with pytest.raises(ZeroDivisionError):
-        processes.together(lambda: 1 // 0)
+        multihost.together(lambda: 1 // 0)
 
 
 def test_nothing_is_started_where_there_is_one_process(monkeypatch):
@@ -165,15 +166,15 @@ def test_nothing_is_started_where_there_is_one_process(monkeypatch):
     called = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: called.append((args, options)))
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    processes.start(None, None, None)
+    multihost.start(None, None, None)
     assert called == []
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "16")
-    processes.start(None, None, None)
-    processes.start("host:1234", 2, 1)
+    multihost.start(None, None, None)
+    multihost.start("host:1234", 2, 1)
     (_, launched), (given, by_hand) = called
     assert launched["num_processes"] == 16 and given == ("host:1234", 2, 1)
     assert by_hand["cluster_detection_method"] == "deactivate"
-    assert launched["heartbeat_timeout_seconds"] == by_hand["heartbeat_timeout_seconds"] == processes.HEARTBEAT_S
+    assert launched["heartbeat_timeout_seconds"] == by_hand["heartbeat_timeout_seconds"] == multihost.HEARTBEAT_S
 
 
 @pytest.mark.parametrize(
@@ -204,15 +205,15 @@ def test_the_end_of_another_process_is_told_from_other_errors(monkeypatch):
         ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"),
         jax.errors.JaxRuntimeError("ABORTED"),
     )
-    assert not any(map(processes.may_be_alone, lost))
+    assert not any(map(multihost.may_be_alone, lost))
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    assert all(map(processes.may_be_alone, lost))
+    assert all(map(multihost.may_be_alone, lost))
     ours = ValueError("UNKNOWNS are in row 3"), OSError("UNKNOWN: file"), None
-    assert not any(map(processes.may_be_alone, ours))
+    assert not any(map(multihost.may_be_alone, ours))
 
 
 def test_what_differs_between_processes_is_named(monkeypatch):
-    processes.check_same({"config": {"seed": 0}})
-    monkeypatch.setattr(processes, "gather", lambda here: [here, here | {"config": "another digest"}])
+    multihost.check_same({"config": {"seed": 0}})
+    monkeypatch.setattr(multihost, "gather", lambda here: [here, here | {"config": "another digest"}])
     with pytest.raises(ValueError, match="on all processes of this run: config; give all"):
-        processes.check_same({"config": {"seed": 0}, "source 0": [8, "first", "last"]})
+        multihost.check_same({"config": {"seed": 0}, "source 0": [8, "first", "last"]})

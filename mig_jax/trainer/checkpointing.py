@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 from tqdm import tqdm
 
-from mig_jax import processes
+from mig_jax.distributed import multihost
 from mig_jax.learning.train_step import TrainState
 
 CHECKSUMS = "checksums.json"
@@ -87,7 +87,7 @@ class Checkpoints:
             found, faults[step] = _attempt(lambda step=step: self._read_state(step, shapes))
             if not faults[step]:
                 del faults[step]
-                processes.decide(lambda step=step: self._put_aside(faults, step))
+                multihost.decide(lambda step=step: self._put_aside(faults, step))
                 self.manager.reload()
                 return found
         if faults:
@@ -102,12 +102,12 @@ class Checkpoints:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
         # What other processes do not write any more would be waited for.
-        if not processes.may_be_alone(error):
+        if not multihost.may_be_alone(error):
             self.manager.close()
 
     def _read_sound(self, step: int) -> dict:
         """The config, when the files are those that were written, as the first process finds."""
-        processes.decide(lambda: _check_checksums(self.folder / str(step)))
+        multihost.decide(lambda: _check_checksums(self.folder / str(step)))
         return self._read_json(step, "config")
 
     def _read_json(self, step: int, item: str) -> dict:
@@ -154,11 +154,11 @@ class _NewestAndBest(checkpoint_managers.PreservationPolicy):
 def _attempt(read: Callable[[], Any]) -> tuple[Any, str]:
     """What is read and "", or None and why it cannot be read, on one process or all."""
     try:
-        return processes.together(read), ""
+        return multihost.together(read), ""
     except (MemoryError, jax.errors.JaxRuntimeError):
         raise  # the fault of the machine
     except Exception as error:  # whatever a reader stumbles over in a mangled file
-        if processes.may_be_alone(error):
+        if multihost.may_be_alone(error):
             raise
         return None, f"{type(error).__name__}: {str(error).strip()[:300]}"
 

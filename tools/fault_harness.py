@@ -1,6 +1,6 @@
 """What kills, full disks, damaged checkpoints and bad batches cost a run: nothing, or this says what.
 
-    python tests/fault_harness.py --runs 50
+    python tools/fault_harness.py --runs 50
 
 A shortened quickstart runs once undisturbed. Then it is killed again and again, by SIGKILL and SIGTERM in turns, at
 moments that nobody chooses, half of them just behind the first sign of a checkpoint being written; each time it is
@@ -65,7 +65,8 @@ def write_algebra(path: Path) -> None:
 
 def run_wrapped(phase_file: str, poisoned: set[int], arguments: list[str]) -> None:
     """`mig-jax` with these arguments; says in a file what it is doing, and makes the batches of some steps bad."""
-    from mig_jax import main, train
+    from mig_jax import main
+    from mig_jax.trainer import train
 
     phase = os.open(phase_file, os.O_WRONLY | os.O_CREAT)
     known = set()
@@ -150,7 +151,7 @@ class Bench(NamedTuple):
 
     def start_two(self, name: str) -> list[subprocess.Popen]:
         """A run of two processes, with half of the rows each; what they say and do is under `name`_0 and `name`_1."""
-        from tests.devices_table import free_port
+        from tools.device_table import free_port
 
         together = [f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", "--config.mesh.data=2"]
         return [
@@ -191,7 +192,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> bool:
 def differences(workdir: Path, whole: Path) -> list[str]:
     """What a run has left that the undisturbed one has not, or otherwise."""
     from mig_jax import metrics
-    from tests.resume_test import timeless
+    from tests.trainer.resume_test import timeless
 
     found, expected = (json.dumps(timeless(metrics.read_metrics(str(run))[1])) for run in (workdir, whole))
     different = [] if found == expected else ["rows"]

@@ -1,8 +1,8 @@
-"""Three runs of the fault harness; `python tests/fault_harness.py` has them all."""
+"""Three runs of the fault harness; `python tools/fault_harness.py` has them all."""
 
 import pytest
 
-from tests import fault_harness
+from tools import fault_harness
 
 
 @pytest.mark.slow

@@ -8,9 +8,10 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
+from mig_jax.distributed import sharding
 from mig_jax.learning import losses
 from mig_jax.learning.train_step import TrainState, init_state, jit_train_step, make_optimizer, make_train_step
-from mig_jax.models import decoder, sharding
+from mig_jax.models import decoder
 from mig_jax.policy import Policy, make_logprobs
 
 # What a step on demonstrations reports.

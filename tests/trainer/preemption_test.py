@@ -11,26 +11,26 @@ from types import SimpleNamespace
 
 import pytest
 
-from mig_jax import stopping, train
+from mig_jax.trainer import preemption, train
 
 with warnings.catch_warnings():
     # ml_collections loads the file of a config in a way that later Pythons drop.
     warnings.simplefilter("ignore", DeprecationWarning)
     from mig_jax import main
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 # pbkdf2 keeps the main thread in C for hours, without the lock of the interpreter: as compiling does.
 BUSY = """
 import hashlib
-from mig_jax.stopping import listen
+from mig_jax.trainer.preemption import listen
 with listen():
     print("listening", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 """
 
 
-@pytest.mark.parametrize("number", stopping.SIGNALS)
+@pytest.mark.parametrize("number", preemption.SIGNALS)
 def test_the_second_signal_ends_a_process_that_is_busy(number):
     command = [sys.executable, "-c", BUSY]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
@@ -44,14 +44,14 @@ def test_the_second_signal_ends_a_process_that_is_busy(number):
 
 
 def test_behind_the_block_signals_do_what_they_did():
-    before = [signal.getsignal(number) for number in stopping.SIGNALS]
-    with stopping.listen() as is_asked_to_stop:
+    before = [signal.getsignal(number) for number in preemption.SIGNALS]
+    with preemption.listen() as is_asked_to_stop:
         assert not is_asked_to_stop()
         os.kill(os.getpid(), signal.SIGTERM)
         wait_until(is_asked_to_stop)
-    assert [signal.getsignal(number) for number in stopping.SIGNALS] == before
+    assert [signal.getsignal(number) for number in preemption.SIGNALS] == before
     assert signal.set_wakeup_fd(-1) == -1
-    with stopping.listen() as is_asked_to_stop:
+    with preemption.listen() as is_asked_to_stop:
         assert not is_asked_to_stop()
 
 
@@ -77,7 +77,7 @@ def test_a_stopped_run_leaves_with_a_code_of_its_own(monkeypatch, capsys):
     def run(config, workdir, *, mode, is_asked_to_stop):
         os.kill(os.getpid(), signal.SIGINT)
         wait_until(is_asked_to_stop)
-        raise stopping.Stopped("stopped behind step 3 of 10")
+        raise preemption.Stopped("stopped behind step 3 of 10")
 
     with pytest.raises(SystemExit) as ended:
         run_main(monkeypatch, run)

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import pytest
 
-from mig_jax import disk, train
 from mig_jax.check_config import ConfigError
+from mig_jax.trainer import disk_space, train
 from tests import tiny
 
 MIB = 2**20
@@ -19,8 +19,8 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     with pytest.raises(
         ConfigError, match=r"cannot be run:\n  workdir='.*/file/run' cannot be written: .*Not a directory"
     ):
-        disk.check_workdir(str(tmp_path / "file" / "run"))
-    disk.check_workdir(str(tmp_path / "new" / "run"))
+        disk_space.check_workdir(str(tmp_path / "file" / "run"))
+    disk_space.check_workdir(str(tmp_path / "new" / "run"))
     assert list((tmp_path / "new" / "run").iterdir()) == []
 
 
@@ -32,24 +32,24 @@ def test_room_is_counted(monkeypatch, tmp_path):
     """Three checkpoints that stay and one that is being written, of 10 MiB each, and a model of 4 MiB."""
     room = {"checkpoint": 10 * MIB, "kept": 3, "model": 4 * MIB}
     free(monkeypatch, 44 * MIB)
-    disk.check_room(str(tmp_path), **room)
+    disk_space.check_room(str(tmp_path), **room)
     free(monkeypatch, 44 * MIB - 1)
     with pytest.raises(
         ConfigError, match=r"44 MiB are needed, 44 MiB are free\. There will be 3 checkpoints .* of 10 MiB"
     ):
-        disk.check_room(str(tmp_path), **room)
+        disk_space.check_room(str(tmp_path), **room)
     # What the run itself has there comes free again.
     (tmp_path / "checkpoints" / "7").mkdir(parents=True)
     (tmp_path / "checkpoints" / "7" / "file").write_bytes(bytes(8 * MIB))
     free(monkeypatch, 36 * MIB)
-    disk.check_room(str(tmp_path), **room)
+    disk_space.check_room(str(tmp_path), **room)
     free(monkeypatch, 35 * MIB)
     with pytest.raises(ConfigError, match=r"35 MiB are free beside 8 MiB of this run"):
-        disk.check_room(str(tmp_path), **room)
+        disk_space.check_room(str(tmp_path), **room)
 
 
 def test_bytes_of_a_tree():
-    assert disk.nbytes({"a": jnp.zeros((3, 4)), "b": (jnp.zeros(5, jnp.bfloat16), None)}) == 58
+    assert disk_space.nbytes({"a": jnp.zeros((3, 4)), "b": (jnp.zeros(5, jnp.bfloat16), None)}) == 58
 
 
 # The weights are 646 KiB, adapters of rank 2 have 28.5 KiB; each is trained with two moments.
@@ -65,7 +65,7 @@ def test_a_run_is_refused_before_it_builds_anything(monkeypatch, tmp_path, adapt
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", disk.FULL)
+@pytest.mark.parametrize("number", disk_space.FULL)
 def test_a_full_disk_is_known_however_it_is_wrapped(number):
     try:
         try:
@@ -73,7 +73,7 @@ def test_a_full_disk_is_known_however_it_is_wrapped(number):
         except OSError as error:
             raise RuntimeError("wrapped") from error
     except RuntimeError as error:
-        assert disk.is_full(error)
-    assert disk.is_full(ValueError("RESOURCE_EXHAUSTED: write failed [OS error 28: No space left on device]"))
-    assert not disk.is_full(OSError(errno.ENOENT, "No such file"))
-    assert not disk.is_full(ValueError("RESOURCE_EXHAUSTED: out of memory"))
+        assert disk_space.is_full(error)
+    assert disk_space.is_full(ValueError("RESOURCE_EXHAUSTED: write failed [OS error 28: No space left on device]"))
+    assert not disk_space.is_full(OSError(errno.ENOENT, "No such file"))
+    assert not disk_space.is_full(ValueError("RESOURCE_EXHAUSTED: out of memory"))
