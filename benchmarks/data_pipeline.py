@@ -24,8 +24,8 @@ from PIL import Image
 
 from mig_jax.data import builders, stream
 from mig_jax.distributed import sharding
-from mig_jax.policy import load_policy
-from mig_jax.prompts import ask
+from mig_jax.policy.load import load_policy
+from mig_jax.policy.prompts import ask
 
 
 def main() -> None:

@@ -22,16 +22,16 @@ from mig_jax import rewards
 from mig_jax.check_config import unit_of_prompts
 from mig_jax.collectives import Amount, Sent, read_collectives
 from mig_jax.costs import CHIPS, CLOSING, LEAD_IN, Chip
-from mig_jax.credit import Outcome
 from mig_jax.distributed import sharding
 from mig_jax.learning.losses import Batch
 from mig_jax.learning.train_step import split
 from mig_jax.models import lora, sampler
 from mig_jax.models.decoder import KVCache
 from mig_jax.models.qwen2_vl import Images, Pixels
-from mig_jax.policy import abstract_policy
-from mig_jax.rollouts import make_functions
-from mig_jax.sampling import rollout_weights
+from mig_jax.policy.generate import rollout_weights
+from mig_jax.policy.load import abstract_policy
+from mig_jax.rollout.batch import Outcome
+from mig_jax.rollout.rollout import make_functions
 from mig_jax.trainer.update import build_step
 
 # How the compiler of a TPU says that a program does not fit.

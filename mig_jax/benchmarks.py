@@ -26,8 +26,8 @@ from mig_jax.check_config import COMPUTED_BY, ConfigError, check_unchanged
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost
 from mig_jax.evaluate import Evaluator
-from mig_jax.policy import Policy, find_model
-from mig_jax.problems import Chosen, open_held_out
+from mig_jax.policy.load import Policy, find_model
+from mig_jax.rollout.problem_set import Chosen, open_held_out
 from mig_jax.score import score_transcripts
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript, write_transcripts

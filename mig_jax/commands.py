@@ -18,9 +18,9 @@ from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost, sharding
 from mig_jax.evaluate import answer_problems
 from mig_jax.pictures import draw_gains
-from mig_jax.policy import Policy, load_policy
-from mig_jax.problems import held_out_source, open_held_out, open_named
-from mig_jax.sampling import make_prepare, make_sample
+from mig_jax.policy.generate import make_prepare, make_sample
+from mig_jax.policy.load import Policy, load_policy
+from mig_jax.rollout.problem_set import held_out_source, open_held_out, open_named
 from mig_jax.score import score_transcripts
 from mig_jax.text.response_format import lettered
 from mig_jax.text.verifier import Verifier

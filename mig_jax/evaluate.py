@@ -11,17 +11,18 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import results, rollouts
+from mig_jax import results
 from mig_jax.data import stream
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost, sharding
 from mig_jax.models import sampler
-from mig_jax.policy import Policy
-from mig_jax.prompts import ask
-from mig_jax.sampling import make_prepare, make_sample
+from mig_jax.policy.generate import make_prepare, make_sample
+from mig_jax.policy.load import Policy
+from mig_jax.policy.prompts import ask
+from mig_jax.rollout import rollout
+from mig_jax.rollout.grading import judge
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
-from mig_jax.verdicts import judge
 
 
 class Evaluator:
@@ -124,9 +125,9 @@ def answer_problems(
     def finish(batch: _Batch, completions: sampler.Completions | None) -> None:
         done = batch.done
         if completions:
-            readings = rollouts.read_completions(policy, completions, max_steps=config.reward.max_steps)
+            readings = rollout.read_completions(policy, completions, max_steps=config.reward.max_steps)
             readings = readings[: len(batch.problems) * samples]
-            drawn = rollouts.make_transcripts(batch.problems, readings, [None] * len(readings), None)
+            drawn = rollout.make_transcripts(batch.problems, readings, [None] * len(readings), None)
             done = judge(drawn, verifier)
             if batch.part and multihost.is_first():
                 write_transcripts(done, str(batch.part))

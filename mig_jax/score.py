@@ -10,20 +10,21 @@ from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import encoding, images, rewards
-from mig_jax.credit import Scores, score_likelihood
+from mig_jax import rewards
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.models import decoder, sampler
 from mig_jax.models.sampler import Prompts
-from mig_jax.policy import Policy
-from mig_jax.prompts import encode_prompt, stack_prompts
-from mig_jax.rollouts import with_scores
-from mig_jax.sampling import make_prepare, see
+from mig_jax.policy import encoding, images
+from mig_jax.policy.generate import make_prepare, see
+from mig_jax.policy.load import Policy
+from mig_jax.policy.prompts import encode_prompt, stack_prompts
+from mig_jax.rollout.batch import Scores, score_likelihood
+from mig_jax.rollout.grading import judge
+from mig_jax.rollout.rollout import with_scores
 from mig_jax.text.response_format import parse_response
 from mig_jax.text.verifier import Verifier
 from mig_jax.transcripts import Transcript
-from mig_jax.verdicts import judge
 
 # Prompts and responses are as long as the longest of their batch, rounded up to this many tokens.
 LENGTH_STEP = 64

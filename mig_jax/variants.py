@@ -16,15 +16,15 @@ from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import encoding
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.evaluate import batches
-from mig_jax.policy import Policy
-from mig_jax.problems import key_of, read_variants
-from mig_jax.prompts import stack_prompts, with_images
-from mig_jax.rollouts import read_completions
-from mig_jax.sampling import make_prepare, make_sample
+from mig_jax.policy import encoding
+from mig_jax.policy.generate import make_prepare, make_sample
+from mig_jax.policy.load import Policy
+from mig_jax.policy.prompts import stack_prompts, with_images
+from mig_jax.rollout.problem_set import key_of, read_variants
+from mig_jax.rollout.rollout import read_completions
 from mig_jax.text.verifier import Item, Verifier
 
 REQUEST = (

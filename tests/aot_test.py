@@ -14,10 +14,10 @@ from mig_jax import aot, aot_report, commands
 from mig_jax.aot import Compiled, Run, bytes_on_device, compile_program, largest_that_fits, open_topology
 from mig_jax.collectives import Amount, Sent
 from mig_jax.distributed import sharding
-from mig_jax.policy import load_policy
-from mig_jax.problems import open_training
-from mig_jax.prompts import ask
-from mig_jax.rollouts import Collector
+from mig_jax.policy.load import load_policy
+from mig_jax.policy.prompts import ask
+from mig_jax.rollout.problem_set import open_training
+from mig_jax.rollout.rollout import Collector
 from mig_jax.text.verifier import Verifier
 from mig_jax.trainer import train
 from tests import tiny

@@ -12,8 +12,8 @@ import pytest
 from mig_jax import benchmarks, commands, evaluate
 from mig_jax.check_config import ConfigError
 from mig_jax.distributed import sharding
-from mig_jax.policy import load_policy
-from mig_jax.problems import open_held_out
+from mig_jax.policy.load import load_policy
+from mig_jax.rollout.problem_set import open_held_out
 from mig_jax.transcripts import Transcript, read_transcripts
 from tests import tiny
 

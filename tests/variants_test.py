@@ -5,10 +5,12 @@ import json
 import jax
 import pytest
 
-from mig_jax import encoding, problems, variants
+from mig_jax import variants
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
-from mig_jax.policy import load_policy
+from mig_jax.policy import encoding
+from mig_jax.policy.load import load_policy
+from mig_jax.rollout import problem_set
 from mig_jax.text.verifier import Verifier
 from tests import tiny
 
@@ -82,8 +84,8 @@ def test_the_file_reaches_the_probes(policy, tmp_path):
     for change, expected in ((None, "0.5"), ({}, "2/4"), ({"source": "other"}, "0.5"), ({"answer": "2"}, "0.5")):
         path.write_text(json.dumps(row | (change or {})))
         config.data.variants = "" if change is None else str(path)
-        ((chosen,), _) = problems.open_training(policy, config, demonstrated=False)
+        ((chosen,), _) = problem_set.open_training(policy, config, demonstrated=False)
         assert encoding.spellings(chosen[0], limit=2) == ("1/2", expected)
     path.write_text('{"id": "half"}\n{"id": "a", "answer": 1, "variants": 3}\n')
     with pytest.raises(ValueError, match="row 1: answer is missing\n.*row 2: variants is a number, not a list"):
-        problems.read_variants(str(path))
+        problem_set.read_variants(str(path))

@@ -71,10 +71,10 @@ def run(model: str, method: str, shape: dict[str, int], devices: Sequence[Any]) 
     import numpy as np
 
     from mig_jax.distributed import sharding
-    from mig_jax.policy import load_policy
-    from mig_jax.problems import open_training
-    from mig_jax.prompts import ask
-    from mig_jax.rollouts import Collector
+    from mig_jax.policy.load import load_policy
+    from mig_jax.policy.prompts import ask
+    from mig_jax.rollout.problem_set import open_training
+    from mig_jax.rollout.rollout import Collector
     from mig_jax.text.verifier import Verifier
     from mig_jax.trainer import train
     from mig_jax.trainer import update as updates
@@ -126,7 +126,8 @@ def steps_and_verdicts_of_noise():
     """Random weights write no steps and no answers: there is a step every ten tokens, and tokens say who is right."""
     import numpy as np
 
-    from mig_jax import encoding, rollouts
+    from mig_jax.policy import encoding
+    from mig_jax.rollout import rollout
 
     read = encoding.read_completion
 
@@ -141,7 +142,7 @@ def steps_and_verdicts_of_noise():
 
     with (
         mock.patch.object(encoding, "read_completion", read_completion),
-        mock.patch.object(rollouts, "check_answers", check_answers),
+        mock.patch.object(rollout, "check_answers", check_answers),
     ):
         yield
 

@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import encoding, metrics, pictures
+from mig_jax import metrics, pictures
 from mig_jax.check_config import COMPUTED_BY, check_config, check_unchanged
 from mig_jax.data import stream
 from mig_jax.distributed import multihost, sharding
@@ -26,10 +26,11 @@ from mig_jax.learning import losses
 from mig_jax.learning.train_step import TrainState, init_state, join, split
 from mig_jax.metrics import Span
 from mig_jax.models import lora
-from mig_jax.policy import Policy, load_policy, save_policy
-from mig_jax.problems import Chosen, open_held_out, open_training
-from mig_jax.prompts import Asked, ask
-from mig_jax.rollouts import Collector, Stopwatch
+from mig_jax.policy import encoding
+from mig_jax.policy.load import Policy, load_policy, save_policy
+from mig_jax.policy.prompts import Asked, ask
+from mig_jax.rollout.problem_set import Chosen, open_held_out, open_training
+from mig_jax.rollout.rollout import Collector, Stopwatch
 from mig_jax.text.verifier import Verifier
 from mig_jax.trainer import disk_space, nonfinite
 from mig_jax.trainer.checkpointing import Checkpoints

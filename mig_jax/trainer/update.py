@@ -12,7 +12,7 @@ from mig_jax.distributed import sharding
 from mig_jax.learning import losses
 from mig_jax.learning.train_step import TrainState, init_state, jit_train_step, make_optimizer, make_train_step
 from mig_jax.models import decoder
-from mig_jax.policy import Policy, make_logprobs
+from mig_jax.policy.load import Policy, make_logprobs
 
 # What a step on demonstrations reports.
 SFT_METRICS = ("loss/sft", "policy/", "gradient/")

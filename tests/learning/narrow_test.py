@@ -11,7 +11,7 @@ import pytest
 from mig_jax.distributed import sharding
 from mig_jax.learning import losses, narrow, train_step
 from mig_jax.models import decoder
-from mig_jax.policy import load_policy
+from mig_jax.policy.load import load_policy
 from mig_jax.trainer import update
 from tests import tiny
 from tests.learning.losses_test import WEIGHTS, random_batch

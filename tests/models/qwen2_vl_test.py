@@ -13,11 +13,11 @@ from flax import nnx
 from PIL import Image
 from transformers import Qwen2VLImageProcessorPil
 
-from mig_jax import encoding, images
 from mig_jax.distributed import sharding
 from mig_jax.models import decoder, hf_config, hf_weights, image_layout, qwen2_vl, sampler
 from mig_jax.models.image_layout import Grid
 from mig_jax.models.qwen2_vl import Pixels, VisionConfig
+from mig_jax.policy import encoding, images
 
 REFERENCE = pathlib.Path(__file__).parent / "vision_reference"
 VISION = VisionConfig(

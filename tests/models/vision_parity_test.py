@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax import encoding, images
 from mig_jax.models import decoder, hf_config, hf_weights, qwen2_vl, sampler
 from mig_jax.models.decoder import Features
+from mig_jax.policy import encoding, images
 
 torch = pytest.importorskip("torch")
 

@@ -11,7 +11,7 @@ from tokenizers import decoders, models, normalizers
 from mig_jax.text import tokenizer as tokenizers
 from mig_jax.text.response_format import TRIAL_ANSWERS, AnswerTags, render_prompt
 from mig_jax.text.tokenizer import Tokenizer, merge_problems
-from tests.probes_as_written import check_probes
+from tests.policy.probes_as_written import check_probes
 from tests.text.byte_pairs import SPECIALS, qwen_pre_tokenizer, to_fast
 
 pytestmark = pytest.mark.real

@@ -13,7 +13,7 @@ import pytest
 from mig_jax.check_config import ConfigError
 from mig_jax.distributed import sharding
 from mig_jax.learning.train_step import TrainState
-from mig_jax.policy import load_policy
+from mig_jax.policy.load import load_policy
 from mig_jax.trainer import train
 from mig_jax.trainer.checkpointing import Checkpoints
 from tests import tiny

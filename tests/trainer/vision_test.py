@@ -7,17 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax import commands, encoding, metrics, rewards, transcripts
+from mig_jax import commands, metrics, rewards, transcripts
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.learning.losses import Batch
 from mig_jax.learning.train_step import split
 from mig_jax.models import decoder, sampler
-from mig_jax.policy import load_policy, make_logprobs
-from mig_jax.problems import open_held_out, open_training, why_no_prompt
-from mig_jax.prompts import ask, encode_prompts
-from mig_jax.rollouts import Collector
-from mig_jax.sampling import Sample, make_look
+from mig_jax.policy import encoding
+from mig_jax.policy.generate import Sample, make_look
+from mig_jax.policy.load import load_policy, make_logprobs
+from mig_jax.policy.prompts import ask, encode_prompts
+from mig_jax.rollout.problem_set import open_held_out, open_training, why_no_prompt
+from mig_jax.rollout.rollout import Collector
 from mig_jax.text.verifier import Verifier
 from mig_jax.trainer import train
 from tests import tiny

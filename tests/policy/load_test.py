@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax import policy as policies
 from mig_jax.distributed import sharding
 from mig_jax.learning import losses
 from mig_jax.models import decoder, sampler
-from mig_jax.policy import Policy, load_policy, make_logprobs, save_policy
-from mig_jax.sampling import Sample
+from mig_jax.policy import load as policies
+from mig_jax.policy.generate import Sample
+from mig_jax.policy.load import Policy, load_policy, make_logprobs, save_policy
 from mig_jax.text import tokenizer as tokenizers
 from tests import tiny
 from tests.learning.losses_test import WEIGHTS, random_batch

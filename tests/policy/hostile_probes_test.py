@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax import encoding, rewards
+from mig_jax import rewards
+from mig_jax.policy import encoding
 from mig_jax.rewards import probes
 from mig_jax.text.tokenizer import build_character_tokenizer
 from tests.text.hostile import hostile_completions, hostile_ids

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax import credit, rewards
+from mig_jax import rewards
 from mig_jax.distributed import sharding
 from mig_jax.models.sampler import Completions, Prompts
+from mig_jax.rollout import batch as credit
 from tests import tiny
 
 # One question, four samples of six tokens; two steps each, but the last response has one.

@@ -10,12 +10,12 @@ from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import encoding
 from mig_jax.data import sources
 from mig_jax.data.problem import Problem
 from mig_jax.data.rows import RowError, listed, read_rows
-from mig_jax.policy import Policy
-from mig_jax.prompts import measure_prompt
+from mig_jax.policy import encoding
+from mig_jax.policy.load import Policy
+from mig_jax.policy.prompts import measure_prompt
 
 # Spellings of an answer by the `key_of` its problem.
 Variants = Mapping[tuple[str, str, str], tuple[str, ...]]

@@ -5,9 +5,9 @@ import json
 import jax
 import pytest
 
-from mig_jax import problems
 from mig_jax.distributed import sharding
-from mig_jax.policy import load_policy
+from mig_jax.policy.load import load_policy
+from mig_jax.rollout import problem_set
 from tests import tiny
 
 FIELDS = ("id", "question", "answer", "kind", "choices", "steps", "images", "level", "subject", "source")
@@ -31,29 +31,29 @@ def config_of(path, rows, **changes):
 def test_every_column_is_where_the_config_says(tmp_path):
     config = config_of(tmp_path / "rows.jsonl", [ROW])
     config.data.columns.update(dict(zip(FIELDS, ROW, strict=True)))
-    (problem,) = problems.open_named(config, config.data.train, split="train")
-    assert problem == problems.Problem(
+    (problem,) = problem_set.open_named(config, config.data.train, split="train")
+    assert problem == problem_set.Problem(
         "a", "Where?", "B", "choice", (("Look.", "East."), "B"), (), ("west", "east"), "3", "sun", "almanac"
     )
     config.data.columns.question = "{ask} ({topic})"
-    assert problems.open_named(config, config.data.train, split="train")[0].question == "Where? (sun)"
+    assert problem_set.open_named(config, config.data.train, split="train")[0].question == "Where? (sun)"
 
 
 def test_what_does_not_fit_is_left_out_and_counted(policy, tmp_path, caplog):
     rows = [{"question": "7" * n, "answer": "1" * m} for n, m in ((3, 1), (99, 1), (98, 2), (4, 9))]
     config = config_of(tmp_path / "rows.jsonl", rows)
-    ((chosen,), weights) = problems.open_training(policy, config, demonstrated=False)
+    ((chosen,), weights) = problem_set.open_training(policy, config, demonstrated=False)
     assert [p.question for p in chosen] == ["777"] and weights == [1.0]
     assert sorted(chosen.left_out.values()) == [1, 2]
     # An answer that is too long to be probed can be evaluated all the same.
-    held_out = problems.open_held_out(policy, config)
+    held_out = problem_set.open_held_out(policy, config)
     assert [p.answer for p in held_out] == ["1", "1" * 9] and held_out.left_out.total() == 2
     assert "2 of 4 problems left out: 2 with a prompt of more than 32 tokens" in caplog.text
 
 
 def test_a_chosen_part_reads_like_a_sequence(policy, tmp_path):
     config = config_of(tmp_path / "rows.jsonl", [{"question": str(n), "answer": n} for n in range(5)])
-    chosen = problems.open_held_out(policy, config)
+    chosen = problem_set.open_held_out(policy, config)
     assert [p.answer for p in chosen[1:3]] == ["1", "2"] and len(chosen) == 5
     with pytest.raises(IndexError):
         chosen[5]

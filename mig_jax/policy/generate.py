@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mig_jax.distributed import sharding
 from mig_jax.models import decoder, sampler
-from mig_jax.policy import Policy
+from mig_jax.policy.load import Policy
 
 
 def rollout_weights(policy: Policy, *, gather: bool) -> Any:

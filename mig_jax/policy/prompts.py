@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from mig_jax import encoding, images
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.models.sampler import Prompts
-from mig_jax.policy import Policy
+from mig_jax.policy import encoding, images
+from mig_jax.policy.load import Policy
 
 
 class Asked(NamedTuple):

@@ -9,8 +9,8 @@ import pytest
 
 from mig_jax.distributed import sharding
 from mig_jax.models import sampler
-from mig_jax.policy import load_policy
-from mig_jax.sampling import Sample, make_prepare, part_widths, rollout_weights
+from mig_jax.policy.generate import Sample, make_prepare, part_widths, rollout_weights
+from mig_jax.policy.load import load_policy
 from tests import tiny
 
 

@@ -9,8 +9,8 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image, ImageFile
 
-from mig_jax import images
 from mig_jax.models.qwen2_vl import VisionConfig
+from mig_jax.policy import images
 from mig_jax.text import tokenizer as tokenizers
 
 TOKENIZER = tokenizers.build_character_tokenizer()

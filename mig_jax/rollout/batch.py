@@ -13,7 +13,7 @@ from mig_jax import rewards
 from mig_jax.learning import advantages
 from mig_jax.learning.losses import Batch
 from mig_jax.models import decoder, sampler
-from mig_jax.policy import Policy
+from mig_jax.policy.load import Policy
 
 
 class Scores(NamedTuple):

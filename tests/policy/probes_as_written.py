@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from mig_jax import encoding
+from mig_jax.policy import encoding
 from mig_jax.text.response_format import TRIAL_ANSWERS, render_response
 from mig_jax.text.tokenizer import Tokenizer
 

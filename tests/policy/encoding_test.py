@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from mig_jax import encoding
 from mig_jax.data.problem import Problem
+from mig_jax.policy import encoding
 from mig_jax.text import tokenizer as tokenizers
 from mig_jax.text.response_format import TRIAL_ANSWERS, system_prompt
-from tests.probes_as_written import check_probes
+from tests.policy.probes_as_written import check_probes
 from tests.text import byte_pairs
 
 RESPONSE = "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n</think>\n<answer>29</answer>"

@@ -13,12 +13,13 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mig_jax import images, rewards
+from mig_jax import rewards
 from mig_jax.distributed import multihost, sharding
 from mig_jax.learning.losses import Batch
 from mig_jax.models import attention, decoder, gguf_file, hf_config, hf_weights, lora, sampler
 from mig_jax.models.lora import LoraConfig
 from mig_jax.models.qwen2_vl import VisionConfig
+from mig_jax.policy import images
 from mig_jax.text import tokenizer as tokenizers
 
 # The config of the run that made a model, in the model's folder; read by the commands when they are given no other.

@@ -10,19 +10,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mig_jax import encoding, rewards
-from mig_jax.credit import Outcome, Scores, make_assemble, make_score
+from mig_jax import rewards
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
-from mig_jax.encoding import Reading
 from mig_jax.learning.losses import Batch
 from mig_jax.models import sampler
-from mig_jax.policy import Policy, make_logprobs, without_adapters
-from mig_jax.prompts import Asked
-from mig_jax.sampling import Sample, make_look, make_prepare, make_sample
+from mig_jax.policy import encoding
+from mig_jax.policy.encoding import Reading
+from mig_jax.policy.generate import Sample, make_look, make_prepare, make_sample
+from mig_jax.policy.load import Policy, make_logprobs, without_adapters
+from mig_jax.policy.prompts import Asked
+from mig_jax.rollout.batch import Outcome, Scores, make_assemble, make_score
+from mig_jax.rollout.grading import check, reference_of
 from mig_jax.text.verifier import Item, Verifier
 from mig_jax.transcripts import Transcript
-from mig_jax.verdicts import check, reference_of
 
 
 class Functions(NamedTuple):

@@ -1,0 +1,1 @@
+"""A model with its tokenizer on a mesh: load, encode, generate."""

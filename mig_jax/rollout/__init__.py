@@ -1,0 +1,1 @@
+"""Problems to completions to a batch to train on."""
