@@ -10,23 +10,24 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from mig_jax import aot_report, benchmarks
+from mig_jax.aot import report as aot_report
 from mig_jax.check_config import check_config
 from mig_jax.data import builders, sources
 from mig_jax.data.names import did_you_mean
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost, sharding
-from mig_jax.evaluate import answer_problems
-from mig_jax.pictures import draw_gains
+from mig_jax.evaluation import run
+from mig_jax.evaluation.answer_variants import propose_variants
+from mig_jax.evaluation.evaluator import answer_problems
+from mig_jax.evaluation.score_transcripts import score_transcripts
 from mig_jax.policy.generate import make_prepare, make_sample
 from mig_jax.policy.load import Policy, load_policy
+from mig_jax.records.plots import draw_gains
+from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.rollout.problem_set import held_out_source, open_held_out, open_named
-from mig_jax.score import score_transcripts
 from mig_jax.text.response_format import lettered
 from mig_jax.text.verifier import Verifier
 from mig_jax.trainer import disk_space
-from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
-from mig_jax.variants import propose_variants
 
 
 @contextmanager
@@ -47,11 +48,11 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     names = sources.split_names(config.eval.benchmarks) or (held_out_source(config),)
     disk_space.check_workdir(workdir)
     with loaded(config, mode="eval") as (policy, verifier):
-        figures = benchmarks.evaluate_sources(policy, config, verifier, names, Path(workdir))
-    print(benchmarks.report(figures))
+        figures = run.evaluate_sources(policy, config, verifier, names, Path(workdir))
+    print(run.report(figures))
     print(f"results.json and results.md are in {workdir}; responses, to be browsed, in")
     for name in names:
-        print(f"  {os.path.join(workdir, benchmarks.folder_name(name), 'transcripts.html')}")
+        print(f"  {os.path.join(workdir, run.folder_name(name), 'transcripts.html')}")
 
 
 def variants(config: ConfigDict, workdir: str) -> None:

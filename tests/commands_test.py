@@ -9,10 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from mig_jax import commands, transcripts
+from mig_jax import commands
 from mig_jax.data.builders import BENCHMARKS
 from mig_jax.distributed import sharding
 from mig_jax.policy.load import load_policy, save_policy
+from mig_jax.records import transcripts
 from mig_jax.text import response_format
 from tests import tiny
 

@@ -191,7 +191,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> bool:
 
 def differences(workdir: Path, whole: Path) -> list[str]:
     """What a run has left that the undisturbed one has not, or otherwise."""
-    from mig_jax import metrics
+    from mig_jax.records import metrics
     from tests.trainer.resume_test import timeless
 
     found, expected = (json.dumps(timeless(metrics.read_metrics(str(run))[1])) for run in (workdir, whole))
@@ -417,7 +417,7 @@ def dead_worker(bench: Bench) -> Fault:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 killed += 1
-    from mig_jax import metrics
+    from mig_jax.records import metrics
 
     faults, restarts = expect(bench, name, process.wait(), 0), 0.0
     for run in ("dead_worker", "whole_algebra"):  # but for the count the rows must be the same
@@ -472,7 +472,7 @@ def workers_of(pid: int) -> list[int]:
 
 
 def few_bad_batches(bench: Bench) -> Fault:
-    from mig_jax import metrics
+    from mig_jax.records import metrics
 
     code = bench.finish("few_bad", poisoned="4,5")
     rows = [r for r in metrics.read_metrics(str(bench.folder / "few_bad"))[1] if "gradient/skipped" in r]

@@ -20,10 +20,10 @@ from mig_jax.policy.encoding import Reading
 from mig_jax.policy.generate import Sample, make_look, make_prepare, make_sample
 from mig_jax.policy.load import Policy, make_logprobs, without_adapters
 from mig_jax.policy.prompts import Asked
+from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.batch import Outcome, Scores, make_assemble, make_score
 from mig_jax.rollout.grading import check, reference_of
 from mig_jax.text.verifier import Item, Verifier
-from mig_jax.transcripts import Transcript
 
 
 class Functions(NamedTuple):

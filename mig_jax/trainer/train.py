@@ -17,18 +17,19 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import metrics, pictures
 from mig_jax.check_config import COMPUTED_BY, check_config, check_unchanged
 from mig_jax.data import stream
 from mig_jax.distributed import multihost, sharding
-from mig_jax.evaluate import Evaluator
+from mig_jax.evaluation.evaluator import Evaluator
 from mig_jax.learning import losses
 from mig_jax.learning.train_step import TrainState, init_state, join, split
-from mig_jax.metrics import Span
 from mig_jax.models import lora
 from mig_jax.policy import encoding
 from mig_jax.policy.load import Policy, load_policy, save_policy
 from mig_jax.policy.prompts import Asked, ask
+from mig_jax.records import metrics, plots
+from mig_jax.records.metrics import Span
+from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.rollout.problem_set import Chosen, open_held_out, open_training
 from mig_jax.rollout.rollout import Collector, Stopwatch
 from mig_jax.text.verifier import Verifier
@@ -36,7 +37,6 @@ from mig_jax.trainer import disk_space, nonfinite
 from mig_jax.trainer.checkpointing import Checkpoints
 from mig_jax.trainer.preemption import Stopped
 from mig_jax.trainer.update import build_optimizer, build_update
-from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
 
 # Where in a workdir the steps on demonstrations are that come before the first rollout.
 WARM_UP = "warm_up"
@@ -322,14 +322,14 @@ def transcripts_path(workdir: str, done: int) -> str:
 def draw(workdir: str) -> None:
     """Pictures of a run, from what it has written: curves, and the gains of its first and last scored transcripts."""
     _, rows = metrics.read_metrics(workdir)
-    pictures.training_curves({"": rows}, os.path.join(workdir, "curves.png"))
+    plots.training_curves({"": rows}, os.path.join(workdir, "curves.png"))
     drawn = ["curves.png"]
     folder = os.path.join(workdir, "transcripts")
     files = sorted(name for name in os.listdir(folder) if name.endswith(".jsonl")) if os.path.isdir(folder) else []
     for name, chosen in (("gains_first", files[:1]), ("gains_last", files[-1:])):
         scored = [t for file in chosen for t in read_transcripts(os.path.join(folder, file)) if t.ell_k]
         if scored:
-            pictures.draw_gains(scored, os.path.join(workdir, name))
+            plots.draw_gains(scored, os.path.join(workdir, name))
             drawn += [f"{name}.png", f"{name}.html"]
     print(accuracy_line(workdir))
     print(f"{', '.join(drawn)}, metrics.jsonl and the trained model/ are in {workdir}")

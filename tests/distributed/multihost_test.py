@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mig_jax import metrics
 from mig_jax.distributed import multihost
+from mig_jax.records import metrics
 from tests.trainer.resume_test import timeless
 from tools.device_table import free_port
 

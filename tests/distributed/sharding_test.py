@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mig_jax.collectives import Sent, read_collectives
+from mig_jax.aot.collectives import Sent, read_collectives
 from mig_jax.distributed import sharding
 from mig_jax.models import decoder
 

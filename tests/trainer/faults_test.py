@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mig_jax import metrics
+from mig_jax.records import metrics
 from mig_jax.trainer import train
 from mig_jax.trainer.nonfinite import NotFiniteError
 from mig_jax.trainer.preemption import Stopped

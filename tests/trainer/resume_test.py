@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mig_jax import metrics
+from mig_jax.records import metrics
 
 ROOT = Path(__file__).parents[2]
 # Of a row, all that is no measurement of time.

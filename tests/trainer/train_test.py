@@ -8,11 +8,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from mig_jax import metrics, transcripts
 from mig_jax.check_config import ConfigError
 from mig_jax.distributed import sharding
 from mig_jax.models import hf_config, hf_weights
 from mig_jax.policy.load import load_policy
+from mig_jax.records import metrics, transcripts
 from mig_jax.trainer import checkpointing, train
 from mig_jax.trainer.update import build_step
 from tests import tiny

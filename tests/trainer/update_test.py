@@ -5,7 +5,7 @@ import math
 import jax
 import pytest
 
-from mig_jax.aot import Run
+from mig_jax.aot.compile import Run
 from tests import tiny
 
 MICROBATCHES, CHUNKS, LAYERS = 2, 5, 3

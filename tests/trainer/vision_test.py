@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax import commands, metrics, rewards, transcripts
+from mig_jax import commands, rewards
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.learning.losses import Batch
@@ -17,6 +17,7 @@ from mig_jax.policy import encoding
 from mig_jax.policy.generate import Sample, make_look
 from mig_jax.policy.load import load_policy, make_logprobs
 from mig_jax.policy.prompts import ask, encode_prompts
+from mig_jax.records import metrics, transcripts
 from mig_jax.rollout.problem_set import open_held_out, open_training, why_no_prompt
 from mig_jax.rollout.rollout import Collector
 from mig_jax.text.verifier import Verifier

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from mig_jax import metrics
+from mig_jax.records import metrics
 
 CONFIG = {"steps": 6, "model": {"path": "", "lr": 2e-4}}
 

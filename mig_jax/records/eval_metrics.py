@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mig_jax.data.rows import listed
+from mig_jax.records.transcripts import Transcript
 from mig_jax.text.answers import vote_of
 from mig_jax.text.lenient import lenient_answer
 from mig_jax.text.response_format import parse_response
-from mig_jax.transcripts import Transcript
 
 RESAMPLES, SEED = 2000, 0
 PERCENTILES = (2.5, 97.5)

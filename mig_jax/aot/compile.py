@@ -19,9 +19,9 @@ from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from mig_jax import rewards
+from mig_jax.aot.collectives import Amount, Sent, read_collectives
+from mig_jax.aot.flops import CHIPS, CLOSING, LEAD_IN, Chip
 from mig_jax.check_config import unit_of_prompts
-from mig_jax.collectives import Amount, Sent, read_collectives
-from mig_jax.costs import CHIPS, CLOSING, LEAD_IN, Chip
 from mig_jax.distributed import sharding
 from mig_jax.learning.losses import Batch
 from mig_jax.learning.train_step import split

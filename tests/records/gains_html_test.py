@@ -5,14 +5,14 @@ import re
 
 import pytest
 
-from mig_jax import pages
-from tests.gallery import BARE, HOSTILE, NASTY, PLAIN, SEEN
-from tests.page_reader import PageReader, read_page
+from mig_jax.records import gains_html
+from tests.records.gallery import BARE, HOSTILE, NASTY, PLAIN, SEEN
+from tests.records.page_reader import PageReader, read_page
 
 
 def _read(tmp_path, transcripts) -> PageReader:
     path = tmp_path / "new folder" / "page.html"
-    pages.gain_page(transcripts, str(path))
+    gains_html.gain_page(transcripts, str(path))
     return read_page(path)
 
 
@@ -22,7 +22,7 @@ def test_page_is_well_formed_and_needs_nothing_from_elsewhere(tmp_path, transcri
     assert {tag for tag, _ in reader.tags}.isdisjoint({"script", "link", "img", "iframe", "object"})
     for tag, attributes in reader.tags:
         assert attributes.keys().isdisjoint({"src", "href", "onload", "onclick", "xlink:href"}), tag
-    assert "http" not in pages.STYLE and "@import" not in pages.STYLE and "url(" not in pages.STYLE
+    assert "http" not in gains_html.STYLE and "@import" not in gains_html.STYLE and "url(" not in gains_html.STYLE
 
 
 def test_numbers_verdict_and_text_appear(tmp_path):
@@ -61,7 +61,7 @@ def test_hostile_text_is_shown_as_it_is(tmp_path):
 
 
 def test_title_of_a_page_is_text(tmp_path):
-    pages.write_page(["<p>body</p>"], str(tmp_path / "page.html"), title=f"</title>{HOSTILE}", style="")
+    gains_html.write_page(["<p>body</p>"], str(tmp_path / "page.html"), title=f"</title>{HOSTILE}", style="")
     reader = read_page(tmp_path / "page.html")
     assert [tag for tag, _ in reader.tags] == ["html", "head", "meta", "meta", "title", "style", "body", "main", "p"]
     assert "</title>" in reader.text and "body" in reader.text
@@ -75,13 +75,15 @@ def test_without_steps_or_numbers_the_rest_is_shown(tmp_path, transcript):
 
 
 def test_the_staircase_goes_through_the_watermark():
-    path = re.search(r'class="mark-line" d="([^"]*)"', pages.likelihood_chart(PLAIN.ell_k, PLAIN.watermark_k)).group(1)
+    path = re.search(
+        r'class="mark-line" d="([^"]*)"', gains_html.likelihood_chart(PLAIN.ell_k, PLAIN.watermark_k)
+    ).group(1)
     heights = [float(y) for y in re.findall(r"[,V]([\d.]+)", path)]
     assert heights[0] > heights[1] == heights[2] > heights[3]
 
 
 @pytest.mark.parametrize("low, high", [(-3.2, -0.1), (-0.11, -0.1), (-700.0, 0.0), (0.0, 1.0)])
 def test_ticks_are_few_round_and_inside(low, high):
-    ticks = pages._ticks(low, high)
+    ticks = gains_html._ticks(low, high)
     assert 3 <= len(ticks) <= 7
     assert all(low <= tick <= high for tick in ticks)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mig_jax.data import image_files
-from mig_jax.transcripts import Transcript
+from mig_jax.records.transcripts import Transcript
 
 VERDICTS = {True: ("right", "✓ right"), False: ("wrong", "✗ wrong"), None: ("undecided", "? undecided")}
 

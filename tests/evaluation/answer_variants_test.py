@@ -5,9 +5,9 @@ import json
 import jax
 import pytest
 
-from mig_jax import variants
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
+from mig_jax.evaluation import answer_variants
 from mig_jax.policy import encoding
 from mig_jax.policy.load import load_policy
 from mig_jax.rollout import problem_set
@@ -33,16 +33,18 @@ def policy():
 
 
 def test_a_list_is_read_without_its_bullets():
-    assert variants.spellings_in(COMPLETION, limit=9) == ["one half", "0.50", "2/4", "3/4"]
-    assert variants.spellings_in(COMPLETION, limit=2) == ["one half", "0.50"]
-    assert variants.spellings_in("-5\n- -5\n3.5", limit=9) == ["-5", "3.5"], "a sign is no bullet, nor is a decimal"
-    assert variants.spellings_in(" \n", limit=9) == []
+    assert answer_variants.spellings_in(COMPLETION, limit=9) == ["one half", "0.50", "2/4", "3/4"]
+    assert answer_variants.spellings_in(COMPLETION, limit=2) == ["one half", "0.50"]
+    assert answer_variants.spellings_in("-5\n- -5\n3.5", limit=9) == ["-5", "3.5"], (
+        "a sign is no bullet, nor is a decimal"
+    )
+    assert answer_variants.spellings_in(" \n", limit=9) == []
 
 
 def test_only_equal_spellings_are_confirmed(verifier):
     # Of a kind that forgives 5 %, too.
     proposed = [["0.50", "3/4", "2/4", "nonsense"], ["41", "40.0"]]
-    assert variants.confirm(verifier, [HALF, NEAR], proposed) == [["0.50", "2/4"], ["40.0"]]
+    assert answer_variants.confirm(verifier, [HALF, NEAR], proposed) == [["0.50", "2/4"], ["40.0"]]
 
 
 def test_a_pass_keeps_what_is_new_and_goes_on(policy, verifier, tmp_path, monkeypatch):
@@ -52,13 +54,13 @@ def test_a_pass_keeps_what_is_new_and_goes_on(policy, verifier, tmp_path, monkey
         asked.append([problem.id for problem in batch])
         return [COMPLETION] * len(batch)
 
-    monkeypatch.setattr(variants, "_ask", ask)
+    monkeypatch.setattr(answer_variants, "_ask", ask)
     config, path = tiny.get_quickstart(reward__max_variants=9, eval__batch_size=1), tmp_path / "variants.jsonl"
-    assert variants.propose_variants(policy, config, verifier, [HALF], path) == (4, 2, 2)
+    assert answer_variants.propose_variants(policy, config, verifier, [HALF], path) == (4, 2, 2)
     with open(path, "a") as file:
         file.write('{"source": "", "id": "near", "ans')  # a kill
     # The letters and texts of choices are known to rules.
-    assert variants.propose_variants(policy, config, verifier, [HALF, EAST, NEAR], path) == (4, 0, 0)
+    assert answer_variants.propose_variants(policy, config, verifier, [HALF, EAST, NEAR], path) == (4, 0, 0)
     assert asked == [["half"], ["near"]]
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert rows == [
@@ -69,10 +71,12 @@ def test_a_pass_keeps_what_is_new_and_goes_on(policy, verifier, tmp_path, monkey
 
 def test_the_model_is_really_asked(policy, verifier, tmp_path):
     config = tiny.get_quickstart(data__max_prompt_tokens=400, rollout__max_new_tokens=8)
-    proposed, confirmed, _ = variants.propose_variants(policy, config, verifier, [HALF, NEAR], tmp_path / "v.jsonl")
+    proposed, confirmed, _ = answer_variants.propose_variants(
+        policy, config, verifier, [HALF, NEAR], tmp_path / "v.jsonl"
+    )
     assert proposed >= confirmed
     short = tiny.get_quickstart(data__max_prompt_tokens=5)
-    assert variants.propose_variants(policy, short, verifier, [HALF], tmp_path / "short.jsonl") == (0, 0, 0)
+    assert answer_variants.propose_variants(policy, short, verifier, [HALF], tmp_path / "short.jsonl") == (0, 0, 0)
 
 
 def test_the_file_reaches_the_probes(policy, tmp_path):

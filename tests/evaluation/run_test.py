@@ -9,12 +9,13 @@ from pathlib import Path
 import jax
 import pytest
 
-from mig_jax import benchmarks, commands, evaluate
+from mig_jax import commands
 from mig_jax.check_config import ConfigError
 from mig_jax.distributed import sharding
+from mig_jax.evaluation import evaluator, run
 from mig_jax.policy.load import load_policy
+from mig_jax.records.transcripts import Transcript, read_transcripts
 from mig_jax.rollout.problem_set import open_held_out
-from mig_jax.transcripts import Transcript, read_transcripts
 from tests import tiny
 
 SOURCES = "chain:terms=7,gsm8k"
@@ -91,7 +92,7 @@ def files(workdir: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("batches", [1, 4])
 def test_interrupted_and_resumed_it_is_the_same(evaluated, data_dir, tmp_path, monkeypatch, batches):
-    judge, done = evaluate.judge, []
+    judge, done = evaluator.judge, []
 
     def judge_until_killed(*arguments):
         if len(done) == batches:
@@ -99,11 +100,11 @@ def test_interrupted_and_resumed_it_is_the_same(evaluated, data_dir, tmp_path, m
         done.append(None)
         return judge(*arguments)
 
-    monkeypatch.setattr(evaluate, "judge", judge_until_killed)
+    monkeypatch.setattr(evaluator, "judge", judge_until_killed)
     with pytest.raises(KeyboardInterrupt):
         commands.evaluate(config_of(data_dir), str(tmp_path))
     judged = []
-    monkeypatch.setattr(evaluate, "judge", lambda *arguments: judged.append(None) or judge(*arguments))
+    monkeypatch.setattr(evaluator, "judge", lambda *arguments: judged.append(None) or judge(*arguments))
     commands.evaluate(config_of(data_dir), str(tmp_path))
     # 8 and 5 problems: greedily in batches of 4, sampled in batches of 2.
     assert len(judged) == (2 + 4) + (2 + 3) - batches, "what was done is not done again"
@@ -123,7 +124,7 @@ def test_another_config_is_refused_and_more_sources_are_not(evaluated, data_dir)
 
 def test_parts_of_other_batches_are_not_taken_for_these(data_dir, tmp_path, monkeypatch):
     """Another number of devices means other batches; what an interrupted call has left is then asked again."""
-    judge, done = evaluate.judge, []
+    judge, done = evaluator.judge, []
 
     def judge_until_killed(*arguments):
         done.append(None)
@@ -134,9 +135,9 @@ def test_parts_of_other_batches_are_not_taken_for_these(data_dir, tmp_path, monk
     config = config_of(data_dir)
     config.eval.benchmarks = "chain:terms=7"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(evaluate, "judge", judge_until_killed)
+        patch.setattr(evaluator, "judge", judge_until_killed)
         commands.evaluate(config, str(tmp_path))
-    monkeypatch.setattr(evaluate, "batches", lambda policy, config, n, samples: [(i, 3) for i in range(0, n, 3)])
+    monkeypatch.setattr(evaluator, "batches", lambda policy, config, n, samples: [(i, 3) for i in range(0, n, 3)])
     commands.evaluate(config, str(tmp_path))
     rows = read_transcripts(str(tmp_path / "chain_terms=7" / "transcripts.jsonl"))
     assert Counter(row.id for row in rows) == dict.fromkeys((f"chain:terms=7:test:0:{n}" for n in range(8)), 3)
@@ -185,9 +186,9 @@ def test_a_start_that_failed_locks_nothing(data_dir, tmp_path):
 
 def test_the_page_holds_as_many_images_as_browsers_open():
     rows = [Transcript("?", "", "1", id=str(n), images=(bytes(10),), sampling=s) for n in range(3) for s in ("g", "s")]
-    assert [t.id for t in benchmarks.some_problems(rows, 20)] == ["0", "0", "1", "1"]
-    assert [t.id for t in benchmarks.some_problems(rows, 5)] == ["0", "0"]
-    assert benchmarks.some_problems(rows, 30) == rows
+    assert [t.id for t in run.some_problems(rows, 20)] == ["0", "0", "1", "1"]
+    assert [t.id for t in run.some_problems(rows, 5)] == ["0", "0"]
+    assert run.some_problems(rows, 30) == rows
 
 
 def test_the_page_shows_right_and_wrong_ones():
@@ -198,24 +199,24 @@ def test_the_page_shows_right_and_wrong_ones():
         Transcript("?", "", "1", is_correct=True, sampling="sampled"),
         *greedy(True, True, False, True, False, None),
     ]
-    assert benchmarks.some_of_both(rows, 4) == [1, 2, 3, 5]
-    assert benchmarks.some_of_both(rows, 2) == [1, 3]
-    assert benchmarks.some_of_both(greedy(True, True, True), 2) == [0, 1]
-    assert benchmarks.some_of_both(greedy(False, False), 3) == [0, 1]
-    assert benchmarks.some_of_both(rows, 0) == []
+    assert run.some_of_both(rows, 4) == [1, 2, 3, 5]
+    assert run.some_of_both(rows, 2) == [1, 3]
+    assert run.some_of_both(greedy(True, True, True), 2) == [0, 1]
+    assert run.some_of_both(greedy(False, False), 3) == [0, 1]
+    assert run.some_of_both(rows, 0) == []
 
 
 def test_folders_of_sources():
-    assert benchmarks.folder_name("math:test") == "math_test"
-    one, other = (benchmarks.folder_name(f"jsonl:/{folder}/my rows.jsonl") for folder in "ab")
+    assert run.folder_name("math:test") == "math_test"
+    one, other = (run.folder_name(f"jsonl:/{folder}/my rows.jsonl") for folder in "ab")
     assert one != other and one.startswith("jsonl_my_rows.jsonl_")
 
 
 def test_tables_have_no_folders_in_them_unless_they_are_needed(evaluated):
     (gsm8k,) = [f for n, f in json.loads((evaluated / "results.json").read_text())["sources"].items() if n == "gsm8k"]
-    assert "| jsonl:x.jsonl |" in benchmarks.report({"jsonl:/a/x.jsonl": gsm8k})
-    assert "Left out: 1 of 6 problems of jsonl:x.jsonl, " in benchmarks.report({"jsonl:/a/x.jsonl": gsm8k})
-    assert "| jsonl:/b/x.jsonl |" in benchmarks.report({"jsonl:/a/x.jsonl": gsm8k, "jsonl:/b/x.jsonl": gsm8k})
+    assert "| jsonl:x.jsonl |" in run.report({"jsonl:/a/x.jsonl": gsm8k})
+    assert "Left out: 1 of 6 problems of jsonl:x.jsonl, " in run.report({"jsonl:/a/x.jsonl": gsm8k})
+    assert "| jsonl:/b/x.jsonl |" in run.report({"jsonl:/a/x.jsonl": gsm8k, "jsonl:/b/x.jsonl": gsm8k})
 
 
 def test_several_devices_fill_up_what_is_short(data_dir, tmp_path, monkeypatch):

@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from mig_jax import pages
-from mig_jax.metrics import column
+from mig_jax.records import gains_html
+from mig_jax.records.metrics import column
+from mig_jax.records.transcripts import Transcript
 from mig_jax.text.response_format import parse_response
-from mig_jax.transcripts import Transcript
 
 COLORS = ("#2563eb", "#ea580c", "#0d9488", "#9333ea", "#ca8a04", "#64748b")
 STYLES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1, 1, 1)))
@@ -153,7 +153,7 @@ CHARACTERS = 95  # of a line of text
 def draw_gains(transcripts: Sequence[Transcript], stem: str) -> None:
     """Both pictures of the gains: `stem`.png with the first eight responses, `stem`.html with all of them."""
     gain_heatmap(transcripts[:8], f"{stem}.png")
-    pages.gain_page(transcripts, f"{stem}.html")
+    gains_html.gain_page(transcripts, f"{stem}.html")
 
 
 def gain_heatmap(transcripts: Sequence[Transcript], path: str) -> None:

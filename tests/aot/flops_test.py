@@ -8,14 +8,14 @@ from pathlib import Path
 import jax
 import pytest
 
-from mig_jax import costs
+from mig_jax.aot import flops as costs
 from mig_jax.models import decoder, hf_config
 from mig_jax.models.decoder import DecoderConfig
 from mig_jax.models.lora import LoraConfig
 from mig_jax.models.qwen2_vl import VisionConfig
 from tests import tiny
 
-SHAPES = Path(__file__).parent.parent / "configs" / "shapes"
+SHAPES = Path(__file__).parents[2] / "configs" / "shapes"
 SHAPE = DecoderConfig(
     vocab_size=31, width=8, layers=3, heads=4, kv_heads=2, head_size=6, mlp_width=10, qkv_bias=True, tied_head=False
 )

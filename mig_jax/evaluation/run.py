@@ -21,16 +21,16 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import browse_page, results
 from mig_jax.check_config import COMPUTED_BY, ConfigError, check_unchanged
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost
-from mig_jax.evaluate import Evaluator
+from mig_jax.evaluation.evaluator import Evaluator
+from mig_jax.evaluation.score_transcripts import score_transcripts
 from mig_jax.policy.load import Policy, find_model
+from mig_jax.records import eval_metrics, transcript_browser
+from mig_jax.records.transcripts import Transcript, write_transcripts
 from mig_jax.rollout.problem_set import Chosen, open_held_out
-from mig_jax.score import score_transcripts
 from mig_jax.text.verifier import Verifier
-from mig_jax.transcripts import Transcript, write_transcripts
 
 # What an evaluation does not depend on: it may differ when one is taken up again.
 FREE = ("steps", "loss", "optimizer", "sft", "checkpoint", "log", "verifier", "eval.benchmarks", "eval.every",
@@ -43,7 +43,7 @@ PAGE_BYTES = 100_000_000
 def evaluate_sources(
     policy: Policy, config: ConfigDict, verifier: Verifier, names: Sequence[str], workdir: Path
 ) -> dict[str, Any]:
-    """The figures of every source by its name, as `results.results_of` gives them; files as at the top.
+    """The figures of every source by its name, as `eval_metrics.results_of` gives them; files as at the top.
 
     Started again in the same workdir, it goes on behind the last batch that was done.
 
@@ -69,7 +69,7 @@ def evaluate_sources(
 
 
 def report(figures: dict[str, Any]) -> str:
-    """The table of `results.table`, and how many problems are in none of its figures."""
+    """The table of `eval_metrics.table`, and how many problems are in none of its figures."""
     short = {name: label(name) for name in figures}
     if len(set(short.values())) < len(short):
         short = {name: name for name in figures}
@@ -78,7 +78,7 @@ def report(figures: dict[str, Any]) -> str:
         for name, part in figures.items()
         for why, count in part["left_out"].items()
     ]
-    table = results.table({short[name]: of_source for name, of_source in figures.items()})
+    table = eval_metrics.table({short[name]: of_source for name, of_source in figures.items()})
     return "\n".join([table, *notes, *[""] * bool(notes)])
 
 
@@ -113,14 +113,14 @@ def _evaluate_source(evaluator: Evaluator, problems: Chosen, name: str, folder: 
 
 
 def _write_source(transcripts: Sequence[Transcript], problems: Chosen, name: str, folder: Path) -> dict[str, Any]:
-    figures = results.results_of(transcripts)
+    figures = eval_metrics.results_of(transcripts)
     # Told from the responses, which are in memory: problems with images are read from disk.
     asked = [t for t in transcripts if t.sampling == "greedy"]
     figures |= {"left_out": dict(problems.left_out), "questions": _questions(asked)}
     write_transcripts(transcripts, str(folder / "transcripts.jsonl"))
     shown = some_problems(transcripts, PAGE_BYTES)
     part = f", {len({t.id for t in shown})} of {len(problems)} problems" if len(shown) < len(transcripts) else ""
-    browse_page.browse_page(shown, str(folder / "transcripts.html"), title=label(name) + part)
+    transcript_browser.browse_page(shown, str(folder / "transcripts.html"), title=label(name) + part)
     # Last, because where it is, all is.
     _write(folder / "results.json", json.dumps(figures, indent=1))
     shutil.rmtree(folder / "parts")

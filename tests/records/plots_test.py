@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mig_jax import pictures
-from tests.gallery import BARE, HOSTILE, NASTY, PLAIN, SEEN
+from mig_jax.records import plots
+from tests.records.gallery import BARE, HOSTILE, NASTY, PLAIN, SEEN
 
 
 def _rows(n: int, **more) -> list[dict]:
@@ -19,13 +19,13 @@ def _rows(n: int, **more) -> list[dict]:
 @pytest.fixture
 def figures(monkeypatch):
     """The figures that are saved while a test runs."""
-    caught, save = [], pictures._save
+    caught, save = [], plots._save
 
     def catch(figure, path):
         caught.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(pictures, "_save", catch)
+    monkeypatch.setattr(plots, "_save", catch)
     return caught
 
 
@@ -36,13 +36,13 @@ def _texts(figure) -> list[str]:
 @pytest.mark.parametrize("transcripts", [(), (PLAIN,), (NASTY,), BARE, (PLAIN, NASTY, SEEN, *BARE)])
 def test_heatmap_is_drawn_whatever_there_is(tmp_path, transcripts):
     path = tmp_path / "new folder" / "gains.png"
-    pictures.gain_heatmap(transcripts, str(path))
+    plots.gain_heatmap(transcripts, str(path))
     with Image.open(path) as image:
         assert image.format == "PNG" and image.size[0] == 1560
 
 
 def test_heatmap_shows_steps_gains_verdict_and_answers(tmp_path, figures):
-    pictures.gain_heatmap([PLAIN], str(tmp_path / "gains.png"))
+    plots.gain_heatmap([PLAIN], str(tmp_path / "gains.png"))
     texts = _texts(figures[0])
     for expected in ("7+5=2", "2-3=8", "8*3=4", "+1.25", "+0.00", "+0.25", "✗ wrong", PLAIN.question):
         assert expected in texts, expected
@@ -50,7 +50,7 @@ def test_heatmap_shows_steps_gains_verdict_and_answers(tmp_path, figures):
 
 
 def test_heatmap_draws_likelihood_and_watermark_on_the_rows_of_the_steps(tmp_path, figures):
-    pictures.gain_heatmap([PLAIN], str(tmp_path / "gains.png"))
+    plots.gain_heatmap([PLAIN], str(tmp_path / "gains.png"))
     mark, ell = figures[0].axes[-1].lines
     assert list(zip(ell.get_xdata(), ell.get_ydata(), strict=True)) == [(-2.5, 0), (-1.25, 1), (-1.75, 2), (-1.0, 3)]
     assert list(mark.get_xdata()) == list(PLAIN.watermark_k)
@@ -58,7 +58,7 @@ def test_heatmap_draws_likelihood_and_watermark_on_the_rows_of_the_steps(tmp_pat
 
 
 def test_heatmap_shows_the_images_beside_the_steps(tmp_path, figures):
-    pictures.gain_heatmap([PLAIN, SEEN], str(tmp_path / "gains.png"))
+    plots.gain_heatmap([PLAIN, SEEN], str(tmp_path / "gains.png"))
     _, plain_steps, _, red, blue, steps, _ = figures[0].axes
     assert red.images[0].get_array().shape == (6, 6, 3) and blue.images[0].get_array().shape == (3, 9, 3)
     assert tuple(blue.images[0].get_array()[0, 0]) == (0, 0, 255)
@@ -73,7 +73,7 @@ def test_heatmap_shows_the_images_beside_the_steps(tmp_path, figures):
 
 def test_long_steps_beside_an_image_stay_left_of_their_gain(tmp_path, figures):
     wordy = dataclasses.replace(SEEN, steps=("word " * 60,) * 3)
-    pictures.gain_heatmap([wordy], str(tmp_path / "gains.png"))
+    plots.gain_heatmap([wordy], str(tmp_path / "gains.png"))
     figures[0].set_dpi(130)  # as saved: glyphs are fitted to the pixels
     figures[0].canvas.draw()
     steps = figures[0].axes[-2]
@@ -83,22 +83,22 @@ def test_long_steps_beside_an_image_stay_left_of_their_gain(tmp_path, figures):
 
 
 def test_stronger_gains_have_stronger_tints(tmp_path, figures):
-    pictures.gain_heatmap([PLAIN], str(tmp_path / "gains.png"))
+    plots.gain_heatmap([PLAIN], str(tmp_path / "gains.png"))
     red = [bar.get_facecolor()[0] for bar in figures[0].axes[-2].patches]
     assert red[1] < red[3] < red[2] == pytest.approx(1.0, abs=0.01)
 
 
 def test_dollars_and_unknown_characters_are_no_trouble():
-    shown = pictures._drawable(HOSTILE, lines=3)
+    shown = plots._drawable(HOSTILE, lines=3)
     assert shown.startswith(r"\$\frac{1}{2\$ <script>alert('x')</script>")
     assert "\ufffd" in shown and not set(shown) & set("中文\U0001f914\ud800\x00")
-    assert pictures._drawable("word " * 100, lines=2).endswith(" …")
+    assert plots._drawable("word " * 100, lines=2).endswith(" …")
 
 
 def test_curves_of_one_run_and_of_two_are_drawn_where_there_are_numbers(tmp_path, figures):
     long, short = _rows(50), _rows(5, **{"gradient/norm": np.nan})
-    pictures.training_curves({"": long}, str(tmp_path / "one.png"))
-    pictures.training_curves({"MIG $": long, "GRPO": short}, str(tmp_path / "two.png"))
+    plots.training_curves({"": long}, str(tmp_path / "one.png"))
+    plots.training_curves({"MIG $": long, "GRPO": short}, str(tmp_path / "two.png"))
     titles = [[ax.get_title(loc="left") for ax in figure.axes if ax.axison] for figure in figures]
     assert titles == [["Accuracy", "Where the time goes"], ["Accuracy", "Gradient", "Where the time goes"]]
     assert [text.get_text() for text in figures[1].legends[0].get_texts()] == [r"MIG \$", "GRPO"]
@@ -109,7 +109,7 @@ def test_curves_of_one_run_and_of_two_are_drawn_where_there_are_numbers(tmp_path
 
 def test_a_metric_that_only_the_second_run_has_is_named(tmp_path, figures):
     runs = {"GRPO": _rows(5), "MIG": _rows(5, **{"advantage/process": 1.0})}
-    pictures.training_curves(runs, str(tmp_path / "curves.png"))
+    plots.training_curves(runs, str(tmp_path / "curves.png"))
     named = {ax.get_title(loc="left"): ax.get_legend() for ax in figures[0].axes}
     assert [text.get_text() for text in named["Advantages"].get_texts()] == ["process"]
     assert [text.get_text() for text in named["Accuracy"].get_texts()] == ["training"]
@@ -117,21 +117,21 @@ def test_a_metric_that_only_the_second_run_has_is_named(tmp_path, figures):
 
 @pytest.mark.parametrize("runs", [{}, {"": []}, {"": [{"step": 0}]}, {"a": [], "b": _rows(30)}])
 def test_curves_without_numbers_are_no_trouble(tmp_path, runs):
-    pictures.training_curves(runs, str(tmp_path / "curves.png"))
+    plots.training_curves(runs, str(tmp_path / "curves.png"))
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
 def test_running_mean_keeps_lines_and_bridges_gaps():
     line = np.arange(100.0)
-    smooth = pictures._running_mean(line)
+    smooth = plots._running_mean(line)
     assert smooth[5:-5] == pytest.approx(line[5:-5])
     line[50] = np.nan
-    assert np.isfinite(pictures._running_mean(line)).all()
-    assert np.isnan(pictures._running_mean(np.full(30, np.nan))).all()
+    assert np.isfinite(plots._running_mean(line)).all()
+    assert np.isnan(plots._running_mean(np.full(30, np.nan))).all()
 
 
 def test_the_page_has_all_responses_and_the_picture_the_first_eight(tmp_path, figures):
-    pictures.draw_gains(BARE * 4, str(tmp_path / "gains"))
+    plots.draw_gains(BARE * 4, str(tmp_path / "gains"))
     assert (tmp_path / "gains.html").read_text().count("<article>") == 12
     assert (tmp_path / "gains.png").exists()
     assert len(figures[0].axes) == 1 + 2 * 8

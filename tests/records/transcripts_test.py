@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mig_jax.transcripts import read_transcripts, write_transcripts
-from tests.gallery import BARE, NASTY, PLAIN, SEEN
+from mig_jax.records.transcripts import read_transcripts, write_transcripts
+from tests.records.gallery import BARE, NASTY, PLAIN, SEEN
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from mig_jax import browse_page
-from mig_jax.transcripts import Transcript
-from tests.gallery import BARE, HOSTILE, NASTY, PLAIN, SEEN
-from tests.page_reader import PageReader, read_page
+from mig_jax.records import transcript_browser
+from mig_jax.records.transcripts import Transcript
+from tests.records.gallery import BARE, HOSTILE, NASTY, PLAIN, SEEN
+from tests.records.page_reader import PageReader, read_page
 
 # Hostile in every text that a transcript has.
 WORST = dataclasses.replace(
@@ -36,7 +36,7 @@ TWO = (
 
 def _read(tmp_path, transcripts, title="Responses") -> PageReader:
     path = tmp_path / "new folder" / "page.html"
-    browse_page.browse_page(transcripts, str(path), title=title)
+    transcript_browser.browse_page(transcripts, str(path), title=title)
     return read_page(path)
 
 

@@ -11,7 +11,6 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax import results
 from mig_jax.data import stream
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost, sharding
@@ -19,10 +18,11 @@ from mig_jax.models import sampler
 from mig_jax.policy.generate import make_prepare, make_sample
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import ask
+from mig_jax.records import eval_metrics
+from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.rollout import rollout
 from mig_jax.rollout.grading import judge
 from mig_jax.text.verifier import Verifier
-from mig_jax.transcripts import Transcript, read_transcripts, write_transcripts
 
 
 class Evaluator:
@@ -67,9 +67,9 @@ class Evaluator:
         return transcripts
 
     def metrics(self, params: Any, problems: Sequence[Problem], key: chex.PRNGKey, *, name: str) -> dict[str, float]:
-        """The figures of a row of metrics, `eval/…`; see `results.headline`."""
+        """The figures of a row of metrics, `eval/…`; see `eval_metrics.headline`."""
         transcripts = self.answer(params, problems, key, name=name)
-        return {f"eval/{figure}": value for figure, value in results.headline(transcripts).items()}
+        return {f"eval/{figure}": value for figure, value in eval_metrics.headline(transcripts).items()}
 
 
 class _Batch(NamedTuple):

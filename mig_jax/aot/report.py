@@ -9,9 +9,9 @@ import jaxlib
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mig_jax.aot import Compiled, Run, largest_that_fits, open_topology
+from mig_jax.aot.compile import Compiled, Run, largest_that_fits, open_topology
+from mig_jax.aot.flops import decode_seconds, step_flops
 from mig_jax.check_config import check_config
-from mig_jax.costs import decode_seconds, step_flops
 from mig_jax.models import decoder
 
 GIB = 2**30
@@ -121,7 +121,7 @@ def render(report: dict[str, Any]) -> str:
         f"# {m['path'] or 'model.init'} on {report['topology']}",
         "",
         "**Compiled, not run**: nothing here has seen a chip. Memory and collectives are what the compiler says "
-        f"(jaxlib {report['jaxlib']}), FLOPs and floors are formulas (mig_jax/costs.py).",
+        f"(jaxlib {report['jaxlib']}), FLOPs and floors are formulas (mig_jax/aot/flops.py).",
         "",
         f"{report['devices']} devices ({report['device_kind']}), {mesh}; {report['weights'] / 1e9:.2f}B weights in "
         f"{m['param_dtype']}, computed in {m['compute_dtype']}, remat {m['remat']}, attention {m['attention']}"

@@ -19,12 +19,12 @@ from mig_jax.policy import encoding, images
 from mig_jax.policy.generate import make_prepare, see
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import encode_prompt, stack_prompts
+from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.batch import Scores, score_likelihood
 from mig_jax.rollout.grading import judge
 from mig_jax.rollout.rollout import with_scores
 from mig_jax.text.response_format import parse_response
 from mig_jax.text.verifier import Verifier
-from mig_jax.transcripts import Transcript
 
 # Prompts and responses are as long as the longest of their batch, rounded up to this many tokens.
 LENGTH_STEP = 64

@@ -5,7 +5,7 @@ import io
 
 from PIL import Image
 
-from mig_jax.transcripts import Transcript
+from mig_jax.records.transcripts import Transcript
 
 
 def _png(color: str, size: tuple[int, int]) -> bytes:

@@ -1,6 +1,6 @@
 """Collectives read off a program's text."""
 
-from mig_jax.collectives import Amount, Sent, read_collectives
+from mig_jax.aot.collectives import Amount, Sent, read_collectives
 
 HLO = """HloModule jit_step, is_scheduled=true, num_partitions=4
 

@@ -8,10 +8,10 @@ import random
 import numpy as np
 import pytest
 
-from mig_jax import results
-from mig_jax.results import interval, majority, pass_at_k, pass_at_k_q, results_of
+from mig_jax.records import eval_metrics
+from mig_jax.records.eval_metrics import interval, majority, pass_at_k, pass_at_k_q, results_of
+from mig_jax.records.transcripts import Transcript
 from mig_jax.text.response_format import render_response
-from mig_jax.transcripts import Transcript
 
 R, W, U = 1.0, 0.0, np.nan
 
@@ -77,7 +77,7 @@ def test_pass_at_k_of_a_table_with_undecided_samples():
 
 @pytest.mark.parametrize("n, expected", [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
 def test_which_k_are_reported(n, expected):
-    assert results.ks(n) == expected
+    assert eval_metrics.ks(n) == expected
 
 
 # -------------------------------------------------------------------------------------------------------------- maj@n
@@ -199,11 +199,11 @@ def test_strict_and_lenient_stand_side_by_side():
 
 
 def test_headline():
-    row = results.headline(BENCHMARK)
+    row = eval_metrics.headline(BENCHMARK)
     assert row["greedy"] == 0.5 and row["sampled_lenient"] == pytest.approx(2 / 3) and row["timeouts"] == 4
     assert {"sampled", "greedy_lenient", "pass@4", "maj@4_lenient", "format"} <= row.keys()
     assert all(isinstance(value, float) for value in row.values())
-    unknown = results.headline(_problem("c", None, [True]))
+    unknown = eval_metrics.headline(_problem("c", None, [True]))
     assert np.isnan(unknown["greedy"]) and unknown["sampled"] == 1
 
 
@@ -284,7 +284,7 @@ def test_hallusion_bench_by_hand(monkeypatch):
         # The same numbers in another subcategory are other figures and questions.
         "VS/table/0/1/0": False,
     }  # fmt: skip
-    monkeypatch.setattr(results, "HALLUSION_QUESTIONS", 9)
+    monkeypatch.setattr(eval_metrics, "HALLUSION_QUESTIONS", 9)
     found = results_of(_hallusion(verdicts))["hallusion_bench"]
     assert _means(found) == _means(found, "lenient") == pytest.approx({"aAcc": 6 / 9, "fAcc": 2 / 4, "qAcc": 2 / 5})
     # Without the wrong answers all figures that are left would be right.
@@ -299,7 +299,7 @@ def test_the_whole_of_hallusion_bench_is_1129_questions():
 
 
 def test_an_undecided_question_leaves_its_figure_undecided_unless_another_is_wrong(monkeypatch):
-    monkeypatch.setattr(results, "HALLUSION_QUESTIONS", 4)
+    monkeypatch.setattr(eval_metrics, "HALLUSION_QUESTIONS", 4)
     verdicts = {"VD/a/0/0/0": None, "VD/a/0/0/1": False, "VD/a/0/1/0": None, "VD/a/0/1/1": True}
     found = results_of(_hallusion(verdicts))["hallusion_bench"]
     assert {name: (f["strict"]["mean"], f["strict"]["undecided"]) for name, f in found.items()} == {
@@ -326,11 +326,11 @@ def test_the_table_reads_well_as_plain_text():
         ),
         "hallusion_bench": results_of(_hallusion({"VD/a/0/0/0": True, "VD/a/0/0/1": False})),
     }
-    text = results.table(both)
+    text = eval_metrics.table(both)
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert len(tables) == 4
     for lines in tables:
-        assert len({sum(results._width(c) for c in line) for line in lines}) == 1, "columns are aligned"
+        assert len({sum(eval_metrics._width(c) for c in line) for line in lines}) == 1, "columns are aligned"
         assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1
     assert [cell.strip() for cell in tables[0][2].split("|")][1:6] == [
         "gsm8k", "2", "50.0 [0.0, 100.0]", "50.0 [0.0, 100.0]", "75.0 [50.0, 100.0]"
@@ -349,7 +349,7 @@ def test_the_table_reads_well_as_plain_text():
 
 
 def test_the_table_of_the_whole_of_hallusion_bench(monkeypatch):
-    monkeypatch.setattr(results, "HALLUSION_QUESTIONS", 1)
-    text = results.table({"hallusion_bench": results_of(_hallusion({"VD/a/0/0/0": True}))})
+    monkeypatch.setattr(eval_metrics, "HALLUSION_QUESTIONS", 1)
+    text = eval_metrics.table({"hallusion_bench": results_of(_hallusion({"VD/a/0/0/0": True}))})
     assert [line.split()[1] for line in text.splitlines()[-3:]] == ["aAcc", "fAcc", "qAcc"]
     assert "left out" not in text

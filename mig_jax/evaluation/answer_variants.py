@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
-from mig_jax.evaluate import batches
+from mig_jax.evaluation.evaluator import batches
 from mig_jax.policy import encoding
 from mig_jax.policy.generate import make_prepare, make_sample
 from mig_jax.policy.load import Policy

@@ -10,9 +10,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from mig_jax import aot, aot_report, commands
-from mig_jax.aot import Compiled, Run, bytes_on_device, compile_program, largest_that_fits, open_topology
-from mig_jax.collectives import Amount, Sent
+from mig_jax import commands
+from mig_jax.aot import compile as aot
+from mig_jax.aot import report as aot_report
+from mig_jax.aot.collectives import Amount, Sent
+from mig_jax.aot.compile import Compiled, Run, bytes_on_device, compile_program, largest_that_fits, open_topology
 from mig_jax.distributed import sharding
 from mig_jax.policy.load import load_policy
 from mig_jax.policy.prompts import ask
@@ -22,7 +24,7 @@ from mig_jax.text.verifier import Verifier
 from mig_jax.trainer import train
 from tests import tiny
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MESH = {"mesh__data": 2, "mesh__fsdp": 2, "mesh__tensor": 2}
 GIB = 2**30
 

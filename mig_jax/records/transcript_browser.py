@@ -7,16 +7,16 @@ import html
 from collections import defaultdict
 from collections.abc import Sequence
 
-from mig_jax import pages, results
+from mig_jax.records import eval_metrics, gains_html
+from mig_jax.records.transcripts import Transcript
 from mig_jax.text.response_format import lettered, parse_response
-from mig_jax.transcripts import Transcript
 
 SIGNS = {True: "✓", False: "✗", None: "?"}
 # Of an answer on the line of its response; below it stands the whole.
 ANSWER_CHARACTERS = 200
 
 STYLE = (
-    pages.STYLE
+    gains_html.STYLE
     + """
 [hidden] { display: none !important; }
 form { position: sticky; top: 0; z-index: 1; display: flex; flex-wrap: wrap; align-items: end; gap: .5rem .7rem;
@@ -133,18 +133,18 @@ def browse_page(transcripts: Sequence[Transcript], path: str, *, title: str) -> 
       path: of the HTML file.
       title: above the page.
     """
-    scale = pages.scale_of(transcripts)
+    scale = gains_html.scale_of(transcripts)
     problems = defaultdict(list)
     for transcript in transcripts:
         problems[_problem_of(transcript)].append(transcript)
     parts = [
         f"<header>\n<h1>{html.escape(title)}</h1>\n{_counts(transcripts, len(problems))}",
-        pages.legend(scale) if any(transcript.gain_k for transcript in transcripts) else "",
+        gains_html.legend(scale) if any(transcript.gain_k for transcript in transcripts) else "",
         f"</header>\n{_form(transcripts)}",
         *(_card(responses, scale) for responses in problems.values()),
         f"<script>{SCRIPT}</script>\n",
     ]
-    pages.write_page(parts, path, title=title, style=STYLE)
+    gains_html.write_page(parts, path, title=title, style=STYLE)
 
 
 def _problem_of(t: Transcript) -> tuple:
@@ -176,7 +176,7 @@ def _counts(transcripts: Sequence[Transcript], n_problems: int) -> str:
 def _tally(verdicts: Sequence[bool | None]) -> str:
     """How many of each verdict there are; undecided ones are not mentioned where there are none."""
     return " ".join(
-        f'<span class="{pages.VERDICTS[verdict][0]}">{sign} {verdicts.count(verdict):,}</span>'
+        f'<span class="{gains_html.VERDICTS[verdict][0]}">{sign} {verdicts.count(verdict):,}</span>'
         for verdict, sign in SIGNS.items()
         if verdict is not None or None in verdicts
     )
@@ -188,11 +188,11 @@ def _form(transcripts: Sequence[Transcript]) -> str:
         "strict": ("right", "wrong", "undecided"),
         "lenient": ("right", "wrong", "undecided"),
         "format": ("well formed", "malformed"),
-        "steps": results.in_order(_scored(t) for t in transcripts),
-        "sampling": results.in_order(t.sampling for t in transcripts),
-        "source": results.in_order(t.source for t in transcripts),
-        "level": results.in_order(t.level for t in transcripts),
-        "subject": results.in_order(t.subject for t in transcripts),
+        "steps": eval_metrics.in_order(_scored(t) for t in transcripts),
+        "sampling": eval_metrics.in_order(t.sampling for t in transcripts),
+        "source": eval_metrics.in_order(t.source for t in transcripts),
+        "level": eval_metrics.in_order(t.level for t in transcripts),
+        "subject": eval_metrics.in_order(t.subject for t in transcripts),
     }
     selects = [_select(name, values) for name, values in offered.items() if len(values) > 1]
     return (
@@ -212,7 +212,7 @@ def _select(name: str, values: Sequence[str]) -> str:
 # ----------------------------------------------------------------------------------------------------------- problems
 
 
-def _card(responses: Sequence[Transcript], scale: pages.Scale) -> str:
+def _card(responses: Sequence[Transcript], scale: gains_html.Scale) -> str:
     """A problem and its responses; several that are not greedy are folded away."""
     first = responses[0]
     folded = [transcript for transcript in responses if transcript.sampling != "greedy"]
@@ -238,16 +238,16 @@ def _question(transcript: Transcript) -> str:
     return (
         f'<div class="question">\n<div><h2>{html.escape(transcript.question)}</h2>\n'
         + (f'<ol class="choices">{choices}</ol>\n' if choices else "")
-        + f'<div class="facts">{"".join(shown)}</div></div>\n{pages.image_figure(transcript.images)}</div>\n'
+        + f'<div class="facts">{"".join(shown)}</div></div>\n{gains_html.image_figure(transcript.images)}</div>\n'
     )
 
 
-def _group(responses: Sequence[Transcript], scale: pages.Scale) -> str:
+def _group(responses: Sequence[Transcript], scale: gains_html.Scale) -> str:
     """Samples of a problem, folded away under how many of them are right, and which."""
     if not responses:
         return ""
     strict, lenient = [t.is_correct_strict for t in responses], [t.is_correct_lenient for t in responses]
-    strip = "".join(f'<span class="{pages.VERDICTS[verdict][0]}">{SIGNS[verdict]}</span>' for verdict in strict)
+    strip = "".join(f'<span class="{gains_html.VERDICTS[verdict][0]}">{SIGNS[verdict]}</span>' for verdict in strict)
     return (
         f'<details class="samples">\n<summary><span class="side">{_plural(len(responses), "sample")}</span>'
         f"<span>strict {strict.count(True)} right</span><span>lenient {lenient.count(True)} right</span>"
@@ -256,10 +256,10 @@ def _group(responses: Sequence[Transcript], scale: pages.Scale) -> str:
     )
 
 
-def _response(name: str, transcript: Transcript, scale: pages.Scale) -> str:
+def _response(name: str, transcript: Transcript, scale: gains_html.Scale) -> str:
     """One line that opens onto the whole response."""
     verdicts = {"strict": transcript.is_correct_strict, "lenient": transcript.is_correct_lenient}
-    names = {reading: pages.VERDICTS[verdict][0] for reading, verdict in verdicts.items()}
+    names = {reading: gains_html.VERDICTS[verdict][0] for reading, verdict in verdicts.items()}
     data = _data(
         **names,
         format="malformed" if transcript.problem else "well formed",
@@ -285,20 +285,20 @@ def _scored(transcript: Transcript) -> str:
 def _answer(transcript: Transcript) -> str:
     """That of the answer block, or else what is read for one leniently."""
     block = parse_response(transcript.response).answer
-    answer = block or results.READINGS["lenient"].answer(transcript)
+    answer = block or eval_metrics.READINGS["lenient"].answer(transcript)
     if not answer:
         return '<span class="given no-answer">no answer</span>'
     where = "" if block else ' title="not in an answer block"'
     return f'<span class="given"{where}>{html.escape(answer[:ANSWER_CHARACTERS])}</span>'
 
 
-def _whole(transcript: Transcript, scale: pages.Scale) -> str:
+def _whole(transcript: Transcript, scale: gains_html.Scale) -> str:
     """The response, beside its chart where there are numbers."""
     if not transcript.ell_k:
         return f'<div class="response text">{html.escape(transcript.response)}</div>\n'
     return (
-        f'<div class="response body"><div>{pages.response_rows(transcript, scale)}</div>\n'
-        f"<div>{pages.likelihood_chart(transcript.ell_k, transcript.watermark_k)}</div></div>\n"
+        f'<div class="response body"><div>{gains_html.response_rows(transcript, scale)}</div>\n'
+        f"<div>{gains_html.likelihood_chart(transcript.ell_k, transcript.watermark_k)}</div></div>\n"
     )
 
 

@@ -1,0 +1,1 @@
+"""Figures on held-out problems and benchmarks; scores of given transcripts."""
