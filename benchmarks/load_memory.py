@@ -43,15 +43,16 @@ def write(folder: pathlib.Path, layers: int, shard_bytes: int) -> int:
     import jax.numpy as jnp
     import numpy as np
 
-    from mig_jax.models import hf_config, hf_layout, stored
+    from mig_jax.models.huggingface import config as hf_config
+    from mig_jax.models.huggingface import layout, tensor_files
 
     config = qwen_3b(layers, "bfloat16")
     block = np.random.default_rng(0).normal(scale=0.02, size=1_000_003).astype(jnp.bfloat16)
     tensors = {
-        name: stored.Unwritten(2 * int(np.prod(shape)), lambda shape=shape: np.resize(block, shape))
-        for name, shape in hf_layout.stored_shapes(config).items()
+        name: tensor_files.Unwritten(2 * int(np.prod(shape)), lambda shape=shape: np.resize(block, shape))
+        for name, shape in layout.stored_shapes(config).items()
     }
-    stored.write_folder(tensors, folder, max_shard_bytes=shard_bytes)
+    tensor_files.write_folder(tensors, folder, max_shard_bytes=shard_bytes)
     hf_config.write_config(config, folder, dtype="bfloat16")
     return sum(tensor.nbytes for tensor in tensors.values())
 
@@ -67,7 +68,8 @@ def measure(folder: str, layers: int, devices: int, param_dtype: str) -> dict[st
     import jax
 
     from mig_jax.distributed import sharding
-    from mig_jax.models import decoder, hf_weights
+    from mig_jax.models import decoder
+    from mig_jax.models.huggingface import weights as hf_weights
 
     jax.config.update("jax_num_cpu_devices", devices)
     config = qwen_3b(layers, param_dtype)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.verifier_throughput
 
-The pairs of `tests/text/answer_pairs.py`, kind by kind, all at once, by pools that have started; they take turns on
+The pairs of `tests/text/answers/answer_pairs.py`, kind by kind, all at once, by started pools; they take turns on
 the clock. What is decided at once asks no worker.
 """
 
@@ -12,9 +12,9 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from mig_jax.text.answers import COMPARISONS
-from mig_jax.text.verifier import KINDS, Item, Verifier
-from tests.text.answer_pairs import PAIRS
+from mig_jax.text.answers.compare import COMPARISONS
+from mig_jax.text.answers.verifier import KINDS, Item, Verifier
+from tests.text.answers.answer_pairs import PAIRS
 
 
 def main() -> None:

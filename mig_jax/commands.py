@@ -25,8 +25,8 @@ from mig_jax.policy.load import Policy, load_policy
 from mig_jax.records.plots import draw_gains
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.rollout.problem_set import held_out_source, open_held_out, open_named
+from mig_jax.text.answers.verifier import Verifier
 from mig_jax.text.response_format import lettered
-from mig_jax.text.verifier import Verifier
 from mig_jax.trainer import disk_space
 
 

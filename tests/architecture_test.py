@@ -58,7 +58,7 @@ def test_defaults_exist_once():
     [
         ("mig_jax", ["jax", "flax", "transformers"]),
         ("mig_jax.rewards", ["flax", "transformers", "optax", "mig_jax.models"]),
-        ("mig_jax.text.verifier", ["jax", "flax", "transformers", "sympy"]),
+        ("mig_jax.text.answers.verifier", ["jax", "flax", "transformers", "sympy"]),
         ("mig_jax.main", ["jax", "flax", "transformers"]),
     ],
 )

@@ -75,7 +75,7 @@ def run(model: str, method: str, shape: dict[str, int], devices: Sequence[Any]) 
     from mig_jax.policy.prompts import ask
     from mig_jax.rollout.problem_set import open_training
     from mig_jax.rollout.rollout import Collector
-    from mig_jax.text.verifier import Verifier
+    from mig_jax.text.answers.verifier import Verifier
     from mig_jax.trainer import train
     from mig_jax.trainer import update as updates
 

@@ -466,7 +466,7 @@ def workers_of(pid: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             is_child = int(path.read_text().rpartition(")")[2].split()[1]) == pid
-            if is_child and b"mig_jax.text.worker" in (path.parent / "cmdline").read_bytes():
+            if is_child and b"mig_jax.text.answers.verifier_worker" in (path.parent / "cmdline").read_bytes():
                 found.append(int(path.parent.name))
     return found
 

@@ -22,13 +22,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mig_jax.data import builders, generators, problem_files
+from mig_jax.data import builders, problem_files
 from mig_jax.data.names import did_you_mean, read_options
 from mig_jax.data.problem import Problem
+from mig_jax.data.synthetic import sources as synthetic_sources
 
 SPLITS = ("train", "test")
 FILES = ("jsonl", "json", "csv", "tsv", "parquet", "tfds", "datasets")
-GENERATORS = {"chain": generators.chains, "scenes": generators.scene_questions}
+GENERATORS = {"chain": synthetic_sources.chains, "scenes": synthetic_sources.scene_questions}
 KINDS_OF_SOURCES = (*builders.BENCHMARKS, *FILES, *GENERATORS, "reasoning_gym")
 
 _PART = re.compile(r"(?:(?P<weight>[0-9]*\.?[0-9]+)\s+)?(?P<name>\S.*)", re.DOTALL)
@@ -78,7 +79,7 @@ def fault_of(name: str) -> str:
         return f"{kind} has no split {rest!r}; there are {', '.join(builders.builder_of(kind).FILES)}"
     if kind in GENERATORS:
         try:
-            read_options(name, rest, generators.OPTIONS[kind])
+            read_options(name, rest, synthetic_sources.OPTIONS[kind])
         except ValueError as error:
             return str(error)
     if kind in FILES and not problem_files.place_of(kind, rest)[0].exists():
@@ -113,5 +114,5 @@ def open_source(
     if kind in GENERATORS:
         return GENERATORS[kind](name, rest, split=split, seed=seed, size=size)
     if kind == "reasoning_gym":
-        return generators.reasoning_gym_task(rest, split=split, seed=seed, size=size)
+        return synthetic_sources.reasoning_gym_task(rest, split=split, seed=seed, size=size)
     raise ValueError(fault_of(name))

@@ -25,7 +25,7 @@ from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import stack_prompts, with_images
 from mig_jax.rollout.problem_set import key_of, read_variants
 from mig_jax.rollout.rollout import read_completions
-from mig_jax.text.verifier import Item, Verifier
+from mig_jax.text.answers.verifier import Item, Verifier
 
 REQUEST = (
     "Write the following answer in up to {n} other ways that mean exactly the same, such as a fraction for a decimal "

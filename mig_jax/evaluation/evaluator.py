@@ -22,7 +22,7 @@ from mig_jax.records import eval_metrics
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.rollout import rollout
 from mig_jax.rollout.grading import judge
-from mig_jax.text.verifier import Verifier
+from mig_jax.text.answers.verifier import Verifier
 
 
 class Evaluator:

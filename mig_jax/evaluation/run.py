@@ -30,7 +30,7 @@ from mig_jax.policy.load import Policy, find_model
 from mig_jax.records import eval_metrics, transcript_browser
 from mig_jax.records.transcripts import Transcript, write_transcripts
 from mig_jax.rollout.problem_set import Chosen, open_held_out
-from mig_jax.text.verifier import Verifier
+from mig_jax.text.answers.verifier import Verifier
 
 # What an evaluation does not depend on: it may differ when one is taken up again.
 FREE = ("steps", "loss", "optimizer", "sft", "checkpoint", "log", "verifier", "eval.benchmarks", "eval.every",

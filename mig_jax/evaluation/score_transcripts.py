@@ -23,8 +23,8 @@ from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.batch import Scores, score_likelihood
 from mig_jax.rollout.grading import judge
 from mig_jax.rollout.rollout import with_scores
+from mig_jax.text.answers.verifier import Verifier
 from mig_jax.text.response_format import parse_response
-from mig_jax.text.verifier import Verifier
 
 # Prompts and responses are as long as the longest of their batch, rounded up to this many tokens.
 LENGTH_STEP = 64

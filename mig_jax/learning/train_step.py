@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mig_jax.learning import losses, narrow
+from mig_jax.learning import losses, stochastic_rounding
 
 LogprobFn = Callable[[Any, losses.Batch], tuple[chex.Array, chex.Array]]
 LossFn = Callable[..., tuple[chex.Array, dict[str, chex.Array]]]
@@ -57,7 +57,7 @@ def make_optimizer(
       decay: "constant" or "cosine", after the warm-up.
       clip_norm: the largest norm of the gradient of all weights together.
       b1, b2: decay of Adam's moments.
-      state_dtype: what those are held in, see `narrow.scale_by_adam`.
+      state_dtype: what those are held in, see `stochastic_rounding.scale_by_adam`.
 
     Raises:
       ValueError: `decay` is neither.
@@ -73,7 +73,7 @@ def make_optimizer(
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),
         optax.chain(
-            narrow.scale_by_adam(b1=b1, b2=b2, dtype=state_dtype),
+            stochastic_rounding.scale_by_adam(b1=b1, b2=b2, dtype=state_dtype),
             optax.add_decayed_weights(weight_decay, mask=_decaying),
             optax.scale_by_learning_rate(schedule),
         ),
@@ -163,7 +163,7 @@ def make_train_step(
         metrics["gradient/norm"] = optax.tree.norm(gradients)
         updates, opt_state = tx.update(gradients, state.opt_state, trained)
         sums = jax.tree.map(jnp.add, trained, updates)
-        params = narrow.round_like(sums, trained, jax.random.fold_in(jax.random.key(1), state.step))
+        params = stochastic_rounding.round_like(sums, trained, jax.random.fold_in(jax.random.key(1), state.step))
         moved = TrainState(state.step + 1, params, opt_state, state.skipped, jnp.zeros((), jnp.int32))
         stayed = TrainState(state.step, trained, state.opt_state, state.skipped + 1, state.skipped_in_a_row + 1)
         # The norm is not finite where any weight's gradient is not.

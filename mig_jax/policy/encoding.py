@@ -8,7 +8,8 @@ import numpy as np
 
 from mig_jax import rewards
 from mig_jax.data.problem import Problem
-from mig_jax.text import answers, response_format
+from mig_jax.text import response_format
+from mig_jax.text.answers import compare
 from mig_jax.text.response_format import Response
 from mig_jax.text.tokenizer import Tokenizer
 
@@ -119,7 +120,7 @@ def pack_probes(
 
 def spellings(problem: Problem, *, limit: int) -> tuple[str, ...]:
     """Y*: the reference, what was found equal to it, and what rules make of it; each once (arXiv 2602.01034, Eq. 9)."""
-    by_rule = answers.answer_variants(problem.answer, kind=problem.kind, choices=problem.choices, limit=limit)
+    by_rule = compare.answer_variants(problem.answer, kind=problem.kind, choices=problem.choices, limit=limit)
     return tuple(dict.fromkeys((by_rule[0], *problem.variants, *by_rule)))[:limit]
 
 

@@ -16,7 +16,10 @@ from ml_collections import ConfigDict
 from mig_jax import rewards
 from mig_jax.distributed import multihost, sharding
 from mig_jax.learning.losses import Batch
-from mig_jax.models import attention, decoder, gguf_file, hf_config, hf_weights, lora, sampler
+from mig_jax.models import attention, decoder, lora, sampler
+from mig_jax.models.huggingface import config as hf_config
+from mig_jax.models.huggingface import gguf as gguf_file
+from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.models.lora import LoraConfig
 from mig_jax.models.qwen2_vl import VisionConfig
 from mig_jax.policy import images

@@ -24,7 +24,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tqdm import tqdm
 
 from mig_jax.distributed import multihost
-from mig_jax.text.verifier import Verifier
+from mig_jax.text.answers.verifier import Verifier
 
 FILE_NAME = "metrics.jsonl"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mig_jax.data import image_files
 from mig_jax.data.rows import listed
-from mig_jax.text.verifier import KINDS
+from mig_jax.text.answers.verifier import KINDS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost
 from mig_jax.records.transcripts import Transcript
-from mig_jax.text.lenient import lenient_answer
+from mig_jax.text.answers.lenient import lenient_answer
+from mig_jax.text.answers.verifier import Item, Verifier
 from mig_jax.text.response_format import parse_response
-from mig_jax.text.verifier import Item, Verifier
 
 
 def reference_of(asked: Problem | Transcript) -> str:

@@ -23,7 +23,7 @@ from mig_jax.policy.prompts import Asked
 from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.batch import Outcome, Scores, make_assemble, make_score
 from mig_jax.rollout.grading import check, reference_of
-from mig_jax.text.verifier import Item, Verifier
+from mig_jax.text.answers.verifier import Item, Verifier
 
 
 class Functions(NamedTuple):

@@ -32,7 +32,7 @@ from mig_jax.records.metrics import Span
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.rollout.problem_set import Chosen, open_held_out, open_training
 from mig_jax.rollout.rollout import Collector, Stopwatch
-from mig_jax.text.verifier import Verifier
+from mig_jax.text.answers.verifier import Verifier
 from mig_jax.trainer import disk_space, nonfinite
 from mig_jax.trainer.checkpointing import Checkpoints
 from mig_jax.trainer.preemption import Stopped

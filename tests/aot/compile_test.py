@@ -20,7 +20,7 @@ from mig_jax.policy.load import load_policy
 from mig_jax.policy.prompts import ask
 from mig_jax.rollout.problem_set import open_training
 from mig_jax.rollout.rollout import Collector
-from mig_jax.text.verifier import Verifier
+from mig_jax.text.answers.verifier import Verifier
 from mig_jax.trainer import train
 from tests import tiny
 

@@ -9,8 +9,9 @@ import jax
 import pytest
 
 from mig_jax.aot import flops as costs
-from mig_jax.models import decoder, hf_config
+from mig_jax.models import decoder
 from mig_jax.models.decoder import DecoderConfig
+from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.lora import LoraConfig
 from mig_jax.models.qwen2_vl import VisionConfig
 from tests import tiny

@@ -8,8 +8,9 @@ import pytest
 from mig_jax.configs import default
 from PIL import Image
 
-from mig_jax.data import generators, sources
+from mig_jax.data import sources
 from mig_jax.data.problem import Problem
+from mig_jax.data.synthetic import sources as synthetic_sources
 
 CHAIN = "chain:terms=4,noise=0.25"
 SCENES = "scenes:objects=3-4,size=56,noise=0.25"
@@ -68,8 +69,8 @@ def test_scenes_bring_a_picture_and_a_demonstration():
 
 def test_no_held_out_scene_among_the_training_ones(monkeypatch):
     # Without pixels; so few scenes that each split alone would hold most of them.
-    monkeypatch.setattr(generators.rendering, "render", lambda scene: scene.description)
-    monkeypatch.setattr(generators.rendering, "to_png", str.encode)
+    monkeypatch.setattr(synthetic_sources.rendering, "render", lambda scene: scene.description)
+    monkeypatch.setattr(synthetic_sources.rendering, "to_png", str.encode)
     name = "scenes:objects=2,size=56,colors=3,kinds=count"
     train = open_source(name, split="train", seed=0, size=2500)
     test = open_source(name, split="test", seed=1, size=600)

@@ -11,7 +11,7 @@ from mig_jax.evaluation import answer_variants
 from mig_jax.policy import encoding
 from mig_jax.policy.load import load_policy
 from mig_jax.rollout import problem_set
-from mig_jax.text.verifier import Verifier
+from mig_jax.text.answers.verifier import Verifier
 from tests import tiny
 
 HALF = Problem("half", "1/2 hour in minutes, or 0.5?", "1/2")

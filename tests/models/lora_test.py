@@ -15,7 +15,8 @@ from flax import traverse_util
 
 from mig_jax.distributed import sharding
 from mig_jax.learning import train_step
-from mig_jax.models import decoder, hf_weights, lora
+from mig_jax.models import decoder, lora
+from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.models.lora import LoraConfig
 
 MODULES = ("query", "key", "value", "out", "gate", "up", "down")

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax.models import decoder, hf_config, hf_weights, lora
+from mig_jax.models import decoder, lora
+from mig_jax.models.huggingface import config as hf_config
+from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.models.lora import LoraConfig
 
 torch = pytest.importorskip("torch")
@@ -15,7 +17,7 @@ peft = pytest.importorskip("peft")
 
 import transformers  # noqa: E402
 
-from tests.models import make_reference  # noqa: E402
+from tools import make_reference  # noqa: E402
 
 # PEFT asks transformers for what it has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -14,7 +14,9 @@ from PIL import Image
 from transformers import Qwen2VLImageProcessorPil
 
 from mig_jax.distributed import sharding
-from mig_jax.models import decoder, hf_config, hf_weights, image_layout, qwen2_vl, sampler
+from mig_jax.models import decoder, image_layout, qwen2_vl, sampler
+from mig_jax.models.huggingface import config as hf_config
+from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.models.image_layout import Grid
 from mig_jax.models.qwen2_vl import Pixels, VisionConfig
 from mig_jax.policy import encoding, images

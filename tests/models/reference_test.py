@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax.models import decoder, hf_config, hf_weights
+from mig_jax.models import decoder
+from mig_jax.models.huggingface import config as hf_config
+from mig_jax.models.huggingface import weights as hf_weights
 
 FOLDER = pathlib.Path(__file__).parent / "reference"
 NAMES = ["llama", "llama_biased", "llama_llama3", "qwen2", "qwen2_untied", "qwen2_yarn", "qwen3"]

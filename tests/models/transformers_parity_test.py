@@ -16,15 +16,18 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from mig_jax.models import decoder, hf_config, hf_refusals, hf_weights, rope, sampler
+from mig_jax.models import decoder, rope, sampler
+from mig_jax.models.huggingface import config as hf_config
+from mig_jax.models.huggingface import validation
+from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.models.layers import rms_norm
 
 torch = pytest.importorskip("torch")
 
 import transformers  # noqa: E402
 
-from tests.models import make_reference  # noqa: E402
-from tests.models.make_reference import LLAMA3, SIZES, YARN  # noqa: E402
+from tools import make_reference  # noqa: E402
+from tools.make_reference import LLAMA3, SIZES, YARN  # noqa: E402
 
 CONFIG = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config, "qwen3": transformers.Qwen3Config}
 ROPES = {
@@ -137,7 +140,7 @@ def test_cos_and_sin(kind):
             max_position_embeddings=131_072,
         )  # fmt: skip
         rotary = transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(theirs)
-        scaling = hf_refusals.scaling_of(parameters)
+        scaling = validation.scaling_of(parameters)
         frequency_f = rope.frequencies(head_size, theta, scaling)
         # Of the same float32, but for a pair here and there that torch's own power misses by a unit in the last place.
         np.testing.assert_array_max_ulp(frequency_f, rotary.inv_freq.numpy(), maxulp=2)

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax.models import decoder, hf_config, hf_weights, qwen2_vl, sampler
+from mig_jax.models import decoder, qwen2_vl, sampler
 from mig_jax.models.decoder import Features
+from mig_jax.models.huggingface import config as hf_config
+from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.policy import encoding, images
 
 torch = pytest.importorskip("torch")
@@ -17,7 +19,7 @@ import transformers  # noqa: E402
 from flax import nnx  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from tests.models import make_vision_reference as reference  # noqa: E402
+from tools import make_vision_reference as reference  # noqa: E402
 
 
 class Both:

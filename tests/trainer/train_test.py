@@ -10,7 +10,8 @@ import pytest
 
 from mig_jax.check_config import ConfigError
 from mig_jax.distributed import sharding
-from mig_jax.models import hf_config, hf_weights
+from mig_jax.models.huggingface import config as hf_config
+from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.policy.load import load_policy
 from mig_jax.records import metrics, transcripts
 from mig_jax.trainer import checkpointing, train

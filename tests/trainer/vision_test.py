@@ -20,7 +20,7 @@ from mig_jax.policy.prompts import ask, encode_prompts
 from mig_jax.records import metrics, transcripts
 from mig_jax.rollout.problem_set import open_held_out, open_training, why_no_prompt
 from mig_jax.rollout.rollout import Collector
-from mig_jax.text.verifier import Verifier
+from mig_jax.text.answers.verifier import Verifier
 from mig_jax.trainer import train
 from tests import tiny
 

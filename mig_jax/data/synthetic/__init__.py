@@ -1,0 +1,1 @@
+"""Problems that are generated: chains of sums, rendered scenes, reasoning-gym."""

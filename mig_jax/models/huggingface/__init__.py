@@ -1,0 +1,1 @@
+"""Hugging Face folders and GGUF files: read and written."""

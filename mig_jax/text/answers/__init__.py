@@ -1,0 +1,1 @@
+"""Is an answer right: normalise, compare, verify."""

@@ -1,0 +1,149 @@
+"""What the decoder does not compute is refused by name, everything at once; what changes nothing passes."""
+
+import json
+
+import pytest
+
+from mig_jax.models.huggingface import config as hf_config
+from mig_jax.models.huggingface import validation
+from tests.models.huggingface import published
+
+QWEN, LLAMA = published.CONFIGS["Qwen2.5-0.5B"], published.CONFIGS["SmolLM2-135M"]
+QWEN_1M = {"use_sliding_window": True, "sliding_window": 4096}
+
+
+def read(folder, raw):
+    (folder / "config.json").write_text(json.dumps(raw))
+    return hf_config.read_config(folder)
+
+
+def problems(folder, raw):
+    """The lines of the refusal."""
+    with pytest.raises(ValueError) as caught:
+        read(folder, raw)
+    first, *lines = str(caught.value).split("\n")
+    assert first == f"{folder / 'config.json'}: not a model that the decoder runs:"
+    return [line.strip() for line in lines]
+
+
+def test_everything_unsupported_is_listed_at_once(tmp_path):
+    changes = {
+        "model_type": "gemma3",
+        "hidden_act": "gelu",
+        "mlp_bias": True,
+        "hidden_size": None,
+        "layer_types": ["full_attention", "sliding_attention"],
+        "partial_rotary_factor": 0.5,
+        "quantization_config": {"bits": 4},
+        "rope_scaling": {"rope_type": "longrope", "factor": 4.0},
+        "num_experts": 60,
+    }
+    family, *others = problems(tmp_path, QWEN | changes)
+    assert family.startswith("model_type = 'gemma3'; supported: llama, qwen2, qwen3")
+    assert others == [
+        "hidden_size = None; supported: a positive integer",
+        "hidden_act = 'gelu'; supported: 'silu'",
+        "mlp_bias = True; supported: False",
+        "partial_rotary_factor = 0.5; supported: 1",
+        "quantization_config = {'bits': 4}; supported: None",
+        "num_experts = 60 (a mixture of experts); supported: none",
+        "layer_types = sliding_attention; supported: full_attention",
+        "rope type = 'longrope'; supported: 'default', 'linear', 'llama3', 'yarn'",
+    ]
+
+
+@pytest.mark.parametrize(
+    "raw, changes, want",
+    [
+        (QWEN, {"model_type": "qwen2_moe"}, "model_type = 'qwen2_moe' (a mixture of experts)"),
+        (QWEN, {"model_type": "qwen3_moe"}, "model_type = 'qwen3_moe' (a mixture of experts)"),
+        (LLAMA, {"model_type": "mixtral"}, "model_type = 'mixtral' (a mixture of experts)"),
+        (LLAMA, {"model_type": "mistral"}, "model_type = 'mistral'; supported"),
+        (LLAMA, {"model_type": None}, "model_type = None; supported"),
+        (LLAMA, {"model_type": ["llama"]}, "model_type = ['llama']; supported"),
+        (LLAMA, {"num_local_experts": 8}, "num_local_experts = 8"),
+        (QWEN, {"moe_intermediate_size": 1408}, "moe_intermediate_size = 1408"),
+        (QWEN, QWEN_1M, "sliding_window = 4096, in use from layer 21 on"),
+        (QWEN, {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 0}, "in use from layer 0 on"),
+        (LLAMA, {"sliding_window": 4096}, "sliding_window = 4096, in use from layer 0 on"),
+        (QWEN, {"use_sliding_window": "yes"}, "use_sliding_window = 'yes'; supported: true or false"),
+        (LLAMA, {"rope_interleaved": True}, "rope_interleaved = True; supported: False"),
+        (LLAMA, {"embedding_multiplier": 12.0}, "embedding_multiplier = 12.0; supported: 1"),
+        (LLAMA, {"final_logit_softcapping": 30.0}, "final_logit_softcapping = 30.0"),
+        (LLAMA, {"num_key_value_heads": 2}, "num_attention_heads = 9, num_key_value_heads = 2"),
+        (LLAMA, {"num_key_value_heads": 0}, "num_key_value_heads = 0; supported: a positive integer"),
+        (LLAMA, {"hidden_size": 577}, "hidden_size = 577, num_attention_heads = 9"),
+        (LLAMA, {"head_dim": 63}, "head_dim = 63; supported: an even number"),
+        (LLAMA, {"hidden_size": 9 * 7}, "head_dim = 7; supported: an even number"),
+        (LLAMA, {"num_hidden_layers": True}, "num_hidden_layers = True; supported: a positive integer"),
+        (LLAMA, {"vocab_size": "49152"}, "vocab_size = '49152'; supported: a positive integer"),
+        (LLAMA, {"rms_norm_eps": None}, "rms_norm_eps = None; supported: a positive number"),
+        (LLAMA, {"rope_theta": "1e4"}, "rope_theta = '1e4'; supported: a number above 1"),
+        (LLAMA, {"rope_scaling": "linear"}, "rope_scaling = 'linear'; supported: an object of fields"),
+        (LLAMA, {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope type = 'dynamic'; supported: 'default'"),
+        (LLAMA, {"rope_scaling": {"type": ["yarn"], "factor": 2.0}}, "rope type = ['yarn']; supported: 'default'"),
+        (
+            LLAMA,
+            {"rope_scaling": {"type": "linear"}},
+            "factor = None of linear rope; supported: a number of at least 1",
+        ),
+        (LLAMA, {"rope_scaling": {"type": "linear", "factor": 0.5}}, "factor = 0.5 of linear rope"),
+        (LLAMA, {"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "low_freq_factor = None of llama3 rope"),
+        (QWEN, {"rope_scaling": {"type": "yarn", "factor": 4, "truncate": "no"}}, "truncate = 'no' of yarn rope"),
+        (QWEN, {"rope_scaling": {"type": "yarn", "factor": 4, "beta_fast": 0.5}}, "beta_slow > beta_fast of yarn rope"),
+        (LLAMA, {"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "a rotary embedding for each of full_"),
+        (
+            LLAMA,
+            {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.25}},
+            "partial_rotary_factor = 0.25",
+        ),
+    ],
+)
+def test_refused(raw, changes, want, tmp_path):
+    lines = problems(tmp_path, raw | changes)
+    assert any(want in line for line in lines) and all("supported: " in line for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    "raw, changes",
+    [
+        (QWEN, QWEN_1M | {"max_window_layers": 24}),
+        (QWEN, QWEN_1M | {"layer_types": ["full_attention"] * 24}),
+        (QWEN, {"use_sliding_window": True, "sliding_window": None}),
+        (LLAMA, {"sliding_window": 4096, "use_sliding_window": False}),
+        (LLAMA, {"sliding_window": None}),
+        (LLAMA, {"pretraining_tp": 4}),
+        (LLAMA, {"attention_dropout": 0.1}),
+        (LLAMA, {"hidden_act": "swish"}),
+        (LLAMA, {"num_experts": 0}),
+        (LLAMA, {"embedding_multiplier": 1.0, "quantization_config": None}),
+        (LLAMA, {"rope_parameters": {"rope_theta": 1e5, "rope_type": "default", "partial_rotary_factor": 1.0}}),
+        (LLAMA, {"rope_scaling": {}}),
+    ],
+)
+def test_what_changes_nothing_passes(raw, changes, tmp_path):
+    assert read(tmp_path, raw | changes) == read(tmp_path, raw)
+
+
+@pytest.mark.parametrize("field", validation._SUPPORTED)
+def test_the_value_of_an_absent_field_is_supported_in_writing_too(field, tmp_path):
+    for value in validation._SUPPORTED[field]:
+        assert read(tmp_path, LLAMA | {field: value}) == read(tmp_path, LLAMA)
+    assert len(problems(tmp_path, LLAMA | {field: 0.123})) == 1
+
+
+@pytest.mark.parametrize(
+    "content, want", [("", "not JSON"), ('{"model_type": "lla', "not JSON"), ("[1]", "holds list"), ("7", "holds int")]
+)
+def test_damaged_file(content, want, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=f"config.json: {want}"):
+        hf_config.read_config(tmp_path)
+
+
+def test_missing_and_binary_file(tmp_path):
+    with pytest.raises(ValueError, match="config.json: no such file"):
+        hf_config.read_config(tmp_path)
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="config.json: not JSON"):
+        hf_config.read_config(tmp_path)

@@ -1,0 +1,197 @@
+"""config.json of Qwen2.5-VL: as published, as transformers 5 nests it, and what in it is refused."""
+
+import copy
+import dataclasses
+import json
+import math
+
+import jax
+import pytest
+
+from mig_jax.models import decoder
+from mig_jax.models.huggingface import config as hf_config
+from mig_jax.models.qwen2_vl import VisionConfig
+from mig_jax.models.rope import RopeScaling
+
+# Qwen/Qwen2.5-VL-3B-Instruct, as on the hub.
+HUB_3B = {
+    "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+    "attention_dropout": 0.0,
+    "bos_token_id": 151643,
+    "eos_token_id": 151645,
+    "vision_start_token_id": 151652,
+    "vision_end_token_id": 151653,
+    "vision_token_id": 151654,
+    "image_token_id": 151655,
+    "video_token_id": 151656,
+    "hidden_act": "silu",
+    "hidden_size": 2048,
+    "initializer_range": 0.02,
+    "intermediate_size": 11008,
+    "max_position_embeddings": 128000,
+    "max_window_layers": 70,
+    "model_type": "qwen2_5_vl",
+    "num_attention_heads": 16,
+    "num_hidden_layers": 36,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000.0,
+    "sliding_window": 32768,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "use_cache": True,
+    "use_sliding_window": False,
+    "vision_config": {
+        "depth": 32,
+        "hidden_act": "silu",
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "in_chans": 3,
+        "out_hidden_size": 2048,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "spatial_patch_size": 14,
+        "window_size": 112,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+        "tokens_per_second": 2,
+        "temporal_patch_size": 2,
+    },
+    "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+    "vocab_size": 151936,
+}
+LARGER = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_attention_heads": 28,
+    "num_hidden_layers": 28,
+    "num_key_value_heads": 4,
+    "tie_word_embeddings": False,
+    "vocab_size": 152064,
+    "vision_config": HUB_3B["vision_config"] | {"out_hidden_size": 3584},
+}
+# What belongs to the whole, not to the text, when transformers 5 nests.
+OUTSIDE = ("architectures", "model_type", "vision_config", "tie_word_embeddings", "image_token_id")
+
+
+def read(folder, raw):
+    (folder / "config.json").write_text(json.dumps(raw))
+    return hf_config.read_config(folder)
+
+
+def nested(raw):
+    """The same model as transformers 5 saves it."""
+    text = {name: value for name, value in raw.items() if name not in OUTSIDE and not name.startswith("vision")}
+    theta, scaling = text.pop("rope_theta"), text.pop("rope_scaling")
+    text["rope_parameters"] = {
+        "rope_type": "default",
+        "rope_theta": theta,
+        "mrope_section": scaling["mrope_section"],
+    }
+    whole = {name: raw[name] for name in raw if name in OUTSIDE or name.startswith("vision")}
+    vision = raw["vision_config"] | {"rope_parameters": {"rope_type": "axial", "rope_theta": 10_000.0}}
+    return whole | {"text_config": text | {"model_type": "qwen2_5_vl_text"}, "vision_config": vision}
+
+
+def test_the_published_file(tmp_path):
+    config = read(tmp_path, HUB_3B)
+    assert config.vision == VisionConfig(width=1280, layers=32, heads=16, mlp_width=3420, full_layers=(7, 15, 23, 31))
+    assert (config.rope_sections, config.rope_theta, config.rope_scaling) == ((16, 24, 24), 1e6, None)
+    assert (config.tied_head, config.qkv_bias, config.head_size) == (True, True, 128)
+    assert (config.vision.patch_numbers, config.vision.window_slots) == (1176, 64)
+
+
+# As the metadata of the published weights count them.
+@pytest.mark.parametrize("changes, count", [({}, 3_754_622_976), (LARGER, 8_292_166_656)], ids=["3B", "7B"])
+def test_parameters_of_the_published_models(tmp_path, changes, count):
+    shapes = jax.tree.leaves(decoder.abstract_params(read(tmp_path, HUB_3B | changes)))
+    assert sum(math.prod(x.shape) for x in shapes) == count
+
+
+def test_flat_and_nested_are_the_same(tmp_path):
+    assert read(tmp_path, nested(HUB_3B)) == read(tmp_path, HUB_3B)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        LARGER,
+        {"image_token_id": 5, "vision_start_token_id": 6, "vision_end_token_id": 7},
+        {
+            "rope_scaling": {
+                "type": "yarn",
+                "mrope_section": [16, 24, 24],
+                "factor": 4,
+                "original_max_position_embeddings": 32768,
+            }
+        },
+    ],
+    ids=["3B", "7B", "other tokens", "yarn"],
+)
+def test_what_is_written_is_read_again(tmp_path, changes):
+    config = read(tmp_path, HUB_3B | changes)
+    assert (config.rope_scaling is not None) == ("rope_scaling" in changes)
+    hf_config.write_config(config, tmp_path)
+    assert hf_config.read_config(tmp_path) == config
+
+
+def test_sections_may_stand_beside_a_scaling(tmp_path):
+    scaling = {"type": "linear", "factor": 2.0, "mrope_section": [16, 24, 24]}
+    config = read(tmp_path, HUB_3B | {"rope_scaling": scaling})
+    assert config.rope_scaling == RopeScaling("linear", 2.0) and config.rope_sections == (16, 24, 24)
+
+
+def test_everything_wrong_is_listed_at_once(tmp_path):
+    raw = copy.deepcopy(HUB_3B) | {"hidden_act": "gelu", "image_token_id": "<image>"}
+    raw["rope_scaling"]["mrope_section"] = [16, 24]
+    raw["vision_config"] |= {
+        "depth": 0,
+        "num_heads": "16",
+        "hidden_act": "quick_gelu",
+        "out_hidden_size": 1024,
+        "fullatt_block_indexes": 7,
+        "rope_parameters": {"rope_theta": 5.0},
+    }
+    with pytest.raises(ValueError) as caught:
+        read(tmp_path, raw)
+    for words in (
+        "hidden_act = 'gelu'",
+        "image_token_id = '<image>'",
+        "mrope_section = [16, 24]",
+        "vision_config.depth = 0",
+        "vision_config.num_heads = '16'",
+        "vision_config.hidden_act = 'quick_gelu'",
+        "vision_config.out_hidden_size = 1024",
+        "vision_config.fullatt_block_indexes = 7",
+        "vision_config.rope_theta = 5.0",
+    ):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "field, value, words",
+    [
+        ("vision_config", None, "vision_config = None"),
+        ("rope_scaling", "mrope", "mrope_section = None"),
+        ("rope_scaling", {"type": "mrope", "mrope_section": [16, 24, 25]}, "half a head"),
+        ("rope_scaling", {"type": "longrope", "mrope_section": [16, 24, 24]}, "longrope"),
+        ("vision_config", HUB_3B["vision_config"] | {"fullatt_block_indexes": [7, 32]}, "names \\[32\\]"),
+        ("vision_config", HUB_3B["vision_config"] | {"window_size": 100}, "window_size=100"),
+        ("vision_config", HUB_3B["vision_config"] | {"rope_parameters": [1]}, "rope_parameters = \\[1\\]"),
+    ],
+)
+def test_one_thing_wrong(tmp_path, field, value, words):
+    with pytest.raises(ValueError, match=words):
+        read(tmp_path, HUB_3B | {field: value})
+
+
+@pytest.mark.parametrize(
+    "changes", [{"qkv_bias": False}, {"qk_norm": True}, {"head_size": 64}, {"rope_sections": (16, 24)}]
+)
+def test_what_the_family_does_not_have_is_not_written(tmp_path, changes):
+    config = dataclasses.replace(read(tmp_path, HUB_3B), **changes)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(ValueError, match="qwen2_5_vl"):
+        hf_config.write_config(config, tmp_path)
+    assert (tmp_path / "config.json").read_bytes() == before

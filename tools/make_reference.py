@@ -1,0 +1,89 @@
+"""Writes tests/models/reference: tiny random models of transformers, and the logits that it computes with them.
+
+    python tools/make_reference.py [NAME …]            # needs torch and transformers
+
+The stored files let `reference_test.py` check the decoder against transformers where torch is not installed;
+`transformers_parity_test.py` checks more where it is.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+import torch
+import transformers
+
+SIZES = dict(
+    vocab_size=96,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    intermediate_size=48,
+    max_position_embeddings=64,
+)
+
+# Contexts so short that, in heads of 16, some frequencies stay, some are divided and some are blended.
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 256,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 1024}
+
+# Between them: tied and not, biases of all kinds, heads wider than the model, other and scaled ropes, square matrices.
+CONFIGS = {
+    "qwen2": transformers.Qwen2Config(**SIZES, tie_word_embeddings=True, rms_norm_eps=1e-5),
+    "qwen2_untied": transformers.Qwen2Config(
+        **SIZES | {"intermediate_size": 32}, rope_parameters={"rope_type": "default", "rope_theta": 1e6}
+    ),
+    "llama": transformers.LlamaConfig(**SIZES),
+    "llama_biased": transformers.LlamaConfig(**SIZES, attention_bias=True, tie_word_embeddings=True),
+    "llama_llama3": transformers.LlamaConfig(
+        **SIZES | {"max_position_embeddings": 2048}, head_dim=16, rope_parameters=LLAMA3
+    ),
+    "qwen2_yarn": transformers.Qwen2Config(
+        **SIZES | {"max_position_embeddings": 4096}, tie_word_embeddings=True, head_dim=16, rope_parameters=YARN
+    ),
+    "qwen3": transformers.Qwen3Config(**SIZES, head_dim=16, tie_word_embeddings=True),
+}
+
+
+def make_model(config: transformers.PretrainedConfig, seed: int = 0) -> torch.nn.Module:
+    """A model with random weights, biases and norms too: as they are initialised they would hide mistakes."""
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for name, param in model.named_parameters():
+            is_norm = "norm" in name
+            param.copy_(torch.randn_like(param) * (0.2 if is_norm or "bias" in name else 0.15) + is_norm)
+    return model
+
+
+def sample_inputs(seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and positions `[B, T]`; the positions have gaps and reach far, where rotary frequencies must be exact."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, SIZES["vocab_size"], (2, 11)), np.cumsum(rng.integers(1, 3000, (2, 11)), axis=1)
+
+
+def logits_of(model: torch.nn.Module, token_bt: np.ndarray, position_bt: np.ndarray) -> np.ndarray:
+    """`[B, T, V]`, causal attention."""
+    with torch.no_grad():
+        return model(torch.tensor(token_bt), position_ids=torch.tensor(position_bt)).logits.numpy()
+
+
+def main() -> None:
+    """Write one folder per config, or those named on the command line."""
+    for name in sys.argv[1:] or CONFIGS:
+        folder = pathlib.Path(__file__).parents[1] / "tests" / "models" / "reference" / name
+        model, (token_bt, position_bt) = make_model(CONFIGS[name]), sample_inputs()
+        model.save_pretrained(folder)
+        logits_btv = logits_of(model, token_bt, position_bt)
+        np.savez(folder / "logits.npz", token_bt=token_bt, position_bt=position_bt, logits_btv=logits_btv)
+
+
+if __name__ == "__main__":
+    main()
