@@ -9,7 +9,7 @@ setup(
     packages=[*find_packages(include=["mig_jax", "mig_jax.*"]), "mig_jax.configs"],
     # So that a config anywhere can start from the defaults: `from mig_jax.configs import default`.
     package_dir={"mig_jax.configs": "configs"},
-    package_data={"mig_jax.configs": ["shapes/*/config.json"]},
+    package_data={"mig_jax.assets": ["quickstart/*", "shapes/*/config.json"]},
     python_requires=">=3.11",
     install_requires=[
         "absl-py",

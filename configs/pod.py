@@ -1,8 +1,8 @@
 """A run on accelerators: bfloat16 beside float32 master weights, all of it cut over all devices.
 
-    mig-jax aot --config=configs/pod.py --model=configs/shapes/qwen2_5_7b --topology=v5p:2x4x4 --workdir=/tmp/aot
+    mig-jax aot --config=configs/pod.py --model=mig_jax/assets/shapes/qwen2_5_7b --topology=v5p:2x4x4 --workdir=/tmp/aot
 
-says what of it fits where, before there is a machine: compiled, not run. `configs/shapes` holds the shapes of
+says what of it fits where, before there is a machine: compiled, not run. `mig_jax/assets/shapes` holds the shapes of
 Qwen2.5-3B, 7B, 32B and 72B and of Qwen2.5-VL-3B, as their config.json has them; training takes a model with weights.
 """
 

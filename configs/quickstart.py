@@ -3,18 +3,18 @@
     mig-jax train --config=configs/quickstart.py --workdir=/tmp/mig_quickstart
 
 GRPO, for comparison: add --config.loss.alpha=0 --config.loss.gamma=0, and take another workdir. Both start from
-checkpoints/quickstart, which configs/quickstart_sft.py makes from nothing.
+mig_jax/assets/quickstart, which configs/quickstart_sft.py makes from nothing.
 """
 
-from pathlib import Path
-
 from mig_jax.configs import quickstart_sft
+
+from mig_jax import assets
 
 
 def get_config():
     c = quickstart_sft.get_config()
     c.steps = 50
-    c.model.path = str(Path(__file__).resolve().parent.parent / "checkpoints" / "quickstart")
+    c.model.path = str(assets.QUICKSTART)
     c.model.tokenizer = ""
     c.data.train = "chain:terms=7"
     c.data.train_size = 4096

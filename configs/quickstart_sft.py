@@ -5,7 +5,7 @@ five stops early and guesses the rest. So it knows the arithmetic, but, like its
 knows what can be said of the answer after any number of steps, which is what the probes ask.
 
     mig-jax sft --config=configs/quickstart_sft.py --workdir=/tmp/mig_quickstart_sft
-    cp /tmp/mig_quickstart_sft/model/* checkpoints/quickstart/
+    cp /tmp/mig_quickstart_sft/model/* mig_jax/assets/quickstart/
 """
 
 from mig_jax.configs import default

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mig_jax"
 # Lowest first. Rooms of one floor do not know each other.
 FLOORS = [
-    {"distributed", "configs"},
+    {"distributed", "configs", "assets"},
     {"text", "rewards", "models", "data"},
     {"learning", "check_config"},
     {"policy", "records"},

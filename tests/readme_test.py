@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from mig_jax import assets
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -32,6 +34,6 @@ def test_no_placeholder_is_left():
 
 
 def test_the_starting_policy_is_small_and_remembers_how_it_was_asked():
-    assert (ROOT / "checkpoints" / "quickstart" / "mig_jax_config.json").exists()
-    files = (ROOT / "checkpoints" / "quickstart").glob("*")
+    assert (assets.QUICKSTART / "mig_jax_config.json").exists()
+    files = assets.QUICKSTART.glob("*")
     assert sum(file.stat().st_size for file in files) <= 3 * 2**20

@@ -3,11 +3,11 @@
 import dataclasses
 import json
 import math
-from pathlib import Path
 
 import jax
 import pytest
 
+from mig_jax import assets
 from mig_jax.aot import flops as costs
 from mig_jax.models import decoder
 from mig_jax.models.decoder import DecoderConfig
@@ -16,7 +16,6 @@ from mig_jax.models.lora import LoraConfig
 from mig_jax.models.qwen2_vl import VisionConfig
 from tests import tiny
 
-SHAPES = Path(__file__).parents[2] / "configs" / "shapes"
 SHAPE = DecoderConfig(
     vocab_size=31, width=8, layers=3, heads=4, kv_heads=2, head_size=6, mlp_width=10, qkv_bias=True, tied_head=False
 )
@@ -97,10 +96,10 @@ def test_decoding_reads_weights_and_cache():
     [("qwen2_5_3b", 3.09), ("qwen2_5_7b", 7.62), ("qwen2_5_32b", 32.8), ("qwen2_5_72b", 72.7), ("qwen2_5_vl_3b", 3.75)],
 )
 def test_published_shapes_have_as_many_weights_as_published(name, billions):
-    shape = hf_config.read_config(SHAPES / name)
+    shape = hf_config.read_config(assets.SHAPES / name)
     weights = sum(math.prod(x.shape) for x in jax.tree.leaves(decoder.abstract_params(shape)))
     assert weights / 1e9 == pytest.approx(billions, rel=2e-3)
-    assert json.loads((SHAPES / name / "config.json").read_text())["model_type"].startswith("qwen2")
+    assert json.loads((assets.SHAPES / name / "config.json").read_text())["model_type"].startswith("qwen2")
 
 
 def test_chips_have_nearly_the_memory_of_their_data_sheets():

@@ -157,7 +157,7 @@ def test_saved_and_loaded(characters, tmp_path, family):
 
 def test_as_shipped():
     """The tokenizer of the policy that ships is older than the words for images, and goes on as it was."""
-    loaded = tokenizer.load("checkpoints/quickstart")
+    loaded = tokenizer.load("mig_jax/assets/quickstart")
     assert (loaded.vocab_size, loaded.eos_ids, loaded.pad_id, loaded.tags) == (267, (265,), 266, PLAIN_TAGS)
     assert loaded.encode(RESPONSE) == build_character_tokenizer().encode(RESPONSE)
 
