@@ -37,10 +37,10 @@ def loaded(config: ConfigDict, *, mode: str) -> Iterator[tuple[Policy, Verifier]
     Raises:
       ConfigError: with everything that is wrong with the config.
     """
-    multihost.together(lambda: check_config(config, mode=mode, n_devices=jax.device_count()))
+    multihost.sync_errors(lambda: check_config(config, mode=mode, n_devices=jax.device_count()))
     mesh = sharding.make_mesh(config.mesh.to_dict())
     with jax.set_mesh(mesh), Verifier(**config.verifier.to_dict()) as verifier:
-        yield multihost.together(lambda: load_policy(config.model, mesh, seed=config.seed)), verifier
+        yield multihost.sync_errors(lambda: load_policy(config.model, mesh, seed=config.seed)), verifier
 
 
 def evaluate(config: ConfigDict, workdir: str) -> None:

@@ -143,9 +143,9 @@ def run_command(positional: list[str]) -> None:
 
     command, workdir = positional[0], WORKDIR.value
     if command in DISTRIBUTED:
-        multihost.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-    elif multihost.launched() > 1:
-        sys.exit(f"mig-jax {command} runs in one process, and {multihost.launched()} were launched")
+        multihost.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    elif multihost.count_launched() > 1:
+        sys.exit(f"mig-jax {command} runs in one process, and {multihost.count_launched()} were launched")
     if command in ONE_PROCESS:
         import jax
 
@@ -182,7 +182,7 @@ def run_command(positional: list[str]) -> None:
             said = f"mig-jax {command}: the disk is full; {again} ({' '.join(str(error).split())[:300]})"
         elif isinstance(error, ValueError | OSError) and _is_said_by_us(error):
             said = f"mig-jax {command}: {error}"
-        multihost.leave_if_alone(error, said or traceback.format_exc())
+        multihost.abort_on_peer_failure(error, said or traceback.format_exc())
         if said:
             sys.exit(said)
         raise

@@ -225,7 +225,7 @@ def run_inside(coordinator: str, count: int, jobs: str, folder: str, index: int)
     from mig_jax.distributed import multihost
 
     if count > 1:
-        multihost.start(coordinator, count, index)
+        multihost.initialize(coordinator, count, index)
     import jax
     import numpy as np
 
@@ -234,7 +234,7 @@ def run_inside(coordinator: str, count: int, jobs: str, folder: str, index: int)
     orders = {"one": devices[:1], "neighbours": devices, "in turns": turns, "reversed": devices[::-1]}
     for number, job in enumerate(Job(*fields) for fields in json.loads(jobs)):
         done = run(job.model, job.method, job.shape, orders[job.order].tolist())
-        if multihost.is_first():
+        if multihost.is_main_process():
             np.savez(Path(folder) / f"{number}.npz", **done._asdict())
 
 

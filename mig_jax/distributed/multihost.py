@@ -33,16 +33,16 @@ _known: list[BaseException] = []
 T = TypeVar("T")
 
 
-class FailedElsewhere(ValueError):
+class PeerError(ValueError):
     """Another process of this run cannot go on, for the reason given."""
 
 
-def launched() -> int:
+def count_launched() -> int:
     """How many processes a launcher has started, as far as it says so; 1 where there is none."""
     return max(int(os.environ.get(name, 1)) for name in LAUNCHERS)
 
 
-def start(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+def initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Join the other processes of this run, before anything touches a device.
 
     Those that are named by hand, with all three arguments; else those that SLURM or Open MPI has launched, if they are
@@ -55,11 +55,11 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
         # Otherwise jax would leave a process that SLURM has started one GPU alone.
         by_hand = {"cluster_detection_method": "deactivate"}
         jax.distributed.initialize(coordinator, num_processes, process_id, **by_hand, **limits)
-    elif launched() > 1:
-        jax.distributed.initialize(num_processes=launched(), **limits)
+    elif count_launched() > 1:
+        jax.distributed.initialize(num_processes=count_launched(), **limits)
     elif (jax.config.jax_platforms or "").startswith("tpu"):  # which jax itself has set where there are TPUs
         _start_on_tpu(limits)
-    if jax.distributed.is_initialized() and not is_first():
+    if jax.distributed.is_initialized() and not is_main_process():
         _be_quiet()
 
 
@@ -79,12 +79,12 @@ def _be_quiet() -> None:
     logging.set_verbosity(logging.ERROR)
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Is this the process that writes what is written once?"""
     return jax.process_index() == 0
 
 
-def gather(value: Any) -> list[Any]:
+def all_gather_objects(value: Any) -> list[Any]:
     """What every process has for `value`, in the order of the processes, on each of them."""
     if jax.process_count() == 1:
         return [value]
@@ -97,7 +97,7 @@ def gather(value: Any) -> list[Any]:
     return [json.loads(row[:length].tobytes()) for row, length in zip(rows, length_p, strict=True)]
 
 
-def together(do: Callable[[], T]) -> T:
+def sync_errors(do: Callable[[], T]) -> T:
     """What `do` gives here; when it fails on one process all raise, so that none waits for one that is gone.
 
     Raises:
@@ -108,40 +108,42 @@ def together(do: Callable[[], T]) -> T:
         result = do()
     except Exception as caught:
         error = caught
-    faults = gather(error and f"{type(error).__name__}: {error}")
+    faults = all_gather_objects(error and f"{type(error).__name__}: {error}")
     if error:
         _known.append(error)
         raise error
     if any(faults):
         listed = "\n".join(f"process {number}: {fault}" for number, fault in enumerate(faults) if fault)
-        raise FailedElsewhere(listed)
+        raise PeerError(listed)
     return result
 
 
-def decide(do: Callable[[], T]) -> T:
+def broadcast_from_main(do: Callable[[], T]) -> T:
     """What `do` gives on the first process, which alone does it, on all of them.
 
     Raises:
       FailedElsewhere: it has failed there.
     """
-    return gather(together(do if is_first() else lambda: None))[0]
+    return all_gather_objects(sync_errors(do if is_main_process() else lambda: None))[0]
 
 
-def divide(items: list[Any], do: Callable[[list[Any]], list[Any]]) -> list[Any]:
+def split_work(items: list[Any], do: Callable[[list[Any]], list[Any]]) -> list[Any]:
     """`do(items)`, of which every process does an equal part: the results of all, in order, on each.
 
     `items` are the same on all processes, and need not be JSON.
     """
     count = jax.process_count()
-    dealt = gather(together(lambda: do(items[jax.process_index() :: count])))
+    dealt = all_gather_objects(sync_errors(lambda: do(items[jax.process_index() :: count])))
     return [dealt[n % count][n // count] for n in range(len(items))]
 
 
-def check_same(values: dict[str, Any]) -> None:
+def assert_equal_across_processes(values: dict[str, Any]) -> None:
     """Raises:
     ValueError: on all processes, with the names of the values, JSON each, that are not the same on all.
     """
-    first, *others = gather({name: hashlib.sha256(json.dumps(x).encode()).hexdigest() for name, x in values.items()})
+    first, *others = all_gather_objects(
+        {name: hashlib.sha256(json.dumps(x).encode()).hexdigest() for name, x in values.items()}
+    )
     different = sorted(name for name in first if any(other.get(name) != first[name] for other in others))
     if different:
         error = ValueError(
@@ -152,13 +154,13 @@ def check_same(values: dict[str, Any]) -> None:
         raise error
 
 
-def may_be_alone(error: BaseException | None) -> bool:
+def may_be_peer_failure(error: BaseException | None) -> bool:
     """May this error come from the end of another process? Then nothing that needs the others will come to an end."""
     is_of_devices = isinstance(error, ValueError) and _STATUS.match(str(error))
     return bool(jax.process_count() > 1 and (is_of_devices or isinstance(error, jax.errors.JaxRuntimeError)))
 
 
-def leave_if_alone(error: Exception, said: str) -> None:
+def abort_on_peer_failure(error: Exception, said: str) -> None:
     """End this process at once, with what it has to say, when the others do not know that it cannot go on.
 
     They would be waited for otherwise, and wait for it; so they notice, and end, too.
@@ -166,10 +168,10 @@ def leave_if_alone(error: Exception, said: str) -> None:
     Args:
       said: a sentence, or a stack trace.
     """
-    if jax.process_count() == 1 or isinstance(error, FailedElsewhere) or any(error is known for known in _known):
+    if jax.process_count() == 1 or isinstance(error, PeerError) or any(error is known for known in _known):
         return
     print(said, file=sys.stderr)
-    if may_be_alone(error):
+    if may_be_peer_failure(error):
         why = "most likely because another process of this run has ended; the same command goes on"
         print(f"mig-jax: this process ends, {why}", file=sys.stderr)
     sys.stderr.flush()

@@ -113,7 +113,7 @@ def answer_problems(
         return asked, parts / f"{first:08d}.jsonl" if parts else None
 
     # Asked of one process before any samples, so that all leave out the same batches.
-    known = multihost.decide(lambda: [batch[0] for batch in firsts if _is_done(*part_of(*batch), samples)])
+    known = multihost.broadcast_from_main(lambda: [batch[0] for batch in firsts if _is_done(*part_of(*batch), samples)])
 
     def prepare(batch: tuple[int, int]) -> _Batch:
         (first, size), (asked, part) = batch, part_of(*batch)
@@ -129,7 +129,7 @@ def answer_problems(
             readings = readings[: len(batch.problems) * samples]
             drawn = rollout.make_transcripts(batch.problems, readings, [None] * len(readings), None)
             done = judge(drawn, verifier)
-            if batch.part and multihost.is_first():
+            if batch.part and multihost.is_main_process():
                 write_transcripts(done, str(batch.part))
         transcripts.extend(done)
 

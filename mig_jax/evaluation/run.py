@@ -51,18 +51,18 @@ def evaluate_sources(
       ConfigError: the workdir holds an evaluation with another config.
       ValueError: a source is wrong.
     """
-    problems = multihost.together(lambda: {name: open_held_out(policy, config, name) for name in names})
-    multihost.decide(lambda: _check_config(config, workdir / "config.json"))
+    problems = multihost.sync_errors(lambda: {name: open_held_out(policy, config, name) for name in names})
+    multihost.broadcast_from_main(lambda: _check_config(config, workdir / "config.json"))
     evaluator, figures = Evaluator(policy, config, verifier), {}
     for name in tqdm(names, desc="evaluating", unit="source", disable=len(names) == 1):
         folder = workdir / folder_name(name)
-        figures[name] = multihost.decide(functools.partial(_read_source, folder, problems[name]))
+        figures[name] = multihost.broadcast_from_main(functools.partial(_read_source, folder, problems[name]))
         if figures[name]:
             tqdm.write(f"{name} was evaluated before: {folder / 'results.json'}")
         else:
             figures[name] = _evaluate_source(evaluator, problems[name], name, folder)
         # After every source, so that what is done can be read while the rest is on its way.
-        if multihost.is_first():
+        if multihost.is_main_process():
             _write(workdir / "results.json", json.dumps({"model": config.model.path, "sources": figures}, indent=1))
             _write(workdir / "results.md", report(figures))
     return figures
@@ -108,8 +108,8 @@ def _evaluate_source(evaluator: Evaluator, problems: Chosen, name: str, folder: 
     scored = score_transcripts(policy, config, [transcripts[n] for n in chosen], evaluator.verifier) if chosen else []
     for n, transcript in zip(chosen, scored, strict=True):
         transcripts[n] = transcript
-    multihost.gather("has read what an earlier call has left")  # for now it is removed
-    return multihost.decide(lambda: _write_source(transcripts, problems, name, folder))
+    multihost.all_gather_objects("has read what an earlier call has left")  # for now it is removed
+    return multihost.broadcast_from_main(lambda: _write_source(transcripts, problems, name, folder))
 
 
 def _write_source(transcripts: Sequence[Transcript], problems: Chosen, name: str, folder: Path) -> dict[str, Any]:

@@ -217,7 +217,7 @@ def save_policy(policy: Policy, params: Any, folder: str, *, config: ConfigDict)
     one writes.
     """
     tokenizer, shape = policy.tokenizer, policy.config
-    if multihost.is_first():
+    if multihost.is_main_process():
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, RUN_CONFIG), "w", encoding="utf-8") as file:
             json.dump(config.to_dict(), file, indent=1)

@@ -100,7 +100,7 @@ def open_metrics(workdir: str, *, config: Mapping[str, Any], resume_step: int | 
       resume_step: the first step that is still to come. What an earlier, killed run has written of it and of later
         steps is dropped from both records. None begins new ones.
     """
-    if not multihost.is_first():
+    if not multihost.is_main_process():
         return NoMetrics()
     os.makedirs(workdir, exist_ok=True)
     path = os.path.join(workdir, FILE_NAME)
@@ -180,7 +180,7 @@ class Span:
         seconds = self.seconds | {"time/train": total - sum(self.seconds.values())}
         shares = {f"{name}_share": value / total for name, value in seconds.items()}
         speed = {"time/seconds": total, "time/tokens_per_second": self.tokens / total}
-        restarts = sum(multihost.gather(self.verifier.restarts - self.restarts))
+        restarts = sum(multihost.all_gather_objects(self.verifier.restarts - self.restarts))
         speed |= {"verifier/timeouts": self.timeouts, "verifier/restarts": restarts}
         numbers = {name: float(value) for name, value in learned.items()}
         return self.last | numbers | speed | shares | peak_memory()

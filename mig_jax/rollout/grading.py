@@ -23,7 +23,7 @@ def check(verifier: Verifier, items: Sequence[Item]) -> list[bool | None]:
     they are not equally fast.
     """
     different = list(dict.fromkeys(items))
-    verdicts = dict(zip(different, multihost.divide(different, verifier.check), strict=True))
+    verdicts = dict(zip(different, multihost.split_work(different, verifier.check), strict=True))
     return [verdicts[item] for item in items]
 
 

@@ -87,7 +87,7 @@ class Checkpoints:
             found, faults[step] = _attempt(lambda step=step: self._read_state(step, shapes))
             if not faults[step]:
                 del faults[step]
-                multihost.decide(lambda step=step: self._put_aside(faults, step))
+                multihost.broadcast_from_main(lambda step=step: self._put_aside(faults, step))
                 self.manager.reload()
                 return found
         if faults:
@@ -102,12 +102,12 @@ class Checkpoints:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
         # What other processes do not write any more would be waited for.
-        if not multihost.may_be_alone(error):
+        if not multihost.may_be_peer_failure(error):
             self.manager.close()
 
     def _read_sound(self, step: int) -> dict:
         """The config, when the files are those that were written, as the first process finds."""
-        multihost.decide(lambda: _check_checksums(self.folder / str(step)))
+        multihost.broadcast_from_main(lambda: _check_checksums(self.folder / str(step)))
         return self._read_json(step, "config")
 
     def _read_json(self, step: int, item: str) -> dict:
@@ -154,11 +154,11 @@ class _NewestAndBest(checkpoint_managers.PreservationPolicy):
 def _attempt(read: Callable[[], Any]) -> tuple[Any, str]:
     """What is read and "", or None and why it cannot be read, on one process or all."""
     try:
-        return multihost.together(read), ""
+        return multihost.sync_errors(read), ""
     except (MemoryError, jax.errors.JaxRuntimeError):
         raise  # the fault of the machine
     except Exception as error:  # whatever a reader stumbles over in a mangled file
-        if multihost.may_be_alone(error):
+        if multihost.may_be_peer_failure(error):
             raise
         return None, f"{type(error).__name__}: {str(error).strip()[:300]}"
 

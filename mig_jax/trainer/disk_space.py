@@ -26,9 +26,9 @@ def check_workdir(workdir: str) -> None:
     Raises:
       ConfigError: that is not possible.
     """
-    name = multihost.decide(lambda: _write_token(workdir))
-    sees = multihost.gather(_is_seen(os.path.join(workdir, name)))
-    if multihost.is_first():
+    name = multihost.broadcast_from_main(lambda: _write_token(workdir))
+    sees = multihost.all_gather_objects(_is_seen(os.path.join(workdir, name)))
+    if multihost.is_main_process():
         os.remove(os.path.join(workdir, name))
     if not all(sees):
         blind = ", ".join(str(number) for number, sees_it in enumerate(sees) if not sees_it)

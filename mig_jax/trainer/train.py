@@ -67,7 +67,7 @@ def run(
       NotFiniteError: loss or gradient was not finite in `optimizer.max_skipped` updates in a row.
     """
     devices = jax.devices() if devices is None else devices
-    multihost.together(lambda: check_config(config, mode=mode, n_devices=len(devices)))
+    multihost.sync_errors(lambda: check_config(config, mode=mode, n_devices=len(devices)))
     disk_space.check_workdir(workdir)
     mesh = sharding.make_mesh(config.mesh.to_dict(), devices=devices)
     start = config.model
@@ -75,8 +75,8 @@ def run(
         start = warm_up(config, os.path.join(workdir, WARM_UP), devices, is_asked_to_stop)
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
-        policy = multihost.together(lambda: load_policy(start, mesh, seed=config.seed))
-        _run(config, workdir, mode, policy, lambda: any(multihost.gather(is_asked_to_stop())), stack)
+        policy = multihost.sync_errors(lambda: load_policy(start, mesh, seed=config.seed))
+        _run(config, workdir, mode, policy, lambda: any(multihost.all_gather_objects(is_asked_to_stop())), stack)
 
 
 def warm_up(
@@ -90,7 +90,7 @@ def warm_up(
     first.data.train_size = config.sft.data_size or config.data.train_size
     first.model.lora.save = "merged"
     # Written last, so that where it is, all is.
-    if not multihost.decide(lambda: os.path.exists(os.path.join(model, "config.json"))):
+    if not multihost.broadcast_from_main(lambda: os.path.exists(os.path.join(model, "config.json"))):
         run(first, workdir, mode="sft", devices=devices, is_asked_to_stop=is_asked_to_stop)
     start = copy.deepcopy(config.model)
     start.path, start.tokenizer = model, ""
@@ -106,7 +106,7 @@ def _run(
     stack: contextlib.ExitStack,
 ) -> None:
     """Everything behind the checks; `stack` closes what is opened here, whatever happens."""
-    multihost.decide(lambda: check_room(policy, config, workdir))
+    multihost.broadcast_from_main(lambda: check_room(policy, config, workdir))
     verifier = stack.enter_context(Verifier(**config.verifier.to_dict()))
 
     batches, eval_problems = open_data(policy, config, mode)
@@ -148,7 +148,7 @@ def _run(
     # ------------------------------------------------------------------------------------------------------------ loop
     span = Span(verifier)
     # An evaluation may have been made up for already, by a run that came no further.
-    if is_owed and not multihost.decide(lambda: is_evaluated(workdir, first)):
+    if is_owed and not multihost.broadcast_from_main(lambda: is_evaluated(workdir, first)):
         evaluate(first)
     if is_asked_to_stop() and first < config.steps:
         raise Stopped(f"stopped behind step {first} of {config.steps}")
@@ -158,7 +158,7 @@ def _run(
         leaving, figure = None, None
         batch, numbers, transcripts = collect(state.params, next(batches), jax.random.fold_in(key, 2 * step))
         span.add(numbers)
-        if multihost.is_first() and transcripts and (step % config.log.transcripts_every == 0 or is_last):
+        if multihost.is_main_process() and transcripts and (step % config.log.transcripts_every == 0 or is_last):
             chosen = some_of_each_group(transcripts, config.rollout.group_size)[: config.log.transcripts]
             write_transcripts(chosen, transcripts_path(workdir, done))
         state, learned = update(state, batch)
@@ -186,7 +186,7 @@ def _run(
 
     # ----------------------------------------------------------------------------------------------------------- after
     save_policy(policy, state.params, os.path.join(workdir, "model"), config=config)
-    multihost.decide(lambda: draw(workdir))
+    multihost.broadcast_from_main(lambda: draw(workdir))
 
 
 def open_data(policy: Policy, config: ConfigDict, mode: str) -> tuple[grain.DatasetIterator, Chosen]:
@@ -195,13 +195,13 @@ def open_data(policy: Policy, config: ConfigDict, mode: str) -> tuple[grain.Data
     Raises:
       ValueError: a source is wrong, or not the same on all processes, nor is the config.
     """
-    train_problems, weights = multihost.together(lambda: open_training(policy, config, demonstrated=mode == "sft"))
-    eval_problems = multihost.together(lambda: open_held_out(policy, config))
+    train_problems, weights = multihost.sync_errors(lambda: open_training(policy, config, demonstrated=mode == "sft"))
+    eval_problems = multihost.sync_errors(lambda: open_held_out(policy, config))
     opened = {"mode": mode, "config": config.to_dict()} | {
         f"source {n}": [len(source), source[0].question, source[-1].question]
         for n, source in enumerate([*train_problems, eval_problems])
     }
-    multihost.check_same(opened)
+    multihost.assert_equal_across_processes(opened)
     batches = stream.iterate(
         train_problems,
         weights=weights,

@@ -155,10 +155,14 @@ def test_what_is_wrong_is_said_by_all_and_none_waits(tmp_path):
 
 def test_one_process_agrees_with_itself_and_needs_no_json():
     item = object()
-    assert multihost.is_first() and multihost.gather(item) == [item] and multihost.decide(lambda: item) is item
-    assert multihost.divide([3, 1, 2], lambda part: [10 * n for n in part]) == [30, 10, 20]
+    assert (
+        multihost.is_main_process()
+        and multihost.all_gather_objects(item) == [item]
+        and multihost.broadcast_from_main(lambda: item) is item
+    )
+    assert multihost.split_work([3, 1, 2], lambda part: [10 * n for n in part]) == [30, 10, 20]
     with pytest.raises(ZeroDivisionError):
-        multihost.together(lambda: 1 // 0)
+        multihost.sync_errors(lambda: 1 // 0)
 
 
 def test_nothing_is_started_where_there_is_one_process(monkeypatch):
@@ -166,11 +170,11 @@ def test_nothing_is_started_where_there_is_one_process(monkeypatch):
     called = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: called.append((args, options)))
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    multihost.start(None, None, None)
+    multihost.initialize(None, None, None)
     assert called == []
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "16")
-    multihost.start(None, None, None)
-    multihost.start("host:1234", 2, 1)
+    multihost.initialize(None, None, None)
+    multihost.initialize("host:1234", 2, 1)
     (_, launched), (given, by_hand) = called
     assert launched["num_processes"] == 16 and given == ("host:1234", 2, 1)
     assert by_hand["cluster_detection_method"] == "deactivate"
@@ -205,15 +209,15 @@ def test_the_end_of_another_process_is_told_from_other_errors(monkeypatch):
         ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"),
         jax.errors.JaxRuntimeError("ABORTED"),
     )
-    assert not any(map(multihost.may_be_alone, lost))
+    assert not any(map(multihost.may_be_peer_failure, lost))
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    assert all(map(multihost.may_be_alone, lost))
+    assert all(map(multihost.may_be_peer_failure, lost))
     ours = ValueError("UNKNOWNS are in row 3"), OSError("UNKNOWN: file"), None
-    assert not any(map(multihost.may_be_alone, ours))
+    assert not any(map(multihost.may_be_peer_failure, ours))
 
 
 def test_what_differs_between_processes_is_named(monkeypatch):
-    multihost.check_same({"config": {"seed": 0}})
-    monkeypatch.setattr(multihost, "gather", lambda here: [here, here | {"config": "another digest"}])
+    multihost.assert_equal_across_processes({"config": {"seed": 0}})
+    monkeypatch.setattr(multihost, "all_gather_objects", lambda here: [here, here | {"config": "another digest"}])
     with pytest.raises(ValueError, match="on all processes of this run: config; give all"):
-        multihost.check_same({"config": {"seed": 0}, "source 0": [8, "first", "last"]})
+        multihost.assert_equal_across_processes({"config": {"seed": 0}, "source 0": [8, "first", "last"]})
