@@ -98,7 +98,7 @@ def run(model: str, method: str, shape: dict[str, int], devices: Sequence[Any]) 
         for step in range(STEPS):
             asked = ask(policy, config, problems[step : step + 8])
             batch, _, _ = collect(state.params, asked, jax.random.key(step))
-            tokens.append(sharding.fetch(batch.token_bs))
+            tokens.append(sharding.to_host(batch.token_bs))
             state, metrics = update(state, batch)
             losses.append(float(metrics["loss/total" if mode == "train" else "loss/sft"]))
         return Run(np.stack(tokens), np.array(losses), start, flat(state.params))
@@ -110,7 +110,7 @@ def flat(params: Any) -> Any:
 
     from mig_jax.distributed import sharding
 
-    return np.concatenate([x.reshape(-1) for x in jax.tree.leaves(sharding.fetch(params))])
+    return np.concatenate([x.reshape(-1) for x in jax.tree.leaves(sharding.to_host(params))])
 
 
 def plain_descent() -> contextlib.AbstractContextManager:

@@ -110,7 +110,7 @@ class Run:
     def unit(self) -> int:
         """Questions come in multiples of this, so that every device has as many rows of every micro-batch."""
         return unit_of_prompts(
-            devices=sharding.parts_of_rows(self.mesh),
+            devices=sharding.count_batch_shards(self.mesh),
             microbatches=self.config.optimizer.microbatches,
             group_size=self.config.rollout.group_size,
             has_images=self.policy.config.vision is not None,
@@ -157,7 +157,9 @@ class Run:
     ) -> sampler.Completions:
         """What is sampled to the last token, and the programs that do it; of those that decode the last one."""
         sample = self.functions.sample
-        key = sharding.placed(jax.eval_shape(lambda: jax.random.key(0)), sharding.replicated(self.mesh))
+        key = sharding.with_shardings(
+            jax.eval_shape(lambda: jax.random.key(0)), sharding.replicated_sharding(self.mesh)
+        )
         decoding, prompt = jax.eval_shape(sample.begin, weights, seen)
         decoding = self._decoding(decoding)
         cache = (self._cache(prompt),)
@@ -178,8 +180,8 @@ class Run:
 
     def _decoding(self, decoding: sampler.Decoding) -> sampler.Decoding:
         """Rows over the data axes; the number of the token has none."""
-        rows, whole = sharding.batch_sharding(self.mesh), sharding.replicated(self.mesh)
-        return jax.tree.map(lambda x: sharding.placed(x, rows if x.ndim else whole), decoding)
+        rows, whole = sharding.batch_sharding(self.mesh), sharding.replicated_sharding(self.mesh)
+        return jax.tree.map(lambda x: sharding.with_shardings(x, rows if x.ndim else whole), decoding)
 
     def _prompts(self, questions: int) -> sampler.Prompts:
         width, vision, images = self.config.data.max_prompt_tokens, self.policy.config.vision, None
@@ -208,12 +210,12 @@ class Run:
 
     def _rows(self, tree: Any) -> Any:
         """Rows over the data axes, where training puts them and the compiler leaves them."""
-        return sharding.placed(tree, sharding.batch_sharding(self.mesh))
+        return sharding.with_shardings(tree, sharding.batch_sharding(self.mesh))
 
     def _cache(self, cache: KVCache) -> KVCache:
         """Where the compiler leaves it: rows like all rows, heads like those of the projections."""
-        cut = sharding.cache_cut(self.policy.config.kv_heads, self.mesh)
-        return sharding.placed(cache, NamedSharding(self.mesh, cut))
+        cut = sharding.kv_cache_spec(self.policy.config.kv_heads, self.mesh)
+        return sharding.with_shardings(cache, NamedSharding(self.mesh, cut))
 
 
 def with_compilable_attention(config: ConfigDict, devices: list[jax.Device]) -> ConfigDict:

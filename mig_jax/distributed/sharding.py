@@ -55,7 +55,9 @@ def make_mesh(shape: dict[str, int], *, devices: Sequence[jax.Device] | None = N
     return Mesh(laid_out, MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes))
 
 
-def partition(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh, rules: dict[str, str | None] = RULES) -> P:
+def partition_spec(
+    shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh, rules: dict[str, str | None] = RULES
+) -> P:
     """How one parameter is cut; a dimension that its mesh axis does not divide (few kv heads) is kept whole."""
 
     def cut(size, axis):
@@ -81,13 +83,13 @@ def shardings(tree: Any, axes: dict[str, Any], mesh: Mesh, *, rules: dict[str, s
     def place(path, leaf):
         keys = _keys(path)
         names = next((known[keys[i:]] for i in range(len(keys)) if keys[i:] in known), ())
-        cut = partition(leaf.shape, names, mesh, rules) if len(names) == len(leaf.shape) else P()
+        cut = partition_spec(leaf.shape, names, mesh, rules) if len(names) == len(leaf.shape) else P()
         return NamedSharding(mesh, cut)
 
-    return jax.tree_util.tree_map_with_path(place, tree)
+    return jax.tree_util.tree_map_with_path(to_mesh, tree)
 
 
-def placed(tree: Any, shardings: Any) -> Any:
+def with_shardings(tree: Any, shardings: Any) -> Any:
     """`jax.ShapeDtypeStruct` of every leaf, with where it will be; one sharding for all, or a tree of them."""
     if isinstance(shardings, jax.sharding.Sharding):
         shardings = jax.tree.map(lambda _: shardings, tree)
@@ -103,29 +105,29 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, ROWS)
 
 
-def parts_of_rows(mesh: Mesh | jax.sharding.AbstractMesh) -> int:
+def count_batch_shards(mesh: Mesh | jax.sharding.AbstractMesh) -> int:
     """Into how many parts a mesh cuts rows."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def fill_parts(rows: int, mesh: Mesh) -> int:
+def pad_to_multiple(rows: int, mesh: Mesh) -> int:
     """So many rows, and as few more as make all parts equal."""
-    return -(-rows // parts_of_rows(mesh)) * parts_of_rows(mesh)
+    return -(-rows // count_batch_shards(mesh)) * count_batch_shards(mesh)
 
 
-def rows_here(mesh: Mesh, rows: int) -> list[int]:
+def local_row_indices(mesh: Mesh, rows: int) -> list[int]:
     """Which of so many rows the devices of this process hold; where `tensor` spans several they hold the same ones."""
     here = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
     return sorted({row for (part,) in here for row in range(rows)[part]})
 
 
-def place(tree: Any, mesh: Mesh) -> Any:
-    """Host arrays of the rows of this process, as `rows_here` names them, become arrays of all rows on the mesh."""
+def to_mesh(tree: Any, mesh: Mesh) -> Any:
+    """Host arrays of the rows of this process, as `local_row_indices` names them, become arrays of all rows on the mesh."""
     rows = batch_sharding(mesh)
     if rows.is_fully_addressable:
         return jax.device_put(tree, rows)
-    parts = parts_of_rows(mesh)
-    here = rows_here(mesh, parts)
+    parts = count_batch_shards(mesh)
+    here = local_row_indices(mesh, parts)
 
     def place_leaf(x):
         size = len(x) // len(here)
@@ -139,21 +141,21 @@ def place(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place_leaf, tree)
 
 
-def own_rows(tree: Any, mesh: Mesh) -> Any:
-    """Of host arrays that have all rows those that `place` takes."""
+def local_rows(tree: Any, mesh: Mesh) -> Any:
+    """Of host arrays that have all rows those that `to_mesh` takes."""
     if batch_sharding(mesh).is_fully_addressable:
         return tree
-    return jax.tree.map(lambda x: x[rows_here(mesh, len(x))], tree)
+    return jax.tree.map(lambda x: x[local_row_indices(mesh, len(x))], tree)
 
 
-def send(tree: Any) -> Any:
+def replicate(tree: Any) -> Any:
     """Arrays, each whole where every process can read it; not waited for. With one process they are so already."""
     return jax.tree.map(lambda x: x if _is_readable(x) else _replicate(x.sharding.mesh)(x), tree)
 
 
-def fetch(tree: Any) -> Any:
+def to_host(tree: Any) -> Any:
     """Arrays as host arrays, whole, on every process; all processes must ask for the same."""
-    return jax.device_get(send(tree))
+    return jax.device_get(replicate(tree))
 
 
 def _is_readable(x: Any) -> bool:
@@ -162,24 +164,24 @@ def _is_readable(x: Any) -> bool:
 
 @functools.cache
 def _replicate(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
-    return jax.jit(lambda x: x, out_shardings=replicated(mesh))
+    return jax.jit(lambda x: x, out_shardings=replicated_sharding(mesh))
 
 
-def keep_rows(x_b: jax.Array) -> jax.Array:
+def constrain_batch(x_b: jax.Array) -> jax.Array:
     """Tell XLA to cut activations by rows. Without this it cuts their width as the parameters', and FSDP is lost.
 
     Acts under `jax.set_mesh(mesh)`, on rows that the mesh divides; elsewhere it is the identity.
     """
-    return jax.lax.with_sharding_constraint(x_b, ROWS) if row_parts(x_b.shape[0]) else x_b
+    return jax.lax.with_sharding_constraint(x_b, ROWS) if batch_shards(x_b.shape[0]) else x_b
 
 
-def row_parts(rows: int) -> int:
+def batch_shards(rows: int) -> int:
     """Into how many parts the mesh of `jax.set_mesh` cuts so many rows; 0 where it does not, or there is none."""
     mesh = jax.sharding.get_abstract_mesh()
-    return 0 if mesh.empty or rows % parts_of_rows(mesh) else parts_of_rows(mesh)
+    return 0 if mesh.empty or rows % count_batch_shards(mesh) else count_batch_shards(mesh)
 
 
-def look_up(table_vd: jax.Array, token_bt: jax.Array, dtype: str) -> jax.Array:
+def embed_lookup(table_vd: jax.Array, token_bt: jax.Array, dtype: str) -> jax.Array:
     """`table_vd[token_bt]` in this dtype, such that the table stays where it is, and so does its gradient.
 
     Each device looks up its part of the width (and of the vocabulary: the rest is 0, and summed over `tensor`) for all
@@ -187,45 +189,45 @@ def look_up(table_vd: jax.Array, token_bt: jax.Array, dtype: str) -> jax.Array:
     all rows; but decoding is left to itself: one token a row is little beside a table.
     """
     rows, length = token_bt.shape
-    is_cut = length > 1 and row_parts(rows) > 0
+    is_cut = length > 1 and batch_shards(rows) > 0
     if is_cut:
         token_bt = jax.lax.with_sharding_constraint(token_bt, P("data"))
     # Behind the lookup: the gradients of a token that is there a thousand times are added up in the table's dtype.
     x_btd = table_vd[token_bt].astype(dtype)
     if is_cut:
-        width = partition(table_vd.shape[1:], ("embed",), jax.sharding.get_abstract_mesh())
+        width = partition_spec(table_vd.shape[1:], ("embed",), jax.sharding.get_abstract_mesh())
         x_btd = jax.lax.with_sharding_constraint(x_btd, P("data", None, *width))
-    return keep_rows(x_btd)
+    return constrain_batch(x_btd)
 
 
-def copy_for_rows(matrix: jax.Array, axes: tuple[str, ...], rows: int) -> jax.Array:
+def copy_per_batch_shard(matrix: jax.Array, axes: tuple[str, ...], rows: int) -> jax.Array:
     """A copy of a parameter for each part of the rows, `[parts, …]`: whole along `fsdp`, cut along `tensor` as ever.
 
     What is computed with the copies is local to each part's devices. So in a loop over chunks nothing is gathered, and
     gradients are added up where they are; the sum over the devices is taken once, that of the copies.
     """
-    parts = row_parts(rows)
+    parts = batch_shards(rows)
     if not parts:
         return matrix[None]
     mesh = jax.sharding.get_abstract_mesh()
     copies = jnp.broadcast_to(matrix[None], (parts, *matrix.shape))
-    cut = partition(matrix.shape, axes, mesh, RULES | {"embed": None})
+    cut = partition_spec(matrix.shape, axes, mesh, RULES | {"embed": None})
     return jax.lax.with_sharding_constraint(copies, P(*ROWS, *cut))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated_sharding(mesh: Mesh) -> NamedSharding:
     """Whole on every device."""
     return NamedSharding(mesh, P())
 
 
-def cache_cut(kv_heads: int, mesh: Mesh | jax.sharding.AbstractMesh) -> P:
+def kv_cache_spec(kv_heads: int, mesh: Mesh | jax.sharding.AbstractMesh) -> P:
     """How keys and values `[L, B, S, M, H]` are cut: rows like all rows, heads like the projections they come from."""
-    return P(None, *ROWS, None, *partition((kv_heads,), ("kv_heads",), mesh))
+    return P(None, *ROWS, None, *partition_spec((kv_heads,), ("kv_heads",), mesh))
 
 
-def keep_cache(kv_lbsmh: jax.Array) -> jax.Array:
-    """Tell XLA so, under the same conditions as `keep_rows`."""
+def constrain_kv_cache(kv_lbsmh: jax.Array) -> jax.Array:
+    """Tell XLA so, under the same conditions as `constrain_batch`."""
     _, rows, _, kv_heads, _ = kv_lbsmh.shape
-    if not row_parts(rows):
+    if not batch_shards(rows):
         return kv_lbsmh
-    return jax.lax.with_sharding_constraint(kv_lbsmh, cache_cut(kv_heads, jax.sharding.get_abstract_mesh()))
+    return jax.lax.with_sharding_constraint(kv_lbsmh, kv_cache_spec(kv_heads, jax.sharding.get_abstract_mesh()))

@@ -117,7 +117,7 @@ def _ask(policy: Policy, config: ConfigDict, sample, batch: Sequence[Problem], s
         return texts
     rows = [with_images(policy, requests[n], ()) for n in fitting]
     prompts = stack_prompts(policy, rows + rows[:1] * (size - len(rows)), width)
-    completions = sample(sharding.place(prompts, policy.mesh), jax.random.key(0))
+    completions = sample(sharding.to_mesh(prompts, policy.mesh), jax.random.key(0))
     readings = read_completions(policy, completions, max_steps=config.reward.max_steps)
     for n, reading in zip(fitting, readings, strict=False):
         texts[n] = reading.text

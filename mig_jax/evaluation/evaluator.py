@@ -138,9 +138,9 @@ def answer_problems(
     for batch in tqdm(ready, total=len(firsts), desc=name, unit="batch", leave=False):
         completions = None
         if batch.prompts:
-            prompts = sharding.place(batch.prompts, policy.mesh)
+            prompts = sharding.to_mesh(batch.prompts, policy.mesh)
             completions = sample(weights, prompts, jax.random.fold_in(key, batch.first))._replace(cache=())
-            completions = sharding.send(completions)  # before the next batch is sampled, not behind it
+            completions = sharding.replicate(completions)  # before the next batch is sampled, not behind it
         if finish_last:
             finish_last()
         finish_last = functools.partial(finish, batch, completions)
@@ -161,5 +161,5 @@ def _is_done(asked: Sequence[Problem], path: Path | None, samples: int) -> bool:
 
 def batches(policy: Policy, config: ConfigDict, n: int, samples: int) -> list[tuple[int, int]]:
     """First problem and size of each batch: as many at a time as fit, in equal parts for the devices."""
-    size = sharding.fill_parts(max(1, min(config.eval.batch_size // samples, n)), policy.mesh)
+    size = sharding.pad_to_multiple(max(1, min(config.eval.batch_size // samples, n)), policy.mesh)
     return [(first, size) for first in range(0, n, size)]

@@ -59,7 +59,7 @@ def score_transcripts(
         logging.warning("steps beyond the first %d of a response are not scored", MAX_STEPS)
     transcripts = with_verdicts(transcripts, verifier)
     batch_size = max(1, 8 * batch_size // max(8, max_steps))  # long chains have more leaves
-    batch_size = sharding.fill_parts(batch_size, policy.mesh)
+    batch_size = sharding.pad_to_multiple(batch_size, policy.mesh)
     rows = [_encode(policy, config, n, t, max_steps=max_steps) for n, t in enumerate(transcripts)]
     rows.sort(key=lambda row: len(row.prompt.ids) + len(row.response))
     score = make_packed_score(policy, credit=config.reward.credit, chunk=config.optimizer.logprob_chunk)
@@ -71,7 +71,7 @@ def score_transcripts(
     for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch"):
         batch = rows[first : first + batch_size]
         full = batch + batch[:1] * (batch_size - len(batch))
-        scores = sharding.fetch(score(weights, *_stack(policy, full, **limits)))
+        scores = sharding.to_host(score(weights, *_stack(policy, full, **limits)))
         for i, row in enumerate(batch):
             scored[row.number] = with_scores(transcripts[row.number], row.reading, scores, i)
     return scored

@@ -267,7 +267,7 @@ def _on_each_device(kernel: Callable, q_rtnh, k_rtmh, v_rtmh, segment_rt) -> che
     if cut:
         of_each = math.lcm(kv_heads, tensor) // kv_heads
         k_rtmh, v_rtmh = (jnp.repeat(x, of_each, axis=2) for x in (k_rtmh, v_rtmh))
-    rows = sharding.ROWS if sharding.row_parts(len(q_rtnh)) else P(None)
+    rows = sharding.ROWS if sharding.batch_shards(len(q_rtnh)) else P(None)
     by_head = P(*rows, None, cut)
     mapped = jax.shard_map(kernel, in_specs=(by_head, by_head, by_head, rows), out_specs=by_head, check_vma=False)
     return mapped(q_rtnh, k_rtmh, v_rtmh, segment_rt)

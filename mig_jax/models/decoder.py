@@ -235,10 +235,10 @@ class Decoder(nnx.Module):
             layer_params, past = params_and_past
             layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(c.dtype), layer_params))
             x_btd, new = layer(x_btd, turn, seen_bx, past)
-            return sharding.keep_rows(x_btd), new
+            return sharding.constrain_batch(x_btd), new
 
-        x_btd = sharding.look_up(self.embedding[...], token_bt, c.dtype)
-        x_btd = sharding.keep_rows(x_btd if features is None else _put_features(x_btd, features))
+        x_btd = sharding.embed_lookup(self.embedding[...], token_bt, c.dtype)
+        x_btd = sharding.constrain_batch(x_btd if features is None else _put_features(x_btd, features))
         x_btd, new = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, (params, cache))
         return rms_norm(x_btd, self.norm, c.norm_eps), KVCache(*new)
 

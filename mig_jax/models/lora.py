@@ -100,7 +100,7 @@ def save_peft(params: dict[str, Any], config: DecoderConfig, folder: str | os.Pa
     """
     flat, tensors = traverse_util.flatten_dict(params, sep="/"), {}
     for name in config.lora.modules:
-        a, b = (sharding.fetch(flat[_path(name) + suffix]).astype(np.float32) for suffix in ("_lora_a", "_lora_b"))
+        a, b = (sharding.to_host(flat[_path(name) + suffix]).astype(np.float32) for suffix in ("_lora_a", "_lora_b"))
         for layer in range(config.layers):
             name_a, name_b = _peft_names(name, layer, config)
             tensors[name_a] = np.ascontiguousarray(a[layer].reshape(-1, config.lora.rank).T)

@@ -260,7 +260,7 @@ class VisionTower(nnx.Module):
     def embed(self, patch_qnc: chex.Array) -> chex.Array:
         """`[Q, N, D]` of each patch alone."""
         patch_qnc, matrix_cd = (x.astype(self.dtype) for x in (patch_qnc, self.patch_embedding))
-        return sharding.keep_rows(jnp.einsum("qnc,cd->qnd", patch_qnc, matrix_cd))
+        return sharding.constrain_batch(jnp.einsum("qnc,cd->qnd", patch_qnc, matrix_cd))
 
     def run_layers(self, x_qnd: chex.Array, turn: Rope, image_qn: chex.Array) -> chex.Array:
         """All layers, scanned."""
@@ -270,6 +270,6 @@ class VisionTower(nnx.Module):
         def run_layer(x_qnd, params_and_kind):
             layer_params, is_full = params_and_kind
             layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(self.dtype), layer_params))
-            return sharding.keep_rows(layer(x_qnd, turn, image_qn, is_full)), None
+            return sharding.constrain_batch(layer(x_qnd, turn, image_qn, is_full)), None
 
         return jax.lax.scan(remat.checkpoint(run_layer, self.remat), x_qnd, (params, is_full_l))[0]

@@ -116,14 +116,14 @@ def begin(
     decoding = Decoding(
         t=jnp.zeros((), jnp.int32),
         hidden_bd=hidden_bd,
-        token_bt=sharding.keep_rows(jnp.full((rows, max_new_tokens), pad_id, jnp.int32)),
-        logprob_bt=sharding.keep_rows(jnp.zeros((rows, max_new_tokens))),
-        length_b=sharding.keep_rows(jnp.zeros(rows, jnp.int32)),
-        is_open_b=sharding.keep_rows(jnp.ones(rows, bool)),
+        token_bt=sharding.constrain_batch(jnp.full((rows, max_new_tokens), pad_id, jnp.int32)),
+        logprob_bt=sharding.constrain_batch(jnp.zeros((rows, max_new_tokens))),
+        length_b=sharding.constrain_batch(jnp.zeros(rows, jnp.int32)),
+        is_open_b=sharding.constrain_batch(jnp.ones(rows, bool)),
         start_b=start_b,
         position_b=first_b,
     )
-    return decoding, jax.tree.map(sharding.keep_cache, cache)
+    return decoding, jax.tree.map(sharding.constrain_kv_cache, cache)
 
 
 def decode(
@@ -178,7 +178,9 @@ def decode(
         return (state[0].t < first + width) & state[0].is_open_b.any()
 
     def room(x_lqsmh):
-        return sharding.keep_cache(jnp.zeros((x_lqsmh.shape[0], rows, width, *x_lqsmh.shape[3:]), x_lqsmh.dtype))
+        return sharding.constrain_kv_cache(
+            jnp.zeros((x_lqsmh.shape[0], rows, width, *x_lqsmh.shape[3:]), x_lqsmh.dtype)
+        )
 
     return jax.lax.while_loop(goes_on, draw, (decoding, jax.tree.map(room, prompt)))
 

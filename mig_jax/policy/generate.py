@@ -25,7 +25,7 @@ def rollout_weights(policy: Policy, *, gather: bool) -> Any:
     rounded = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), policy.params)
     rules = sharding.RULES | ({"embed": None} if gather else {})
     axes = decoder.param_axes(policy.config)
-    weights = sharding.placed(rounded, sharding.shardings(rounded, axes, policy.mesh, rules=rules))
+    weights = sharding.with_shardings(rounded, sharding.shardings(rounded, axes, policy.mesh, rules=rules))
 
     def is_ready(param, weight):
         return param.dtype == weight.dtype and param.sharding.is_equivalent_to(weight.sharding, param.ndim)

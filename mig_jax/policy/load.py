@@ -113,7 +113,7 @@ def abstract_policy(model: ConfigDict, mesh: Mesh) -> Policy:
     if model.lora.rank:
         config = _adapted_config(config, model.lora)
     _say_what_is_whole(config, mesh)
-    params = sharding.placed(decoder.abstract_params(config), _param_shardings(config, mesh))
+    params = sharding.with_shardings(decoder.abstract_params(config), _param_shardings(config, mesh))
     return Policy(tokenizer, config, mesh, params, freeze_vision=model.vision.freeze, base=path)
 
 
@@ -196,7 +196,7 @@ def _add_adapters(params: Any, config: decoder.DecoderConfig, mesh: Mesh, seed: 
 
 
 def _say_what_is_whole(config: decoder.DecoderConfig, mesh: Mesh) -> None:
-    """A width that the mesh does not divide is kept whole, see `sharding.partition`, which takes memory by surprise."""
+    """A width that the mesh does not divide is kept whole, see `sharding.partition_spec`, which takes memory by surprise."""
     if config.width % mesh.shape["fsdp"]:
         logging.warning(
             "mesh.fsdp=%d does not divide the model's width of %d: each chip holds weights and moments whole; take a "
@@ -252,7 +252,7 @@ def make_logprobs(policy: Policy, *, temperature: float, chunk: int) -> Callable
             valid_bs[:, :-1],
             features=sampler.row_features(seen, rows, slots - 1),
         )
-        unembed_pdv = sharding.copy_for_rows(model.unembed_dv(), ("embed", "vocab"), rows)
+        unembed_pdv = sharding.copy_per_batch_shard(model.unembed_dv(), ("embed", "vocab"), rows)
 
         def one_row(hidden_td, unembed_dv, target_t):
             return rewards.token_logprobs(hidden_td, unembed_dv, target_t, temperature=temperature, chunk=chunk)

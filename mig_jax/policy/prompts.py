@@ -21,7 +21,7 @@ class Asked(NamedTuple):
 
 def ask(policy: Policy, config: ConfigDict, problems: list[Problem]) -> Asked:
     """Problems with their prompts. Touches no accelerator, so that it may run ahead in a thread."""
-    here = sharding.rows_here(policy.mesh, len(problems))
+    here = sharding.local_row_indices(policy.mesh, len(problems))
     return Asked(problems, encode_prompts(policy, config, [problems[q] for q in here]))
 
 

@@ -71,7 +71,7 @@ class Collector:
         jax.block_until_ready(params)  # the end of the last update is no part of this rollout's time
         watch = Stopwatch()
         weights = self.compiled.prepare(params)
-        prompts = self.compiled.look(weights, sharding.place(asked.prompts, self.policy.mesh))
+        prompts = self.compiled.look(weights, sharding.to_mesh(asked.prompts, self.policy.mesh))
         completions = self.compiled.sample(weights, prompts, key)
         readings = read_completions(self.policy, completions, max_steps=self.config.reward.max_steps)
         watch.lap("rollout")
@@ -102,7 +102,7 @@ class Collector:
     def place(self, tree: Any) -> Any:
         """Host arrays of all rows onto the mesh, over its data axes."""
         mesh = self.policy.mesh
-        return sharding.place(sharding.own_rows(tree, mesh), mesh)
+        return sharding.to_mesh(sharding.local_rows(tree, mesh), mesh)
 
     def encode_answers(self, problems: Sequence[Problem]) -> rewards.Answers:
         return encoding.pack_probes(
@@ -128,7 +128,7 @@ class Stopwatch:
 
 def read_completions(policy: Policy, completions: sampler.Completions, *, max_steps: int) -> list[Reading]:
     """What each completion says, in the order of the rows."""
-    token_bt, length_b, is_truncated_b = sharding.fetch(
+    token_bt, length_b, is_truncated_b = sharding.to_host(
         (completions.token_bt, completions.length_b, completions.is_truncated_b)
     )
     return [
@@ -173,7 +173,7 @@ def make_transcripts(
 ) -> list[Transcript]:
     """A transcript of every response; without numbers where nothing was scored."""
     group_size = len(readings) // len(problems)
-    scores = sharding.fetch(scores)
+    scores = sharding.to_host(scores)
     transcripts = []
     for row, (reading, correct) in enumerate(zip(readings, is_correct, strict=True)):
         problem = problems[row // group_size]

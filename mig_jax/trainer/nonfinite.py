@@ -37,7 +37,7 @@ def error_of(learned: Mapping[str, Any], batch: Batch, *, limit: int, workdir: s
 
 def write_batch(batch: Batch, path: str) -> None:
     """A batch as an .npz file of plain arrays, each under its name; bfloat16, which numpy lacks, as float32."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(sharding.fetch(batch))
+    leaves, _ = jax.tree_util.tree_flatten_with_path(sharding.to_host(batch))
     if not multihost.is_main_process():
         return
     arrays = {jax.tree_util.keystr(where, simple=True, separator="/"): np.asarray(leaf) for where, leaf in leaves}

@@ -261,7 +261,7 @@ def collect_demonstrations(
     del params, key
     watch = Stopwatch()
     tokenizer, (problems, prompts) = policy.tokenizer, asked
-    here = sharding.rows_here(policy.mesh, len(problems))
+    here = sharding.local_row_indices(policy.mesh, len(problems))
     completions = [encoding.demonstration_ids(tokenizer, problems[row]) for row in here]
     completion_bt, mask_bt = encoding.pad_right(completions, config.rollout.max_new_tokens, tokenizer.pad_id)
     nothing_bt = np.zeros(mask_bt.shape, np.float32)
@@ -278,7 +278,7 @@ def collect_demonstrations(
         images=prompts.images,
     )
     watch.lap("assemble")
-    batch = sharding.place(batch, policy.mesh)
+    batch = sharding.to_mesh(batch, policy.mesh)
     # Of all rows; a number on the accelerator, which is not waited for.
     numbers = {"rollout/tokens": batch.full_mask_bt.sum(), "verifier/timeouts": 0.0} | watch.seconds
     return batch, numbers, []

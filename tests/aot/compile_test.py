@@ -181,7 +181,9 @@ def test_the_compiler_of_a_tpu_says_how_much_is_missing(monkeypatch):
         def lower(self):
             raise jax.errors.JaxRuntimeError(message + tail)
 
-    held = {"optimizer": jax.ShapeDtypeStruct((GIB // 4,), "float32", sharding=sharding.replicated(make_mesh()))}
+    held = {
+        "optimizer": jax.ShapeDtypeStruct((GIB // 4,), "float32", sharding=sharding.replicated_sharding(make_mesh()))
+    }
     tail = "exceeds available HBM (15.75G)."
     compiled = compile_program(aot.Program(Function(), (), {}, held), {})
     assert compiled.peak == 18.5 * GIB and compiled.results is None
@@ -271,4 +273,4 @@ def test_all_programs_compile_for_a_tpu(monkeypatch):
     assert tokens.nbytes == 40 * prompts.nbytes
     decoding, cache = run.programs(8)["decode"].arguments[1:3]
     for announced, results in (((decoding, cache[0]), compiled["prefill"].results),):
-        assert laid_out(sharding.placed(announced, results)) == laid_out(announced)
+        assert laid_out(sharding.with_shardings(announced, results)) == laid_out(announced)

@@ -76,7 +76,7 @@ def test_every_parameter_and_its_moments_are_cut_by_the_rules():
         },
     }
     adam = opt_state[1][0]
-    assert adam.mu == adam.nu == params and adam.count == sharding.replicated(mesh)
+    assert adam.mu == adam.nu == params and adam.count == sharding.replicated_sharding(mesh)
 
 
 def test_rules_are_an_argument():
@@ -91,7 +91,7 @@ def test_a_leaf_of_another_rank_is_replicated():
     """As the factored moments of Adafactor: same keys, other shapes."""
     mesh, axes = sharding.make_mesh({"fsdp": 8}), decoder.param_axes(CONFIG)
     factored = {"head": jax.ShapeDtypeStruct((16,), jnp.float32)}
-    assert sharding.shardings(factored, axes, mesh) == {"head": sharding.replicated(mesh)}
+    assert sharding.shardings(factored, axes, mesh) == {"head": sharding.replicated_sharding(mesh)}
 
 
 def inputs():
@@ -182,6 +182,6 @@ def test_kv_heads_that_are_too_few_are_whole_and_query_heads_are_cut(kv_heads, t
 
 def test_rows_are_kept_where_a_mesh_divides_them():
     with jax.set_mesh(sharding.make_mesh({"data": 2, "fsdp": 4})):
-        assert jax.jit(sharding.keep_rows)(jnp.ones((3, 2))).shape == (3, 2)
-        assert jax.jit(sharding.keep_rows)(jnp.ones((8, 2))).sharding.spec == sharding.ROWS
-    assert len(jax.jit(sharding.keep_rows)(jnp.ones((8, 2))).devices()) == 1
+        assert jax.jit(sharding.constrain_batch)(jnp.ones((3, 2))).shape == (3, 2)
+        assert jax.jit(sharding.constrain_batch)(jnp.ones((8, 2))).sharding.spec == sharding.ROWS
+    assert len(jax.jit(sharding.constrain_batch)(jnp.ones((8, 2))).devices()) == 1

@@ -212,7 +212,7 @@ def numbers_kept(policy):
 def test_gradients_of_embeddings_are_added_up_in_the_dtype_of_the_weights():
     """A thousand ones are a thousand, of which bfloat16 would make 256."""
     token_bt = jnp.zeros((1, 1000), int)
-    sum_of = jax.grad(lambda table_vd: sharding.look_up(table_vd, token_bt, "bfloat16").astype(jnp.float32).sum())
+    sum_of = jax.grad(lambda table_vd: sharding.embed_lookup(table_vd, token_bt, "bfloat16").astype(jnp.float32).sum())
     np.testing.assert_array_equal(sum_of(jnp.ones((3, 2))), [[1000, 1000], [0, 0], [0, 0]])
 
 

@@ -186,5 +186,5 @@ def _layer(stack: jax.Array, layer: int) -> jax.Array:
 
 def _fetch(param: jax.Array, layer: int | None, dtype: str, inputs: int | None, shape: tuple[int, ...]) -> np.ndarray:
     """A parameter, or one layer of it, as Hugging Face stores it."""
-    part = sharding.fetch(param if layer is None else _layer(param, layer)).astype(dtype)
+    part = sharding.to_host(param if layer is None else _layer(param, layer)).astype(dtype)
     return layout.to_stored(part, inputs, shape)
