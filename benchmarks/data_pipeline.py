@@ -25,7 +25,7 @@ from PIL import Image
 from mig_jax.data import builders, stream
 from mig_jax.distributed import sharding
 from mig_jax.policy.load import load_policy
-from mig_jax.policy.prompts import ask
+from mig_jax.policy.prompts import encode_prompts
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
         policy = load_policy(config.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
         for name, split in (("gsm8k", "test"), ("super_clevr", "train")):
             source = builders.open_benchmark(name, split=split, data_dir=data_dir)
-            measure(functools.partial(ask, policy, config), source, name, args)
+            measure(functools.partial(encode_prompts, policy, config), source, name, args)
 
 
 def measure(prepare, source, name: str, args: argparse.Namespace) -> None:

@@ -72,7 +72,7 @@ def run(model: str, method: str, shape: dict[str, int], devices: Sequence[Any]) 
 
     from mig_jax.distributed import sharding
     from mig_jax.policy.load import load_policy
-    from mig_jax.policy.prompts import ask
+    from mig_jax.policy.prompts import encode_prompts
     from mig_jax.rollout.problem_set import open_training
     from mig_jax.rollout.rollout import Collector
     from mig_jax.text.answers.verifier import Verifier
@@ -96,7 +96,7 @@ def run(model: str, method: str, shape: dict[str, int], devices: Sequence[Any]) 
             collect = Collector(policy, config, verifier).collect
         tokens, losses = [], []
         for step in range(STEPS):
-            asked = ask(policy, config, problems[step : step + 8])
+            asked = encode_prompts(policy, config, problems[step : step + 8])
             batch, _, _ = collect(state.params, asked, jax.random.key(step))
             tokens.append(sharding.to_host(batch.token_bs))
             state, metrics = update(state, batch)

@@ -22,7 +22,7 @@ from mig_jax.evaluation.evaluator import batches
 from mig_jax.policy import encoding
 from mig_jax.policy.generate import make_prepare, make_sample
 from mig_jax.policy.load import Policy
-from mig_jax.policy.prompts import stack_prompts, with_images
+from mig_jax.policy.prompts import add_images, stack_prompts
 from mig_jax.rollout.problem_set import key_of, read_variants
 from mig_jax.rollout.rollout import read_completions
 from mig_jax.text.answers.verifier import Item, Verifier
@@ -115,7 +115,7 @@ def _ask(policy: Policy, config: ConfigDict, sample, batch: Sequence[Problem], s
     texts = [""] * len(batch)
     if not fitting:
         return texts
-    rows = [with_images(policy, requests[n], ()) for n in fitting]
+    rows = [add_images(policy, requests[n], ()) for n in fitting]
     prompts = stack_prompts(policy, rows + rows[:1] * (size - len(rows)), width)
     completions = sample(sharding.to_mesh(prompts, policy.mesh), jax.random.key(0))
     readings = read_completions(policy, completions, max_steps=config.reward.max_steps)

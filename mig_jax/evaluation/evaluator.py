@@ -17,7 +17,7 @@ from mig_jax.distributed import multihost, sharding
 from mig_jax.models import sampler
 from mig_jax.policy.generate import make_prepare, make_sample
 from mig_jax.policy.load import Policy
-from mig_jax.policy.prompts import ask
+from mig_jax.policy.prompts import encode_prompts
 from mig_jax.records import eval_metrics
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.rollout import rollout
@@ -120,7 +120,9 @@ def answer_problems(
         if first in known:
             return _Batch(first, asked, part, None, read_transcripts(str(part)))
         # The last batch is filled up, so that all have one shape; the extra rows are dropped.
-        return _Batch(first, asked, part, ask(policy, config, asked + asked[:1] * (size - len(asked))).prompts, [])
+        return _Batch(
+            first, asked, part, encode_prompts(policy, config, asked + asked[:1] * (size - len(asked))).prompts, []
+        )
 
     def finish(batch: _Batch, completions: sampler.Completions | None) -> None:
         done = batch.done

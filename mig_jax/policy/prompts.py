@@ -12,20 +12,20 @@ from mig_jax.policy import encoding, images
 from mig_jax.policy.load import Policy
 
 
-class Asked(NamedTuple):
+class PromptBatch(NamedTuple):
     """Problems, and on the host, ready for the accelerator, the prompts of those whose rows this process holds."""
 
     problems: list[Problem]
     prompts: Prompts
 
 
-def ask(policy: Policy, config: ConfigDict, problems: list[Problem]) -> Asked:
+def encode_prompts(policy: Policy, config: ConfigDict, problems: list[Problem]) -> PromptBatch:
     """Problems with their prompts. Touches no accelerator, so that it may run ahead in a thread."""
     here = sharding.local_row_indices(policy.mesh, len(problems))
-    return Asked(problems, encode_prompts(policy, config, [problems[q] for q in here]))
+    return PromptBatch(problems, tokenize_prompts(policy, config, [problems[q] for q in here]))
 
 
-def encode_prompts(policy: Policy, config: ConfigDict, problems: Sequence[Problem]) -> Prompts:
+def tokenize_prompts(policy: Policy, config: ConfigDict, problems: Sequence[Problem]) -> Prompts:
     """Prompts on the host, padded on the left to `data.max_prompt_tokens`."""
     read = [encode_prompt(policy, config, problem) for problem in problems]
     return stack_prompts(policy, read, config.data.max_prompt_tokens)
@@ -43,10 +43,10 @@ def encode_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> image
     Raises:
       ValueError: an image cannot be read, or is too large.
     """
-    return with_images(policy, _template_ids(policy, config, problem), problem.images)
+    return add_images(policy, _template_ids(policy, config, problem), problem.images)
 
 
-def with_images(policy: Policy, ids: list[int], shown: Sequence[bytes]) -> images.Prompt:
+def add_images(policy: Policy, ids: list[int], shown: Sequence[bytes]) -> images.Prompt:
     """A prompt's ids with what they show, for a model that sees.
 
     Raises:

@@ -19,7 +19,7 @@ from mig_jax.policy import encoding
 from mig_jax.policy.encoding import Reading
 from mig_jax.policy.generate import Sample, make_look, make_prepare, make_sample
 from mig_jax.policy.load import Policy, make_logprobs, without_adapters
-from mig_jax.policy.prompts import Asked
+from mig_jax.policy.prompts import PromptBatch
 from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.batch import Outcome, Scores, make_assemble, make_score
 from mig_jax.rollout.grading import check, reference_of
@@ -65,13 +65,15 @@ class Collector:
         self.policy, self.config, self.verifier, self.reference = policy, config, verifier, reference
         self.compiled = make_functions(policy, config)
 
-    def collect(self, params: Any, asked: Asked, key: chex.PRNGKey) -> tuple[Batch, dict[str, float], list[Transcript]]:
+    def collect(
+        self, params: Any, prompt_batch: PromptBatch, key: chex.PRNGKey
+    ) -> tuple[Batch, dict[str, float], list[Transcript]]:
         """One rollout of every problem: the batch, metrics by name, and a transcript of every response."""
-        problems = asked.problems
+        problems = prompt_batch.problems
         jax.block_until_ready(params)  # the end of the last update is no part of this rollout's time
         watch = Stopwatch()
         weights = self.compiled.prepare(params)
-        prompts = self.compiled.look(weights, sharding.to_mesh(asked.prompts, self.policy.mesh))
+        prompts = self.compiled.look(weights, sharding.to_mesh(prompt_batch.prompts, self.policy.mesh))
         completions = self.compiled.sample(weights, prompts, key)
         readings = read_completions(self.policy, completions, max_steps=self.config.reward.max_steps)
         watch.lap("rollout")

@@ -26,7 +26,7 @@ from mig_jax.learning.train_step import TrainState, init_state, join, split
 from mig_jax.models import lora
 from mig_jax.policy import encoding
 from mig_jax.policy.load import Policy, load_policy, save_policy
-from mig_jax.policy.prompts import Asked, ask
+from mig_jax.policy.prompts import PromptBatch, encode_prompts
 from mig_jax.records import metrics, plots
 from mig_jax.records.metrics import Span
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
@@ -207,7 +207,7 @@ def open_data(policy: Policy, config: ConfigDict, mode: str) -> tuple[grain.Data
         weights=weights,
         seed=config.seed,
         batch_size=config.rollout.questions if mode == "train" else config.sft.batch_size,
-        prepare=lambda problems: ask(policy, config, problems),
+        prepare=lambda problems: encode_prompts(policy, config, problems),
         read_ahead=config.data.read_ahead,
     )
     return batches, eval_problems
@@ -255,12 +255,12 @@ def reference_of(policy: Policy, *, on_host: bool) -> Callable[[Any], Any]:
 
 
 def collect_demonstrations(
-    policy: Policy, config: ConfigDict, params: Any, asked: Asked, key: chex.PRNGKey
+    policy: Policy, config: ConfigDict, params: Any, prompt_batch: PromptBatch, key: chex.PRNGKey
 ) -> Collected:
     """A batch of written solutions, all gates open; it depends neither on the weights nor on chance."""
     del params, key
     watch = Stopwatch()
-    tokenizer, (problems, prompts) = policy.tokenizer, asked
+    tokenizer, (problems, prompts) = policy.tokenizer, prompt_batch
     here = sharding.local_row_indices(policy.mesh, len(problems))
     completions = [encoding.demonstration_ids(tokenizer, problems[row]) for row in here]
     completion_bt, mask_bt = encoding.pad_right(completions, config.rollout.max_new_tokens, tokenizer.pad_id)

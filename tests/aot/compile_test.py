@@ -17,7 +17,7 @@ from mig_jax.aot.collectives import Amount, Sent
 from mig_jax.aot.compile import Compiled, Run, bytes_on_device, compile_program, largest_that_fits, open_topology
 from mig_jax.distributed import sharding
 from mig_jax.policy.load import load_policy
-from mig_jax.policy.prompts import ask
+from mig_jax.policy.prompts import encode_prompts
 from mig_jax.rollout.problem_set import open_training
 from mig_jax.rollout.rollout import Collector
 from mig_jax.text.answers.verifier import Verifier
@@ -47,7 +47,7 @@ def test_arguments_are_those_of_training():
         reference = train.reference_of(policy, on_host=False)
         state, _ = train.build_update(policy, config, "train")
         collector = Collector(policy, config, verifier, reference=reference)
-        asked = ask(policy, config, chosen[:4])
+        asked = encode_prompts(policy, config, chosen[:4])
         weights = collector.compiled.prepare(state.params)
         prompts = collector.compiled.look(weights, collector.place(asked.prompts))
         completions = collector.compiled.sample(weights, prompts, jax.random.key(0))

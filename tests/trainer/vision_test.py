@@ -16,7 +16,7 @@ from mig_jax.models import decoder, sampler
 from mig_jax.policy import encoding
 from mig_jax.policy.generate import Sample, make_look
 from mig_jax.policy.load import load_policy, make_logprobs
-from mig_jax.policy.prompts import ask, encode_prompts
+from mig_jax.policy.prompts import encode_prompts, tokenize_prompts
 from mig_jax.records import metrics, transcripts
 from mig_jax.rollout.problem_set import open_held_out, open_training, why_no_prompt
 from mig_jax.rollout.rollout import Collector
@@ -41,7 +41,7 @@ def problems(policy):
 @pytest.fixture(scope="module")
 def rollout(policy, problems):
     """Prompts that have been looked at, and three completions of each."""
-    prompts = make_look(policy)(policy.params, encode_prompts(policy, CONFIG, problems))
+    prompts = make_look(policy)(policy.params, tokenize_prompts(policy, CONFIG, problems))
     sample = Sample(policy, cache_parts=1, group_size=3, max_new_tokens=20, temperature=0.9)
     return prompts, sample(policy.params, prompts, jax.random.key(0))
 
@@ -83,7 +83,7 @@ def test_what_is_seen_matters(policy, rollout):
 
 def test_features_are_computed_once(policy, problems):
     """With a frozen tower no pixels go on to the update; what was there already is not looked at again."""
-    prompts = encode_prompts(policy, CONFIG, problems)
+    prompts = tokenize_prompts(policy, CONFIG, problems)
     looked = make_look(policy)(policy.params, prompts)
     assert looked.images.pixels is None and looked.images.feature_qid.shape == (4, 4, 16)
     sample = Sample(policy, cache_parts=1, group_size=1, max_new_tokens=4, temperature=0.0)
@@ -134,7 +134,7 @@ def test_micro_batches_with_images(problems):
         config = tiny.get_scenes(model__vision__freeze=False, optimizer__microbatches=microbatches)
         policy = load_policy(config.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
         start = jax.device_get(policy.params)
-        prompts = make_look(policy)(policy.params, encode_prompts(policy, config, problems))
+        prompts = make_look(policy)(policy.params, tokenize_prompts(policy, config, problems))
         sample = Sample(policy, cache_parts=1, group_size=2, max_new_tokens=6, temperature=1.0)
         completions = sample(policy.params, prompts, jax.random.key(0))
         state, update = train.build_update(policy, config, "train")
@@ -199,7 +199,7 @@ def test_images_that_cannot_be_used(policy):
 def test_a_rollout_is_collected(policy, problems):
     with Verifier(workers=1) as verifier:
         batch, numbers, written = Collector(policy, CONFIG, verifier).collect(
-            policy.params, ask(policy, CONFIG, problems), jax.random.key(0)
+            policy.params, encode_prompts(policy, CONFIG, problems), jax.random.key(0)
         )
     assert batch.images.index_qs.shape[0] == 4 and batch.token_bs.shape[0] == 8
     assert numbers["ell/first"] < 0 and written[0].images == problems[0].images
