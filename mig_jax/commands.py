@@ -24,7 +24,7 @@ from mig_jax.policy.generate import make_prepare, make_sample
 from mig_jax.policy.load import Policy, load_policy
 from mig_jax.records.plots import draw_gains
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
-from mig_jax.rollout.problem_set import held_out_source, open_held_out, open_named
+from mig_jax.rollout.problem_set import held_out_source, open_configured_source, open_held_out
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.text.response_format import lettered
 from mig_jax.trainer import disk_space
@@ -60,7 +60,9 @@ def variants(config: ConfigDict, workdir: str) -> None:
     path = Path(workdir) / "variants.jsonl"
     with loaded(config, mode="variants") as (policy, verifier):
         problems = [
-            p for part in sources.parts_of(config.data.train) for p in open_named(config, part.name, split="train")
+            p
+            for part in sources.parts_of(config.data.train)
+            for p in open_configured_source(config, part.name, split="train")
         ]
         proposed, confirmed, new = propose_variants(policy, config, verifier, problems, path)
     print(f"{proposed} spellings proposed, {confirmed} confirmed by the verifier, {new} of them known to no rule")

@@ -23,7 +23,7 @@ from mig_jax.policy import encoding
 from mig_jax.policy.generate import make_prepare, make_sample
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import add_images, stack_prompts
-from mig_jax.rollout.problem_set import key_of, read_variants
+from mig_jax.rollout.problem_set import read_variants, variant_key
 from mig_jax.rollout.rollout import read_completions
 from mig_jax.text.answers.verifier import Item, Verifier
 
@@ -54,7 +54,7 @@ def propose_variants(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     done = read_variants(str(_without_torn_row(path))) if path.exists() else {}
-    open_ones = [problem for problem in problems if problem.kind in CHECKED_AS and key_of(problem) not in done]
+    open_ones = [problem for problem in problems if problem.kind in CHECKED_AS and variant_key(problem) not in done]
     weights = make_prepare(policy, gather=config.rollout.gather_weights)(policy.params)
     sample = functools.partial(make_sample(policy, config.rollout, group_size=1, temperature=0.0), weights)
     counts = (0, 0, 0)

@@ -29,7 +29,7 @@ from mig_jax.evaluation.score_transcripts import score_transcripts
 from mig_jax.policy.load import Policy, find_model
 from mig_jax.records import eval_metrics, transcript_browser
 from mig_jax.records.transcripts import Transcript, write_transcripts
-from mig_jax.rollout.problem_set import Chosen, open_held_out
+from mig_jax.rollout.problem_set import FilteredDataset, open_held_out
 from mig_jax.text.answers.verifier import Verifier
 
 # What an evaluation does not depend on: it may differ when one is taken up again.
@@ -74,9 +74,9 @@ def report(figures: dict[str, Any]) -> str:
     if len(set(short.values())) < len(short):
         short = {name: name for name in figures}
     notes = [
-        f"Left out: {count} of {part['problems'] + sum(part['left_out'].values())} problems of {short[name]}, {why}."
+        f"Left out: {count} of {part['problems'] + sum(part['rejected'].values())} problems of {short[name]}, {why}."
         for name, part in figures.items()
-        for why, count in part["left_out"].items()
+        for why, count in part["rejected"].items()
     ]
     table = eval_metrics.table({short[name]: of_source for name, of_source in figures.items()})
     return "\n".join([table, *notes, *[""] * bool(notes)])
@@ -99,7 +99,7 @@ def digest(texts: Iterable[str]) -> str:
     return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
-def _evaluate_source(evaluator: Evaluator, problems: Chosen, name: str, folder: Path) -> dict[str, Any]:
+def _evaluate_source(evaluator: Evaluator, problems: FilteredDataset, name: str, folder: Path) -> dict[str, Any]:
     """The figures of a source, whose files the first process writes."""
     policy, config = evaluator.policy, evaluator.config
     key = jax.random.key(config.seed)
@@ -112,11 +112,13 @@ def _evaluate_source(evaluator: Evaluator, problems: Chosen, name: str, folder: 
     return multihost.broadcast_from_main(lambda: _write_source(transcripts, problems, name, folder))
 
 
-def _write_source(transcripts: Sequence[Transcript], problems: Chosen, name: str, folder: Path) -> dict[str, Any]:
+def _write_source(
+    transcripts: Sequence[Transcript], problems: FilteredDataset, name: str, folder: Path
+) -> dict[str, Any]:
     figures = eval_metrics.results_of(transcripts)
     # Told from the responses, which are in memory: problems with images are read from disk.
     asked = [t for t in transcripts if t.sampling == "greedy"]
-    figures |= {"left_out": dict(problems.left_out), "questions": _questions(asked)}
+    figures |= {"rejected": dict(problems.rejected), "questions": _questions(asked)}
     write_transcripts(transcripts, str(folder / "transcripts.jsonl"))
     shown = some_problems(transcripts, PAGE_BYTES)
     part = f", {len({t.id for t in shown})} of {len(problems)} problems" if len(shown) < len(transcripts) else ""

@@ -74,7 +74,7 @@ def demonstration_ids(tokenizer: Tokenizer, problem: Problem) -> list[int]:
     return tokenizer.encode(response) + [tokenizer.eos_ids[0]]
 
 
-def why_left_out(
+def rejection_reason(
     tokenizer: Tokenizer,
     problem: Problem,
     *,

@@ -17,12 +17,12 @@ from mig_jax.policy import encoding
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import measure_prompt
 
-# Spellings of an answer by the `key_of` its problem.
+# Spellings of an answer by the `variant_key` its problem.
 Variants = Mapping[tuple[str, str, str], tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Chosen(Sequence):
+class FilteredDataset(Sequence):
     """Some problems of a source, each read when it is asked for, with the spellings of its answer that are known.
 
     source: all problems.
@@ -34,7 +34,7 @@ class Chosen(Sequence):
     source: Sequence[Problem]
     indices: Sequence[int]
     variants: Variants
-    left_out: Counter[str]
+    rejected: Counter[str]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -43,10 +43,12 @@ class Chosen(Sequence):
         if isinstance(index, slice):
             return [self[n] for n in range(len(self))[index]]
         problem = self.source[self.indices[index]]
-        return problem._replace(variants=self.variants.get(key_of(problem), ()))
+        return problem._replace(variants=self.variants.get(variant_key(problem), ()))
 
 
-def open_training(policy: Policy, config: ConfigDict, *, demonstrated: bool) -> tuple[list[Chosen], list[float]]:
+def open_training(
+    policy: Policy, config: ConfigDict, *, demonstrated: bool
+) -> tuple[list[FilteredDataset], list[float]]:
     """What `data.train` mixes: the problems of each source, and its weight.
 
     Args:
@@ -60,12 +62,15 @@ def open_training(policy: Policy, config: ConfigDict, *, demonstrated: bool) -> 
     parts = sources.parts_of(config.data.train)
 
     def reason(problem: Problem) -> str:
-        return why_no_prompt(policy, config, problem) or encoding.why_left_out(
+        return prompt_rejection_reason(policy, config, problem) or encoding.rejection_reason(
             policy.tokenizer, problem, max_answer_tokens=config.data.max_answer_tokens, max_new_tokens=limit
         )
 
-    opened = [open_named(config, part.name, split="train") for part in parts]
-    chosen = [choose(part.name, source, reason, variants=variants) for part, source in zip(parts, opened, strict=True)]
+    opened = [open_configured_source(config, part.name, split="train") for part in parts]
+    chosen = [
+        filter_problems(part.name, source, reason, variants=variants)
+        for part, source in zip(parts, opened, strict=True)
+    ]
     return chosen, [part.weight for part in parts]
 
 
@@ -74,7 +79,7 @@ def held_out_source(config: ConfigDict) -> str:
     return config.data.eval or config.data.train
 
 
-def open_held_out(policy: Policy, config: ConfigDict, name: str = "") -> Chosen:
+def open_held_out(policy: Policy, config: ConfigDict, name: str = "") -> FilteredDataset:
     """The problems of a source that are evaluated; "" is that of the config.
 
     Raises:
@@ -83,17 +88,17 @@ def open_held_out(policy: Policy, config: ConfigDict, name: str = "") -> Chosen:
     name = name or held_out_source(config)
     if len(sources.parts_of(name)) > 1:
         raise ValueError(f"data.eval={name!r}: figures are those of one source; name several as eval.benchmarks")
-    source = open_named(config, name, split="test")
+    source = open_configured_source(config, name, split="test")
     size = min(config.eval.problems or len(source), len(source))
     drawn = np.random.default_rng(config.data.eval_seed).permutation(len(source))[:size]
 
     def reason(problem: Problem) -> str:
-        return why_no_prompt(policy, config, problem)
+        return prompt_rejection_reason(policy, config, problem)
 
-    return choose(name, source, reason, variants={}, indices=sorted(drawn.tolist()))
+    return filter_problems(name, source, reason, variants={}, indices=sorted(drawn.tolist()))
 
 
-def open_named(config: ConfigDict, name: str, *, split: str) -> Sequence[Problem]:
+def open_configured_source(config: ConfigDict, name: str, *, split: str) -> Sequence[Problem]:
     """A source with all its problems, as the config says; see `sources.open_source`."""
     d = config.data
     return sources.open_source(
@@ -106,14 +111,14 @@ def open_named(config: ConfigDict, name: str, *, split: str) -> Sequence[Problem
     )
 
 
-def choose(
+def filter_problems(
     name: str,
     source: Sequence[Problem],
     reason: Callable[[Problem], str],
     *,
     variants: Variants,
     indices: Sequence[int] | None = None,
-) -> Chosen:
+) -> FilteredDataset:
     """The problems for which there is no reason to leave them out; the others are counted aloud.
 
     Args:
@@ -125,17 +130,17 @@ def choose(
     indices = range(len(source)) if indices is None else indices
     counted = tqdm(indices, desc=f"reading {name}", unit="problem", leave=False)
     reasons = [reason(source[index]) for index in counted]
-    left_out = Counter(filter(None, reasons))
-    if left_out:
-        listed = "; ".join(f"{count} {why}" for why, count in left_out.items())
-        logging.warning("%s: %d of %d problems left out: %s", name, left_out.total(), len(reasons), listed)
+    rejected = Counter(filter(None, reasons))
+    if rejected:
+        listed = "; ".join(f"{count} {why}" for why, count in rejected.items())
+        logging.warning("%s: %d of %d problems left out: %s", name, rejected.total(), len(reasons), listed)
     kept = [index for index, why in zip(indices, reasons, strict=True) if not why]
     if not kept:
-        raise ValueError(f"no problem of {name} can be used: {dict(left_out)}")
-    return Chosen(source, kept, variants, left_out)
+        raise ValueError(f"no problem of {name} can be used: {dict(rejected)}")
+    return FilteredDataset(source, kept, variants, rejected)
 
 
-def why_no_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> str:
+def prompt_rejection_reason(policy: Policy, config: ConfigDict, problem: Problem) -> str:
     """Why a problem cannot be asked, or "".
 
     Raises:
@@ -152,13 +157,13 @@ def why_no_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> str:
     return ""
 
 
-def key_of(problem: Problem) -> tuple[str, str, str]:
+def variant_key(problem: Problem) -> tuple[str, str, str]:
     """What spellings are found by: ids are unique in a source only, and a file may have been written anew."""
     return problem.source, problem.id, problem.answer
 
 
 def read_variants(path: str) -> Variants:
-    """Spellings of answers by the `key_of` their problem, from a file of `mig-jax variants`; none without a path.
+    """Spellings of answers by the `variant_key` their problem, from a file of `mig-jax variants`; none without a path.
 
     Raises:
       ValueError: a row is not one of such a file.

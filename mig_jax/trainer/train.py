@@ -30,7 +30,7 @@ from mig_jax.policy.prompts import PromptBatch, encode_prompts
 from mig_jax.records import metrics, plots
 from mig_jax.records.metrics import Span
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
-from mig_jax.rollout.problem_set import Chosen, open_held_out, open_training
+from mig_jax.rollout.problem_set import FilteredDataset, open_held_out, open_training
 from mig_jax.rollout.rollout import Collector, Stopwatch
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.trainer import disk_space, nonfinite
@@ -189,7 +189,7 @@ def _run(
     multihost.broadcast_from_main(lambda: draw(workdir))
 
 
-def open_data(policy: Policy, config: ConfigDict, mode: str) -> tuple[grain.DatasetIterator, Chosen]:
+def open_data(policy: Policy, config: ConfigDict, mode: str) -> tuple[grain.DatasetIterator, FilteredDataset]:
     """The stream of batches to train on, and the problems to evaluate on, the same on all processes.
 
     Raises:

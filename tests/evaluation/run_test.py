@@ -71,8 +71,8 @@ def evaluated(tmp_path_factory, data_dir) -> Path:
 def test_what_is_written(evaluated):
     report = json.loads((evaluated / "results.json").read_text())["sources"]
     chain, gsm8k = report["chain:terms=7"], report["gsm8k"]
-    assert (chain["problems"], chain["left_out"], gsm8k["problems"]) == (8, {}, 5)
-    assert list(gsm8k["left_out"].values()) == [1]
+    assert (chain["problems"], chain["rejected"], gsm8k["problems"]) == (8, {}, 5)
+    assert list(gsm8k["rejected"].values()) == [1]
     for name, figures in (("chain_terms=7", chain), ("gsm8k", gsm8k)):
         rows = read_transcripts(str(evaluated / name / "transcripts.jsonl"))
         assert len(rows) == figures["problems"] * 3

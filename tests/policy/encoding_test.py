@@ -135,7 +135,7 @@ def test_probes_put_lead_in_and_closing_tag_around_the_answer(tokenizer):
 )
 def test_why_a_problem_is_left_out(tokenizer, problem, limits, reason):
     limits = {"max_answer_tokens": 8, "max_new_tokens": None} | limits
-    found = encoding.why_left_out(tokenizer, problem, **limits)
+    found = encoding.rejection_reason(tokenizer, problem, **limits)
     assert reason in found and bool(reason) == bool(found)
 
 

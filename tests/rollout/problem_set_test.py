@@ -31,12 +31,12 @@ def config_of(path, rows, **changes):
 def test_every_column_is_where_the_config_says(tmp_path):
     config = config_of(tmp_path / "rows.jsonl", [ROW])
     config.data.columns.update(dict(zip(FIELDS, ROW, strict=True)))
-    (problem,) = problem_set.open_named(config, config.data.train, split="train")
+    (problem,) = problem_set.open_configured_source(config, config.data.train, split="train")
     assert problem == problem_set.Problem(
         "a", "Where?", "B", "choice", (("Look.", "East."), "B"), (), ("west", "east"), "3", "sun", "almanac"
     )
     config.data.columns.question = "{ask} ({topic})"
-    assert problem_set.open_named(config, config.data.train, split="train")[0].question == "Where? (sun)"
+    assert problem_set.open_configured_source(config, config.data.train, split="train")[0].question == "Where? (sun)"
 
 
 def test_what_does_not_fit_is_left_out_and_counted(policy, tmp_path, caplog):
@@ -44,10 +44,10 @@ def test_what_does_not_fit_is_left_out_and_counted(policy, tmp_path, caplog):
     config = config_of(tmp_path / "rows.jsonl", rows)
     ((chosen,), weights) = problem_set.open_training(policy, config, demonstrated=False)
     assert [p.question for p in chosen] == ["777"] and weights == [1.0]
-    assert sorted(chosen.left_out.values()) == [1, 2]
+    assert sorted(chosen.rejected.values()) == [1, 2]
     # An answer that is too long to be probed can be evaluated all the same.
     held_out = problem_set.open_held_out(policy, config)
-    assert [p.answer for p in held_out] == ["1", "1" * 9] and held_out.left_out.total() == 2
+    assert [p.answer for p in held_out] == ["1", "1" * 9] and held_out.rejected.total() == 2
     assert "2 of 4 problems left out: 2 with a prompt of more than 32 tokens" in caplog.text
 
 

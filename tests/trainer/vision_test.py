@@ -18,7 +18,7 @@ from mig_jax.policy.generate import Sample, make_look
 from mig_jax.policy.load import load_policy, make_logprobs
 from mig_jax.policy.prompts import encode_prompts, tokenize_prompts
 from mig_jax.records import metrics, transcripts
-from mig_jax.rollout.problem_set import open_held_out, open_training, why_no_prompt
+from mig_jax.rollout.problem_set import open_held_out, open_training, prompt_rejection_reason
 from mig_jax.rollout.rollout import Collector
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.trainer import train
@@ -187,13 +187,13 @@ def test_a_run_from_warm_up_to_score(tmp_path, monkeypatch, capsys):
 def test_images_that_cannot_be_used(policy):
     config = tiny.get_scenes()
     with pytest.raises(ValueError, match="problem 7: .*image 1"):
-        why_no_prompt(policy, config, Problem("7", "What?", "1", images=(b"no image",)))
+        prompt_rejection_reason(policy, config, Problem("7", "What?", "1", images=(b"no image",)))
     blind = load_policy(tiny.get_config().model, policy.mesh, seed=0)
     problem = open_held_out(policy, config)[0]
     with pytest.raises(ValueError, match="no vision tower"):
-        why_no_prompt(blind, config, problem)
+        prompt_rejection_reason(blind, config, problem)
     config.model.vision.max_patches = 8
-    assert "more than 8 patches" in why_no_prompt(policy, config, problem)
+    assert "more than 8 patches" in prompt_rejection_reason(policy, config, problem)
 
 
 def test_a_rollout_is_collected(policy, problems):
