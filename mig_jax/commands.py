@@ -20,7 +20,7 @@ from mig_jax.evaluation import run
 from mig_jax.evaluation.answer_variants import propose_variants
 from mig_jax.evaluation.evaluator import answer_problems
 from mig_jax.evaluation.score_transcripts import score_transcripts
-from mig_jax.policy.generate import make_prepare, make_sample
+from mig_jax.policy.generate import make_rollout_params, make_sample
 from mig_jax.policy.load import Policy, load_policy
 from mig_jax.records.plots import draw_gains
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
@@ -109,7 +109,7 @@ def sample(config: ConfigDict, questions: Sequence[str]) -> None:
         problems = problems or open_held_out(policy, config)[:4]
         r = config.rollout
         draw = make_sample(policy, r, group_size=1, temperature=r.temperature)
-        weights = make_prepare(policy, gather=r.gather_weights)(policy.params)
+        weights = make_rollout_params(policy, gather=r.gather_weights)(policy.params)
         key = jax.random.key(config.seed)
         transcripts = answer_problems(
             policy, config, verifier, draw, weights, problems, key, samples=1, name="sampling"

@@ -28,7 +28,7 @@ from mig_jax.learning.train_step import split
 from mig_jax.models import lora, sampler
 from mig_jax.models.decoder import KVCache
 from mig_jax.models.qwen2_vl import Images, Pixels
-from mig_jax.policy.generate import rollout_weights
+from mig_jax.policy.generate import rollout_param_specs
 from mig_jax.policy.load import abstract_policy
 from mig_jax.rollout.batch import Outcome
 from mig_jax.rollout.rollout import make_functions
@@ -104,7 +104,7 @@ class Run:
         self.functions = make_functions(self.policy, config)
         init, self.update = build_step(self.policy, config, "train")
         self.state = jax.eval_shape(init, self.policy.params)
-        self.weights = rollout_weights(self.policy, gather=config.rollout.gather_weights)
+        self.weights = rollout_param_specs(self.policy, gather=config.rollout.gather_weights)
 
     @property
     def unit(self) -> int:
@@ -134,16 +134,18 @@ class Run:
         if weights is not params:
             held, waiting = {"rollout weights": weights}, waiting | state
         prompts, cuts, answers = self._prompts(questions), self._cuts(questions), self._answers(questions)
-        seen = self._rows(jax.eval_shape(f.look, weights, prompts))
-        if seen.images:
-            named["look"] = Program(jax.jit(f.look), (weights, prompts), held | {"batch": prompts}, waiting)
-        sampled = self._add_sampling(named, weights, seen, held, waiting)
+        encoded = self._rows(jax.eval_shape(f.encode_images, weights, prompts))
+        if encoded.images:
+            named["encode_images"] = Program(
+                jax.jit(f.encode_images), (weights, prompts), held | {"batch": prompts}, waiting
+            )
+        sampled = self._add_sampling(named, weights, encoded, held, waiting)
         tokens = self._rows(sampled._replace(cache=()))
-        scores = jax.eval_shape(f.score, weights, seen, sampled, cuts, answers)
-        batch = self._batch(seen, tokens, scores if loss.alpha else None, cuts)
+        scores = jax.eval_shape(f.score, weights, encoded, sampled, cuts, answers)
+        batch = self._batch(encoded, tokens, scores if loss.alpha else None, cuts)
         if loss.alpha:
-            scored = {"KV cache": sampled.cache, "batch": (seen, tokens, cuts, answers)}
-            named["score"] = Program(f.score, (weights, seen, sampled, cuts, answers), held | scored, waiting)
+            scored = {"KV cache": sampled.cache, "batch": (encoded, tokens, cuts, answers)}
+            named["score"] = Program(f.score, (weights, encoded, sampled, cuts, answers), held | scored, waiting)
         learned = state | {"batch": batch}
         if loss.kappa:
             arguments = lora.strip(params), batch
@@ -153,18 +155,18 @@ class Run:
         return named
 
     def _add_sampling(
-        self, named: dict[str, Program], weights: Any, seen: sampler.Prompts, held: dict, waiting: dict
+        self, named: dict[str, Program], weights: Any, encoded: sampler.Prompts, held: dict, waiting: dict
     ) -> sampler.Completions:
         """What is sampled to the last token, and the programs that do it; of those that decode the last one."""
         sample = self.functions.sample
         key = sharding.with_shardings(
             jax.eval_shape(lambda: jax.random.key(0)), sharding.replicated_sharding(self.mesh)
         )
-        decoding, prompt = jax.eval_shape(sample.begin, weights, seen)
+        decoding, prompt = jax.eval_shape(sample.begin, weights, encoded)
         decoding = self._decoding(decoding)
         cache = (self._cache(prompt),)
-        begun = {"KV cache": cache, "batch": (seen, decoding)}
-        named["prefill"] = Program(sample.begin, (weights, seen), held | begun, waiting)
+        begun = {"KV cache": cache, "batch": (encoded, decoding)}
+        named["prefill"] = Program(sample.begin, (weights, encoded), held | begun, waiting)
         for width in sample.widths:
             before, options = cache, {"width": width}
             part = jax.eval_shape(functools.partial(sample.decode, **options), weights, decoding, cache, key)[1]
@@ -173,7 +175,7 @@ class Run:
             sample.decode,
             (weights, decoding, before, key),
             held | {"KV cache": cache, "batch": decoding},
-            waiting | {"prompts": seen},
+            waiting | {"prompts": encoded},
             options,
         )
         return sampler.completions_of(decoding, cache)

@@ -96,8 +96,8 @@ def step_work(config: ConfigDict, shape: DecoderConfig) -> dict[str, Work]:
     }
     if v := shape.vision:
         patches, full = config.model.vision.max_patches, len(v.full_layers)
-        seen = full * patches + (v.layers - full) * v.window_slots
-        parts["look"] = Work(patches=r.questions * patches, patch_pairs=r.questions * patches * seen)
+        visible = full * patches + (v.layers - full) * v.window_slots
+        parts["encode_images"] = Work(patches=r.questions * patches, patch_pairs=r.questions * patches * visible)
     return parts
 
 
@@ -107,7 +107,7 @@ def step_flops(config: ConfigDict, shape: DecoderConfig) -> dict[str, float]:
     forward = parts["learn"]
     parts["learn"] *= 2 if shape.lora else 3  # frozen weights pass gradients on, but have none
     if shape.vision and not config.model.vision.freeze:
-        parts["learn"] += 3 * parts["look"]
+        parts["learn"] += 3 * parts["encode_images"]
     parts["learn"] *= config.optimizer.updates_per_rollout
     if not config.loss.alpha:
         del parts["score"]

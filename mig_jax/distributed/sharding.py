@@ -86,7 +86,7 @@ def shardings(tree: Any, axes: dict[str, Any], mesh: Mesh, *, rules: dict[str, s
         cut = partition_spec(leaf.shape, names, mesh, rules) if len(names) == len(leaf.shape) else P()
         return NamedSharding(mesh, cut)
 
-    return jax.tree_util.tree_map_with_path(to_mesh, tree)
+    return jax.tree_util.tree_map_with_path(place, tree)
 
 
 def with_shardings(tree: Any, shardings: Any) -> Any:

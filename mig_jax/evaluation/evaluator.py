@@ -15,7 +15,7 @@ from mig_jax.data import stream
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost, sharding
 from mig_jax.models import sampler
-from mig_jax.policy.generate import make_prepare, make_sample
+from mig_jax.policy.generate import make_rollout_params, make_sample
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import encode_prompts
 from mig_jax.records import eval_metrics
@@ -34,7 +34,7 @@ class Evaluator:
     def __init__(self, policy: Policy, config: ConfigDict, verifier: Verifier):
         self.policy, self.config, self.verifier = policy, config, verifier
         r, self.samples = config.rollout, config.eval.samples
-        self.prepare = make_prepare(policy, gather=r.gather_weights)
+        self.prepare = make_rollout_params(policy, gather=r.gather_weights)
         sampled = make_sample(policy, r, group_size=self.samples, temperature=r.temperature)
         greedy = make_sample(policy, r, group_size=1, temperature=0.0)
         self.ways = {"greedy": (greedy, 1), "sampled": (sampled, self.samples)}

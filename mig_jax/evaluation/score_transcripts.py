@@ -16,7 +16,7 @@ from mig_jax.distributed import sharding
 from mig_jax.models import decoder, sampler
 from mig_jax.models.sampler import Prompts
 from mig_jax.policy import encoding, images
-from mig_jax.policy.generate import make_prepare, see
+from mig_jax.policy.generate import encode_images, make_rollout_params
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import encode_prompt, stack_prompts
 from mig_jax.records.transcripts import Transcript
@@ -67,7 +67,10 @@ def score_transcripts(
         "max_variants": config.reward.max_variants,
         "max_tokens": max((len(policy.tokenizer.encode(t.answer.strip())) for t in transcripts), default=0),
     }
-    weights, scored = make_prepare(policy, gather=config.rollout.gather_weights)(policy.params), list(transcripts)
+    weights, scored = (
+        make_rollout_params(policy, gather=config.rollout.gather_weights)(policy.params),
+        list(transcripts),
+    )
     for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch"):
         batch = rows[first : first + batch_size]
         full = batch + batch[:1] * (batch_size - len(batch))
@@ -93,7 +96,7 @@ def make_packed_score(policy: Policy, *, credit: str, chunk: int) -> Callable:
     @jax.jit
     def score(weights, prompts: Prompts, response_bt, mask_bt, cuts, answers) -> Scores:
         model = decoder.bind(policy.config, weights)
-        prompts = see(model, prompts)
+        prompts = encode_images(model, prompts)
         token_bs = jnp.concatenate([prompts.token_qs, response_bt], axis=1)
         rows, slots = token_bs.shape
         prompt_width = slots - response_bt.shape[1]
@@ -101,9 +104,9 @@ def make_packed_score(policy: Policy, *, credit: str, chunk: int) -> Callable:
         trunk = rewards.Trunk(position_bs, valid_bs.at[:, prompt_width:].set(mask_bt))
         features = sampler.row_features(prompts.images, rows, slots)
 
-        def forward(token_rt, position_rt, seen_rx, cache):
+        def forward(token_rt, position_rt, visible_rx, cache):
             # Images stand in the trunk, none in a leaf.
-            return model(token_rt, position_rt, seen_rx, cache, features=None if cache else features)
+            return model(token_rt, position_rt, visible_rx, cache, features=None if cache else features)
 
         cuts = cuts._replace(cut_k=cuts.cut_k + prompt_width)
         ell_bk, _ = rewards.score_packed(forward, model.unembed_dv(), token_bs, trunk, cuts, answers, chunk=chunk)

@@ -62,7 +62,7 @@ def choose_kernel(wanted: str, *, platform: str, dtype: str) -> str:
 
 
 def attend(
-    q_rtnh: chex.Array, new: KeyValue, past: tuple[KeyValue, ...], seen_rx: chex.Array, *, kernel: str
+    q_rtnh: chex.Array, new: KeyValue, past: tuple[KeyValue, ...], visible_rx: chex.Array, *, kernel: str
 ) -> chex.Array:
     """Attention of R sequences of T tokens to the past and, causally, to themselves: `[R, T, N, H]`.
 
@@ -70,17 +70,17 @@ def attend(
       q_rtnh: queries.
       new: keys and values of the same tokens, each `[R, T, M, H]`; M divides N.
       past: parts, keys and values `[B, S, M, H]` each; R / B neighbouring sequences share a row, B differs by part.
-      seen_rx: `[R, S]` bool, which slots of all parts together each sequence sees. Without a past `[R, T]`: which of
+      visible_rx: `[R, S]` bool, which slots of all parts together each sequence sees. Without a past `[R, T]`: which of
         its own tokens are no padding.
       kernel: one of KERNELS, for sequences without a past.
     """
     if not past:
-        return attend_within(q_rtnh, *new, seen_rx.astype(jnp.int32), is_causal=True, kernel=kernel)
+        return attend_within(q_rtnh, *new, visible_rx.astype(jnp.int32), is_causal=True, kernel=kernel)
     joined = _attend_part(q_rtnh, new, jnp.tri(q_rtnh.shape[1], dtype=bool)[None])
     first = 0
     for key, value in past:
-        seen_r1s = jax.lax.slice_in_dim(seen_rx, first, first + key.shape[1], axis=1)[:, None, :]
-        joined = _join(joined, _attend_part(q_rtnh, (key, value), seen_r1s))
+        visible_r1s = jax.lax.slice_in_dim(visible_rx, first, first + key.shape[1], axis=1)[:, None, :]
+        joined = _join(joined, _attend_part(q_rtnh, (key, value), visible_r1s))
         first += key.shape[1]
     return _average(joined).astype(q_rtnh.dtype)
 

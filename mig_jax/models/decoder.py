@@ -7,7 +7,7 @@ on a leading axis L and scanned over, so that the program does not grow with dep
 
     params = decoder.init_params(config, key)
     model = decoder.bind(config, params)                  # inside jit and grad: params are their arguments
-    hidden_rtd, cache = model(token_rt, position_rt, seen_rt)
+    hidden_rtd, cache = model(token_rt, position_rt, visible_rt)
     unembed_dv = model.unembed_dv()
 
 Sources: Llama (arXiv 2302.13971), Qwen2 (2407.10671), Qwen3 (2505.09388), RoPE (2104.09864), GQA (2305.13245).
@@ -87,7 +87,7 @@ class DecoderConfig:
             )
 
 
-class Features(NamedTuple):
+class ImageFeatures(NamedTuple):
     """What images contribute to the tokens of B rows, B / Q rows to a question.
 
     feature_qid: `[Q, I, D]` the images of each question, one behind the other.
@@ -130,7 +130,7 @@ class Attention(nnx.Module):
             self.query_norm = init.constant(1, (c.head_size,), ("head_size",))
             self.key_norm = init.constant(1, (c.head_size,), ("head_size",))
 
-    def __call__(self, x_btd: chex.Array, turn: Rope, seen_bx: chex.Array, past: tuple[KeyValue, ...]):
+    def __call__(self, x_btd: chex.Array, turn: Rope, visible_bx: chex.Array, past: tuple[KeyValue, ...]):
         c = self.config
         q_btnh = jnp.einsum("btd,dnh->btnh", x_btd, self.query[...])
         k_btmh = jnp.einsum("btd,dmh->btmh", x_btd, self.key[...])
@@ -143,7 +143,7 @@ class Attention(nnx.Module):
             q_btnh = rms_norm(q_btnh, self.query_norm, c.norm_eps)
             k_btmh = rms_norm(k_btmh, self.key_norm, c.norm_eps)
         new = rope.rotate(k_btmh, turn), v_btmh
-        mixed_btnh = attend(rope.rotate(q_btnh, turn), new, past, seen_bx, kernel=c.attention)
+        mixed_btnh = attend(rope.rotate(q_btnh, turn), new, past, visible_bx, kernel=c.attention)
         out_btd = jnp.einsum("btnh,nhd->btd", mixed_btnh, self.out[...])
         return out_btd + self.out_bias[None, None] if c.o_bias else out_btd, new
 
@@ -171,8 +171,8 @@ class Layer(nnx.Module):
         self.attention_norm = init.constant(1, (config.width,), ("embed",))
         self.mlp_norm = init.constant(1, (config.width,), ("embed",))
 
-    def __call__(self, x_btd: chex.Array, turn: Rope, seen_bx: chex.Array, past: tuple[KeyValue, ...]):
-        mixed_btd, new = self.attention(rms_norm(x_btd, self.attention_norm, self.norm_eps), turn, seen_bx, past)
+    def __call__(self, x_btd: chex.Array, turn: Rope, visible_bx: chex.Array, past: tuple[KeyValue, ...]):
+        mixed_btd, new = self.attention(rms_norm(x_btd, self.attention_norm, self.norm_eps), turn, visible_bx, past)
         x_btd = x_btd + mixed_btd
         return x_btd + self.mlp(rms_norm(x_btd, self.mlp_norm, self.norm_eps)), new
 
@@ -205,17 +205,17 @@ class Decoder(nnx.Module):
         self,
         token_bt: chex.Array,
         position_bt: chex.Array,
-        seen_bx: chex.Array,
+        visible_bx: chex.Array,
         cache: tuple[KVCache, ...] = (),
         *,
-        features: Features | None = None,
+        features: ImageFeatures | None = None,
     ) -> tuple[chex.Array, KVCache]:
         """Hidden states of B sequences of T new tokens, each causal in itself, behind what is cached.
 
         Args:
           token_bt: `[B, T]` ids.
           position_bt: `[B, T]` position of each, for the rotary embedding alone; `[B, T, 3]` where there are images.
-          seen_bx: `[B, S]` bool, which of the S cached tokens of all parts each sequence sees. Without a cache
+          visible_bx: `[B, S]` bool, which of the S cached tokens of all parts each sequence sees. Without a cache
             `[B, T]`: which of its own tokens are no padding.
           cache: parts, one behind the other; read, never written. Each may have fewer rows than there are sequences:
             neighbouring ones share a row then, as samples share their prompt.
@@ -225,7 +225,7 @@ class Decoder(nnx.Module):
           `[B, T, D]` hidden states after the final norm, and the keys and values of the T new tokens alone.
         """
         slots = cache_slots(cache) if cache else token_bt.shape[1]
-        chex.assert_shape(seen_bx, (token_bt.shape[0], slots))
+        chex.assert_shape(visible_bx, (token_bt.shape[0], slots))
         c = self.config
         frequency_f = rope.frequencies(c.head_size, c.rope_theta, c.rope_scaling)
         turn = rope.angles(position_bt, frequency_f, c.rope_sections, rope.magnitude(c.rope_scaling))
@@ -234,11 +234,11 @@ class Decoder(nnx.Module):
         def run_layer(x_btd, params_and_past):
             layer_params, past = params_and_past
             layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(c.dtype), layer_params))
-            x_btd, new = layer(x_btd, turn, seen_bx, past)
+            x_btd, new = layer(x_btd, turn, visible_bx, past)
             return sharding.constrain_batch(x_btd), new
 
         x_btd = sharding.embed_lookup(self.embedding[...], token_bt, c.dtype)
-        x_btd = sharding.constrain_batch(x_btd if features is None else _put_features(x_btd, features))
+        x_btd = sharding.constrain_batch(x_btd if features is None else _insert_features(x_btd, features))
         x_btd, new = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, (params, cache))
         return rms_norm(x_btd, self.norm, c.norm_eps), KVCache(*new)
 
@@ -248,7 +248,7 @@ class Decoder(nnx.Module):
         return matrix.astype(self.config.dtype)
 
 
-def _put_features(x_btd: chex.Array, features: Features) -> chex.Array:
+def _insert_features(x_btd: chex.Array, features: ImageFeatures) -> chex.Array:
     """Embeddings, with image features where `index_bt` says so; a question's features are not repeated for its rows."""
     questions = features.feature_qid.shape[0]
     index_qn = features.index_bt.reshape(questions, -1)

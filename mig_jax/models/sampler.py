@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from mig_jax.distributed import sharding
-from mig_jax.models.decoder import Decoder, Features, KVCache, cache_slots
+from mig_jax.models.decoder import Decoder, ImageFeatures, KVCache, cache_slots
 from mig_jax.models.qwen2_vl import Images
 
 
@@ -86,13 +86,13 @@ def row_positions(start_b: chex.Array, slots: int, images: Images | None = None)
     return jnp.repeat(position_qs3, start_b.shape[0] // questions, axis=0), valid_bs
 
 
-def row_features(images: Images | None, rows: int, slots: int) -> Features | None:
+def row_features(images: Images | None, rows: int, slots: int) -> ImageFeatures | None:
     """What stands in the place of image tokens in `rows` rows, each a prompt and what follows, S slots in all."""
     if images is None:
         return None
     questions, prompt_width = images.index_qs.shape
     index_qs = jnp.pad(images.index_qs, ((0, 0), (0, slots - prompt_width)), constant_values=-1)
-    return Features(images.feature_qid, jnp.repeat(index_qs, rows // questions, axis=0))
+    return ImageFeatures(images.feature_qid, jnp.repeat(index_qs, rows // questions, axis=0))
 
 
 def begin(
@@ -157,9 +157,9 @@ def decode(
         drawn_b, logprob_b = _draw_token(now.hidden_bd, unembed_dv, jax.random.fold_in(key, now.t), temperature)
         token_b = jnp.where(now.is_open_b, drawn_b, pad_id)
         is_stop_b = (token_b[:, None] == jnp.array(stop_ids)[None, :]).any(1)
-        seen_bs = (slot_s >= now.start_b[:, None]) & (slot_s < prompt_width + now.t)
+        visible_bs = (slot_s >= now.start_b[:, None]) & (slot_s < prompt_width + now.t)
         position_b1 = (now.position_b + now.t)[:, None]
-        hidden_b1d, new = model(token_b[:, None], position_b1, seen_bs, (*cache, part))
+        hidden_b1d, new = model(token_b[:, None], position_b1, visible_bs, (*cache, part))
         after = now._replace(
             t=now.t + 1,
             hidden_bd=hidden_b1d[:, 0],

@@ -13,7 +13,7 @@ from mig_jax.models import decoder, sampler
 from mig_jax.policy.load import Policy
 
 
-def rollout_weights(policy: Policy, *, gather: bool) -> Any:
+def rollout_param_specs(policy: Policy, *, gather: bool) -> Any:
     """Shape, dtype and place of the weights that sample and score: rounded to the compute dtype.
 
     Where nothing is to be rounded nor gathered they are `policy.params` themselves.
@@ -33,9 +33,9 @@ def rollout_weights(policy: Policy, *, gather: bool) -> Any:
     return policy.params if all(jax.tree.leaves(jax.tree.map(is_ready, policy.params, weights))) else weights
 
 
-def make_prepare(policy: Policy, *, gather: bool) -> Callable:
-    """(params) → `rollout_weights`, compiled."""
-    weights = rollout_weights(policy, gather=gather)
+def make_rollout_params(policy: Policy, *, gather: bool) -> Callable:
+    """(params) → `rollout_param_specs`, compiled."""
+    weights = rollout_param_specs(policy, gather=gather)
     if weights is policy.params:
         return lambda params: params
 
@@ -47,21 +47,21 @@ def make_prepare(policy: Policy, *, gather: bool) -> Callable:
     return lambda params: jax.tree.map(lambda one, param: one(param), prepare, params)
 
 
-def make_look(policy: Policy) -> Callable:
+def make_encode_images(policy: Policy) -> Callable:
     """Compiled (weights, prompts) → prompts whose images are features: what the tower sees, once for each prompt.
 
     Pixels go on only where the tower is trained, which must see them again.
     """
 
     @jax.jit
-    def look(weights: Any, prompts: sampler.Prompts) -> sampler.Prompts:
-        prompts = see(decoder.bind(policy.config, weights), prompts)
+    def encode(weights: Any, prompts: sampler.Prompts) -> sampler.Prompts:
+        prompts = encode_images(decoder.bind(policy.config, weights), prompts)
         return prompts._replace(images=prompts.images._replace(pixels=None)) if policy.freeze_vision else prompts
 
-    return lambda weights, prompts: look(weights, prompts) if prompts.images else prompts
+    return lambda weights, prompts: encode(weights, prompts) if prompts.images else prompts
 
 
-def see(model: decoder.Decoder, prompts: sampler.Prompts) -> sampler.Prompts:
+def encode_images(model: decoder.Decoder, prompts: sampler.Prompts) -> sampler.Prompts:
     """The prompts with what the tower makes of their images, unless that is there or there are none."""
     if prompts.images is None or prompts.images.feature_qid is not None:
         return prompts
@@ -90,7 +90,7 @@ class Sample:
         @jax.jit
         def begin(weights: Any, prompts: sampler.Prompts):
             model = decoder.bind(policy.config, weights)
-            return start(model, see(model, prompts))
+            return start(model, encode_images(model, prompts))
 
         @functools.partial(jax.jit, static_argnames="width", donate_argnames="decoding")
         def decode(weights: Any, decoding: sampler.Decoding, cache: tuple, key: chex.PRNGKey, *, width: int):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import Qwen2VLImageProcessorPil
 
 # One image: opened, encoded (PNG, JPEG, …), or the path of a file.
-Source = Image.Image | bytes | str | os.PathLike
+ImageSource = Image.Image | bytes | str | os.PathLike
 
 _PROCESSOR = "preprocessor_config.json"
 # What PIL raises over files that are broken, and images so large that they may be meant to do harm.
@@ -35,7 +35,7 @@ _PATCH_FIELDS = ("patch_size", "temporal_patch_size", "merge_size")
 _TOKENS = {"image_token_id": "<|image_pad|>", "start_token_id": "<|vision_start|>", "end_token_id": "<|vision_end|>"}
 
 
-class Seen(NamedTuple):
+class PromptImages(NamedTuple):
     """What stands in one prompt of S tokens beside its text; N slots, nothing padded but within windows.
 
     index_s: `[S]` which merged unit stands at each token; −1: the token itself.
@@ -56,10 +56,10 @@ class Prompt(NamedTuple):
     """A prompt's ids, in which every image has as many image tokens as merged units; None where no model sees."""
 
     ids: list[int]
-    seen: Seen | None = None
+    images: PromptImages | None = None
 
 
-class Size(NamedTuple):
+class PromptSize(NamedTuple):
     """What a prompt takes: tokens, those of its images included, and slots for patches, windows filled up."""
 
     tokens: int
@@ -79,7 +79,7 @@ class ImageReader:
     processor: "Qwen2VLImageProcessorPil"
     max_patches: int
 
-    def measure(self, ids: Sequence[int], images: Sequence[Source]) -> Size:
+    def measure(self, ids: Sequence[int], images: Sequence[ImageSource]) -> PromptSize:
         """How large a prompt becomes, without cutting its images into patches.
 
         Raises:
@@ -87,9 +87,11 @@ class ImageReader:
         """
         grids = self._open(ids, images)[1]
         units = sum(image_layout.count_units(grid, self.config) for grid in grids)
-        return Size(len(ids) - len(grids) + units, sum(image_layout.count_slots(grid, self.config) for grid in grids))
+        return PromptSize(
+            len(ids) - len(grids) + units, sum(image_layout.count_slots(grid, self.config) for grid in grids)
+        )
 
-    def read(self, ids: Sequence[int], images: Sequence[Source]) -> Prompt:
+    def read(self, ids: Sequence[int], images: Sequence[ImageSource]) -> Prompt:
         """One prompt with its images.
 
         Args:
@@ -128,19 +130,19 @@ class ImageReader:
         index_qs, position_qs3 = np.full((questions, width), -1, np.int32), np.zeros((questions, width, 3), np.int32)
         patch_qnc = np.zeros((questions, slots, self.config.patch_numbers), np.float32)
         position_qn2, image_qn = np.zeros((questions, slots, 2), np.int32), np.full((questions, slots), -1, np.int32)
-        for row, (ids, seen) in enumerate(prompts):
-            start, end = width - len(ids), len(seen.image_n)
-            index_qs[row, start:], position_qs3[row, start:] = seen.index_s, seen.position_s3
-            patch_qnc[row, :end], position_qn2[row, :end] = seen.patch_nc, seen.position_n2
-            image_qn[row, :end] = seen.image_n
-        next_q = np.array([prompt.seen.next for prompt in prompts], np.int32)
+        for row, (ids, images) in enumerate(prompts):
+            start, end = width - len(ids), len(images.image_n)
+            index_qs[row, start:], position_qs3[row, start:] = images.index_s, images.position_s3
+            patch_qnc[row, :end], position_qn2[row, :end] = images.patch_nc, images.position_n2
+            image_qn[row, :end] = images.image_n
+        next_q = np.array([prompt.images.next for prompt in prompts], np.int32)
         return Images(index_qs, position_qs3, next_q, Pixels(patch_qnc, position_qn2, image_qn))
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write preprocessor_config.json, as transformers and `make_reader` read it."""
         self.processor.save_pretrained(folder)
 
-    def _open(self, ids: Sequence[int], images: Sequence[Source]) -> tuple[list[Image.Image], list[Grid]]:
+    def _open(self, ids: Sequence[int], images: Sequence[ImageSource]) -> tuple[list[Image.Image], list[Grid]]:
         """The images, not yet decoded, and how many patches each will have."""
         opened, grids, problems = [], [], []
         for number, source in enumerate(images, 1):
@@ -195,7 +197,7 @@ class ImageReader:
             patch_nc[slots][is_patch_n] = patch_mc[layout.patch_n[is_patch_n]]
             image_n[slots][is_patch_n] = number
         position_n2 = np.concatenate([nothing.reshape(0, 2), *(layout.position_n2 for layout in layouts)])
-        return Prompt(ids, Seen(index_s, position_s3, after, patch_nc, position_n2, image_n))
+        return Prompt(ids, PromptImages(index_s, position_s3, after, patch_nc, position_n2, image_n))
 
 
 def make_reader(config: VisionConfig, tokenizer: Tokenizer, folder: str, sizes: ConfigDict) -> ImageReader:
@@ -254,7 +256,7 @@ def _load_processor(config: VisionConfig, folder: str) -> "Qwen2VLImageProcessor
     return Qwen2VLImageProcessorPil.from_dict(raw)
 
 
-def _open_image(source: Source) -> Image.Image:
+def _open_image(source: ImageSource) -> Image.Image:
     """Look at the header."""
     if isinstance(source, Image.Image):
         return source

@@ -240,17 +240,17 @@ def make_logprobs(policy: Policy, *, temperature: float, chunk: int) -> Callable
         model = decoder.bind(policy.config, params)
         rows, slots = batch.token_bs.shape
         width = batch.full_mask_bt.shape[1]
-        seen = batch.images
+        images = batch.images
         # Where there are pixels the tower is trained: what it made of them in the rollout carries no gradient.
-        if seen is not None and seen.pixels is not None:
-            seen = seen._replace(feature_qid=model.vision(seen.pixels))
-        position_bs, valid_bs = sampler.row_positions(batch.start_b, slots, seen)
+        if images is not None and images.pixels is not None:
+            images = images._replace(feature_qid=model.vision(images.pixels))
+        position_bs, valid_bs = sampler.row_positions(batch.start_b, slots, images)
         # The last token predicts nothing, so it need not be computed.
         hidden_bsd, _ = model(
             batch.token_bs[:, :-1],
             position_bs[:, :-1],
             valid_bs[:, :-1],
-            features=sampler.row_features(seen, rows, slots - 1),
+            features=sampler.row_features(images, rows, slots - 1),
         )
         unembed_pdv = sharding.copy_per_batch_shard(model.unembed_dv(), ("embed", "vocab"), rows)
 

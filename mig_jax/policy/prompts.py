@@ -55,7 +55,7 @@ def add_images(policy: Policy, ids: list[int], shown: Sequence[bytes]) -> images
     return policy.reader.read(ids, shown) if policy.reader else images.Prompt(ids)
 
 
-def measure_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> images.Size:
+def measure_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> images.PromptSize:
     """How many tokens and patches its prompt takes, without cutting its images up.
 
     Raises:
@@ -66,7 +66,7 @@ def measure_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> imag
         return policy.reader.measure(ids, problem.images)
     if problem.images:
         raise ValueError("an image, but the model has no vision tower")
-    return images.Size(len(ids), 0)
+    return images.PromptSize(len(ids), 0)
 
 
 def _template_ids(policy: Policy, config: ConfigDict, problem: Problem) -> list[int]:

@@ -22,10 +22,10 @@ are there from the rollout, only the leaves are computed.
 
 The model is an argument:
 
-    forward(token_rt, position_rt, seen_rx, cache) -> (hidden_rtd, keys and values of these tokens)
+    forward(token_rt, position_rt, visible_rx, cache) -> (hidden_rtd, keys and values of these tokens)
 
 Each of its R sequences is causal in itself. `cache` is a tuple of what earlier calls have returned, each of B rows: of
-R = B·n sequences n neighbours share one. `seen_rx` is bool, `[R, S]`: which of the S cached tokens a sequence sees;
+R = B·n sequences n neighbours share one. `visible_rx` is bool, `[R, S]`: which of the S cached tokens a sequence sees;
 without a cache, (), `[R, T]`: which of its own tokens are no padding.
 """
 
@@ -119,12 +119,12 @@ def pack_answers(
 class Leaves(NamedTuple):
     """All leaves of one response, (K+1)·A sequences of P tokens, in the order k, a.
 
-    token_lp: `[L, P]`; position_lp: `[L, P]`, or `[L, P, X]`; seen_ls: `[L, S]` bool, what each sees of the trunk.
+    token_lp: `[L, P]`; position_lp: `[L, P]`, or `[L, P, X]`; visible_ls: `[L, S]` bool, what each sees of the trunk.
     """
 
     token_lp: chex.Array
     position_lp: chex.Array
-    seen_ls: chex.Array
+    visible_ls: chex.Array
 
 
 def lay_leaves(trunk: Trunk, cuts: Cuts, answers: Answers) -> Leaves:

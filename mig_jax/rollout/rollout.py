@@ -17,7 +17,7 @@ from mig_jax.learning.losses import Batch
 from mig_jax.models import sampler
 from mig_jax.policy import encoding
 from mig_jax.policy.encoding import Reading
-from mig_jax.policy.generate import Sample, make_look, make_prepare, make_sample
+from mig_jax.policy.generate import Sample, make_encode_images, make_rollout_params, make_sample
 from mig_jax.policy.load import Policy, make_logprobs, without_adapters
 from mig_jax.policy.prompts import PromptBatch
 from mig_jax.records.transcripts import Transcript
@@ -30,7 +30,7 @@ class Functions(NamedTuple):
     """What of a rollout runs on the accelerator; compiled once for its shapes, at the first call."""
 
     prepare: Callable
-    look: Callable
+    encode_images: Callable
     sample: Sample
     score: Callable
     assemble: Callable
@@ -43,8 +43,8 @@ def make_functions(policy: Policy, config: ConfigDict) -> Functions:
     chunk = max(1, o.logprob_chunk // o.microbatches)
     ref_logprobs = make_logprobs(without_adapters(policy), temperature=r.temperature, chunk=chunk)
     return Functions(
-        prepare=make_prepare(policy, gather=r.gather_weights),
-        look=make_look(policy),
+        prepare=make_rollout_params(policy, gather=r.gather_weights),
+        encode_images=make_encode_images(policy),
         sample=make_sample(policy, r, group_size=r.group_size, temperature=r.temperature),
         score=make_score(policy, group_size=r.group_size, credit=config.reward.credit, chunk=chunk),
         assemble=make_assemble(config, row_sharding),
@@ -73,7 +73,7 @@ class Collector:
         jax.block_until_ready(params)  # the end of the last update is no part of this rollout's time
         watch = Stopwatch()
         weights = self.compiled.prepare(params)
-        prompts = self.compiled.look(weights, sharding.to_mesh(prompt_batch.prompts, self.policy.mesh))
+        prompts = self.compiled.encode_images(weights, sharding.to_mesh(prompt_batch.prompts, self.policy.mesh))
         completions = self.compiled.sample(weights, prompts, key)
         readings = read_completions(self.policy, completions, max_steps=self.config.reward.max_steps)
         watch.lap("rollout")

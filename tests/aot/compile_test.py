@@ -47,18 +47,18 @@ def test_arguments_are_those_of_training():
         reference = train.reference_of(policy, on_host=False)
         state, _ = train.build_update(policy, config, "train")
         collector = Collector(policy, config, verifier, reference=reference)
-        asked = encode_prompts(policy, config, chosen[:4])
+        prompt_batch = encode_prompts(policy, config, chosen[:4])
         weights = collector.compiled.prepare(state.params)
-        prompts = collector.compiled.look(weights, collector.place(asked.prompts))
+        prompts = collector.compiled.encode_images(weights, collector.place(prompt_batch.prompts))
         completions = collector.compiled.sample(weights, prompts, jax.random.key(0))
-        batch, _, _ = collector.collect(state.params, asked, jax.random.key(0))
-    assert list(announced) == ["look", "prefill", "decode", "score", "reference", "update"]
+        batch, _, _ = collector.collect(state.params, prompt_batch, jax.random.key(0))
+    assert list(announced) == ["encode_images", "prefill", "decode", "score", "reference", "update"]
     assert laid_out(announced["update"].arguments[0]) == laid_out(state)
     assert laid_out(announced["update"].arguments[1]) == laid_out(batch)
     assert laid_out(announced["score"].arguments[:3]) == laid_out((weights, prompts, completions))
     assert len(completions.cache) == 3
     assert announced["decode"].options == {"width": completions.cache[-1].key_lbsmh.shape[2]}
-    assert laid_out(announced["look"].arguments[1]) == laid_out(collector.place(asked.prompts))
+    assert laid_out(announced["encode_images"].arguments[1]) == laid_out(collector.place(prompt_batch.prompts))
 
 
 def test_bytes_on_a_device_by_hand():
@@ -140,17 +140,17 @@ def test_questions_come_in_units_that_fill_every_device_in_every_micro_batch():
     "curve", [lambda n: 10 + n, lambda n: 10 + n + n**2 / 500, lambda n: 30 + 2 * n - 2 * (n > 20)]
 )
 def test_search_for_the_largest_batch(curve, start, limit):
-    asked = []
+    prompt_batch = []
 
     def need(n):
-        asked.append(n)
+        prompt_batch.append(n)
         return curve(n)
 
     found = largest_that_fits(need, 100.0, start=start, limit=limit)
     largest = max(n for n in range((limit or 1000) + 1) if curve(n) <= 100)
-    assert curve(found) <= 100 and found in asked
+    assert curve(found) <= 100 and found in prompt_batch
     assert largest - found <= largest // 50
-    assert len(asked) <= 7 and len(set(asked)) == len(asked)
+    assert len(prompt_batch) <= 7 and len(set(prompt_batch)) == len(prompt_batch)
 
 
 def test_search_where_nothing_or_all_fits():

@@ -79,8 +79,8 @@ def test_flops_of_a_tower():
     merger = matmul(1, 4 * 8, 4 * 8) + matmul(1, 4 * 8, SHAPE.width)
     seeing = dataclasses.replace(SHAPE, vision=vision, rope_sections=(1, 1, 1))
     flops = costs.step_flops(config, seeing)
-    assert flops["look"] == 2 * (slots * patch + slots // 4 * merger)
-    assert flops["learn"] == costs.step_flops(config, SHAPE)["learn"] + 3 * flops["look"]
+    assert flops["encode_images"] == 2 * (slots * patch + slots // 4 * merger)
+    assert flops["learn"] == costs.step_flops(config, SHAPE)["learn"] + 3 * flops["encode_images"]
 
 
 def test_decoding_reads_weights_and_cache():

@@ -42,8 +42,8 @@ def inputs(seed=1):
 
 
 @jax.jit(static_argnums=0)
-def run(config, params, token_bt, position_bt, seen_bx, cache=()):
-    return decoder.bind(config, params)(token_bt, position_bt, seen_bx, cache)
+def run(config, params, token_bt, position_bt, visible_bx, cache=()):
+    return decoder.bind(config, params)(token_bt, position_bt, visible_bx, cache)
 
 
 # --- the obvious decoder: float64, one token, one head, one key at a time ---
@@ -119,8 +119,8 @@ def test_cached_pieces_equal_full_forward(pieces):
     cache, hidden, start = (), [], 0
     for size in pieces:
         part = slice(start, start + size)
-        seen_bx = valid_bt[:, :start] if cache else valid_bt[:, part]
-        hidden_btd, new = run(FULL, params, token_bt[:, part], position_bt[:, part], seen_bx, cache)
+        visible_bx = valid_bt[:, :start] if cache else valid_bt[:, part]
+        hidden_btd, new = run(FULL, params, token_bt[:, part], position_bt[:, part], visible_bx, cache)
         assert new.key_lbsmh.shape == (FULL.layers, ROWS, size, FULL.kv_heads, FULL.head_size)
         cache, start = (*cache, new), start + size
         hidden.append(hidden_btd)
@@ -137,11 +137,11 @@ def test_what_is_hidden_has_no_influence():
     after, _ = run(PLAIN, params, jnp.where(valid_bt, token_bt, other_bt), position_bt, valid_bt)
     np.testing.assert_array_equal(after[valid_bt], before[valid_bt])
 
-    seen_bs = jnp.ones((ROWS, LENGTH), bool).at[:, 2].set(False)
-    before, _ = run(PLAIN, params, token_bt, position_bt, seen_bs, (cache,))
+    visible_bs = jnp.ones((ROWS, LENGTH), bool).at[:, 2].set(False)
+    before, _ = run(PLAIN, params, token_bt, position_bt, visible_bs, (cache,))
     spoiled = jax.tree.map(lambda x: x.at[:, :, 2].set(1e3), cache)
-    np.testing.assert_array_equal(run(PLAIN, params, token_bt, position_bt, seen_bs, (spoiled,))[0], before)
-    after, _ = run(PLAIN, params, token_bt.at[:, 4].set(other_bt[:, 4]), position_bt, seen_bs, (cache,))
+    np.testing.assert_array_equal(run(PLAIN, params, token_bt, position_bt, visible_bs, (spoiled,))[0], before)
+    after, _ = run(PLAIN, params, token_bt.at[:, 4].set(other_bt[:, 4]), position_bt, visible_bs, (cache,))
     np.testing.assert_array_equal(after[:, :4], before[:, :4])
     assert (jnp.abs(after - before)[:, 4:].max(-1) > 1e-3).all()
 
@@ -153,13 +153,13 @@ def test_sequences_that_share_a_row_of_the_cache():
     rng = np.random.default_rng(3)
     token_rt = jnp.array(rng.integers(0, FULL.vocab_size, (2 * ROWS, 3)))
     position_rt = 40 + jnp.arange(3)[None].repeat(2 * ROWS, 0)
-    seen_rs = jnp.array(rng.random((2 * ROWS, LENGTH)) < 0.7)
+    visible_rs = jnp.array(rng.random((2 * ROWS, LENGTH)) < 0.7)
     own = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=1), shared)
-    want, _ = run(FULL, params, token_rt, position_rt, seen_rs, (own,))
-    np.testing.assert_allclose(run(FULL, params, token_rt, position_rt, seen_rs, (shared,))[0], want, atol=1e-5)
+    want, _ = run(FULL, params, token_rt, position_rt, visible_rs, (own,))
+    np.testing.assert_allclose(run(FULL, params, token_rt, position_rt, visible_rs, (shared,))[0], want, atol=1e-5)
     # A part that is shared, and behind it one of their own.
-    _, mine = run(FULL, params, token_rt, position_rt, seen_rs, (shared,))
-    both_rs = jnp.concatenate([seen_rs, jnp.ones_like(token_rt, bool)], axis=1)
+    _, mine = run(FULL, params, token_rt, position_rt, visible_rs, (shared,))
+    both_rs = jnp.concatenate([visible_rs, jnp.ones_like(token_rt, bool)], axis=1)
     got, want = (run(FULL, params, token_rt, position_rt + 3, both_rs, (first, mine))[0] for first in (shared, own))
     np.testing.assert_allclose(got, want, atol=1e-5)
 

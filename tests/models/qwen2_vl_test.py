@@ -67,7 +67,7 @@ quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimizati
 
 
 @quick_jit(static_argnums=0)
-def look(config, params, pixels):
+def encode(config, params, pixels):
     return decoder.bind(config, params).vision(pixels)
 
 
@@ -139,7 +139,7 @@ def nnx_layer(params):
 def test_an_image_does_not_see_another():
     pixels, params = make_pixels(), random_params(CONFIG)
     other = pixels._replace(patch_qnc=jnp.where(pixels.image_qn[..., None] == 1, 7.0, pixels.patch_qnc))
-    before_id, after_id = (look(CONFIG, params, x)[0] for x in (pixels, other))
+    before_id, after_id = (encode(CONFIG, params, x)[0] for x in (pixels, other))
     first, second = units_of(pixels, 0), units_of(pixels, 1)
     np.testing.assert_array_equal(before_id[first], after_id[first])
     assert np.all(np.abs(before_id[second] - after_id[second]).max(-1) > 1e-3)
@@ -149,7 +149,7 @@ def test_an_image_does_not_see_another():
 def test_a_patch_is_seen_by_its_window_or_by_its_image(full_layers):
     pixels, params, config = make_pixels(), random_params(CONFIG), with_layers(*full_layers)
     other = pixels._replace(patch_qnc=pixels.patch_qnc.at[0, 0].add(1.0))
-    changed_i = np.any(np.asarray(look(config, params, pixels) != look(config, params, other))[0], axis=-1)
+    changed_i = np.any(np.asarray(encode(config, params, pixels) != encode(config, params, other))[0], axis=-1)
     units_of_window = VISION.window_slots // VISION.merge_slots
     want = units_of(pixels, 0) if full_layers else np.arange(units_of_window)
     valid_i = np.asarray(pixels.image_qn)[0, :: VISION.merge_slots] >= 0
@@ -160,7 +160,7 @@ def test_padding_changes_nothing():
     params = random_params(CONFIG)
     few, many = make_pixels(slots=7 * 16), make_pixels(slots=12 * 16)
     units = np.concatenate([units_of(few, 0), units_of(few, 1)])
-    np.testing.assert_allclose(look(CONFIG, params, few)[0][units], look(CONFIG, params, many)[0][units], atol=1e-5)
+    np.testing.assert_allclose(encode(CONFIG, params, few)[0][units], encode(CONFIG, params, many)[0][units], atol=1e-5)
 
 
 def test_questions_are_apart_and_one_may_have_no_image():
@@ -168,10 +168,10 @@ def test_questions_are_apart_and_one_may_have_no_image():
     with_images, other = make_pixels(), make_pixels(GRIDS[::-1], seed=3)
     without = Pixels(jnp.zeros_like(other.patch_qnc), 0 * other.position_qn2, jnp.full_like(other.image_qn, -1))
     together = jax.tree.map(lambda *parts: jnp.concatenate(parts), with_images, without, other)
-    feature_qid = look(CONFIG, params, together)
+    feature_qid = encode(CONFIG, params, together)
     assert np.isfinite(feature_qid).all()
     for got, alone in ((feature_qid[0], with_images), (feature_qid[2], other)):
-        np.testing.assert_allclose(got, look(CONFIG, params, alone)[0], atol=2e-5, rtol=1e-4)
+        np.testing.assert_allclose(got, encode(CONFIG, params, alone)[0], atol=2e-5, rtol=1e-4)
 
 
 # --- gradients, dtypes, shards ---
@@ -205,8 +205,8 @@ def test_remat_decides_what_the_backward_pass_computes_again():
 
 def test_bfloat16_is_close_and_stays_bfloat16():
     pixels, params = make_pixels(), jax.tree.map(lambda x: x * 0.5, random_params(CONFIG))
-    want = look(CONFIG, params, pixels)
-    got = look(dataclasses.replace(CONFIG, dtype="bfloat16"), params, pixels)
+    want = encode(CONFIG, params, pixels)
+    got = encode(dataclasses.replace(CONFIG, dtype="bfloat16"), params, pixels)
     assert got.dtype == jnp.bfloat16
     units = units_of(pixels, 0)
     assert np.abs(got.astype(jnp.float32) - want)[0][units].max() < 0.05 * np.abs(want[0][units]).max()
@@ -215,11 +215,11 @@ def test_bfloat16_is_close_and_stays_bfloat16():
 def test_sharded_over_devices_it_sees_the_same():
     mesh, params = sharding.make_mesh({"fsdp": 4, "tensor": 2}), random_params(CONFIG)
     pixels = jax.tree.map(lambda x: jnp.concatenate([x] * 4), make_pixels())
-    want = look(CONFIG, params, pixels)
+    want = encode(CONFIG, params, pixels)
     placed = jax.device_put(params, sharding.shardings(params, decoder.param_axes(CONFIG), mesh))
     assert len(placed["vision"]["layers"]["attention"]["qkv"].sharding.device_set) == 8
     with jax.set_mesh(mesh):
-        got = look(CONFIG, placed, jax.device_put(pixels, sharding.batch_sharding(mesh)))
+        got = encode(CONFIG, placed, jax.device_put(pixels, sharding.batch_sharding(mesh)))
     units = units_of(pixels, 0)
     np.testing.assert_allclose(got[:, units], want[:, units], rtol=1e-4, atol=1e-4)
 
@@ -231,4 +231,4 @@ def test_a_shape_that_cannot_be_is_refused_with_all_reasons():
 
 def test_half_a_window_is_refused():
     with pytest.raises(AssertionError):
-        look(CONFIG, random_params(CONFIG), jax.tree.map(lambda x: x[:, :-8], make_pixels()))
+        encode(CONFIG, random_params(CONFIG), jax.tree.map(lambda x: x[:, :-8], make_pixels()))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mig_jax.models import decoder, qwen2_vl, sampler
-from mig_jax.models.decoder import Features
+from mig_jax.models.decoder import ImageFeatures
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.policy import encoding, images
@@ -41,14 +41,14 @@ class Both:
             for (ids, _), prompt in zip(reference.PROMPTS, pictures, strict=True)
         ]
         self.token_qs, self.start_q = encoding.pad_left([p.ids for p in read], self.width, reference.PAD)
-        self.seen = self.reader.stack(read, self.width)
-        self.units = [np.concatenate([p.seen.index_s[p.seen.index_s >= 0]]) for p in read]
+        self.images = self.reader.stack(read, self.width)
+        self.units = [np.concatenate([p.images.index_s[p.images.index_s >= 0]]) for p in read]
 
     def logits(self, params, feature_qid=None):
         model = decoder.bind(self.config, params)
-        feature_qid = model.vision(self.seen.pixels) if feature_qid is None else feature_qid
-        position_qs3, valid_qs = sampler.row_positions(jnp.array(self.start_q), self.width, self.seen)
-        features = Features(feature_qid, jnp.array(self.seen.index_qs))
+        feature_qid = model.vision(self.images.pixels) if feature_qid is None else feature_qid
+        position_qs3, valid_qs = sampler.row_positions(jnp.array(self.start_q), self.width, self.images)
+        features = ImageFeatures(feature_qid, jnp.array(self.images.index_qs))
         hidden_qsd, _ = model(jnp.array(self.token_qs), position_qs3, valid_qs, features=features)
         return jnp.einsum("qsd,dv->qsv", hidden_qsd, model.unembed_dv())
 
@@ -67,21 +67,21 @@ def both(request, tmp_path_factory):
 
 def capture(module, run):
     """What goes into and comes out of a module of torch while `run` is called."""
-    seen = {}
+    images = {}
 
     def note(_, args, kwargs, output):
-        seen.update(args=args, kwargs=kwargs, output=output)
+        images.update(args=args, kwargs=kwargs, output=output)
 
     handle = module.register_forward_hook(note, with_kwargs=True)
     with torch.no_grad():
         run()
     handle.remove()
-    return seen
+    return images
 
 
 def slots_of(both):
     """The slots of each question's patches, in transformers' window order, which leaves padding out."""
-    return [np.flatnonzero(image_n >= 0) for image_n in both.seen.pixels.image_qn]
+    return [np.flatnonzero(image_n >= 0) for image_n in both.images.pixels.image_qn]
 
 
 def joined(both, x_qnd):
@@ -104,14 +104,14 @@ def look(both):
 
 def test_patches_embedded(both):
     want_md = capture(both.theirs.model.visual.blocks[0], look(both))["args"][0].numpy()
-    got_md = joined(both, both.model.vision.embed(jnp.array(both.seen.pixels.patch_qnc)))
+    got_md = joined(both, both.model.vision.embed(jnp.array(both.images.pixels.patch_qnc)))
     np.testing.assert_allclose(got_md, want_md, atol=1e-5)
 
 
 def test_rotary_angles(both):
     want = capture(both.theirs.model.visual.blocks[0], look(both))["kwargs"]["position_embeddings"]
     vision = both.config.vision
-    got = qwen2_vl.patch_angles(jnp.array(both.seen.pixels.position_qn2), vision.width // vision.heads)
+    got = qwen2_vl.patch_angles(jnp.array(both.images.pixels.position_qn2), vision.width // vision.heads)
     for ours, theirs in zip(got, want, strict=True):
         half = theirs.shape[-1] // 2
         np.testing.assert_allclose(joined(both, ours), theirs.numpy()[:, :half], atol=1e-6)
@@ -120,26 +120,26 @@ def test_rotary_angles(both):
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
 def test_one_layer(both, layer):
     """0 and 2 attend within windows, 1 and 3 within images."""
-    seen = capture(both.theirs.model.visual.blocks[layer], look(both))
-    pixels, vision = both.seen.pixels, both.config.vision
+    images = capture(both.theirs.model.visual.blocks[layer], look(both))
+    pixels, vision = both.images.pixels, both.config.vision
     graphdef, params = nnx.split(both.model.vision.layers)
     ours = nnx.merge(graphdef, jax.tree.map(lambda x: x[layer], params))
     turn = qwen2_vl.patch_angles(jnp.array(pixels.position_qn2), vision.width // vision.heads)
     is_full = jnp.array(layer in vision.full_layers)
-    got_qnd = ours(spread(both, seen["args"][0].numpy()), turn, jnp.array(pixels.image_qn), is_full)
-    np.testing.assert_allclose(joined(both, got_qnd), seen["output"].numpy(), atol=1e-5)
+    got_qnd = ours(spread(both, images["args"][0].numpy()), turn, jnp.array(pixels.image_qn), is_full)
+    np.testing.assert_allclose(joined(both, got_qnd), images["output"].numpy(), atol=1e-5)
 
 
 def test_merger(both):
-    seen = capture(both.theirs.model.visual.merger, look(both))
-    got_qid = both.model.vision.merger(spread(both, seen["args"][0].numpy()))
-    is_unit_qi = np.asarray(both.seen.pixels.image_qn)[:, ::4] >= 0
-    np.testing.assert_allclose(np.asarray(got_qid)[is_unit_qi], seen["output"].numpy(), atol=1e-4)
+    images = capture(both.theirs.model.visual.merger, look(both))
+    got_qid = both.model.vision.merger(spread(both, images["args"][0].numpy()))
+    is_unit_qi = np.asarray(both.images.pixels.image_qn)[:, ::4] >= 0
+    np.testing.assert_allclose(np.asarray(got_qid)[is_unit_qi], images["output"].numpy(), atol=1e-4)
 
 
 def test_whole_tower_in_the_order_of_the_prompt(both):
     want = capture(both.theirs.model.visual, look(both))["output"].pooler_output.numpy()
-    feature_qid = np.asarray(both.model.vision(both.seen.pixels))
+    feature_qid = np.asarray(both.model.vision(both.images.pixels))
     got = np.concatenate([feature_id[units] for feature_id, units in zip(feature_qid, both.units, strict=True)])
     np.testing.assert_allclose(got, want, atol=1e-4)
 
@@ -149,8 +149,8 @@ def test_whole_tower_in_the_order_of_the_prompt(both):
 
 def test_positions_equal_get_rope_index(both):
     position_qs3, next_q = reference.positions_of(both.theirs, both.inputs)
-    np.testing.assert_array_equal(both.seen.position_qs3, position_qs3)
-    np.testing.assert_array_equal(both.seen.next_q, next_q)
+    np.testing.assert_array_equal(both.images.position_qs3, position_qs3)
+    np.testing.assert_array_equal(both.images.next_q, next_q)
 
 
 def test_logits(both):
@@ -163,8 +163,8 @@ def test_greedy_tokens_equal_those_of_generate(both):
     steps = 12
     with torch.no_grad():
         out = both.theirs.generate(**both.inputs, max_new_tokens=steps, do_sample=False, eos_token_id=None)
-    seen = jax.tree.map(jnp.asarray, both.seen)._replace(feature_qid=both.model.vision(both.seen.pixels))
-    prompts = sampler.Prompts(jnp.array(both.token_qs), jnp.array(both.start_q), seen)
+    images = jax.tree.map(jnp.asarray, both.images)._replace(feature_qid=both.model.vision(both.images.pixels))
+    prompts = sampler.Prompts(jnp.array(both.token_qs), jnp.array(both.start_q), images)
     ours = sampler.sample(
         both.model,
         prompts,

@@ -9,7 +9,7 @@ import pytest
 
 from mig_jax.distributed import sharding
 from mig_jax.models import sampler
-from mig_jax.policy.generate import Sample, make_prepare, part_widths, rollout_weights
+from mig_jax.policy.generate import Sample, make_rollout_params, part_widths, rollout_param_specs
 from mig_jax.policy.load import load_policy
 from tests import tiny
 
@@ -52,12 +52,12 @@ def test_weights_to_sample_with_are_rounded_and_gathered_once():
     model = tiny.get_config(model__compute_dtype="bfloat16").model
     policy = load_policy(model, sharding.make_mesh({"fsdp": 2}, devices=jax.devices()[:2]), seed=0)
     for gather in (False, True):
-        weights = make_prepare(policy, gather=gather)(policy.params)
+        weights = make_rollout_params(policy, gather=gather)(policy.params)
         assert all(x.dtype == jnp.bfloat16 for x in jax.tree.leaves(weights))
         assert weights["layers"]["mlp"]["up"].sharding.is_fully_replicated == gather
-        announced = rollout_weights(policy, gather=gather)
+        announced = rollout_param_specs(policy, gather=gather)
         jax.tree.map(lambda x, y: x.sharding.is_equivalent_to(y.sharding, x.ndim) or pytest.fail(), weights, announced)
 
 
 def test_weights_that_are_ready_are_not_copied(start):
-    assert make_prepare(start, gather=True)(start.params) is start.params
+    assert make_rollout_params(start, gather=True)(start.params) is start.params

@@ -23,7 +23,7 @@ def faults(start, length, cuts, step_t):
     slots = cuts._replace(cut_k=cuts.cut_k + PROMPT)
     answers = rewards.Answers(jnp.zeros((2, 3), jnp.int32), jnp.zeros((2, 2), jnp.int32), jnp.ones((2, 2), bool))
     leaves = probes.lay_leaves(trunk, slots, answers)
-    sees_trunk_kas = leaves.seen_ls.reshape(MAX_STEPS + 1, 2, PROMPT + WIDTH)
+    sees_trunk_kas = leaves.visible_ls.reshape(MAX_STEPS + 1, 2, PROMPT + WIDTH)
     allowed_ks = trunk.valid_s[None] & (slot_s[None] < slots.cut_k[:, None])
     is_inside_t = jnp.arange(WIDTH) < length
     return jnp.array([

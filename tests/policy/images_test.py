@@ -54,41 +54,41 @@ def test_measuring_decodes_no_image(monkeypatch):
 
 def test_every_unit_of_the_prompt_leads_to_its_pixels():
     pictures = [noise(24, 40), noise(8, 16, seed=1)]  # as they are: their sides are whole units
-    ids, seen = READER.read([1, IMAGE, 2, 3, IMAGE], pictures)
+    ids, images = READER.read([1, IMAGE, 2, 3, IMAGE], pictures)
     assert ids == [1] + [IMAGE] * 15 + [2, 3] + [IMAGE] * 2
-    np.testing.assert_array_equal(seen.index_s >= 0, np.array(ids) == IMAGE)
-    slots = np.flatnonzero(seen.index_s >= 0)
+    np.testing.assert_array_equal(images.index_s >= 0, np.array(ids) == IMAGE)
+    slots = np.flatnonzero(images.index_s >= 0)
     for picture, number, first in ((pictures[0], 0, 0), (pictures[1], 1, 15)):
         pixels = normalised(picture)
         for unit, slot in enumerate(slots[first : first + 15 if number == 0 else None]):
             row, column = divmod(unit, picture.width // 8)
-            patches = slice(4 * seen.index_s[slot], 4 * seen.index_s[slot] + 4)
-            np.testing.assert_array_equal(seen.image_n[patches], number)
-            for patch_c, (y, x) in zip(seen.patch_nc[patches], seen.position_n2[patches], strict=True):
+            patches = slice(4 * images.index_s[slot], 4 * images.index_s[slot] + 4)
+            np.testing.assert_array_equal(images.image_n[patches], number)
+            for patch_c, (y, x) in zip(images.patch_nc[patches], images.position_n2[patches], strict=True):
                 assert (y // 2, x // 2) == (row, column)
                 want_yxc = pixels[4 * y : 4 * y + 4, 4 * x : 4 * x + 4]
                 for frame_cyx in patch_c.reshape(3, 2, 4, 4).swapaxes(0, 1):
                     np.testing.assert_allclose(frame_cyx, want_yxc.transpose(2, 0, 1), atol=1e-5)
-    assert len(seen.image_n) == 6 * 16 + 16  # both images, their windows filled up
+    assert len(images.image_n) == 6 * 16 + 16  # both images, their windows filled up
 
 
 def test_padding_holds_nothing():
-    _, seen = READER.read([IMAGE], [noise(24, 24)])
-    assert len(seen.image_n) == 4 * 16 and (seen.image_n == 0).sum() == 36
-    assert not seen.patch_nc[seen.image_n < 0].any()
+    _, images = READER.read([IMAGE], [noise(24, 24)])
+    assert len(images.image_n) == 4 * 16 and (images.image_n == 0).sum() == 36
+    assert not images.patch_nc[images.image_n < 0].any()
 
 
 def test_stack_pads_prompts_on_the_left_and_patches_on_the_right():
     prompts = [READER.read([1, IMAGE, 2], [noise(16, 16)]), READER.read([3, 4], [])]
-    seen = READER.stack(prompts, width=9)
+    images = READER.stack(prompts, width=9)
     no = -1
-    np.testing.assert_array_equal(seen.index_qs, [[no] * 4 + [0, 1, 2, 3] + [no], [no] * 9])
-    np.testing.assert_array_equal(seen.position_qs3[1], [[0] * 3] * 8 + [[1] * 3])
-    np.testing.assert_array_equal(seen.position_qs3[0, :, 2], [0, 0, 0, 0, 1, 2, 1, 2, 3][:9])
-    np.testing.assert_array_equal(seen.next_q, [4, 2])
-    assert seen.pixels.patch_qnc.shape == (2, 112, VISION.patch_numbers)
-    np.testing.assert_array_equal((seen.pixels.image_qn >= 0).sum(1), [16, 0])
-    assert seen.feature_qid is None
+    np.testing.assert_array_equal(images.index_qs, [[no] * 4 + [0, 1, 2, 3] + [no], [no] * 9])
+    np.testing.assert_array_equal(images.position_qs3[1], [[0] * 3] * 8 + [[1] * 3])
+    np.testing.assert_array_equal(images.position_qs3[0, :, 2], [0, 0, 0, 0, 1, 2, 1, 2, 3][:9])
+    np.testing.assert_array_equal(images.next_q, [4, 2])
+    assert images.pixels.patch_qnc.shape == (2, 112, VISION.patch_numbers)
+    np.testing.assert_array_equal((images.pixels.image_qn >= 0).sum(1), [16, 0])
+    assert images.feature_qid is None
     with pytest.raises(ValueError, match="6 tokens.*max_prompt_tokens=5"):
         READER.stack(prompts, width=5)
 
@@ -96,15 +96,15 @@ def test_stack_pads_prompts_on_the_left_and_patches_on_the_right():
 @pytest.mark.parametrize("size", [(8, 8), (24, 40), (13, 57), (100, 20)])
 def test_measure_tells_what_read_gives(size):
     prompt = READER.read([1, IMAGE], [noise(*size)])
-    assert READER.measure([1, IMAGE], [noise(*size)]) == (len(prompt.ids), len(prompt.seen.image_n))
+    assert READER.measure([1, IMAGE], [noise(*size)]) == (len(prompt.ids), len(prompt.images.image_n))
 
 
 def test_bytes_paths_and_opened_images_are_the_same(tmp_path):
     picture = noise(16, 24)
     picture.save(tmp_path / "a.png")
-    want = READER.read([IMAGE], [picture]).seen
+    want = READER.read([IMAGE], [picture]).images
     for source in (encoded(picture), tmp_path / "a.png", str(tmp_path / "a.png")):
-        np.testing.assert_array_equal(READER.read([IMAGE], [source]).seen.patch_nc, want.patch_nc)
+        np.testing.assert_array_equal(READER.read([IMAGE], [source]).images.patch_nc, want.patch_nc)
 
 
 def test_a_photograph_is_turned_as_it_says():
@@ -113,13 +113,13 @@ def test_a_photograph_is_turned_as_it_says():
     turned = Image.open(io.BytesIO(encoded(noise(16, 32), exif=tag)))
     prompt = READER.read([IMAGE], [turned])
     assert READER.measure([IMAGE], [turned]).tokens == len(prompt.ids) == 8
-    np.testing.assert_array_equal(prompt.seen.position_n2.max(0), [7, 3])
+    np.testing.assert_array_equal(prompt.images.position_n2.max(0), [7, 3])
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "I;16", "CMYK"])
 def test_all_kinds_of_colours_are_read(mode):
     picture = Image.new("I;16", (16, 16)) if mode == "I;16" else noise(16, 16).convert(mode)
-    assert READER.read([IMAGE], [picture]).seen.patch_nc.shape == (16, VISION.patch_numbers)
+    assert READER.read([IMAGE], [picture]).images.patch_nc.shape == (16, VISION.patch_numbers)
 
 
 def test_faults_are_said_all_at_once(tmp_path):
@@ -183,7 +183,7 @@ def test_the_folder_says_how_colours_are_normalised(tmp_path):
     reader = images.make_reader(VISION, TOKENIZER, write_hub_file(tmp_path), as_the_folder_says)
     assert (reader.processor.size["shortest_edge"], reader.processor.size["longest_edge"]) == (3136, 12845056)
     small = images.make_reader(VISION, TOKENIZER, str(tmp_path), SIZES)
-    black_nc = small.read([IMAGE], [Image.new("RGB", (16, 16))]).seen.patch_nc
+    black_nc = small.read([IMAGE], [Image.new("RGB", (16, 16))]).images.patch_nc
     want_c = -np.array(HUB["image_mean"]) / HUB["image_std"]
     np.testing.assert_allclose(black_nc.reshape(16, 3, 32), np.broadcast_to(want_c[:, None], (16, 3, 32)), rtol=1e-5)
 

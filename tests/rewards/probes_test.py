@@ -86,14 +86,14 @@ def test_leaves_see_what_is_drawn_in_the_docstring():
     leaves = probes.lay_leaves(trunk, rewards.Cuts(jnp.array([2, 3]), jnp.ones(2, bool)), one_spelling(width=3))
     rows = [line.split("│")[1] for line in probes.__doc__.splitlines() if "│ x" in line]
     drawn = [[mark == "x" for mark in row.split()] for row in rows]
-    np.testing.assert_array_equal(jnp.repeat(leaves.seen_ls, 3, axis=0), drawn)
+    np.testing.assert_array_equal(jnp.repeat(leaves.visible_ls, 3, axis=0), drawn)
     np.testing.assert_array_equal(leaves.position_lp, [[2, 3, 4], [3, 4, 5]])
 
 
 def test_padding_of_the_trunk_is_not_seen():
     trunk = rewards.Trunk(jnp.arange(3), jnp.array([False, True, True]))
     leaves = probes.lay_leaves(trunk, rewards.Cuts(jnp.array([3]), jnp.ones(1, bool)), one_spelling(width=1))
-    np.testing.assert_array_equal(leaves.seen_ls, [[False, True, True]])
+    np.testing.assert_array_equal(leaves.visible_ls, [[False, True, True]])
 
 
 def one_spelling(width):

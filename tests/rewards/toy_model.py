@@ -24,11 +24,11 @@ def make_forward(seed=0):
             [left * jnp.cos(angle) - right * jnp.sin(angle), right * jnp.cos(angle) + left * jnp.sin(angle)], -1
         )
 
-    def forward(token_bt, position_bt, seen_bx, cache):
+    def forward(token_bt, position_bt, visible_bx, cache):
         """As in `probes`; keys that sequences share are repeated for each of them."""
         rows, length = token_bt.shape
         x, kept, own = embed_vd[token_bt], [], jnp.tril(jnp.ones((rows, length, length), bool))
-        past = jnp.broadcast_to(seen_bx[:, None], (rows, length, seen_bx.shape[1]))
+        past = jnp.broadcast_to(visible_bx[:, None], (rows, length, visible_bx.shape[1]))
         mask_btx = jnp.concatenate([past, own], axis=2) if cache else own & past
         for number, (query, key, value, out) in enumerate(layers):
             keys, values = rotate(x @ key, position_bt), x @ value

@@ -14,7 +14,7 @@ from mig_jax.learning.losses import Batch
 from mig_jax.learning.train_step import split
 from mig_jax.models import decoder, sampler
 from mig_jax.policy import encoding
-from mig_jax.policy.generate import Sample, make_look
+from mig_jax.policy.generate import Sample, make_encode_images
 from mig_jax.policy.load import load_policy, make_logprobs
 from mig_jax.policy.prompts import encode_prompts, tokenize_prompts
 from mig_jax.records import metrics, transcripts
@@ -41,7 +41,7 @@ def problems(policy):
 @pytest.fixture(scope="module")
 def rollout(policy, problems):
     """Prompts that have been looked at, and three completions of each."""
-    prompts = make_look(policy)(policy.params, tokenize_prompts(policy, CONFIG, problems))
+    prompts = make_encode_images(policy)(policy.params, tokenize_prompts(policy, CONFIG, problems))
     sample = Sample(policy, cache_parts=1, group_size=3, max_new_tokens=20, temperature=0.9)
     return prompts, sample(policy.params, prompts, jax.random.key(0))
 
@@ -84,7 +84,7 @@ def test_what_is_seen_matters(policy, rollout):
 def test_features_are_computed_once(policy, problems):
     """With a frozen tower no pixels go on to the update; what was there already is not looked at again."""
     prompts = tokenize_prompts(policy, CONFIG, problems)
-    looked = make_look(policy)(policy.params, prompts)
+    looked = make_encode_images(policy)(policy.params, prompts)
     assert looked.images.pixels is None and looked.images.feature_qid.shape == (4, 4, 16)
     sample = Sample(policy, cache_parts=1, group_size=1, max_new_tokens=4, temperature=0.0)
     blank = looked._replace(images=looked.images._replace(feature_qid=jnp.zeros_like(looked.images.feature_qid)))
@@ -134,7 +134,7 @@ def test_micro_batches_with_images(problems):
         config = tiny.get_scenes(model__vision__freeze=False, optimizer__microbatches=microbatches)
         policy = load_policy(config.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
         start = jax.device_get(policy.params)
-        prompts = make_look(policy)(policy.params, tokenize_prompts(policy, config, problems))
+        prompts = make_encode_images(policy)(policy.params, tokenize_prompts(policy, config, problems))
         sample = Sample(policy, cache_parts=1, group_size=2, max_new_tokens=6, temperature=1.0)
         completions = sample(policy.params, prompts, jax.random.key(0))
         state, update = train.build_update(policy, config, "train")
