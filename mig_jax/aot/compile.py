@@ -162,28 +162,28 @@ class Run:
         key = sharding.with_shardings(
             jax.eval_shape(lambda: jax.random.key(0)), sharding.replicated_sharding(self.mesh)
         )
-        decoding, prompt = jax.eval_shape(sample.begin, weights, encoded)
-        decoding = self._decoding(decoding)
+        state, prompt = jax.eval_shape(sample.prefill, weights, encoded)
+        state = self._decode_state(state)
         cache = (self._cache(prompt),)
-        begun = {"KV cache": cache, "batch": (encoded, decoding)}
-        named["prefill"] = Program(sample.begin, (weights, encoded), held | begun, waiting)
+        begun = {"KV cache": cache, "batch": (encoded, state)}
+        named["prefill"] = Program(sample.prefill, (weights, encoded), held | begun, waiting)
         for width in sample.widths:
             before, options = cache, {"width": width}
-            part = jax.eval_shape(functools.partial(sample.decode, **options), weights, decoding, cache, key)[1]
+            part = jax.eval_shape(functools.partial(sample.decode, **options), weights, state, cache, key)[1]
             cache = (*cache, self._cache(part))
         named["decode"] = Program(
             sample.decode,
-            (weights, decoding, before, key),
-            held | {"KV cache": cache, "batch": decoding},
+            (weights, state, before, key),
+            held | {"KV cache": cache, "batch": state},
             waiting | {"prompts": encoded},
             options,
         )
-        return sampler.completions_of(decoding, cache)
+        return sampler.to_completions(state, cache)
 
-    def _decoding(self, decoding: sampler.Decoding) -> sampler.Decoding:
+    def _decode_state(self, state: sampler.DecodeState) -> sampler.DecodeState:
         """Rows over the data axes; the number of the token has none."""
         rows, whole = sharding.batch_sharding(self.mesh), sharding.replicated_sharding(self.mesh)
-        return jax.tree.map(lambda x: sharding.with_shardings(x, rows if x.ndim else whole), decoding)
+        return jax.tree.map(lambda x: sharding.with_shardings(x, rows if x.ndim else whole), state)
 
     def _prompts(self, questions: int) -> sampler.Prompts:
         width, vision, images = self.config.data.max_prompt_tokens, self.policy.config.vision, None

@@ -122,7 +122,7 @@ def local_row_indices(mesh: Mesh, rows: int) -> list[int]:
 
 
 def to_mesh(tree: Any, mesh: Mesh) -> Any:
-    """Host arrays of the rows of this process, as `local_row_indices` names them, become arrays of all rows on the mesh."""
+    """Put host arrays with this process's rows (`local_row_indices`) on the mesh, as arrays of all rows."""
     rows = batch_sharding(mesh)
     if rows.is_fully_addressable:
         return jax.device_put(tree, rows)

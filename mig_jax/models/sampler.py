@@ -50,7 +50,7 @@ class Completions(NamedTuple):
     cache: tuple[KVCache, ...]
 
 
-class Decoding(NamedTuple):
+class DecodeState(NamedTuple):
     """What decoding carries from token `t` to the next.
 
     hidden_bd: `[B, D]` of the last token of every row.
@@ -95,9 +95,9 @@ def row_features(images: Images | None, rows: int, slots: int) -> ImageFeatures 
     return ImageFeatures(images.feature_qid, jnp.repeat(index_qs, rows // questions, axis=0))
 
 
-def begin(
+def prefill(
     model: Decoder, prompts: Prompts, *, group_size: int, max_new_tokens: int, pad_id: int
-) -> tuple[Decoding, KVCache]:
+) -> tuple[DecodeState, KVCache]:
     """Before the first token of `group_size` completions of every prompt; the cache is that of the prompts.
 
     Args:
@@ -113,7 +113,7 @@ def begin(
     of_questions = hidden_qsd[:, -1], prompts.start_q, first_q
     hidden_bd, start_b, first_b = (jnp.repeat(x, group_size, axis=0) for x in of_questions)
     rows = start_b.shape[0]
-    decoding = Decoding(
+    state = DecodeState(
         t=jnp.zeros((), jnp.int32),
         hidden_bd=hidden_bd,
         token_bt=sharding.constrain_batch(jnp.full((rows, max_new_tokens), pad_id, jnp.int32)),
@@ -123,12 +123,12 @@ def begin(
         start_b=start_b,
         position_b=first_b,
     )
-    return decoding, jax.tree.map(sharding.constrain_kv_cache, cache)
+    return state, jax.tree.map(sharding.constrain_kv_cache, cache)
 
 
 def decode(
     model: Decoder,
-    decoding: Decoding,
+    state: DecodeState,
     cache: tuple[KVCache, ...],
     key: chex.PRNGKey,
     *,
@@ -136,7 +136,7 @@ def decode(
     temperature: float,
     stop_ids: tuple[int, ...],
     pad_id: int,
-) -> tuple[Decoding, KVCache]:
+) -> tuple[DecodeState, KVCache]:
     """The next `width` tokens of every row, or as many as there are until all rows have ended, and their cache.
 
     Args:
@@ -144,15 +144,15 @@ def decode(
       key: that of the whole completion; give every step of training its own (`jax.random.fold_in`).
       temperature: divides the logits; 0 takes the likeliest token (and reports its log-prob at temperature 1).
       stop_ids: every id that ends a completion.
-      pad_id: that of `begin`.
+      pad_id: that of `prefill`.
     """
-    rows, unembed_dv = decoding.start_b.shape[0], model.unembed_dv()
+    rows, unembed_dv = state.start_b.shape[0], model.unembed_dv()
     prompt, *_ = cache
     prompt_width, begun = cache_slots((prompt,)), cache_slots(cache)
     first = begun - prompt_width
     slot_s = jnp.arange(begun + width)[None, :]
 
-    def draw(state: tuple[Decoding, KVCache]) -> tuple[Decoding, KVCache]:
+    def draw(state: tuple[DecodeState, KVCache]) -> tuple[DecodeState, KVCache]:
         now, part = state
         drawn_b, logprob_b = _draw_token(now.hidden_bd, unembed_dv, jax.random.fold_in(key, now.t), temperature)
         token_b = jnp.where(now.is_open_b, drawn_b, pad_id)
@@ -174,7 +174,7 @@ def decode(
 
         return after, jax.tree.map(put, part, new)
 
-    def goes_on(state: tuple[Decoding, KVCache]) -> chex.Array:
+    def goes_on(state: tuple[DecodeState, KVCache]) -> chex.Array:
         return (state[0].t < first + width) & state[0].is_open_b.any()
 
     def room(x_lqsmh):
@@ -182,7 +182,7 @@ def decode(
             jnp.zeros((x_lqsmh.shape[0], rows, width, *x_lqsmh.shape[3:]), x_lqsmh.dtype)
         )
 
-    return jax.lax.while_loop(goes_on, draw, (decoding, jax.tree.map(room, prompt)))
+    return jax.lax.while_loop(goes_on, draw, (state, jax.tree.map(room, prompt)))
 
 
 def sample(
@@ -197,16 +197,16 @@ def sample(
     pad_id: int,
 ) -> Completions:
     """`group_size` completions of every prompt, all in one program: there is room for the longest from the start."""
-    decoding, prompt = begin(model, prompts, group_size=group_size, max_new_tokens=max_new_tokens, pad_id=pad_id)
-    decoding, part = decode(
-        model, decoding, (prompt,), key, width=max_new_tokens, temperature=temperature, stop_ids=stop_ids, pad_id=pad_id
+    state, prompt = prefill(model, prompts, group_size=group_size, max_new_tokens=max_new_tokens, pad_id=pad_id)
+    state, part = decode(
+        model, state, (prompt,), key, width=max_new_tokens, temperature=temperature, stop_ids=stop_ids, pad_id=pad_id
     )
-    return completions_of(decoding, (prompt, part))
+    return to_completions(state, (prompt, part))
 
 
-def completions_of(decoding: Decoding, cache: tuple[KVCache, ...]) -> Completions:
+def to_completions(state: DecodeState, cache: tuple[KVCache, ...]) -> Completions:
     """What has been decoded."""
-    d = decoding
+    d = state
     return Completions(d.token_bt, d.logprob_bt, d.length_b, d.is_open_b, cache)
 
 

@@ -80,34 +80,34 @@ class Sample:
 
     def __init__(self, policy: Policy, *, group_size: int, max_new_tokens: int, temperature: float, cache_parts: int):
         self.widths, tokenizer = part_widths(max_new_tokens, cache_parts), policy.tokenizer
-        start = functools.partial(
-            sampler.begin, group_size=group_size, max_new_tokens=max_new_tokens, pad_id=tokenizer.pad_id
+        prefill_prompts = functools.partial(
+            sampler.prefill, group_size=group_size, max_new_tokens=max_new_tokens, pad_id=tokenizer.pad_id
         )
-        go_on = functools.partial(
+        decode_chunk = functools.partial(
             sampler.decode, temperature=temperature, stop_ids=tokenizer.eos_ids, pad_id=tokenizer.pad_id
         )
 
         @jax.jit
-        def begin(weights: Any, prompts: sampler.Prompts):
+        def prefill(weights: Any, prompts: sampler.Prompts):
             model = decoder.bind(policy.config, weights)
-            return start(model, encode_images(model, prompts))
+            return prefill_prompts(model, encode_images(model, prompts))
 
-        @functools.partial(jax.jit, static_argnames="width", donate_argnames="decoding")
-        def decode(weights: Any, decoding: sampler.Decoding, cache: tuple, key: chex.PRNGKey, *, width: int):
-            decoding, part = go_on(decoder.bind(policy.config, weights), decoding, cache, key, width=width)
-            return decoding, part, decoding.is_open_b.any()
+        @functools.partial(jax.jit, static_argnames="width", donate_argnames="state")
+        def decode(weights: Any, state: sampler.DecodeState, cache: tuple, key: chex.PRNGKey, *, width: int):
+            state, part = decode_chunk(decoder.bind(policy.config, weights), state, cache, key, width=width)
+            return state, part, state.is_open_b.any()
 
-        self.begin, self.decode = begin, decode
+        self.prefill, self.decode = prefill, decode
 
     def __call__(self, weights: Any, prompts: sampler.Prompts, key: chex.PRNGKey) -> sampler.Completions:
-        decoding, prompt = self.begin(weights, prompts)
+        state, prompt = self.prefill(weights, prompts)
         cache, are_open = (prompt,), True
         for width in self.widths:
             if len(cache) > 1 and not jax.device_get(are_open):
                 break
-            decoding, part, are_open = self.decode(weights, decoding, cache, key, width=width)
+            state, part, are_open = self.decode(weights, state, cache, key, width=width)
             cache = (*cache, part)
-        return sampler.completions_of(decoding, cache)
+        return sampler.to_completions(state, cache)
 
 
 def make_sample(policy: Policy, rollout: ConfigDict, *, group_size: int, temperature: float) -> Sample:
@@ -124,4 +124,4 @@ def make_sample(policy: Policy, rollout: ConfigDict, *, group_size: int, tempera
 def part_widths(tokens: int, parts: int) -> list[int]:
     """Of 2048 tokens in 4 parts: 256, 256, 512, 1024; fewer parts where there are fewer tokens."""
     ends = [0, *sorted({-(-tokens // 2**n) for n in range(parts)})]
-    return [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
+    return [end - start for start, end in zip(ends, ends[1:], strict=False)]

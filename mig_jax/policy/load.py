@@ -91,7 +91,7 @@ def load_policy(model: ConfigDict, mesh: Mesh, *, seed: int) -> Policy:
     elif model.lora.rank:
         config = _adapted_config(config, model.lora)
         params = _add_adapters(params, config, mesh, seed)
-    _say_what_is_whole(config, mesh)
+    warn_unsharded(config, mesh)
     reader = images.make_reader(config.vision, tokenizer, weights, model.vision) if config.vision else None
     base = adapted or (os.path.abspath(path) if os.path.exists(model.path) else model.path)
     return Policy(tokenizer, config, mesh, params, reader, model.vision.freeze, base)
@@ -112,7 +112,7 @@ def abstract_policy(model: ConfigDict, mesh: Mesh) -> Policy:
     config = _stored_config(path, model, mesh) if path else _fresh_config(model, tokenizer, mesh)
     if model.lora.rank:
         config = _adapted_config(config, model.lora)
-    _say_what_is_whole(config, mesh)
+    warn_unsharded(config, mesh)
     params = sharding.with_shardings(decoder.abstract_params(config), _param_shardings(config, mesh))
     return Policy(tokenizer, config, mesh, params, freeze_vision=model.vision.freeze, base=path)
 
@@ -195,8 +195,8 @@ def _add_adapters(params: Any, config: decoder.DecoderConfig, mesh: Mesh, seed: 
     return jax.jit(add, out_shardings=_param_shardings(config, mesh), donate_argnums=0)(params)
 
 
-def _say_what_is_whole(config: decoder.DecoderConfig, mesh: Mesh) -> None:
-    """A width that the mesh does not divide is kept whole, see `sharding.partition_spec`, which takes memory by surprise."""
+def warn_unsharded(config: decoder.DecoderConfig, mesh: Mesh) -> None:
+    """Warn when `mesh.fsdp` does not divide the width: such parameters are replicated (`sharding.partition_spec`)."""
     if config.width % mesh.shape["fsdp"]:
         logging.warning(
             "mesh.fsdp=%d does not divide the model's width of %d: each chip holds weights and moments whole; take a "

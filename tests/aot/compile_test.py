@@ -271,6 +271,6 @@ def test_all_programs_compile_for_a_tpu(monkeypatch):
         compiled[name].sent[Sent("all-gather", loops)] for name, loops in (("decode", (40, 2)), ("prefill", (2,)))
     )
     assert tokens.nbytes == 40 * prompts.nbytes
-    decoding, cache = run.programs(8)["decode"].arguments[1:3]
-    for announced, results in (((decoding, cache[0]), compiled["prefill"].results),):
+    state, cache = run.programs(8)["decode"].arguments[1:3]
+    for announced, results in (((state, cache[0]), compiled["prefill"].results),):
         assert laid_out(sharding.with_shardings(announced, results)) == laid_out(announced)
