@@ -74,7 +74,7 @@ def run(model: str, method: str, shape: dict[str, int], devices: Sequence[Any]) 
     from mig_jax.policy.load import load_policy
     from mig_jax.policy.prompts import encode_prompts
     from mig_jax.rollout.problem_set import open_training
-    from mig_jax.rollout.rollout import Collector
+    from mig_jax.rollout.rollout import Rollout
     from mig_jax.text.answers.verifier import Verifier
     from mig_jax.trainer import train
     from mig_jax.trainer import update as updates
@@ -93,7 +93,7 @@ def run(model: str, method: str, shape: dict[str, int], devices: Sequence[Any]) 
         state, update = updates.build_update(policy, config, mode)
         collect = functools.partial(train.collect_demonstrations, policy, config)
         if mode == "train":
-            collect = Collector(policy, config, verifier).collect
+            collect = Rollout(policy, config, verifier)
         tokens, losses = [], []
         for step in range(STEPS):
             asked = encode_prompts(policy, config, problems[step : step + 8])
@@ -129,7 +129,7 @@ def steps_and_verdicts_of_noise():
     from mig_jax.policy import encoding
     from mig_jax.rollout import rollout
 
-    read = encoding.read_completion
+    read = encoding.parse_completion
 
     def read_completion(tokenizer, ids, *, is_truncated, max_steps, width):
         reading = read(tokenizer, ids, is_truncated=is_truncated, max_steps=max_steps, width=width)
@@ -141,8 +141,8 @@ def steps_and_verdicts_of_noise():
         return [len(set(reading.text)) % 2 == 0 for reading in readings]
 
     with (
-        mock.patch.object(encoding, "read_completion", read_completion),
-        mock.patch.object(rollout, "check_answers", check_answers),
+        mock.patch.object(encoding, "parse_completion", read_completion),
+        mock.patch.object(rollout, "grade_completions", check_answers),
     ):
         yield
 

@@ -97,7 +97,7 @@ def run_wrapped(phase_file: str, poisoned: set[int], arguments: list[str]) -> No
     wrap(train, "load_policy", "load", is_compiled=False)
     wrap(train, "save_policy", "export", is_compiled=False)
     wrap(train.Evaluator, "metrics", "evaluation")
-    wrap(train.Collector, "collect", "rollout", change=Poisoner(poisoned))
+    wrap(train.Rollout, "__call__", "rollout", change=Poisoner(poisoned))
     wrap(train, "build_update", "load", is_compiled=False, change=wrap_update)
     sys.argv = ["mig-jax", *arguments]
     main.main()

@@ -31,7 +31,7 @@ from mig_jax.models.qwen2_vl import Images, Pixels
 from mig_jax.policy.generate import rollout_param_specs
 from mig_jax.policy.load import abstract_policy
 from mig_jax.rollout.batch import Outcome
-from mig_jax.rollout.rollout import make_functions
+from mig_jax.rollout.rollout import make_rollout_functions
 from mig_jax.trainer.update import build_step
 
 # How the compiler of a TPU says that a program does not fit.
@@ -101,7 +101,7 @@ class Run:
         config = with_compilable_attention(config, devices)
         self.config, self.mesh = config, sharding.make_mesh(config.mesh.to_dict(), devices=devices)
         self.policy = abstract_policy(config.model, self.mesh)
-        self.functions = make_functions(self.policy, config)
+        self.functions = make_rollout_functions(self.policy, config)
         init, self.update = build_step(self.policy, config, "train")
         self.state = jax.eval_shape(init, self.policy.params)
         self.weights = rollout_param_specs(self.policy, gather=config.rollout.gather_weights)

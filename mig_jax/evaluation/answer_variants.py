@@ -24,7 +24,7 @@ from mig_jax.policy.generate import make_rollout_params, make_sample
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import add_images, stack_prompts
 from mig_jax.rollout.problem_set import read_variants, variant_key
-from mig_jax.rollout.rollout import read_completions
+from mig_jax.rollout.rollout import parse_completions
 from mig_jax.text.answers.verifier import Item, Verifier
 
 REQUEST = (
@@ -67,7 +67,7 @@ def propose_variants(
             ]
             confirmed = confirm(verifier, batch, proposed)
             new = [
-                [spelling for spelling in found if spelling not in encoding.spellings(problem, limit=100)]
+                [spelling for spelling in found if spelling not in encoding.answer_spellings(problem, limit=100)]
                 for problem, found in zip(batch, confirmed, strict=True)
             ]
             for problem, found in zip(batch, new, strict=True):
@@ -118,7 +118,7 @@ def _ask(policy: Policy, config: ConfigDict, sample, batch: Sequence[Problem], s
     rows = [add_images(policy, requests[n], ()) for n in fitting]
     prompts = stack_prompts(policy, rows + rows[:1] * (size - len(rows)), width)
     completions = sample(sharding.to_mesh(prompts, policy.mesh), jax.random.key(0))
-    readings = read_completions(policy, completions, max_steps=config.reward.max_steps)
-    for n, reading in zip(fitting, readings, strict=False):
-        texts[n] = reading.text
+    parsed = parse_completions(policy, completions, max_steps=config.reward.max_steps)
+    for n, completion in zip(fitting, parsed, strict=False):
+        texts[n] = completion.text
     return texts

@@ -21,7 +21,7 @@ from mig_jax.policy.prompts import encode_prompts
 from mig_jax.records import eval_metrics
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.rollout import rollout
-from mig_jax.rollout.grading import judge
+from mig_jax.rollout.grading import grade_transcripts
 from mig_jax.text.answers.verifier import Verifier
 
 
@@ -127,10 +127,10 @@ def answer_problems(
     def finish(batch: _Batch, completions: sampler.Completions | None) -> None:
         done = batch.done
         if completions:
-            readings = rollout.read_completions(policy, completions, max_steps=config.reward.max_steps)
-            readings = readings[: len(batch.problems) * samples]
-            drawn = rollout.make_transcripts(batch.problems, readings, [None] * len(readings), None)
-            done = judge(drawn, verifier)
+            parsed = rollout.parse_completions(policy, completions, max_steps=config.reward.max_steps)
+            parsed = parsed[: len(batch.problems) * samples]
+            drawn = rollout.make_transcripts(batch.problems, parsed, [None] * len(parsed), None)
+            done = grade_transcripts(drawn, verifier)
             if batch.part and multihost.is_main_process():
                 write_transcripts(done, str(batch.part))
         transcripts.extend(done)

@@ -20,9 +20,9 @@ from mig_jax.policy.generate import encode_images, make_rollout_params
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import encode_prompt, stack_prompts
 from mig_jax.records.transcripts import Transcript
-from mig_jax.rollout.batch import Scores, score_likelihood
-from mig_jax.rollout.grading import judge
-from mig_jax.rollout.rollout import with_scores
+from mig_jax.rollout.batch import Scores, compute_scores
+from mig_jax.rollout.grading import grade_transcripts
+from mig_jax.rollout.rollout import add_scores
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.text.response_format import parse_response
 
@@ -41,7 +41,7 @@ class _Row:
     problem: Problem
     prompt: images.Prompt
     response: list[int]
-    reading: encoding.Reading
+    parsed: encoding.ParsedCompletion
 
 
 def score_transcripts(
@@ -76,14 +76,14 @@ def score_transcripts(
         full = batch + batch[:1] * (batch_size - len(batch))
         scores = sharding.to_host(score(weights, *_stack(policy, full, **limits)))
         for i, row in enumerate(batch):
-            scored[row.number] = with_scores(transcripts[row.number], row.reading, scores, i)
+            scored[row.number] = add_scores(transcripts[row.number], row.parsed, scores, i)
     return scored
 
 
 def with_verdicts(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcript]:
     """The same with a verdict, where there was none; a task of reasoning-gym needs the id of its problem for that."""
     open_ones = [t for t in transcripts if t.is_correct is None and (t.kind != "reasoning_gym" or t.id)]
-    verdict_of = dict(zip(map(id, open_ones), judge(open_ones, verifier), strict=True))
+    verdict_of = dict(zip(map(id, open_ones), grade_transcripts(open_ones, verifier), strict=True))
     return [verdict_of.get(id(t), t) for t in transcripts]
 
 
@@ -110,7 +110,7 @@ def make_packed_score(policy: Policy, *, credit: str, chunk: int) -> Callable:
 
         cuts = cuts._replace(cut_k=cuts.cut_k + prompt_width)
         ell_bk, _ = rewards.score_packed(forward, model.unembed_dv(), token_bs, trunk, cuts, answers, chunk=chunk)
-        return score_likelihood(ell_bk, cuts.valid_k, credit=credit)
+        return compute_scores(ell_bk, cuts.valid_k, credit=credit)
 
     return score
 
@@ -122,8 +122,8 @@ def _encode(policy: Policy, config: ConfigDict, number: int, transcript: Transcr
     response = tokenizer.encode(transcript.response)
     # The text of a transcript holds no end-of-sequence; one is added because reading takes it off.
     ids = response + [tokenizer.eos_ids[0]]
-    reading = encoding.read_completion(tokenizer, ids, is_truncated=False, max_steps=max_steps, width=len(ids))
-    return _Row(number, problem, prompt, response, reading)
+    parsed = encoding.parse_completion(tokenizer, ids, is_truncated=False, max_steps=max_steps, width=len(ids))
+    return _Row(number, problem, prompt, response, parsed)
 
 
 def _stack(policy: Policy, rows: Sequence[_Row], *, max_variants: int, max_tokens: int) -> tuple:
@@ -131,7 +131,7 @@ def _stack(policy: Policy, rows: Sequence[_Row], *, max_variants: int, max_token
     prompts = stack_prompts(policy, [row.prompt for row in rows], _round_up(len(row.prompt.ids) for row in rows))
     responses = [row.response for row in rows]
     response_bt, mask_bt = encoding.pad_right(responses, _round_up(map(len, responses)), policy.tokenizer.pad_id)
-    cuts = rewards.Cuts(np.stack([row.reading.cut_k for row in rows]), np.stack([row.reading.valid_k for row in rows]))
+    cuts = rewards.Cuts(np.stack([row.parsed.cut_k for row in rows]), np.stack([row.parsed.valid_k for row in rows]))
     problems = [row.problem for row in rows]
     probes = encoding.pack_probes(policy.tokenizer, problems, max_variants=max_variants, max_tokens=max_tokens)
     return prompts, response_bt, mask_bt, cuts, probes

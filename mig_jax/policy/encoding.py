@@ -14,7 +14,7 @@ from mig_jax.text.response_format import Response
 from mig_jax.text.tokenizer import Tokenizer
 
 
-class Reading(NamedTuple):
+class ParsedCompletion(NamedTuple):
     """What the host reads off one completion.
 
     text: the completion without its end-of-sequence.
@@ -63,7 +63,7 @@ def pad_right(rows: Sequence[Sequence[int]], width: int, pad_id: int) -> tuple[n
     return padded, mask
 
 
-def demonstration_ids(tokenizer: Tokenizer, problem: Problem) -> list[int]:
+def solution_ids(tokenizer: Tokenizer, problem: Problem) -> list[int]:
     """The ids of a problem's written solution, closed by an end-of-sequence.
 
     Raises:
@@ -89,7 +89,7 @@ def rejection_reason(
     if problem.demonstration is None:
         return "without written steps"
     try:
-        length = len(demonstration_ids(tokenizer, problem))
+        length = len(solution_ids(tokenizer, problem))
     except ValueError:
         return "with a demonstration that holds tags or headers of its own"
     if length > max_new_tokens:
@@ -108,7 +108,7 @@ def pack_probes(
     packed = [
         rewards.pack_answers(
             lead_in,
-            [tokenizer.encode(spelling) for spelling in spellings(problem, limit=max_variants)],
+            [tokenizer.encode(spelling) for spelling in answer_spellings(problem, limit=max_variants)],
             closing,
             max_variants=max_variants,
             max_tokens=max_tokens,
@@ -118,15 +118,15 @@ def pack_probes(
     return jax.tree.map(lambda *parts: np.stack(parts), *packed)
 
 
-def spellings(problem: Problem, *, limit: int) -> tuple[str, ...]:
+def answer_spellings(problem: Problem, *, limit: int) -> tuple[str, ...]:
     """Y*: the reference, what was found equal to it, and what rules make of it; each once (arXiv 2602.01034, Eq. 9)."""
     by_rule = compare.answer_variants(problem.answer, kind=problem.kind, choices=problem.choices, limit=limit)
     return tuple(dict.fromkeys((by_rule[0], *problem.variants, *by_rule)))[:limit]
 
 
-def read_completion(
+def parse_completion(
     tokenizer: Tokenizer, ids: Sequence[int], *, is_truncated: bool, max_steps: int, width: int
-) -> Reading:
+) -> ParsedCompletion:
     """Find steps and cuts of sampled ids, at exact token boundaries. Never raises, whatever was sampled.
 
     Args:
@@ -148,4 +148,4 @@ def read_completion(
     step_t = np.full(width, -1, np.int32)
     step = np.searchsorted(cut_k[1 : len(cut)], np.arange(len(body)), side="right")
     step_t[: len(body)] = np.where(in_cot_t, np.minimum(step, max(len(cut) - 2, 0)), -1)
-    return Reading(text, response, cut_k, valid_k, step_t)
+    return ParsedCompletion(text, response, cut_k, valid_k, step_t)

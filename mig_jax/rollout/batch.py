@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
     is_checked_b: np.ndarray
 
 
-def make_score(policy: Policy, *, group_size: int, credit: str, chunk: int) -> Callable:
+def make_score_fn(policy: Policy, *, group_size: int, credit: str, chunk: int) -> Callable:
     """Compiled (weights, prompts, completions, cuts, answers_q) → Scores, on the cache of the rollout.
 
     `cuts` count tokens of the completion; answers are those of the questions, shared by each group.
@@ -56,19 +56,19 @@ def make_score(policy: Policy, *, group_size: int, credit: str, chunk: int) -> C
             jax.tree.map(lambda x: jnp.repeat(x, group_size, axis=0), answers_q),
             chunk=chunk,
         )
-        return score_likelihood(ell_bk, cuts.valid_k, credit=credit)
+        return compute_scores(ell_bk, cuts.valid_k, credit=credit)
 
     return score
 
 
-def score_likelihood(ell_bk: chex.Array, valid_bk: chex.Array, *, credit: str) -> Scores:
+def compute_scores(ell_bk: chex.Array, valid_bk: chex.Array, *, credit: str) -> Scores:
     """ℓ → watermark, and the gains and the process reward of the named credit."""
     _, watermark_bk = jax.vmap(rewards.watermark_gains)(ell_bk, valid_bk)
     earned = jax.vmap(rewards.CREDITS[credit])(ell_bk, valid_bk)
     return Scores(ell_bk, watermark_bk, earned.gain_k, earned.reward)
 
 
-def make_assemble(config: ConfigDict, row_sharding: Any) -> Callable:
+def make_batch_fn(config: ConfigDict, row_sharding: Any) -> Callable:
     """Compiled (prompts, completions, scores, cuts, outcome, step_bt) → (Batch, metrics).
 
     `scores` is None where nothing was probed; `step_bt` `[B, T]` is the step that a token belongs to, −1 outside the

@@ -11,12 +11,12 @@ from mig_jax.text.answers.verifier import Item, Verifier
 from mig_jax.text.response_format import parse_response
 
 
-def reference_of(asked: Problem | Transcript) -> str:
+def reference_answer(asked: Problem | Transcript) -> str:
     """What an answer is checked against: the reference answer, or the problem whose task checks by itself."""
     return asked.id if asked.kind == "reasoning_gym" else asked.answer
 
 
-def check(verifier: Verifier, items: Sequence[Item]) -> list[bool | None]:
+def grade_items(verifier: Verifier, items: Sequence[Item]) -> list[bool | None]:
     """Is each answer right? None: the check did not come to an end.
 
     All processes have the same items. Each different one is checked by one process, and what that says holds for all:
@@ -27,7 +27,7 @@ def check(verifier: Verifier, items: Sequence[Item]) -> list[bool | None]:
     return [verdicts[item] for item in items]
 
 
-def judge(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcript]:
+def grade_transcripts(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcript]:
     """The same transcripts with both verdicts; None where a check did not come to an end.
 
     Raises:
@@ -35,9 +35,9 @@ def judge(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcr
     """
     strict = [parse_response(t.response).answer for t in transcripts]
     lenient = [lenient_answer(t.response, kind=t.kind, choices=t.choices) for t in transcripts]
-    references = [reference_of(t) for t in transcripts]
+    references = [reference_answer(t) for t in transcripts]
     # All in one call: most answers are the same on both readings, and what is the same is checked once.
-    verdicts = check(
+    verdicts = grade_items(
         verifier,
         [
             Item(answer, reference, t.kind, t.choices)

@@ -31,7 +31,7 @@ from mig_jax.records import metrics, plots
 from mig_jax.records.metrics import Span
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.rollout.problem_set import FilteredDataset, open_held_out, open_training
-from mig_jax.rollout.rollout import Collector, Stopwatch
+from mig_jax.rollout.rollout import Rollout, Stopwatch
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.trainer import disk_space, nonfinite
 from mig_jax.trainer.checkpointing import Checkpoints
@@ -41,7 +41,7 @@ from mig_jax.trainer.update import build_optimizer, build_update
 # Where in a workdir the steps on demonstrations are that come before the first rollout.
 WARM_UP = "warm_up"
 
-Collected = tuple[losses.Batch, dict[str, float], list[Transcript]]
+RolloutResult = tuple[losses.Batch, dict[str, float], list[Transcript]]
 
 
 def run(
@@ -115,7 +115,7 @@ def _run(
     if mode == "train":
         on_host = config.loss.reference_on_host
         reference = reference_of(policy, on_host=on_host) if config.loss.kappa else None
-        collect = Collector(policy, config, verifier, reference=reference).collect
+        collect = Rollout(policy, config, verifier, reference=reference)
     else:
         collect = functools.partial(collect_demonstrations, policy, config)
     state, update = build_update(policy, config, mode)
@@ -256,13 +256,13 @@ def reference_of(policy: Policy, *, on_host: bool) -> Callable[[Any], Any]:
 
 def collect_demonstrations(
     policy: Policy, config: ConfigDict, params: Any, prompt_batch: PromptBatch, key: chex.PRNGKey
-) -> Collected:
+) -> RolloutResult:
     """A batch of written solutions, all gates open; it depends neither on the weights nor on chance."""
     del params, key
     watch = Stopwatch()
     tokenizer, (problems, prompts) = policy.tokenizer, prompt_batch
     here = sharding.local_row_indices(policy.mesh, len(problems))
-    completions = [encoding.demonstration_ids(tokenizer, problems[row]) for row in here]
+    completions = [encoding.solution_ids(tokenizer, problems[row]) for row in here]
     completion_bt, mask_bt = encoding.pad_right(completions, config.rollout.max_new_tokens, tokenizer.pad_id)
     nothing_bt = np.zeros(mask_bt.shape, np.float32)
     batch = losses.Batch(

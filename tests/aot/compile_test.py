@@ -19,7 +19,7 @@ from mig_jax.distributed import sharding
 from mig_jax.policy.load import load_policy
 from mig_jax.policy.prompts import encode_prompts
 from mig_jax.rollout.problem_set import open_training
-from mig_jax.rollout.rollout import Collector
+from mig_jax.rollout.rollout import Rollout
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.trainer import train
 from tests import tiny
@@ -46,19 +46,19 @@ def test_arguments_are_those_of_training():
         ((chosen,), _) = open_training(policy, config, demonstrated=False)
         reference = train.reference_of(policy, on_host=False)
         state, _ = train.build_update(policy, config, "train")
-        collector = Collector(policy, config, verifier, reference=reference)
+        rollout = Rollout(policy, config, verifier, reference=reference)
         prompt_batch = encode_prompts(policy, config, chosen[:4])
-        weights = collector.compiled.prepare(state.params)
-        prompts = collector.compiled.encode_images(weights, collector.place(prompt_batch.prompts))
-        completions = collector.compiled.sample(weights, prompts, jax.random.key(0))
-        batch, _, _ = collector.collect(state.params, prompt_batch, jax.random.key(0))
+        weights = rollout.compiled.prepare(state.params)
+        prompts = rollout.compiled.encode_images(weights, rollout.place(prompt_batch.prompts))
+        completions = rollout.compiled.sample(weights, prompts, jax.random.key(0))
+        batch, _, _ = rollout(state.params, prompt_batch, jax.random.key(0))
     assert list(announced) == ["encode_images", "prefill", "decode", "score", "reference", "update"]
     assert laid_out(announced["update"].arguments[0]) == laid_out(state)
     assert laid_out(announced["update"].arguments[1]) == laid_out(batch)
     assert laid_out(announced["score"].arguments[:3]) == laid_out((weights, prompts, completions))
     assert len(completions.cache) == 3
     assert announced["decode"].options == {"width": completions.cache[-1].key_lbsmh.shape[2]}
-    assert laid_out(announced["encode_images"].arguments[1]) == laid_out(collector.place(prompt_batch.prompts))
+    assert laid_out(announced["encode_images"].arguments[1]) == laid_out(rollout.place(prompt_batch.prompts))
 
 
 def test_bytes_on_a_device_by_hand():

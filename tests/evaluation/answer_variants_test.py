@@ -89,7 +89,7 @@ def test_the_file_reaches_the_probes(policy, tmp_path):
         path.write_text(json.dumps(row | (change or {})))
         config.data.variants = "" if change is None else str(path)
         ((chosen,), _) = problem_set.open_training(policy, config, demonstrated=False)
-        assert encoding.spellings(chosen[0], limit=2) == ("1/2", expected)
+        assert encoding.answer_spellings(chosen[0], limit=2) == ("1/2", expected)
     path.write_text('{"id": "half"}\n{"id": "a", "answer": 1, "variants": 3}\n')
     with pytest.raises(ValueError, match="row 1: answer is missing\n.*row 2: variants is a number, not a list"):
         problem_set.read_variants(str(path))

@@ -26,23 +26,23 @@ def merging():
 
 def read(tokenizer, text, *, is_truncated=False, max_steps=3, width=60):
     ids = tokenizer.encode(text) + ([] if is_truncated else [tokenizer.eos_ids[0]])
-    return encoding.read_completion(tokenizer, ids, is_truncated=is_truncated, max_steps=max_steps, width=width)
+    return encoding.parse_completion(tokenizer, ids, is_truncated=is_truncated, max_steps=max_steps, width=width)
 
 
 def test_reading_by_hand(tokenizer):
     """Tokens: <think> \\n | '### Step ' '1' ':' ' ' '7' '+' '5' '=' '2' \\n | eleven more | </think> …"""
-    reading = read(tokenizer, RESPONSE)
-    assert reading.text == RESPONSE and reading.response.is_well_formed
-    np.testing.assert_array_equal(reading.valid_k, [True, True, True, False])
-    np.testing.assert_array_equal(reading.cut_k, [2, 12, 22, 0])
+    parsed = read(tokenizer, RESPONSE)
+    assert parsed.text == RESPONSE and parsed.response.is_well_formed
+    np.testing.assert_array_equal(parsed.valid_k, [True, True, True, False])
+    np.testing.assert_array_equal(parsed.cut_k, [2, 12, 22, 0])
     # <think> is outside; the line break before the first step belongs to it, the others to the steps that they end.
-    np.testing.assert_array_equal(reading.step_t, [-1] + [0] * 11 + [1] * 10 + [-1] * 38)
+    np.testing.assert_array_equal(parsed.step_t, [-1] + [0] * 11 + [1] * 10 + [-1] * 38)
 
 
 def test_cuts_are_where_the_text_of_a_step_ends(tokenizer):
-    reading = read(tokenizer, RESPONSE)
+    parsed = read(tokenizer, RESPONSE)
     ids = tokenizer.encode(RESPONSE)
-    for cut, step in zip(reading.cut_k[1:], reading.response.steps, strict=False):
+    for cut, step in zip(parsed.cut_k[1:], parsed.response.steps, strict=False):
         assert tokenizer.decode(ids[:cut]) == RESPONSE[: step.end] + "\n"
 
 
@@ -50,10 +50,10 @@ def test_a_cut_takes_the_line_break_that_is_one_token_with_the_end_of_a_step(mer
     text = "<think>\n### Step 1: so it is that.\n### Step 2: 5\n</think>\n<answer>\nA </answer>"
     ids = merging.encode(text)
     assert ".\n" in [merging.decode([id]) for id in ids]
-    reading = read(merging, text, width=len(ids) + 1)
-    trunks = [merging.decode(ids[:cut]) for cut in reading.cut_k[reading.valid_k]]
+    parsed = read(merging, text, width=len(ids) + 1)
+    trunks = [merging.decode(ids[:cut]) for cut in parsed.cut_k[parsed.valid_k]]
     assert trunks == [text[:8], text[:35], text[: text.index("</think>")]]
-    assert [text[step.start : step.end][-5:] for step in reading.response.steps] == ["that.", " 2: 5"]
+    assert [text[step.start : step.end][-5:] for step in parsed.response.steps] == ["that.", " 2: 5"]
 
 
 def test_probes_are_what_would_be_written(tokenizer, merging):
@@ -63,7 +63,7 @@ def test_probes_are_what_would_be_written(tokenizer, merging):
 
 def test_demonstrations_probes_and_prompt_use_the_tags_of_the_tokenizer(merging):
     problem = Problem("1", "7 +5 -3", "A", demonstration=(("7+5=2",), "A"))
-    written = merging.decode(encoding.demonstration_ids(merging, problem)[:-1])
+    written = merging.decode(encoding.solution_ids(merging, problem)[:-1])
     assert written == "<think>\n### Step 1: 7+5=2\n</think>\n<answer>\nA </answer>"
     answers = encoding.pack_probes(merging, [Problem("1", "q", "A")], max_variants=1, max_tokens=2)
     token_p, scored_r = answers.token_ap[0, 0], answers.scored_ar[0, 0]
@@ -89,30 +89,32 @@ def test_choices_stand_lettered_behind_the_question(tokenizer):
 
 def test_the_spellings_of_an_answer_begin_with_the_reference():
     problem = Problem("1", "q", "1/2", variants=("half", "0.5"))
-    assert encoding.spellings(problem, limit=3) == ("1/2", "half", "0.5")
-    assert encoding.spellings(problem, limit=1) == ("1/2",)
-    assert set(encoding.spellings(problem._replace(variants=()), limit=9)) <= set(encoding.spellings(problem, limit=9))
+    assert encoding.answer_spellings(problem, limit=3) == ("1/2", "half", "0.5")
+    assert encoding.answer_spellings(problem, limit=1) == ("1/2",)
+    assert set(encoding.answer_spellings(problem._replace(variants=()), limit=9)) <= set(
+        encoding.answer_spellings(problem, limit=9)
+    )
     choice = Problem("1", "q", "B", "choice", choices=("west", "east"))
-    assert encoding.spellings(choice, limit=9)[0] == "B" and "east" in encoding.spellings(choice, limit=9)
+    assert encoding.answer_spellings(choice, limit=9)[0] == "B" and "east" in encoding.answer_spellings(choice, limit=9)
 
 
 def test_steps_beyond_the_limit_are_not_probed(tokenizer):
-    reading = read(tokenizer, RESPONSE, max_steps=1)
-    np.testing.assert_array_equal(reading.cut_k, [2, 12])
-    np.testing.assert_array_equal(reading.step_t[:23], [-1] + [0] * 21 + [-1])
+    parsed = read(tokenizer, RESPONSE, max_steps=1)
+    np.testing.assert_array_equal(parsed.cut_k, [2, 12])
+    np.testing.assert_array_equal(parsed.step_t[:23], [-1] + [0] * 21 + [-1])
 
 
 def test_truncated_completion_keeps_its_last_token(tokenizer):
-    reading = read(tokenizer, RESPONSE[:40], is_truncated=True)
-    assert reading.text == RESPONSE[:40] and not reading.response.is_well_formed
-    assert reading.valid_k.sum() == 3
+    parsed = read(tokenizer, RESPONSE[:40], is_truncated=True)
+    assert parsed.text == RESPONSE[:40] and not parsed.response.is_well_formed
+    assert parsed.valid_k.sum() == 3
 
 
 def test_demonstration_reads_as_well_formed(tokenizer):
     problem = Problem("1", "7 +5 -3", "29", demonstration=(("7+5=2", "2-3=9"), "29"))
-    ids = encoding.demonstration_ids(tokenizer, problem)
-    reading = encoding.read_completion(tokenizer, ids, is_truncated=False, max_steps=2, width=len(ids))
-    assert reading.response.is_well_formed and reading.response.answer == "29"
+    ids = encoding.solution_ids(tokenizer, problem)
+    parsed = encoding.parse_completion(tokenizer, ids, is_truncated=False, max_steps=2, width=len(ids))
+    assert parsed.response.is_well_formed and parsed.response.answer == "29"
 
 
 def test_probes_put_lead_in_and_closing_tag_around_the_answer(tokenizer):

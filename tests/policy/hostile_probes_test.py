@@ -40,19 +40,19 @@ def faults(start, length, cuts, step_t):
 def test_hostile_completions_as_probes(n):
     rng = np.random.default_rng(1)
     tokenizer = build_character_tokenizer()
-    readings, lengths, probed = [], [], 0
+    parsed, lengths, probed = [], [], 0
     for completion in hostile_completions(rng, n):
         ids = hostile_ids(rng, completion, tokenizer.vocab_size)[:WIDTH]
         is_truncated = bool(rng.random() < 0.5)
-        readings.append(
-            encoding.read_completion(tokenizer, ids, is_truncated=is_truncated, max_steps=MAX_STEPS, width=WIDTH)
+        parsed.append(
+            encoding.parse_completion(tokenizer, ids, is_truncated=is_truncated, max_steps=MAX_STEPS, width=WIDTH)
         )
         lengths.append(len(ids))
-        if len(readings) == BATCH:
-            cuts = rewards.Cuts(np.stack([r.cut_k for r in readings]), np.stack([r.valid_k for r in readings]))
+        if len(parsed) == BATCH:
+            cuts = rewards.Cuts(np.stack([r.cut_k for r in parsed]), np.stack([r.valid_k for r in parsed]))
             start = rng.integers(0, PROMPT, BATCH)
-            found = faults(start, np.array(lengths), cuts, np.stack([r.step_t for r in readings]))
+            found = faults(start, np.array(lengths), cuts, np.stack([r.step_t for r in parsed]))
             assert not found.any(), np.array(found).sum(0)
             probed += int(cuts.valid_k.sum())
-            readings, lengths = [], []
+            parsed, lengths = [], []
     assert probed > 1.5 * n, "most cuts must be real ones for this to mean anything"

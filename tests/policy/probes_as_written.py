@@ -29,13 +29,13 @@ def check_probes(
     for answer in answers:
         text = render_response(steps, answer, tags)
         ids = tokenizer.encode(text) + [tokenizer.eos_ids[0]]
-        reading = encoding.read_completion(tokenizer, ids, is_truncated=False, max_steps=len(steps), width=len(ids))
-        assert reading.response.is_well_formed and reading.valid_k.all()
+        parsed = encoding.parse_completion(tokenizer, ids, is_truncated=False, max_steps=len(steps), width=len(ids))
+        assert parsed.response.is_well_formed and parsed.valid_k.all()
         # Qwen's tokenizer puts e and its accent together.
-        assert reading.response.answer == unicodedata.normalize("NFC", answer) or reading.response.answer == answer
+        assert parsed.response.answer == unicodedata.normalize("NFC", answer) or parsed.response.answer == answer
         leaf = [*tokenizer.encode(tags.lead_in), *tokenizer.encode(answer), *tokenizer.encode(tags.close)]
-        for cut, position in zip(reading.cut_k, reading.response.cuts, strict=True):
+        for cut, position in zip(parsed.cut_k, parsed.response.cuts, strict=True):
             assert tokenizer.decode(ids[:cut]) == text[:position]
             assert ids[:cut] + leaf == tokenizer.encode(text[:position] + tags.lead_in + answer + tags.close)
         # The last probe is the response itself.
-        assert ids[: reading.cut_k[-1]] + leaf == ids[:-1]
+        assert ids[: parsed.cut_k[-1]] + leaf == ids[:-1]

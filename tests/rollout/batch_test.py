@@ -25,12 +25,12 @@ OUTCOME = credit.Outcome(
 
 def assemble(outcome=OUTCOME, **changes):
     config = tiny.get_config(rollout__group_size=4, **changes)
-    scores = credit.score_likelihood(ELL, CUTS.valid_k, credit=config.reward.credit)
+    scores = credit.compute_scores(ELL, CUTS.valid_k, credit=config.reward.credit)
     completions = Completions(jnp.ones((4, 6), jnp.int32), jnp.zeros((4, 6)), LENGTH, jnp.zeros(4, bool), None)
     rows = sharding.batch_sharding(sharding.make_mesh({}, devices=jax.devices()[:1]))
     prompts = Prompts(jnp.ones((1, 2), jnp.int32), jnp.zeros(1, jnp.int32))
     arguments = jax.device_put((prompts, completions, scores, CUTS), rows)
-    return credit.make_assemble(config, rows)(*arguments, *jax.device_put((outcome, STEP), rows))
+    return credit.make_batch_fn(config, rows)(*arguments, *jax.device_put((outcome, STEP), rows))
 
 
 def test_batch_by_hand():

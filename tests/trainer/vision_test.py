@@ -19,7 +19,7 @@ from mig_jax.policy.load import load_policy, make_logprobs
 from mig_jax.policy.prompts import encode_prompts, tokenize_prompts
 from mig_jax.records import metrics, transcripts
 from mig_jax.rollout.problem_set import open_held_out, open_training, prompt_rejection_reason
-from mig_jax.rollout.rollout import Collector
+from mig_jax.rollout.rollout import Rollout
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.trainer import train
 from tests import tiny
@@ -198,7 +198,7 @@ def test_images_that_cannot_be_used(policy):
 
 def test_a_rollout_is_collected(policy, problems):
     with Verifier(workers=1) as verifier:
-        batch, numbers, written = Collector(policy, CONFIG, verifier).collect(
+        batch, numbers, written = Rollout(policy, CONFIG, verifier)(
             policy.params, encode_prompts(policy, CONFIG, problems), jax.random.key(0)
         )
     assert batch.images.index_qs.shape[0] == 4 and batch.token_bs.shape[0] == 8
