@@ -39,7 +39,7 @@ class Reading(NamedTuple):
 READINGS = {
     "strict": Reading(
         lambda t: t.is_correct_strict,
-        lambda t: None if t.problem else parse_response(t.response).answer,
+        lambda t: None if t.format_error else parse_response(t.response).answer,
     ),
     "lenient": Reading(
         lambda t: t.is_correct_lenient,
@@ -77,7 +77,7 @@ def results_of(transcripts: Sequence[Transcript]) -> dict[str, Any]:
         "levels": by_name([t.level for t in greedy], values),
         "subjects": by_name([t.subject for t in greedy], values),
         "sources": by_name([t.source for t in greedy], values) if len({t.source for t in greedy}) > 1 else {},
-        "format": {side: float(np.mean([not t.problem for t in ts])) for side, ts in sides.items()},
+        "format": {side: float(np.mean([not t.format_error for t in ts])) for side, ts in sides.items()},
         "characters": {side: float(np.mean([len(t.response) for t in ts])) for side, ts in sides.items()},
         "timeouts": {
             name: sum(reading.is_correct(t) is None for t in transcripts) for name, reading in READINGS.items()

@@ -129,8 +129,8 @@ def _article(transcript: Transcript, scale: Scale) -> str:
     facts = [f'<span class="{kind}">{verdict}</span>', f"<span>reference {html.escape(transcript.answer)}</span>"]
     if transcript.gain_k:
         facts.append(f"<span>Σ gain {number(sum(transcript.gain_k))}</span>")
-    if transcript.problem:
-        facts.append(f"<span>not well formed: {html.escape(transcript.problem)}</span>")
+    if transcript.format_error:
+        facts.append(f"<span>not well formed: {html.escape(transcript.format_error)}</span>")
     images = image_figure(transcript.images)
     return (
         f"<article>\n<h2>{html.escape(transcript.question)}</h2>\n"

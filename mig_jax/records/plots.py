@@ -222,7 +222,7 @@ def _draw_header(ax: Axes, transcript: Transcript, x: float) -> None:
     """Question, verdict and facts above the axes, from `x` points off their left edge."""
     verdict, color = VERDICTS[transcript.is_correct]
     earned = f"Σ gain {_signed(sum(transcript.gain_k))} · " if transcript.gain_k else ""
-    problem = f" · not well formed: {transcript.problem}" if transcript.problem else ""
+    problem = f" · not well formed: {transcript.format_error}" if transcript.format_error else ""
     _note(ax, _drawable(transcript.question), x, 21, color=INK, fontsize=9, fontweight="bold")
     _note(ax, verdict, x, 6, color=color, fontsize=8.5, fontweight="bold")
     given = parse_response(transcript.response).answer

@@ -163,7 +163,7 @@ def _counts(transcripts: Sequence[Transcript], n_problems: int) -> str:
     rows = []
     for side, part in sides.items():
         tallies = [_tally([t.is_correct_strict for t in part]), _tally([t.is_correct_lenient for t in part])]
-        cells = [html.escape(side), f"{len(part):,}", *tallies, f"{sum(bool(t.problem) for t in part):,}"]
+        cells = [html.escape(side), f"{len(part):,}", *tallies, f"{sum(bool(t.format_error) for t in part):,}"]
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
     return (
         f"<p>{_plural(n_problems, 'problem')}, {_plural(len(transcripts), 'response')}. strict: the answer block of a "
@@ -262,7 +262,7 @@ def _response(name: str, transcript: Transcript, scale: gains_html.Scale) -> str
     names = {reading: gains_html.VERDICTS[verdict][0] for reading, verdict in verdicts.items()}
     data = _data(
         **names,
-        format="malformed" if transcript.problem else "well formed",
+        format="malformed" if transcript.format_error else "well formed",
         steps=_scored(transcript),
         sampling=transcript.sampling,
     )
@@ -271,7 +271,9 @@ def _response(name: str, transcript: Transcript, scale: gains_html.Scale) -> str
         for reading, verdict in verdicts.items()
     )
     earned = f"<span>Σ gain {sum(transcript.gain_k):+.2f}</span>" if transcript.gain_k else ""
-    problem = f'<span class="malformed">{html.escape(transcript.problem)}</span>' if transcript.problem else ""
+    problem = (
+        f'<span class="malformed">{html.escape(transcript.format_error)}</span>' if transcript.format_error else ""
+    )
     return (
         f'<details {data}>\n<summary><span class="side">{html.escape(name)}</span>'
         f"{shown}{_answer(transcript)}{earned}{problem}</summary>\n{_whole(transcript, scale)}</details>\n"

@@ -25,7 +25,7 @@ class Transcript:
     kind: how an answer is compared with the reference, one of `verifier.KINDS`.
     is_correct: of the answer in the answer block; None when that was not decided: the check timed out, or was not made.
     is_correct_lenient: of the answer wherever it stands, see `lenient.lenient_answer`; None as above.
-    problem: why the response is not well formed; "" when it is.
+    format_error: why the response is not well formed; "" when it is.
     steps: `[K]` text of each step that was probed.
     ell_k: `[K+1]` log-likelihood of the answer before the first step and after each.
     watermark_k: `[K+1]` the best so far.
@@ -41,7 +41,7 @@ class Transcript:
     kind: str = "expression"
     is_correct: bool | None = None
     is_correct_lenient: bool | None = None
-    problem: str = ""
+    format_error: str = ""
     steps: tuple[str, ...] = ()
     ell_k: tuple[float, ...] = ()
     watermark_k: tuple[float, ...] = ()
@@ -57,7 +57,7 @@ class Transcript:
     @property
     def is_correct_strict(self) -> bool | None:
         """Right, and in the format that was asked for."""
-        return self.is_correct if not self.problem or self.is_correct is None else False
+        return self.is_correct if not self.format_error or self.is_correct is None else False
 
 
 def write_transcripts(transcripts: Iterable[Transcript], path: str) -> None:

@@ -202,7 +202,7 @@ def add_scores(transcript: Transcript, parsed: ParsedCompletion, scores: Scores 
     """The transcript with its steps and, where it was scored, the numbers of its row."""
     n_steps = int(parsed.valid_k.sum()) - 1
     steps = tuple(parsed.text[step.start : step.end] for step in parsed.response.steps[:n_steps])
-    transcript = dataclasses.replace(transcript, problem=parsed.response.problem, steps=steps)
+    transcript = dataclasses.replace(transcript, format_error=parsed.response.format_error, steps=steps)
     if scores is None:
         return transcript
     return dataclasses.replace(

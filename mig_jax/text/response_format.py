@@ -76,18 +76,18 @@ class Response(NamedTuple):
     steps: ordered and disjoint, inside `cot`, each from its header to its last visible character.
     answer: what the one answer block behind `cot` holds; None when there is none, or nothing in it, or several blocks
       (a volley of answers is no answer).
-    problem: "" when well formed, else the reason in a few words.
+    format_error: "" when well formed, else the reason in a few words.
     """
 
     cuts: tuple[int, ...]
     cot: Span
     steps: tuple[Span, ...]
     answer: str | None
-    problem: str
+    format_error: str
 
     @property
     def is_well_formed(self) -> bool:
-        return not self.problem
+        return not self.format_error
 
 
 def system_prompt(tags: AnswerTags = PLAIN_TAGS) -> str:
@@ -126,7 +126,7 @@ def render_response(steps: Sequence[str], answer: str, tags: AnswerTags = PLAIN_
     response = f"{thinking}\n{tags.lead_in}{answer.strip()}{tags.close}"
     read = parse_response(response)
     if not read.is_well_formed or len(read.steps) != len(lines):
-        raise ValueError(f"not a demonstration ({read.problem or 'a step within a step'}): {response!r}")
+        raise ValueError(f"not a demonstration ({read.format_error or 'a step within a step'}): {response!r}")
     return response
 
 
@@ -143,11 +143,11 @@ def parse_response(completion: str, *, is_truncated: bool = False) -> Response:
     cot = Span(cot_start, next((end for end in ends if end >= 0), len(completion)))
     steps = _find_steps(completion, cot)
     answer = _find_answer(completion[cot.end :])
-    problem = "cut off by the length limit" if is_truncated else _find_problem(completion, steps, answer)
+    format_error = "cut off by the length limit" if is_truncated else _find_format_error(completion, steps, answer)
     begins_with_tag = opening and not before.strip()
     first = _behind_line_end(completion, cot_start) if begins_with_tag else 0
     cuts = (first, *(_behind_line_end(completion, step.end) for step in steps))
-    return Response(cuts, cot, steps, answer, problem)
+    return Response(cuts, cot, steps, answer, format_error)
 
 
 def _find_steps(completion: str, cot: Span) -> tuple[Span, ...]:
@@ -177,7 +177,7 @@ def _find_answer(tail: str) -> str | None:
     return content.strip() or None if closing else None
 
 
-def _find_problem(completion: str, steps: tuple[Span, ...], answer: str | None) -> str:
+def _find_format_error(completion: str, steps: tuple[Span, ...], answer: str | None) -> str:
     """Why a completion is not well formed, "" when it is."""
     counts = {tag: completion.count(tag) for tag in TAGS}
     for tag, count in counts.items():

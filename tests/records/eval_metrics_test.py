@@ -133,15 +133,15 @@ def test_answers_vote_not_their_spellings(kind, choices, answers, correct):
 def test_a_response_without_an_answer_votes_for_nothing():
     """Not even for the choice that is nearest to it."""
     options = {"kind": "nearest_choice", "choices": ("river", "bank")}
-    silent = [_transcript("p", "sampled", False, response="I wonder", problem="no <think>", **options)] * 2
+    silent = [_transcript("p", "sampled", False, response="I wonder", format_error="no <think>", **options)] * 2
     sampled = [*silent, _transcript("p", "sampled", True, answer="banks", **options)]
     figures = results_of([_transcript("p", "greedy", True, **options), *sampled])["figures"]
     assert figures["maj@3"]["strict"]["mean"] == figures["maj@3"]["lenient"]["mean"] == 1
 
 
 def test_a_malformed_response_votes_only_leniently():
-    loose = [_transcript("p", "sampled", True, problem="text outside the blocks") for _ in range(2)]
-    loose = [*loose, _transcript("p", "sampled", False, lenient=True, response=r"\boxed{4}", problem="no <think>")]
+    loose = [_transcript("p", "sampled", True, format_error="text outside the blocks") for _ in range(2)]
+    loose = [*loose, _transcript("p", "sampled", False, lenient=True, response=r"\boxed{4}", format_error="no <think>")]
     tidy = [_transcript("p", "sampled", False, answer="5")]
     figures = results_of([_transcript("p", "greedy", False), *loose, *tidy])["figures"]
     assert _means(figures) == {"greedy": 0, "sampled": 0, "pass@1": 0, "pass@2": 0, "pass@4": 0, "maj@4": 0}
@@ -192,7 +192,7 @@ def test_sources_are_told_apart_where_there_are_several():
 
 
 def test_strict_and_lenient_stand_side_by_side():
-    loose = {"response": r"so \boxed{4}", "problem": "no <think>", "lenient": True}
+    loose = {"response": r"so \boxed{4}", "format_error": "no <think>", "lenient": True}
     found = results_of([_transcript("p", side, False, **loose) for side in ("greedy", "sampled")])
     assert set(_means(found["figures"]).values()) == {0} and set(_means(found["figures"], "lenient").values()) == {1}
     assert found["format"] == {"greedy": 0, "sampled": 0}

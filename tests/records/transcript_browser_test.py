@@ -17,9 +17,15 @@ WORST = dataclasses.replace(
 )
 
 
-def _transcript(id, sampling, strict, lenient, *, problem="", **fields) -> Transcript:
+def _transcript(id, sampling, strict, lenient, *, format_error="", **fields) -> Transcript:
     return dataclasses.replace(
-        PLAIN, id=id, sampling=sampling, is_correct=strict, is_correct_lenient=lenient, problem=problem, **fields
+        PLAIN,
+        id=id,
+        sampling=sampling,
+        is_correct=strict,
+        is_correct_lenient=lenient,
+        format_error=format_error,
+        **fields,
     )
 
 
@@ -27,7 +33,7 @@ def _transcript(id, sampling, strict, lenient, *, problem="", **fields) -> Trans
 TWO = (
     _transcript("a", "sampled", True, True, source="math", level="Level 10", subject="Algebra"),
     _transcript("b", "greedy", None, False, source="gsm8k", images=SEEN.images),
-    _transcript("a", "sampled", True, True, source="math", level="Level 10", subject="Algebra", problem="no step"),
+    _transcript("a", "sampled", True, True, source="math", level="Level 10", subject="Algebra", format_error="no step"),
     _transcript("a", "greedy", False, True, source="math", level="Level 10", subject="Algebra"),
     _transcript("a", "sampled", False, None, source="math", level="Level 10", subject="Algebra"),
     _transcript("c", "greedy", True, True, source="math", level="Level 2", subject="Algebra"),

@@ -11,7 +11,7 @@ GOOD = "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n</think>\n<answer>29</ans
 
 def parts(completion: str, **kwargs) -> tuple[list[str], str | None, str]:
     read = parse_response(completion, **kwargs)
-    return [completion[step.start : step.end] for step in read.steps], read.answer, read.problem
+    return [completion[step.start : step.end] for step in read.steps], read.answer, read.format_error
 
 
 @pytest.mark.parametrize(
