@@ -24,7 +24,7 @@ from mig_jax.aot.flops import CHIPS, CLOSING, LEAD_IN, Chip
 from mig_jax.check_config import unit_of_prompts
 from mig_jax.distributed import sharding
 from mig_jax.learning.losses import Batch
-from mig_jax.learning.train_step import split
+from mig_jax.learning.train_step import partition
 from mig_jax.models import lora, sampler
 from mig_jax.models.decoder import KVCache
 from mig_jax.models.qwen2_vl import Images, Pixels
@@ -128,7 +128,7 @@ class Run:
         state, optimizer = {"parameters": params}, {"optimizer": self.state.opt_state}
         reference, waiting = {}, optimizer
         if loss.kappa and not self.policy.config.lora:
-            reference = {"reference": split(params, self.policy.trains)[0]}
+            reference = {"reference": partition(params, self.policy.trains)[0]}
             waiting = optimizer | ({} if loss.reference_on_host else reference)
         named, weights, held = {}, self.weights, state
         if weights is not params:

@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     images: Any = None
 
 
-class Weights(NamedTuple):
+class TokenWeights(NamedTuple):
     """`[B, T]` weight of each token in the mean of each stream; each sums to 1, or to 0 where a stream is empty."""
 
     process_bt: chex.Array
@@ -46,7 +46,7 @@ class Weights(NamedTuple):
     sft_bt: chex.Array
 
 
-def mean_weights(mask_bt: chex.Array, *, over: str) -> chex.Array:
+def token_weights(mask_bt: chex.Array, *, over: str) -> chex.Array:
     """Weights w with Σ w·x the mean of x over a mask.
 
         over="responses":  w = m / (|mᵦ| · number of responses with a token)     mean of the responses' means
@@ -68,12 +68,12 @@ def mean_weights(mask_bt: chex.Array, *, over: str) -> chex.Array:
     return jnp.where(mask_bt, per_row_b[:, None], 0.0)
 
 
-def stream_weights(batch: Batch, *, over: str) -> Weights:
+def stream_token_weights(batch: Batch, *, over: str) -> TokenWeights:
     """The weights of all three streams, from the masks of the whole batch."""
-    return Weights(
-        process_bt=mean_weights(batch.cot_mask_bt, over=over),
-        outcome_bt=mean_weights(batch.full_mask_bt, over=over),
-        sft_bt=mean_weights(batch.full_mask_bt & batch.gate_b[:, None], over=over),
+    return TokenWeights(
+        process_bt=token_weights(batch.cot_mask_bt, over=over),
+        outcome_bt=token_weights(batch.full_mask_bt, over=over),
+        sft_bt=token_weights(batch.full_mask_bt & batch.gate_b[:, None], over=over),
     )
 
 
@@ -111,7 +111,7 @@ def total_loss(
     logprob_bt: chex.Array,
     entropy_bt: chex.Array,
     batch: Batch,
-    weights: Weights,
+    weights: TokenWeights,
     *,
     alpha: float,
     beta: float,
@@ -126,7 +126,7 @@ def total_loss(
       logprob_bt: `[B, T]` log-probs of the completions under πθ, in nats.
       entropy_bt: `[B, T]` entropy of the policy at each token, in nats; only reported.
       batch: the same rows.
-      weights: the same rows of `stream_weights` of the whole batch.
+      weights: the same rows of `stream_token_weights` of the whole batch.
 
     Returns:
       The loss, and metrics that add up over micro-batches.

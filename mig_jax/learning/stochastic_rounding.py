@@ -15,17 +15,17 @@ import jax.numpy as jnp
 import optax
 
 
-def round_like(tree: Any, like: Any, key: chex.PRNGKey) -> Any:
+def cast_like(tree: Any, like: Any, key: chex.PRNGKey) -> Any:
     """Leaves of float32 in the dtypes of `like`, float32 or bfloat16; where that is bfloat16, rounded at random."""
     leaves, treedef = jax.tree.flatten(tree)
     rounded = [
-        x if x.dtype == y.dtype else _round_at_random(x, jax.random.fold_in(key, number))
+        x if x.dtype == y.dtype else _stochastic_round(x, jax.random.fold_in(key, number))
         for number, (x, y) in enumerate(zip(leaves, jax.tree.leaves(like), strict=True))
     ]
     return treedef.unflatten(rounded)
 
 
-def _round_at_random(x: chex.Array, key: chex.PRNGKey) -> chex.Array:
+def _stochastic_round(x: chex.Array, key: chex.PRNGKey) -> chex.Array:
     """bfloat16 is the upper half of a float32: a carry out of the lower half rounds up, away from 0."""
     noise = jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32)
     upper = (jax.lax.bitcast_convert_type(x, jnp.uint32) + noise) >> 16
@@ -48,7 +48,7 @@ def scale_by_adam(*, b1: float, b2: float, dtype: str) -> optax.GradientTransfor
         wide = optax.ScaleByAdamState(state.count, *optax.tree.cast(held, jnp.float32))
         scaled, new = adam.update(optax.tree.cast(gradients, jnp.float32), wide, params)
         # The noise depends on the update alone, so that a resumed run goes on as it would have.
-        mu, nu = round_like((new.mu, new.nu), held, jax.random.fold_in(jax.random.key(0), state.count))
+        mu, nu = cast_like((new.mu, new.nu), held, jax.random.fold_in(jax.random.key(0), state.count))
         return scaled, new._replace(mu=mu, nu=nu)
 
     return optax.GradientTransformation(init, update)

@@ -90,13 +90,13 @@ def _decaying(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(decays, params)
 
 
-def everything(path: str) -> bool:
+def train_all(path: str) -> bool:
     """All weights are trained."""
     del path
     return True
 
 
-def split(params: Any, trainable: Trainable) -> tuple[Any, Any]:
+def partition(params: Any, trainable: Trainable) -> tuple[Any, Any]:
     """(trained, frozen): two trees like `params`, each with None in the place of what is in the other.
 
     None is a tree without leaves, so neither gradients nor the optimizer know of it.
@@ -110,22 +110,22 @@ def split(params: Any, trainable: Trainable) -> tuple[Any, Any]:
             lambda path, _: predicate(jax.tree_util.keystr(path, simple=True, separator="/")), params
         )
     if not any(jax.tree.leaves(trainable)):
-        raise ValueError("no weight is trained: `trainable` holds for none of their paths; `everything` for all")
+        raise ValueError("no weight is trained: `trainable` holds for none of their paths; `train_all` for all")
     trained = jax.tree.map(lambda is_trained, x: x if is_trained else None, trainable, params)
     frozen = jax.tree.map(lambda is_trained, x: None if is_trained else x, trainable, params)
     return trained, frozen
 
 
-def join(trained: Any, frozen: Any) -> Any:
-    """The tree that `split` has cut."""
+def combine(trained: Any, frozen: Any) -> Any:
+    """The tree that `partition` has cut."""
     return jax.tree.map(lambda x, y: y if x is None else x, trained, frozen, is_leaf=lambda x: x is None)
 
 
-def init_state(params: Any, tx: optax.GradientTransformation, trainable: Trainable = everything) -> TrainState:
+def init_state(params: Any, tx: optax.GradientTransformation, trainable: Trainable = train_all) -> TrainState:
     """The state before the first update."""
     # An array each: the state is donated, and no memory can be given away twice.
     step, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
-    return TrainState(step, params, tx.init(split(params, trainable)[0]), skipped, in_a_row)
+    return TrainState(step, params, tx.init(partition(params, trainable)[0]), skipped, in_a_row)
 
 
 def make_train_step(
@@ -135,7 +135,7 @@ def make_train_step(
     *,
     mean_over: str,
     microbatches: int,
-    trainable: Trainable = everything,
+    trainable: Trainable = train_all,
 ) -> Callable[[TrainState, losses.Batch], tuple[TrainState, dict[str, chex.Array]]]:
     """The pure step (state, batch) → (state, metrics).
 
@@ -144,38 +144,38 @@ def make_train_step(
     Args:
       logprob_fn: (params, batch) → logprob_bt, entropy_bt of the completions.
       loss_fn: `losses.total_loss` with its hyperparameters.
-      mean_over: how a mean over tokens is taken, see `losses.mean_weights`.
+      mean_over: how a mean over tokens is taken, see `losses.token_weights`.
       microbatches: the rows are cut into so many parts, one after the other; the update is the same.
       trainable: that of `init_state`. No gradient is taken of the other weights, and they stay bit for bit.
     """
 
     def micro_loss(trained, frozen, batch, weights):
-        logprob_bt, entropy_bt = logprob_fn(join(trained, frozen), batch)
+        logprob_bt, entropy_bt = logprob_fn(combine(trained, frozen), batch)
         return loss_fn(logprob_bt, entropy_bt, batch, weights)
 
     def train_step(state: TrainState, batch: losses.Batch):
-        weights = losses.stream_weights(batch, over=mean_over)
-        trained, frozen = split(state.params, trainable)
-        gradients, metrics = sum_of_gradients(
+        weights = losses.stream_token_weights(batch, over=mean_over)
+        trained, frozen = partition(state.params, trainable)
+        gradients, metrics = sum_gradients(
             functools.partial(jax.grad(micro_loss, has_aux=True), trained, frozen), (batch, weights), microbatches
         )
         gradients = optax.tree.cast(gradients, jnp.float32)
         metrics["gradient/norm"] = optax.tree.norm(gradients)
         updates, opt_state = tx.update(gradients, state.opt_state, trained)
         sums = jax.tree.map(jnp.add, trained, updates)
-        params = stochastic_rounding.round_like(sums, trained, jax.random.fold_in(jax.random.key(1), state.step))
+        params = stochastic_rounding.cast_like(sums, trained, jax.random.fold_in(jax.random.key(1), state.step))
         moved = TrainState(state.step + 1, params, opt_state, state.skipped, jnp.zeros((), jnp.int32))
         stayed = TrainState(state.step, trained, state.opt_state, state.skipped + 1, state.skipped_in_a_row + 1)
         # The norm is not finite where any weight's gradient is not.
         is_finite = jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(metrics["gradient/norm"])
         state = jax.tree.map(functools.partial(jnp.where, is_finite), moved, stayed)
         metrics |= {"gradient/skipped": state.skipped, "gradient/skipped_in_a_row": state.skipped_in_a_row}
-        return state._replace(params=join(state.params, frozen)), metrics
+        return state._replace(params=combine(state.params, frozen)), metrics
 
     return train_step
 
 
-def sum_of_gradients(gradient_fn: Callable, rows: Any, microbatches: int) -> tuple[Any, dict[str, chex.Array]]:
+def sum_gradients(gradient_fn: Callable, rows: Any, microbatches: int) -> tuple[Any, dict[str, chex.Array]]:
     """Σ over micro-batches of gradient_fn(*rows), one part at a time; exact, because the weights are the batch's.
 
     Raises:
@@ -183,7 +183,7 @@ def sum_of_gradients(gradient_fn: Callable, rows: Any, microbatches: int) -> tup
     """
     if microbatches == 1:
         return gradient_fn(*rows)
-    dealt = deal(rows, microbatches)
+    dealt = split_microbatches(rows, microbatches)
     shapes = jax.eval_shape(gradient_fn, *jax.tree.map(lambda x: x[0], dealt))
     # At least in float32: hundreds of parts in bfloat16 would soon be too small to be added.
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.promote_types(s.dtype, jnp.float32)), shapes)
@@ -194,7 +194,7 @@ def sum_of_gradients(gradient_fn: Callable, rows: Any, microbatches: int) -> tup
     return jax.lax.scan(add, zeros, dealt)[0]
 
 
-def deal(rows: Any, parts: int) -> Any:
+def split_microbatches(rows: Any, parts: int) -> Any:
     """Leaves of B rows as `[parts, B / parts, …]`, each part a batch of its own.
 
     Rows are dealt out like cards, so that a batch sharded over devices stays evenly sharded in every part. Where a leaf

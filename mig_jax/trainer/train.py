@@ -22,7 +22,7 @@ from mig_jax.data import stream
 from mig_jax.distributed import multihost, sharding
 from mig_jax.evaluation.evaluator import Evaluator
 from mig_jax.learning import losses
-from mig_jax.learning.train_step import TrainState, init_state, join, split
+from mig_jax.learning.train_step import TrainState, combine, init_state, partition
 from mig_jax.models import lora
 from mig_jax.policy import encoding
 from mig_jax.policy.load import Policy, load_policy, save_policy
@@ -178,7 +178,7 @@ def _run(
             span.start += time.perf_counter() - began
         # Rows are written before the checkpoint that vouches for them; later ones are dropped on resume.
         if leaving or is_last or done % k.every == 0:
-            trained = state._replace(params=split(state.params, policy.trains)[0])
+            trained = state._replace(params=partition(state.params, policy.trains)[0])
             data_state = {"done": done, "stream": batches.get_state(), "owes_evaluation": bool(is_owed)}
             checkpoints.save(trained, data_state, described, figure=figure)
         if leaving:
@@ -224,7 +224,7 @@ def check_room(policy: Policy, config: ConfigDict, workdir: str) -> None:
     Raises:
       ConfigError: there is not.
     """
-    trained, frozen = split(jax.eval_shape(lambda: policy.params), policy.trains)
+    trained, frozen = partition(jax.eval_shape(lambda: policy.params), policy.trains)
     state = jax.eval_shape(functools.partial(init_state, tx=build_optimizer(config)), trained)
     is_part = policy.config.lora and config.model.lora.save == "adapter"
     disk_space.check_room(
@@ -243,15 +243,15 @@ def reference_of(policy: Policy, *, on_host: bool) -> Callable[[Any], Any]:
     """
     if policy.config.lora:
         return lora.strip
-    trained = split(policy.params, policy.trains)[0]
+    trained = partition(policy.params, policy.trains)[0]
     if not on_host:
         copied = jax.tree.map(jnp.copy, trained)
-        return lambda params: join(copied, split(params, policy.trains)[1])
+        return lambda params: combine(copied, partition(params, policy.trains)[1])
     places = jax.tree.map(lambda x: x.sharding, trained)
     # No alias, not even where host and device are one: updates give the memory of the weights away.
     of_host = jax.tree.map(lambda place: place.with_memory_kind("pinned_host"), places)
     copied = jax.device_put(trained, of_host, may_alias=False)
-    return lambda params: join(jax.device_put(copied, places), split(params, policy.trains)[1])
+    return lambda params: combine(jax.device_put(copied, places), partition(params, policy.trains)[1])
 
 
 def collect_demonstrations(
@@ -288,9 +288,9 @@ def restore(
     checkpoints: Checkpoints, state: TrainState, policy: Policy, *, check: Callable[[dict], None]
 ) -> tuple[TrainState, dict[str, Any]] | None:
     """What `checkpoints` has: only the trained weights are in it, the frozen ones are those of `state`."""
-    trained, frozen = split(state.params, policy.trains)
+    trained, frozen = partition(state.params, policy.trains)
     found = checkpoints.restore(state._replace(params=trained), check=check)
-    return found and (found[0]._replace(params=join(found[0].params, frozen)), found[1])
+    return found and (found[0]._replace(params=combine(found[0].params, frozen)), found[1])
 
 
 def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -> None:

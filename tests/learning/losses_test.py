@@ -33,7 +33,7 @@ def random_batch(seed=0, rows=4, width=6, with_reference=True):
 
 
 def loss_of(logprob_bt, batch, *, over="responses", **changes):
-    weights = losses.stream_weights(batch, over=over)
+    weights = losses.stream_token_weights(batch, over=over)
     return losses.total_loss(logprob_bt, jnp.ones_like(logprob_bt), batch, weights, **(WEIGHTS | changes))
 
 
@@ -63,12 +63,12 @@ def test_clip_bounds_are_separate():
 )
 def test_mean_weights_by_hand(over, expected):
     mask = jnp.array([[True, False, False], [True, True, True], [False, False, False]])
-    np.testing.assert_allclose(losses.mean_weights(mask, over=over), expected, rtol=1e-6)
+    np.testing.assert_allclose(losses.token_weights(mask, over=over), expected, rtol=1e-6)
 
 
 def test_mean_over_something_else_is_refused():
     with pytest.raises(ValueError, match="'responses' or 'tokens'"):
-        losses.mean_weights(jnp.ones((1, 1), bool), over="rows")
+        losses.token_weights(jnp.ones((1, 1), bool), over="rows")
 
 
 def test_total_is_the_loop_of_the_paper(case):
@@ -103,7 +103,7 @@ def test_first_update_is_the_policy_gradient(case):
     """With ratio 1 the gradient of the surrogate is −Σ w A."""
     _, batch = case
     gradient = jax.grad(lambda x: loss_of(x, batch, alpha=0.0, beta=1.0, gamma=0.0, kappa=0.0)[0])(batch.old_logprob_bt)
-    weights = losses.stream_weights(batch, over="responses").outcome_bt
+    weights = losses.stream_token_weights(batch, over="responses").outcome_bt
     np.testing.assert_allclose(gradient, -weights * batch.outcome_advantage_bt, atol=1e-7)
 
 

@@ -23,14 +23,14 @@ def test_rounding_is_to_a_neighbour_and_right_on_average():
     low, high = 1.0, 1.0 + 2**-7  # neighbours in bfloat16
     for share, sign in ((0.25, 1), (0.25, -1), (0.0, 1)):
         x = jnp.full(N, sign * (low + share * (high - low)), jnp.float32)
-        rounded = stochastic_rounding.round_like([x], [x.astype(jnp.bfloat16)], jax.random.key(0))[0]
+        rounded = stochastic_rounding.cast_like([x], [x.astype(jnp.bfloat16)], jax.random.key(0))[0]
         assert rounded.dtype == jnp.bfloat16 and set(np.abs(rounded.astype(np.float32))) <= {low, high}
         assert np.mean(np.abs(rounded) == high) == pytest.approx(share, abs=0.02)
 
 
 def test_float32_is_not_touched_and_leaves_have_noise_of_their_own():
     x = jnp.linspace(0.1, 0.2, N)
-    wide, first, second = stochastic_rounding.round_like([x] * 3, [x, *[x.astype(jnp.bfloat16)] * 2], jax.random.key(0))
+    wide, first, second = stochastic_rounding.cast_like([x] * 3, [x, *[x.astype(jnp.bfloat16)] * 2], jax.random.key(0))
     assert wide is x
     assert 0.1 < np.mean(np.asarray(first != second)) < 0.6
 

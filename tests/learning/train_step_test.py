@@ -106,18 +106,18 @@ def shapes_in(jaxpr):
 
 
 def test_split_and_join():
-    trained, frozen = train_step.split(PARTLY, lambda path: path == "block/matrix")
+    trained, frozen = train_step.partition(PARTLY, lambda path: path == "block/matrix")
     assert trained == {"block": {"matrix": PARTLY["block"]["matrix"], "wide": None}, "bias": None}
     assert frozen == {"block": {"matrix": None, "wide": PARTLY["block"]["wide"]}, "bias": PARTLY["bias"]}
-    joined = train_step.join(trained, frozen)
+    joined = train_step.combine(trained, frozen)
     assert jax.tree.all(jax.tree.map(lambda a, b: a is b, joined, PARTLY))
     tree = {"block": {"matrix": True, "wide": False}, "bias": False}
-    assert train_step.split(PARTLY, tree) == (trained, frozen)
+    assert train_step.partition(PARTLY, tree) == (trained, frozen)
 
 
 def test_something_must_be_trained():
     with pytest.raises(ValueError, match="no weight is trained"):
-        train_step.split(PARTLY, lambda path: "lora" in path)
+        train_step.partition(PARTLY, lambda path: "lora" in path)
 
 
 @pytest.mark.parametrize("microbatches", [1, 2])
@@ -134,7 +134,7 @@ def test_trained_weights_move_as_if_alone():
     """Plain descent, so that the gradient itself is compared."""
     batch = random_batch()
     moved = []
-    for trainable in (train_step.everything, lambda path: path == "block/matrix"):
+    for trainable in (train_step.train_all, lambda path: path == "block/matrix"):
         step, state = partly_frozen_step(trainable, tx=optax.sgd(0.5))
         moved.append(jax.jit(step)(state, batch)[0].params["block"]["matrix"])
     np.testing.assert_allclose(*moved, rtol=1e-6)
@@ -143,7 +143,7 @@ def test_trained_weights_move_as_if_alone():
 
 def test_what_is_frozen_has_no_gradient_and_no_moments():
     batch, frozen_shape = random_batch(), (6, 7)
-    whole, whole_state = partly_frozen_step(train_step.everything)
+    whole, whole_state = partly_frozen_step(train_step.train_all)
     assert frozen_shape in shapes_in(jax.make_jaxpr(whole)(whole_state, batch).jaxpr)
     step, state = partly_frozen_step(lambda path: path == "block/matrix")
     assert frozen_shape not in shapes_in(jax.make_jaxpr(step)(state, batch).jaxpr)
@@ -153,15 +153,15 @@ def test_what_is_frozen_has_no_gradient_and_no_moments():
 def test_dealing_keeps_the_rows_of_a_question_with_its_images():
     """4 questions of 2 rows, like cards onto 2 parts: questions 0 and 2, then 1 and 3."""
     rows_b, images_q = jnp.arange(8), jnp.arange(4)[:, None]
-    dealt_b, dealt_q = train_step.deal((rows_b, images_q), 2)
+    dealt_b, dealt_q = train_step.split_microbatches((rows_b, images_q), 2)
     np.testing.assert_array_equal(dealt_b, [[0, 1, 4, 5], [2, 3, 6, 7]])
     np.testing.assert_array_equal(dealt_q, [[[0], [2]], [[1], [3]]])
-    np.testing.assert_array_equal(train_step.deal(rows_b, 2), [[0, 2, 4, 6], [1, 3, 5, 7]])
+    np.testing.assert_array_equal(train_step.split_microbatches(rows_b, 2), [[0, 2, 4, 6], [1, 3, 5, 7]])
 
 
 def test_dealing_tells_all_that_does_not_fit():
     with pytest.raises(ValueError, match=r"4 rows cannot be cut into 3 .*; 6 rows do not belong to 4 .*\[4, 6, 8\]"):
-        train_step.deal([jnp.zeros(8), jnp.zeros(4), jnp.zeros(6)], 3)
+        train_step.split_microbatches([jnp.zeros(8), jnp.zeros(4), jnp.zeros(6)], 3)
 
 
 def states_after(batches, *, microbatches):

@@ -147,10 +147,10 @@ def test_an_update_on_eight_devices():
     placed = sharding.shardings(jax.eval_shape(init, params), decoder.param_axes(config), mesh)
 
     def step(state):
-        trained, frozen = train_step.split(state.params, lora.is_adapter)
-        gradients = jax.grad(lambda trained: square(config)(train_step.join(trained, frozen)))(trained)
+        trained, frozen = train_step.partition(state.params, lora.is_adapter)
+        gradients = jax.grad(lambda trained: square(config)(train_step.combine(trained, frozen)))(trained)
         updates, opt_state = tx.update(gradients, state.opt_state, trained)
-        moved = train_step.join(optax.apply_updates(trained, updates), frozen)
+        moved = train_step.combine(optax.apply_updates(trained, updates), frozen)
         return state._replace(step=state.step + 1, params=moved, opt_state=opt_state)
 
     of_merged = flat(jax.jit(jax.grad(square(BASE)))(lora.merge(params, config)))

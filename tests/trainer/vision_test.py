@@ -11,7 +11,7 @@ from mig_jax import commands, rewards
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.learning.losses import Batch
-from mig_jax.learning.train_step import split
+from mig_jax.learning.train_step import partition
 from mig_jax.models import decoder, sampler
 from mig_jax.policy import encoding
 from mig_jax.policy.generate import Sample, make_encode_images
@@ -148,7 +148,7 @@ def test_micro_batches_with_images(problems):
 
 
 def test_a_frozen_tower_is_not_trained(policy):
-    trained, frozen = split(policy.params, policy.trains)
+    trained, frozen = partition(policy.params, policy.trains)
     assert not jax.tree.leaves(trained["vision"]) and not jax.tree.leaves(frozen["layers"])
     assert dataclasses.replace(policy, freeze_vision=False).trains("vision/patch_embedding")
 
