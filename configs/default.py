@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
     i.min_pixels = 56 * 56  # smaller images are scaled up
     i.max_pixels = 448 * 448  # larger images are scaled down
 
-    m.lora = a = ConfigDict()  # adapters; the rest of the decoder stays as it is, and is the reference of loss.kappa
+    m.lora = a = ConfigDict()  # adapters; the rest of the decoder stays as it is, and is the reference of loss.kl_coef
     a.rank = 0  # 0: none, all weights are trained
     a.alpha = 16.0  # they are scaled by alpha / rank
     a.modules = ("query", "key", "value", "out", "gate", "up", "down")
@@ -102,7 +102,7 @@ def get_config() -> ConfigDict:
     s.alpha = 1.0  # process; GRPO is alpha = gamma = 0
     s.beta = 1.0  # outcome
     s.gamma = 0.1  # imitation of right and well-formed responses
-    s.kappa = 0.0  # KL to the policy at the start; 0 keeps no second copy of it
+    s.kl_coef = 0.0  # KL to the policy at the start; 0 keeps no second copy of it
     s.reference_on_host = False  # that copy waits in the hosts' memory, and is on the devices for its log-probs alone
     s.clip_low = 0.2
     s.clip_high = 0.28

@@ -41,7 +41,7 @@ POSITIVE = (
     "log.transcripts_every",
 )  # fmt: skip
 NOT_NEGATIVE = (
-    "loss.alpha", "loss.beta", "loss.gamma", "loss.kappa", "loss.clip_low", "loss.clip_high", "reward.accuracy",
+    "loss.alpha", "loss.beta", "loss.gamma", "loss.kl_coef", "loss.clip_low", "loss.clip_high", "reward.accuracy",
     "reward.format", "reward.outcome_eps", "reward.process_eps", "optimizer.warmup_steps", "optimizer.weight_decay",
     "eval.every", "eval.problems", "eval.scored", "data.read_ahead", "log.transcripts", "model.init.vision.layers",
     "model.lora.rank", "sft.steps", "sft.data_size", "checkpoint.keep_best",

@@ -18,7 +18,7 @@ VIOLATIONS = {
     "model.remat='all': one of none, matmuls, layer": {"model__remat": "all"},
     "steps=0: must be more than 0": {"steps": 0},
     "rollout.temperature=0.0: must be more than 0": {"rollout__temperature": 0.0},
-    "loss.kappa=-1.0: must not be negative": {"loss__kappa": -1.0},
+    "loss.kl_coef=-1.0: must not be negative": {"loss__kl_coef": -1.0},
     "rollout.group_size=1: an advantage compares": {"rollout__group_size": 1},
     "rollout.questions=8 must be a multiple of 24, such as 24, so that, with rollout.group_size=2, each part of the "
     "mesh (mesh.data × mesh.fsdp = 8) has as many rows of each micro-batch (optimizer.microbatches=3)": {

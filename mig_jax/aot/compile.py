@@ -127,7 +127,7 @@ class Run:
         f, params, loss = self.functions, self.policy.params, self.config.loss
         state, optimizer = {"parameters": params}, {"optimizer": self.state.opt_state}
         reference, waiting = {}, optimizer
-        if loss.kappa and not self.policy.config.lora:
+        if loss.kl_coef and not self.policy.config.lora:
             reference = {"reference": partition(params, self.policy.trains)[0]}
             waiting = optimizer | ({} if loss.reference_on_host else reference)
         named, weights, held = {}, self.weights, state
@@ -147,7 +147,7 @@ class Run:
             scored = {"KV cache": sampled.cache, "batch": (encoded, tokens, cuts, answers)}
             named["score"] = Program(f.score, (weights, encoded, sampled, cuts, answers), held | scored, waiting)
         learned = state | {"batch": batch}
-        if loss.kappa:
+        if loss.kl_coef:
             arguments = lora.strip(params), batch
             named["reference"] = Program(f.ref_logprobs, arguments, learned | reference, optimizer)
         waiting = {} if loss.reference_on_host else reference
@@ -207,7 +207,7 @@ class Run:
         rows, width = completions.token_bt.shape
         outcome, step_bt = Outcome(_bool(rows), _bool(rows), _bool(rows)), _int(rows, width)
         batch, _ = jax.eval_shape(self.functions.assemble, prompts, completions, scores, cuts, outcome, step_bt)
-        reference = batch.old_logprob_bt if self.config.loss.kappa else None
+        reference = batch.old_logprob_bt if self.config.loss.kl_coef else None
         return self._rows(batch._replace(ref_logprob_bt=reference))
 
     def _rows(self, tree: Any) -> Any:

@@ -111,7 +111,7 @@ def step_flops(config: ConfigDict, shape: DecoderConfig) -> dict[str, float]:
     parts["learn"] *= config.optimizer.updates_per_rollout
     if not config.loss.alpha:
         del parts["score"]
-    return parts | ({"reference": forward} if config.loss.kappa else {})
+    return parts | ({"reference": forward} if config.loss.kl_coef else {})
 
 
 def forward_flops(work: Work, shape: DecoderConfig) -> float:

@@ -116,7 +116,7 @@ def total_loss(
     alpha: float,
     beta: float,
     gamma: float,
-    kappa: float,
+    kl_coef: float,
     clip_low: float,
     clip_high: float,
 ) -> tuple[chex.Array, dict[str, chex.Array]]:
@@ -146,7 +146,7 @@ def total_loss(
     if batch.ref_logprob_bt is not None:
         ref_logprob_bt = jnp.where(batch.full_mask_bt, batch.ref_logprob_bt, jax.lax.stop_gradient(logprob_bt))
         parts["kl/reference"] = jnp.sum(weights.outcome_bt * kl_estimate(logprob_bt, ref_logprob_bt))
-        loss = loss + kappa * parts["kl/reference"]
+        loss = loss + kl_coef * parts["kl/reference"]
 
     ratio_bt = _exp(logprob_bt - old_logprob_bt)
     is_clipped_bt = (ratio_bt < 1.0 - clip_low) | (ratio_bt > 1.0 + clip_high)

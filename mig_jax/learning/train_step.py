@@ -218,7 +218,7 @@ def split_microbatches(rows: Any, parts: int) -> Any:
     return jax.tree.map(deal_leaf, rows)
 
 
-def jit_train_step(train_step: Callable, state_sharding: Any, batch_sharding: Any) -> Callable:
+def compile_train_step(train_step: Callable, state_sharding: Any, batch_sharding: Any) -> Callable:
     """The step compiled with shardings; the state is donated, so its memory is used again."""
     return jax.jit(
         train_step,

@@ -114,7 +114,7 @@ def _run(
     # ---------------------------------------------------------------------------------------------- state and compiled
     if mode == "train":
         on_host = config.loss.reference_on_host
-        reference = reference_of(policy, on_host=on_host) if config.loss.kappa else None
+        reference = reference_of(policy, on_host=on_host) if config.loss.kl_coef else None
         collect = Rollout(policy, config, verifier, reference=reference)
     else:
         collect = functools.partial(collect_demonstrations, policy, config)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mig_jax.distributed import sharding
 from mig_jax.learning import losses
-from mig_jax.learning.train_step import TrainState, init_state, jit_train_step, make_optimizer, make_train_step
+from mig_jax.learning.train_step import TrainState, compile_train_step, init_state, make_optimizer, make_train_step
 from mig_jax.models import decoder
 from mig_jax.policy.load import Policy, make_logprobs
 
@@ -57,7 +57,7 @@ def build_step(policy: Policy, config: ConfigDict, mode: str) -> tuple[Callable,
     mean_over = loss.pop("mean_over")
     del loss["reference_on_host"]
     if mode == "sft":
-        loss |= {"alpha": 0.0, "beta": 0.0, "gamma": 1.0, "kappa": 0.0}
+        loss |= {"alpha": 0.0, "beta": 0.0, "gamma": 1.0, "kl_coef": 0.0}
     axes = decoder.param_axes(policy.config)
     init = functools.partial(init_state, tx=tx, trainable=policy.trains)
     state_sharding = sharding.shardings(jax.eval_shape(init, policy.params), axes, policy.mesh)
@@ -69,5 +69,5 @@ def build_step(policy: Policy, config: ConfigDict, mode: str) -> tuple[Callable,
         microbatches=o.microbatches,
         trainable=policy.trains,
     )
-    compiled = jit_train_step(step, state_sharding, sharding.batch_sharding(policy.mesh))
+    compiled = compile_train_step(step, state_sharding, sharding.batch_sharding(policy.mesh))
     return jax.jit(init, out_shardings=state_sharding, donate_argnums=0), compiled

@@ -37,7 +37,7 @@ def laid_out(tree):
 def test_arguments_are_those_of_training():
     """A step on eight devices has the shapes, dtypes and places that were announced without it."""
     config = tiny.get_scenes(
-        **MESH, loss__kappa=0.1, rollout__questions=4, model__vision__freeze=False, rollout__cache_parts=2
+        **MESH, loss__kl_coef=0.1, rollout__questions=4, model__vision__freeze=False, rollout__cache_parts=2
     )
     announced = Run(config, jax.devices()).programs(4)
     mesh = sharding.make_mesh(config.mesh.to_dict())
@@ -100,14 +100,14 @@ def test_weights_that_sample_are_whole_over_fsdp_and_narrow():
 
 def test_a_reference_on_the_host_is_held_for_its_log_probs_alone():
     def held(on_host):
-        programs = Run(tiny.get_config(loss__kappa=0.1, loss__reference_on_host=on_host), jax.devices()).programs(8)
+        programs = Run(tiny.get_config(loss__kl_coef=0.1, loss__reference_on_host=on_host), jax.devices()).programs(8)
         return {name for name, program in programs.items() if "reference" in program.held | program.waiting}
 
     assert held(False) == {"prefill", "decode", "score", "reference", "update"} and held(True) == {"reference"}
 
 
 def test_adapters_have_moments_and_a_reference_of_no_bytes():
-    run = Run(tiny.get_config(**MESH, model__lora__rank=2, loss__kappa=0.1), jax.devices())
+    run = Run(tiny.get_config(**MESH, model__lora__rank=2, loss__kl_coef=0.1), jax.devices())
     programs = run.programs(8)
     assert "reference" in programs and "reference" not in programs["update"].held
     held = programs["update"].held

@@ -58,7 +58,7 @@ def test_flops_of_every_part():
 
 def test_knobs_that_change_what_is_computed():
     plain = costs.step_flops(get_config(), SHAPE)
-    grpo = costs.step_flops(get_config(loss__alpha=0.0, loss__kappa=0.1, optimizer__updates_per_rollout=2), SHAPE)
+    grpo = costs.step_flops(get_config(loss__alpha=0.0, loss__kl_coef=0.1, optimizer__updates_per_rollout=2), SHAPE)
     assert "score" not in grpo
     assert grpo["reference"] * 3 == plain["learn"] and grpo["learn"] == 2 * plain["learn"]
     adapted = costs.step_flops(get_config(), dataclasses.replace(SHAPE, lora=LoraConfig(1, 1.0, ("up",))))

@@ -7,7 +7,7 @@ import pytest
 
 from mig_jax.learning import losses
 
-WEIGHTS = {"alpha": 0.7, "beta": 1.3, "gamma": 0.4, "kappa": 0.2, "clip_low": 0.2, "clip_high": 0.3}
+WEIGHTS = {"alpha": 0.7, "beta": 1.3, "gamma": 0.4, "kl_coef": 0.2, "clip_low": 0.2, "clip_high": 0.3}
 
 
 def random_batch(seed=0, rows=4, width=6, with_reference=True):
@@ -102,7 +102,9 @@ def test_total_is_the_loop_of_the_paper(case):
 def test_first_update_is_the_policy_gradient(case):
     """With ratio 1 the gradient of the surrogate is −Σ w A."""
     _, batch = case
-    gradient = jax.grad(lambda x: loss_of(x, batch, alpha=0.0, beta=1.0, gamma=0.0, kappa=0.0)[0])(batch.old_logprob_bt)
+    gradient = jax.grad(lambda x: loss_of(x, batch, alpha=0.0, beta=1.0, gamma=0.0, kl_coef=0.0)[0])(
+        batch.old_logprob_bt
+    )
     weights = losses.stream_token_weights(batch, over="responses").outcome_bt
     np.testing.assert_allclose(gradient, -weights * batch.outcome_advantage_bt, atol=1e-7)
 

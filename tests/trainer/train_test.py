@@ -94,7 +94,7 @@ def test_nothing_is_compiled_after_the_first_step(tmp_path, caplog, monkeypatch)
 
     monkeypatch.setattr(metrics.Metrics, "write", counting_write)
     config = tiny.get_quickstart(
-        steps=5, checkpoint__every=2, loss__kappa=0.1, optimizer__updates_per_rollout=2, optimizer__microbatches=2
+        steps=5, checkpoint__every=2, loss__kl_coef=0.1, optimizer__updates_per_rollout=2, optimizer__microbatches=2
     )
     with jax.log_compiles():
         run_and_read(tmp_path, config)
@@ -130,9 +130,10 @@ def test_kl_holds_on_to_the_start(tmp_path):
     """κ is measured from the second step on, and pulls back."""
     free, held = (
         run_and_read(
-            tmp_path / str(kappa), tiny.get_quickstart(steps=3, loss__kappa=kappa, optimizer__updates_per_rollout=2)
+            tmp_path / str(kl_coef),
+            tiny.get_quickstart(steps=3, loss__kl_coef=kl_coef, optimizer__updates_per_rollout=2),
         )
-        for kappa in (1e-9, 50.0)
+        for kl_coef in (1e-9, 50.0)
     )
     assert free[1]["kl/reference"] >= 0 and free[-2]["kl/reference"] > 0
     assert held[-2]["kl/reference"] < free[-2]["kl/reference"]
