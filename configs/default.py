@@ -94,7 +94,7 @@ def get_config() -> ConfigDict:
     w.max_variants = 4  # A, spellings of the answer that are probed
     w.accuracy = 1.0  # weight of a right answer in the outcome reward
     w.format = 1.0  # weight of a well-formed response in the outcome reward
-    w.by_std = True  # divide advantages by the group's standard deviation
+    w.scale = "group_std"  # what centered rewards are divided by: group_std, or none
     w.outcome_eps = 1e-6  # added to the standard deviation of the outcome reward
     w.process_eps = 0.01  # nats, to that of the process reward, which is never exactly equal in a group
 

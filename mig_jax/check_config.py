@@ -23,6 +23,7 @@ CHOICES = {
     "model.lora.save": ("merged", "adapter"),
     "reward.credit": tuple(rewards.CREDITS),
     "reward.assign": ("trajectory", "step"),
+    "reward.scale": ("group_std", "none"),
     "loss.mean_over": ("responses", "tokens"),
     "optimizer.state_dtype": ("", "float32", "bfloat16"),
     "optimizer.decay": ("constant", "cosine"),

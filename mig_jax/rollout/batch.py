@@ -109,13 +109,13 @@ def outcome_advantage(outcome: Outcome, config: ConfigDict) -> chex.Array:
     w, group_size = config.reward, config.rollout.group_size
     reward_b = w.accuracy * outcome.is_correct_b + w.format * outcome.is_well_formed_b
     reward_qg, checked_qg = (x.reshape(-1, group_size) for x in (reward_b, outcome.is_checked_b))
-    return advantages.group_normalize(reward_qg, checked_qg, by_std=w.by_std, eps=w.outcome_eps).reshape(-1)
+    return advantages.group_normalize(reward_qg, checked_qg, scale=w.scale, eps=w.outcome_eps).reshape(-1)
 
 
 def process_advantage(scores: Scores, cuts: rewards.Cuts, step_bt: chex.Array, config: ConfigDict) -> chex.Array:
     """The process advantage of every token `[B, T]`, by trajectory or by step."""
     w, group_size = config.reward, config.rollout.group_size
-    normalized = {"by_std": w.by_std, "eps": w.process_eps}
+    normalized = {"scale": w.scale, "eps": w.process_eps}
     if w.assign == "trajectory":
         return advantages.trajectory_credit(scores.reward_b.reshape(-1, group_size), step_bt, **normalized)
     gain_qgk = scores.gain_bk.reshape(-1, group_size, scores.gain_bk.shape[1])

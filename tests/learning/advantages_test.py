@@ -37,7 +37,7 @@ def test_invalid_neither_counts_nor_gets():
 
 
 def test_by_std_off_takes_the_mean_off_only():
-    advantage = advantages.group_normalize(jnp.array([[1.0, 2.0, 3.0, 4.0]]), ALL, by_std=False)
+    advantage = advantages.group_normalize(jnp.array([[1.0, 2.0, 3.0, 4.0]]), ALL, scale="none")
     np.testing.assert_array_equal(advantage, [[-1.5, -0.5, 0.5, 1.5]])
 
 
