@@ -106,7 +106,7 @@ def get_config() -> ConfigDict:
     s.reference_on_host = False  # that copy waits in the hosts' memory, and is on the devices for its log-probs alone
     s.clip_low = 0.2
     s.clip_high = 0.28
-    s.mean_over = "responses"  # responses: mean of the responses' means; tokens: mean over all tokens
+    s.aggregate = "responses"  # responses: mean of the responses' means; tokens: mean over all tokens
 
     c.optimizer = o = ConfigDict()
     o.peak_lr = 1e-6

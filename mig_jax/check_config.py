@@ -24,7 +24,7 @@ CHOICES = {
     "reward.credit": tuple(rewards.CREDITS),
     "reward.assign": ("trajectory", "step"),
     "reward.scale": ("group_std", "none"),
-    "loss.mean_over": ("responses", "tokens"),
+    "loss.aggregate": ("responses", "tokens"),
     "optimizer.state_dtype": ("", "float32", "bfloat16"),
     "optimizer.decay": ("constant", "cosine"),
 }

@@ -12,7 +12,7 @@ from tests import tiny
 VIOLATIONS = {
     "reward.credit='watermarks': one of watermark, final": {"reward__credit": "watermarks"},
     "reward.assign='steps'": {"reward__assign": "steps"},
-    "loss.mean_over='rows'": {"loss__mean_over": "rows"},
+    "loss.aggregate='rows'": {"loss__aggregate": "rows"},
     "optimizer.decay='linear'": {"optimizer__decay": "linear"},
     "model.compute_dtype='float16'": {"model__compute_dtype": "float16"},
     "model.remat='all': one of none, matmuls, layer": {"model__remat": "all"},

@@ -46,34 +46,34 @@ class TokenWeights(NamedTuple):
     sft_bt: chex.Array
 
 
-def token_weights(mask_bt: chex.Array, *, over: str) -> chex.Array:
+def token_weights(mask_bt: chex.Array, *, aggregate: str) -> chex.Array:
     """Weights w with Σ w·x the mean of x over a mask.
 
-        over="responses":  w = m / (|mᵦ| · number of responses with a token)     mean of the responses' means
-        over="tokens":     w = m / Σ m                                           mean over all tokens of the batch
+        aggregate="responses":  w = m / (|mᵦ| · number of responses with a token)     mean of the responses' means
+        aggregate="tokens":     w = m / Σ m                                           mean over all tokens of the batch
 
     Args:
       mask_bt: `[B, T]` bool, of the whole batch.
 
     Raises:
-      ValueError: `over` is neither.
+      ValueError: `aggregate` is neither.
     """
     length_b = mask_bt.sum(1)
-    if over == "responses":
+    if aggregate == "responses":
         per_row_b = 1.0 / (jnp.maximum(length_b, 1) * jnp.maximum((length_b > 0).sum(), 1))
-    elif over == "tokens":
+    elif aggregate == "tokens":
         per_row_b = jnp.broadcast_to(1.0 / jnp.maximum(length_b.sum(), 1), length_b.shape)
     else:
-        raise ValueError(f"over={over!r}: a mean is taken over 'responses' or 'tokens'")
+        raise ValueError(f"aggregate={aggregate!r}: a mean is taken over 'responses' or 'tokens'")
     return jnp.where(mask_bt, per_row_b[:, None], 0.0)
 
 
-def stream_token_weights(batch: Batch, *, over: str) -> TokenWeights:
+def stream_token_weights(batch: Batch, *, aggregate: str) -> TokenWeights:
     """The weights of all three streams, from the masks of the whole batch."""
     return TokenWeights(
-        process_bt=token_weights(batch.cot_mask_bt, over=over),
-        outcome_bt=token_weights(batch.full_mask_bt, over=over),
-        sft_bt=token_weights(batch.full_mask_bt & batch.gate_b[:, None], over=over),
+        process_bt=token_weights(batch.cot_mask_bt, aggregate=aggregate),
+        outcome_bt=token_weights(batch.full_mask_bt, aggregate=aggregate),
+        sft_bt=token_weights(batch.full_mask_bt & batch.gate_b[:, None], aggregate=aggregate),
     )
 
 

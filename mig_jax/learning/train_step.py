@@ -133,7 +133,7 @@ def make_train_step(
     loss_fn: LossFn,
     tx: optax.GradientTransformation,
     *,
-    mean_over: str,
+    aggregate: str,
     microbatches: int,
     trainable: Trainable = train_all,
 ) -> Callable[[TrainState, losses.Batch], tuple[TrainState, dict[str, chex.Array]]]:
@@ -154,7 +154,7 @@ def make_train_step(
         return loss_fn(logprob_bt, entropy_bt, batch, weights)
 
     def train_step(state: TrainState, batch: losses.Batch):
-        weights = losses.stream_token_weights(batch, over=mean_over)
+        weights = losses.stream_token_weights(batch, aggregate=aggregate)
         trained, frozen = partition(state.params, trainable)
         gradients, metrics = sum_gradients(
             functools.partial(jax.grad(micro_loss, has_aux=True), trained, frozen), (batch, weights), microbatches

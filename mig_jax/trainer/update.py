@@ -54,7 +54,7 @@ def build_step(policy: Policy, config: ConfigDict, mode: str) -> tuple[Callable,
     """
     o, loss = config.optimizer, config.loss.to_dict()
     tx = build_optimizer(config)
-    mean_over = loss.pop("mean_over")
+    aggregate = loss.pop("aggregate")
     del loss["reference_on_host"]
     if mode == "sft":
         loss |= {"alpha": 0.0, "beta": 0.0, "gamma": 1.0, "kl_coef": 0.0}
@@ -65,7 +65,7 @@ def build_step(policy: Policy, config: ConfigDict, mode: str) -> tuple[Callable,
         make_logprobs(policy, temperature=config.rollout.temperature, chunk=o.logprob_chunk),
         functools.partial(losses.total_loss, **loss),
         tx,
-        mean_over=mean_over,
+        aggregate=aggregate,
         microbatches=o.microbatches,
         trainable=policy.trains,
     )

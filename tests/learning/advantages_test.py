@@ -36,7 +36,7 @@ def test_invalid_neither_counts_nor_gets():
     assert with_it[0, 2] == 0
 
 
-def test_by_std_off_takes_the_mean_off_only():
+def test_scale_none_only_subtracts_the_mean():
     advantage = advantages.group_normalize(jnp.array([[1.0, 2.0, 3.0, 4.0]]), ALL, scale="none")
     np.testing.assert_array_equal(advantage, [[-1.5, -0.5, 0.5, 1.5]])
 

@@ -32,8 +32,8 @@ def random_batch(seed=0, rows=4, width=6, with_reference=True):
     )
 
 
-def loss_of(logprob_bt, batch, *, over="responses", **changes):
-    weights = losses.stream_token_weights(batch, over=over)
+def loss_of(logprob_bt, batch, *, aggregate="responses", **changes):
+    weights = losses.stream_token_weights(batch, aggregate=aggregate)
     return losses.total_loss(logprob_bt, jnp.ones_like(logprob_bt), batch, weights, **(WEIGHTS | changes))
 
 
@@ -63,12 +63,12 @@ def test_clip_bounds_are_separate():
 )
 def test_mean_weights_by_hand(over, expected):
     mask = jnp.array([[True, False, False], [True, True, True], [False, False, False]])
-    np.testing.assert_allclose(losses.token_weights(mask, over=over), expected, rtol=1e-6)
+    np.testing.assert_allclose(losses.token_weights(mask, aggregate=over), expected, rtol=1e-6)
 
 
-def test_mean_over_something_else_is_refused():
+def test_unknown_aggregations_are_refused():
     with pytest.raises(ValueError, match="'responses' or 'tokens'"):
-        losses.token_weights(jnp.ones((1, 1), bool), over="rows")
+        losses.token_weights(jnp.ones((1, 1), bool), aggregate="rows")
 
 
 def test_total_is_the_loop_of_the_paper(case):
@@ -105,7 +105,7 @@ def test_first_update_is_the_policy_gradient(case):
     gradient = jax.grad(lambda x: loss_of(x, batch, alpha=0.0, beta=1.0, gamma=0.0, kl_coef=0.0)[0])(
         batch.old_logprob_bt
     )
-    weights = losses.stream_token_weights(batch, over="responses").outcome_bt
+    weights = losses.stream_token_weights(batch, aggregate="responses").outcome_bt
     np.testing.assert_allclose(gradient, -weights * batch.outcome_advantage_bt, atol=1e-7)
 
 
@@ -116,8 +116,8 @@ def test_every_knob_matters(case, name):
     assert loss_of(logprob, batch)[0] != loss_of(logprob, batch, **{name: WEIGHTS[name] / 2})[0]
 
 
-def test_mean_over_matters(case):
-    assert loss_of(*case)[0] != loss_of(*case, over="tokens")[0]
+def test_aggregation_matters(case):
+    assert loss_of(*case)[0] != loss_of(*case, aggregate="tokens")[0]
 
 
 def test_grpo_forgets_process_and_imitation(case):
@@ -138,8 +138,8 @@ def test_padding_is_never_read(case, over):
     logprob, batch = case
     dirty = jnp.where(batch.full_mask_bt, logprob, 80.0)
     for mine, other in zip(
-        jax.value_and_grad(lambda x: loss_of(x, batch, over=over)[0])(dirty),
-        jax.value_and_grad(lambda x: loss_of(x, batch, over=over)[0])(logprob),
+        jax.value_and_grad(lambda x: loss_of(x, batch, aggregate=over)[0])(dirty),
+        jax.value_and_grad(lambda x: loss_of(x, batch, aggregate=over)[0])(logprob),
         strict=True,
     ):
         np.testing.assert_allclose(mine, other, rtol=1e-6)

@@ -68,7 +68,7 @@ def trained(weight_dtype, state_dtype, *, lr, steps=100):
         b1=0.9, b2=0.999, state_dtype=state_dtype,
     )  # fmt: skip
     loss = functools.partial(losses.total_loss, **WEIGHTS)
-    step = jax.jit(train_step.make_train_step(logprobs, loss, tx, mean_over="tokens", microbatches=1))
+    step = jax.jit(train_step.make_train_step(logprobs, loss, tx, aggregate="tokens", microbatches=1))
     start = jnp.repeat(jnp.linspace(0.1, 0.6, 6)[:, None], 5000, axis=1)
     state = train_step.init_state({"matrix": start.astype(weight_dtype)}, tx)
     begun = state.params["matrix"].astype(jnp.float32)

@@ -26,10 +26,10 @@ def logprobs(params, batch):
     return logprob_bt, jnp.ones_like(logprob_bt)
 
 
-def run_step(batch, *, over="responses", microbatches=1, steps=1, **optimizer):
+def run_step(batch, *, aggregate="responses", microbatches=1, steps=1, **optimizer):
     tx = train_step.make_optimizer(**(OPTIMIZER | optimizer))
     step = train_step.make_train_step(
-        logprobs, functools.partial(losses.total_loss, **WEIGHTS), tx, mean_over=over, microbatches=microbatches
+        logprobs, functools.partial(losses.total_loss, **WEIGHTS), tx, aggregate=over, microbatches=microbatches
     )
     state = train_step.init_state({"matrix": jnp.linspace(0.0, 1.0, 6), "bias": jnp.zeros(())}, tx)
     for _ in range(steps):
@@ -41,8 +41,8 @@ def run_step(batch, *, over="responses", microbatches=1, steps=1, **optimizer):
 def test_microbatches_are_exact(over):
     """The masks are unequal, so that a mean of means would be wrong."""
     batch = random_batch(3, rows=4)
-    whole, metrics = run_step(batch, over=over)
-    parts, part_metrics = run_step(batch, over=over, microbatches=4)
+    whole, metrics = run_step(batch, aggregate=over)
+    parts, part_metrics = run_step(batch, aggregate=over, microbatches=4)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), whole, parts)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), metrics, part_metrics)
 
@@ -93,7 +93,7 @@ def partly_frozen_step(trainable, *, tx=ADAM, microbatches=1):
 
     loss = functools.partial(losses.total_loss, **WEIGHTS)
     step = train_step.make_train_step(
-        wide_logprobs, loss, tx, mean_over="tokens", microbatches=microbatches, trainable=trainable
+        wide_logprobs, loss, tx, aggregate="tokens", microbatches=microbatches, trainable=trainable
     )
     return step, train_step.init_state(PARTLY, tx, trainable)
 
@@ -168,7 +168,7 @@ def states_after(batches, *, microbatches):
     """The state behind each batch, and the metrics of each update."""
     tx = train_step.make_optimizer(**OPTIMIZER)
     loss = functools.partial(losses.total_loss, **WEIGHTS)
-    step = jax.jit(train_step.make_train_step(logprobs, loss, tx, mean_over="tokens", microbatches=microbatches))
+    step = jax.jit(train_step.make_train_step(logprobs, loss, tx, aggregate="tokens", microbatches=microbatches))
     state = train_step.init_state({"matrix": jnp.linspace(0.0, 1.0, 6), "bias": jnp.zeros(())}, tx)
     behind = []
     for batch in batches:

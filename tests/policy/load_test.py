@@ -85,7 +85,7 @@ def largest_array(policy, *, chunk):
     logprobs = make_logprobs(policy, temperature=1.0, chunk=chunk)
 
     def loss(params):
-        weights = losses.stream_token_weights(batch, over="responses")
+        weights = losses.stream_token_weights(batch, aggregate="responses")
         return losses.total_loss(*logprobs(params, batch), batch, weights, **WEIGHTS)[0]
 
     return max(sizes(jax.make_jaxpr(jax.grad(loss))(policy.params).jaxpr))

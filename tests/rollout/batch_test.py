@@ -54,7 +54,7 @@ def test_batch_by_hand():
 @pytest.mark.parametrize(
     "change",
     [
-        {"reward__credit": "segment_progress"}, {"reward__assign": "step"}, {"reward__by_std": False},
+        {"reward__credit": "segment_progress"}, {"reward__assign": "step"}, {"reward__scale": "none"},
         {"reward__process_eps": 1.0}, {"reward__outcome_eps": 1.0}, {"reward__accuracy": 0.5}, {"reward__format": 0.0},
     ],
     ids=str,
