@@ -89,7 +89,9 @@ def get_config() -> ConfigDict:
 
     c.reward = w = ConfigDict()
     w.credit = "watermark"  # watermark | final | delta_sum | position_weighted | segment_progress
-    w.assign = "trajectory"  # trajectory: one advantage for all reasoning tokens; step: the gain-to-go of each step
+    w.credit_level = (
+        "trajectory"  # trajectory: one advantage for all reasoning tokens; step: the gain-to-go of each step
+    )
     w.max_steps = 16  # K, steps that are probed
     w.max_variants = 4  # A, spellings of the answer that are probed
     w.accuracy = 1.0  # weight of a right answer in the outcome reward

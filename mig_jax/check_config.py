@@ -22,7 +22,7 @@ CHOICES = {
     "model.remat": tuple(remat.POLICIES),
     "model.lora.save": ("merged", "adapter"),
     "reward.credit": tuple(rewards.CREDITS),
-    "reward.assign": ("trajectory", "step"),
+    "reward.credit_level": ("trajectory", "step"),
     "reward.scale": ("group_std", "none"),
     "loss.aggregate": ("responses", "tokens"),
     "optimizer.state_dtype": ("", "float32", "bfloat16"),

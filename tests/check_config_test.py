@@ -11,7 +11,7 @@ from tests import tiny
 
 VIOLATIONS = {
     "reward.credit='watermarks': one of watermark, final": {"reward__credit": "watermarks"},
-    "reward.assign='steps'": {"reward__assign": "steps"},
+    "reward.credit_level='steps'": {"reward__credit_level": "steps"},
     "loss.aggregate='rows'": {"loss__aggregate": "rows"},
     "optimizer.decay='linear'": {"optimizer__decay": "linear"},
     "model.compute_dtype='float16'": {"model__compute_dtype": "float16"},

@@ -116,7 +116,7 @@ def process_advantage(scores: Scores, cuts: rewards.Cuts, step_bt: chex.Array, c
     """The process advantage of every token `[B, T]`, by trajectory or by step."""
     w, group_size = config.reward, config.rollout.group_size
     normalized = {"scale": w.scale, "eps": w.process_eps}
-    if w.assign == "trajectory":
+    if w.credit_level == "trajectory":
         return advantages.trajectory_credit(scores.reward_b.reshape(-1, group_size), step_bt, **normalized)
     gain_qgk = scores.gain_bk.reshape(-1, group_size, scores.gain_bk.shape[1])
     valid_qgk = cuts.valid_k[:, 1:].reshape(gain_qgk.shape)

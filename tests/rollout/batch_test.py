@@ -54,7 +54,7 @@ def test_batch_by_hand():
 @pytest.mark.parametrize(
     "change",
     [
-        {"reward__credit": "segment_progress"}, {"reward__assign": "step"}, {"reward__scale": "none"},
+        {"reward__credit": "segment_progress"}, {"reward__credit_level": "step"}, {"reward__scale": "none"},
         {"reward__process_eps": 1.0}, {"reward__outcome_eps": 1.0}, {"reward__accuracy": 0.5}, {"reward__format": 0.0},
     ],
     ids=str,
@@ -71,7 +71,7 @@ def test_every_knob_of_the_reward_matters(change):
 
 
 def test_step_credit_pays_a_step_for_what_it_and_its_successors_bring():
-    batch, _ = assemble(reward__assign="step")
+    batch, _ = assemble(reward__credit_level="step")
     advantage = np.array(batch.process_advantage_bt)
     # Of the second step the first response brings 1, the second ½, the third ½ beyond the mark; the fourth has none.
     assert advantage[0, 3] > 0 > advantage[1, 2] and advantage[1, 2] == pytest.approx(advantage[2, 3])
