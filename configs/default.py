@@ -85,7 +85,9 @@ def get_config() -> ConfigDict:
     r.max_new_tokens = 256
     r.temperature = 1.0
     r.gather_weights = True  # whole over mesh.fsdp while sampling and scoring, instead of sent again for every token
-    r.cache_parts = 1  # the KV cache grows in so many parts, doubling: short completions take less; a compile for each
+    r.kv_cache_chunks = (
+        1  # the KV cache grows in so many parts, doubling: short completions take less; a compile for each
+    )
 
     c.reward = w = ConfigDict()
     w.credit = "watermark"  # watermark | final | delta_sum | position_weighted | segment_progress

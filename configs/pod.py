@@ -20,7 +20,7 @@ def get_config():
     c.rollout.questions = 32
     c.rollout.group_size = 8
     c.rollout.max_new_tokens = 2048
-    c.rollout.cache_parts = 4
+    c.rollout.kv_cache_chunks = 4
     c.optimizer.microbatches = 8  # each gathers all weights once more: as few as fit
     c.optimizer.logprob_chunk = 256
     c.mesh.data = 1

@@ -35,7 +35,7 @@ POSITIVE = (
     "model.init.vision.merge_size", "model.init.vision.window_size", "model.vision.max_patches",
     "model.vision.min_pixels", "model.vision.max_pixels", "model.lora.alpha", "data.train_size", "data.eval_size",
     "data.max_prompt_tokens", "data.max_answer_tokens", "rollout.questions", "rollout.group_size",
-    "rollout.max_new_tokens", "rollout.temperature", "rollout.cache_parts", "reward.max_steps", "reward.max_variants",
+    "rollout.max_new_tokens", "rollout.temperature", "rollout.kv_cache_chunks", "reward.max_steps", "reward.max_variants",
     "optimizer.peak_lr", "optimizer.clip_norm", "optimizer.updates_per_rollout", "optimizer.microbatches",
     "optimizer.logprob_chunk", "sft.batch_size", "sft.peak_lr", "verifier.workers", "verifier.deadline_s",
     "eval.samples", "eval.batch_size", "checkpoint.every", "checkpoint.keep", "optimizer.max_skipped", "log.every",
@@ -50,7 +50,7 @@ NOT_NEGATIVE = (
 
 
 # How the same thing is computed: none of them changes what is learned or answered, but for rounding.
-COMPUTED_BY = ("model.remat", "model.attention", "rollout.gather_weights", "rollout.cache_parts")
+COMPUTED_BY = ("model.remat", "model.attention", "rollout.gather_weights", "rollout.kv_cache_chunks")
 
 
 class ConfigError(ValueError):

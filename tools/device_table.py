@@ -59,7 +59,7 @@ def config_of(model: str, method: str):
     config = {"text": tiny.get_quickstart, "vision": tiny.get_scenes}[model](model__vision__freeze=False)
     config.rollout.questions, config.rollout.group_size, config.sft.batch_size = 8, 2, 8
     config.reward.max_steps, config.optimizer.peak_lr = 3, 0.1
-    config.rollout.max_new_tokens, config.rollout.cache_parts = 90 if method == "sft" else 40, 2
+    config.rollout.max_new_tokens, config.rollout.kv_cache_chunks = 90 if method == "sft" else 40, 2
     if method == "grpo":
         config.loss.alpha = config.loss.gamma = 0.0
     return config

@@ -78,8 +78,10 @@ class Sample:
       cache_parts: how many parts there are at most; a program is compiled for each.
     """
 
-    def __init__(self, policy: Policy, *, group_size: int, max_new_tokens: int, temperature: float, cache_parts: int):
-        self.widths, tokenizer = part_widths(max_new_tokens, cache_parts), policy.tokenizer
+    def __init__(
+        self, policy: Policy, *, group_size: int, max_new_tokens: int, temperature: float, kv_cache_chunks: int
+    ):
+        self.widths, tokenizer = chunk_widths(max_new_tokens, kv_cache_chunks), policy.tokenizer
         prefill_prompts = functools.partial(
             sampler.prefill, group_size=group_size, max_new_tokens=max_new_tokens, pad_id=tokenizer.pad_id
         )
@@ -117,11 +119,11 @@ def make_sample(policy: Policy, rollout: ConfigDict, *, group_size: int, tempera
         group_size=group_size,
         max_new_tokens=rollout.max_new_tokens,
         temperature=temperature,
-        cache_parts=rollout.cache_parts,
+        kv_cache_chunks=rollout.kv_cache_chunks,
     )
 
 
-def part_widths(tokens: int, parts: int) -> list[int]:
+def chunk_widths(tokens: int, parts: int) -> list[int]:
     """Of 2048 tokens in 4 parts: 256, 256, 512, 1024; fewer parts where there are fewer tokens."""
     ends = [0, *sorted({-(-tokens // 2**n) for n in range(parts)})]
     return [end - start for start, end in zip(ends, ends[1:], strict=False)]

@@ -37,7 +37,7 @@ def laid_out(tree):
 def test_arguments_are_those_of_training():
     """A step on eight devices has the shapes, dtypes and places that were announced without it."""
     config = tiny.get_scenes(
-        **MESH, loss__kl_coef=0.1, rollout__questions=4, model__vision__freeze=False, rollout__cache_parts=2
+        **MESH, loss__kl_coef=0.1, rollout__questions=4, model__vision__freeze=False, rollout__kv_cache_chunks=2
     )
     announced = Run(config, jax.devices()).programs(4)
     mesh = sharding.make_mesh(config.mesh.to_dict())

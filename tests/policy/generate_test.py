@@ -9,7 +9,7 @@ import pytest
 
 from mig_jax.distributed import sharding
 from mig_jax.models import sampler
-from mig_jax.policy.generate import Sample, make_rollout_params, part_widths, rollout_param_specs
+from mig_jax.policy.generate import Sample, chunk_widths, make_rollout_params, rollout_param_specs
 from mig_jax.policy.load import load_policy
 from tests import tiny
 
@@ -31,7 +31,7 @@ def test_a_cache_that_grows_is_one_that_was_there(start, stop_early):
     policy = dataclasses.replace(start, tokenizer=tokenizer)
     options = {"group_size": 3, "max_new_tokens": 22, "temperature": 1.0}
     whole, grown = (
-        Sample(policy, cache_parts=parts, **options)(start.params, prompts, jax.random.key(0)) for parts in (1, 3)
+        Sample(policy, kv_cache_chunks=parts, **options)(start.params, prompts, jax.random.key(0)) for parts in (1, 3)
     )
     np.testing.assert_array_equal(whole.token_bt, grown.token_bt)
     np.testing.assert_allclose(whole.logprob_bt, grown.logprob_bt, atol=1e-5)
@@ -43,9 +43,9 @@ def test_a_cache_that_grows_is_one_that_was_there(start, stop_early):
 
 
 def test_widths_of_a_growing_cache():
-    assert part_widths(2048, 4) == [256, 256, 512, 1024]
-    assert part_widths(22, 3) == [6, 5, 11] and part_widths(22, 1) == [22]
-    assert part_widths(3, 9) == [1, 1, 1]
+    assert chunk_widths(2048, 4) == [256, 256, 512, 1024]
+    assert chunk_widths(22, 3) == [6, 5, 11] and chunk_widths(22, 1) == [22]
+    assert chunk_widths(3, 9) == [1, 1, 1]
 
 
 def test_weights_to_sample_with_are_rounded_and_gathered_once():

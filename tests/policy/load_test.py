@@ -31,7 +31,7 @@ def start():
 def test_the_samplers_logprobs_are_the_trainers(start, temperature):
     prompt = start.tokenizer.chat_prompt([{"role": "user", "content": "Last digits of 7 +5 -3 *3 +8 -2 +6"}])
     prompts, starts = jnp.array([[0, 0, *prompt]]), jnp.array([2])
-    sample = Sample(start, cache_parts=1, group_size=6, max_new_tokens=74, temperature=temperature)
+    sample = Sample(start, kv_cache_chunks=1, group_size=6, max_new_tokens=74, temperature=temperature)
     completions = sample(start.params, sampler.Prompts(prompts, starts), jax.random.key(0))
     mask = jnp.arange(74)[None] < completions.length_b[:, None]
     batch = random_batch()._replace(

@@ -42,7 +42,7 @@ def problems(policy):
 def rollout(policy, problems):
     """Prompts that have been looked at, and three completions of each."""
     prompts = make_encode_images(policy)(policy.params, tokenize_prompts(policy, CONFIG, problems))
-    sample = Sample(policy, cache_parts=1, group_size=3, max_new_tokens=20, temperature=0.9)
+    sample = Sample(policy, kv_cache_chunks=1, group_size=3, max_new_tokens=20, temperature=0.9)
     return prompts, sample(policy.params, prompts, jax.random.key(0))
 
 
@@ -86,7 +86,7 @@ def test_features_are_computed_once(policy, problems):
     prompts = tokenize_prompts(policy, CONFIG, problems)
     looked = make_encode_images(policy)(policy.params, prompts)
     assert looked.images.pixels is None and looked.images.feature_qid.shape == (4, 4, 16)
-    sample = Sample(policy, cache_parts=1, group_size=1, max_new_tokens=4, temperature=0.0)
+    sample = Sample(policy, kv_cache_chunks=1, group_size=1, max_new_tokens=4, temperature=0.0)
     blank = looked._replace(images=looked.images._replace(feature_qid=jnp.zeros_like(looked.images.feature_qid)))
     drawn, again, unseen = (sample(policy.params, p, jax.random.key(0)) for p in (looked, prompts, blank))
     np.testing.assert_allclose(drawn.logprob_bt, again.logprob_bt, atol=1e-5)
@@ -135,7 +135,7 @@ def test_micro_batches_with_images(problems):
         policy = load_policy(config.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
         start = jax.device_get(policy.params)
         prompts = make_encode_images(policy)(policy.params, tokenize_prompts(policy, config, problems))
-        sample = Sample(policy, cache_parts=1, group_size=2, max_new_tokens=6, temperature=1.0)
+        sample = Sample(policy, kv_cache_chunks=1, group_size=2, max_new_tokens=6, temperature=1.0)
         completions = sample(policy.params, prompts, jax.random.key(0))
         state, update = train.build_update(policy, config, "train")
         state, numbers = update(state, batch_of(prompts, completions))
