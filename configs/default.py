@@ -84,7 +84,7 @@ def get_config() -> ConfigDict:
     r.group_size = 8  # samples a prompt
     r.max_new_tokens = 256
     r.temperature = 1.0
-    r.gather_weights = True  # whole over mesh.fsdp while sampling and scoring, instead of sent again for every token
+    r.gather_params = True  # whole over mesh.fsdp while sampling and scoring, instead of sent again for every token
     r.kv_cache_chunks = (
         1  # the KV cache grows in so many parts, doubling: short completions take less; a compile for each
     )

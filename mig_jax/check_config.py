@@ -50,7 +50,7 @@ NOT_NEGATIVE = (
 
 
 # How the same thing is computed: none of them changes what is learned or answered, but for rounding.
-COMPUTED_BY = ("model.remat", "model.attention", "rollout.gather_weights", "rollout.kv_cache_chunks")
+COMPUTED_BY = ("model.remat", "model.attention", "rollout.gather_params", "rollout.kv_cache_chunks")
 
 
 class ConfigError(ValueError):

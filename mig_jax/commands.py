@@ -109,7 +109,7 @@ def sample(config: ConfigDict, questions: Sequence[str]) -> None:
         problems = problems or open_held_out(policy, config)[:4]
         r = config.rollout
         draw = make_sample(policy, r, group_size=1, temperature=r.temperature)
-        weights = make_rollout_params(policy, gather=r.gather_weights)(policy.params)
+        weights = make_rollout_params(policy, gather=r.gather_params)(policy.params)
         key = jax.random.key(config.seed)
         transcripts = answer_problems(
             policy, config, verifier, draw, weights, problems, key, samples=1, name="sampling"

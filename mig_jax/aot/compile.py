@@ -104,7 +104,7 @@ class Run:
         self.functions = make_rollout_functions(self.policy, config)
         init, self.update = build_step(self.policy, config, "train")
         self.state = jax.eval_shape(init, self.policy.params)
-        self.weights = rollout_param_specs(self.policy, gather=config.rollout.gather_weights)
+        self.weights = rollout_param_specs(self.policy, gather=config.rollout.gather_params)
 
     @property
     def unit(self) -> int:

@@ -103,7 +103,7 @@ def levers(part: str, program: str, config: ConfigDict) -> list[str]:
         adapters = [] if m.lora.rank else ["model.lora.rank=16"]
         return [spread, *own] + ([] if m.param_dtype == "bfloat16" else ["model.param_dtype=bfloat16"]) + adapters
     if part == "rollout weights":
-        return narrow + ["mesh.tensor higher", "rollout.gather_weights=False"]
+        return narrow + ["mesh.tensor higher", "rollout.gather_params=False"]
     if part == "KV cache":
         return narrow + fewer + ["mesh.tensor higher, up to the key-value heads"]
     if program != "update":
@@ -180,7 +180,7 @@ def _floor_table(report: dict[str, Any]) -> list[str]:
 
 def _sent_once(report: dict[str, Any]) -> list[str]:
     sizes = [p["gib"]["rollout weights"] for p in report["programs"].values() if "rollout weights" in p["gib"]]
-    if not sizes or not report["rollout"]["gather_weights"]:
+    if not sizes or not report["rollout"]["gather_params"]:
         return []
     return [f"The weights that sample and score are gathered once a step, {sizes[0]:.2f} GiB to a device.", ""]
 

@@ -55,7 +55,7 @@ def propose_variants(
     path.parent.mkdir(parents=True, exist_ok=True)
     done = read_variants(str(_without_torn_row(path))) if path.exists() else {}
     open_ones = [problem for problem in problems if problem.kind in CHECKED_AS and variant_key(problem) not in done]
-    weights = make_rollout_params(policy, gather=config.rollout.gather_weights)(policy.params)
+    weights = make_rollout_params(policy, gather=config.rollout.gather_params)(policy.params)
     sample = functools.partial(make_sample(policy, config.rollout, group_size=1, temperature=0.0), weights)
     counts = (0, 0, 0)
     with open(path, "a", encoding="utf-8") as file:

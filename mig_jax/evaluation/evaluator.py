@@ -34,7 +34,7 @@ class Evaluator:
     def __init__(self, policy: Policy, config: ConfigDict, verifier: Verifier):
         self.policy, self.config, self.verifier = policy, config, verifier
         r, self.samples = config.rollout, config.eval.samples
-        self.prepare = make_rollout_params(policy, gather=r.gather_weights)
+        self.prepare = make_rollout_params(policy, gather=r.gather_params)
         sampled = make_sample(policy, r, group_size=self.samples, temperature=r.temperature)
         greedy = make_sample(policy, r, group_size=1, temperature=0.0)
         self.ways = {"greedy": (greedy, 1), "sampled": (sampled, self.samples)}

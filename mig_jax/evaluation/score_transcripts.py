@@ -68,7 +68,7 @@ def score_transcripts(
         "max_tokens": max((len(policy.tokenizer.encode(t.answer.strip())) for t in transcripts), default=0),
     }
     weights, scored = (
-        make_rollout_params(policy, gather=config.rollout.gather_weights)(policy.params),
+        make_rollout_params(policy, gather=config.rollout.gather_params)(policy.params),
         list(transcripts),
     )
     for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch"):

@@ -43,7 +43,7 @@ def make_rollout_functions(policy: Policy, config: ConfigDict) -> RolloutFunctio
     chunk = max(1, o.logprob_chunk // o.microbatches)
     ref_logprobs = make_logprobs(without_adapters(policy), temperature=r.temperature, chunk=chunk)
     return RolloutFunctions(
-        prepare=make_rollout_params(policy, gather=r.gather_weights),
+        prepare=make_rollout_params(policy, gather=r.gather_params),
         encode_images=make_encode_images(policy),
         sample=make_sample(policy, r, group_size=r.group_size, temperature=r.temperature),
         score=make_score_fn(policy, group_size=r.group_size, credit=config.reward.credit, chunk=chunk),

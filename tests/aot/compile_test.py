@@ -63,7 +63,7 @@ def test_arguments_are_those_of_training():
 
 def test_bytes_on_a_device_by_hand():
     """Width over fsdp; heads, mlp and vocabulary over tensor; the single key head and the odd mlp stay whole."""
-    config = tiny.get_config(**MESH, model__init__mlp_width=33, rollout__gather_weights=False)
+    config = tiny.get_config(**MESH, model__init__mlp_width=33, rollout__gather_params=False)
     run = Run(config, jax.devices())
     vocabulary = run.policy.tokenizer.vocab_size
     assert vocabulary % 2 == 0
@@ -86,7 +86,7 @@ def test_weights_that_sample_are_whole_over_fsdp_and_narrow():
     """They are sent once, instead of in every layer for every token."""
     sent = {}
     for gather in (False, True):
-        config = tiny.get_config(mesh__fsdp=8, model__compute_dtype="bfloat16", rollout__gather_weights=gather)
+        config = tiny.get_config(mesh__fsdp=8, model__compute_dtype="bfloat16", rollout__gather_params=gather)
         run = Run(config, jax.devices())
         programs = run.programs(8)
         with jax.set_mesh(run.mesh):
@@ -117,7 +117,7 @@ def test_adapters_have_moments_and_a_reference_of_no_bytes():
 
 
 def test_a_program_is_compiled_and_what_waits_is_counted():
-    run = Run(tiny.get_config(**MESH, rollout__gather_weights=False), jax.devices())
+    run = Run(tiny.get_config(**MESH, rollout__gather_params=False), jax.devices())
     with jax.set_mesh(run.mesh):
         program = run.programs(8)["score"]
         with_optimizer = compile_program(program, {})
@@ -227,7 +227,7 @@ def test_levers_belong_to_what_is_full():
     config = tiny.get_config(model__compute_dtype="bfloat16", model__remat="layer")
     assert aot_report.levers("KV cache", "decode", config)[0] == "rollout.questions lower"
     assert aot_report.levers("parameters", "decode", config)[0] == "mesh.fsdp=-1, mesh.data=1"
-    assert aot_report.levers("rollout weights", "decode", config)[-1] == "rollout.gather_weights=False"
+    assert aot_report.levers("rollout weights", "decode", config)[-1] == "rollout.gather_params=False"
     assert "optimizer.state_dtype=bfloat16" in aot_report.levers("optimizer", "update", config)
     assert "loss.reference_on_host=True" in aot_report.levers("reference", "decode", config)
     assert "reward.max_variants lower" in aot_report.levers(aot_report.REST, "score", config)
@@ -253,7 +253,7 @@ def test_all_programs_compile_for_a_tpu(monkeypatch):
     monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     # No product of the slice's own axes, which the axes of a mesh need not be.
     sharding.make_mesh({"data": 2, "fsdp": 64}, devices=open_topology("v5p:4x4x8")[0])
-    config = tiny.get_config(mesh__data=2, mesh__fsdp=2, rollout__gather_weights=False)
+    config = tiny.get_config(mesh__data=2, mesh__fsdp=2, rollout__gather_params=False)
     devices, chip = open_topology("v5e:2x2")
     run = Run(config, devices)
     numbers = sum(math.prod(x.shape) // (2 if 16 in x.shape else 1) for x in jax.tree.leaves(run.policy.params))
