@@ -107,7 +107,9 @@ def get_config() -> ConfigDict:
     s.beta = 1.0  # outcome
     s.gamma = 0.1  # imitation of right and well-formed responses
     s.kl_coef = 0.0  # KL to the policy at the start; 0 keeps no second copy of it
-    s.reference_on_host = False  # that copy waits in the hosts' memory, and is on the devices for its log-probs alone
+    s.kl_reference_on_host = (
+        False  # that copy waits in the hosts' memory, and is on the devices for its log-probs alone
+    )
     s.clip_low = 0.2
     s.clip_high = 0.28
     s.aggregate = "responses"  # responses: mean of the responses' means; tokens: mean over all tokens

@@ -129,7 +129,7 @@ class Run:
         reference, waiting = {}, optimizer
         if loss.kl_coef and not self.policy.config.lora:
             reference = {"reference": partition(params, self.policy.trains)[0]}
-            waiting = optimizer | ({} if loss.reference_on_host else reference)
+            waiting = optimizer | ({} if loss.kl_reference_on_host else reference)
         named, weights, held = {}, self.weights, state
         if weights is not params:
             held, waiting = {"rollout weights": weights}, waiting | state
@@ -150,7 +150,7 @@ class Run:
         if loss.kl_coef:
             arguments = lora.strip(params), batch
             named["reference"] = Program(f.ref_logprobs, arguments, learned | reference, optimizer)
-        waiting = {} if loss.reference_on_host else reference
+        waiting = {} if loss.kl_reference_on_host else reference
         named["update"] = Program(self.update, (self.state, batch), learned | optimizer, waiting)
         return named
 

@@ -98,7 +98,7 @@ def levers(part: str, program: str, config: ConfigDict) -> list[str]:
     if part in ("parameters", "optimizer", "reference"):
         spread = "mesh.fsdp=-1, mesh.data=1" if mesh.data != 1 else "mesh.fsdp higher, on more devices"
         moments = ["optimizer.state_dtype=bfloat16"] if (o.state_dtype or m.param_dtype) == "float32" else []
-        copy = [] if config.loss.reference_on_host else ["loss.reference_on_host=True"]
+        copy = [] if config.loss.kl_reference_on_host else ["loss.kl_reference_on_host=True"]
         own = {"parameters": [], "optimizer": moments, "reference": copy}[part]
         adapters = [] if m.lora.rank else ["model.lora.rank=16"]
         return [spread, *own] + ([] if m.param_dtype == "bfloat16" else ["model.param_dtype=bfloat16"]) + adapters

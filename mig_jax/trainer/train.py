@@ -113,7 +113,7 @@ def _run(
 
     # ---------------------------------------------------------------------------------------------- state and compiled
     if mode == "train":
-        on_host = config.loss.reference_on_host
+        on_host = config.loss.kl_reference_on_host
         reference = reference_of(policy, on_host=on_host) if config.loss.kl_coef else None
         collect = Rollout(policy, config, verifier, reference=reference)
     else:
@@ -301,7 +301,7 @@ def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -
     Raises:
       ConfigError: with every value that differs.
     """
-    free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead", "loss.reference_on_host"]
+    free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead", "loss.kl_reference_on_host"]
     free += ["model.param_dtype", *COMPUTED_BY]
     free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped", "state_dtype")]
     if now["optimizer"]["decay"] == "constant":

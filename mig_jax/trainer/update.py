@@ -55,7 +55,7 @@ def build_step(policy: Policy, config: ConfigDict, mode: str) -> tuple[Callable,
     o, loss = config.optimizer, config.loss.to_dict()
     tx = build_optimizer(config)
     aggregate = loss.pop("aggregate")
-    del loss["reference_on_host"]
+    del loss["kl_reference_on_host"]
     if mode == "sft":
         loss |= {"alpha": 0.0, "beta": 0.0, "gamma": 1.0, "kl_coef": 0.0}
     axes = decoder.param_axes(policy.config)

@@ -100,7 +100,9 @@ def test_weights_that_sample_are_whole_over_fsdp_and_narrow():
 
 def test_a_reference_on_the_host_is_held_for_its_log_probs_alone():
     def held(on_host):
-        programs = Run(tiny.get_config(loss__kl_coef=0.1, loss__reference_on_host=on_host), jax.devices()).programs(8)
+        programs = Run(tiny.get_config(loss__kl_coef=0.1, loss__kl_reference_on_host=on_host), jax.devices()).programs(
+            8
+        )
         return {name for name, program in programs.items() if "reference" in program.held | program.waiting}
 
     assert held(False) == {"prefill", "decode", "score", "reference", "update"} and held(True) == {"reference"}
@@ -229,7 +231,7 @@ def test_levers_belong_to_what_is_full():
     assert aot_report.levers("parameters", "decode", config)[0] == "mesh.fsdp=-1, mesh.data=1"
     assert aot_report.levers("rollout weights", "decode", config)[-1] == "rollout.gather_params=False"
     assert "optimizer.state_dtype=bfloat16" in aot_report.levers("optimizer", "update", config)
-    assert "loss.reference_on_host=True" in aot_report.levers("reference", "decode", config)
+    assert "loss.kl_reference_on_host=True" in aot_report.levers("reference", "decode", config)
     assert "reward.max_variants lower" in aot_report.levers(aot_report.REST, "score", config)
     assert aot_report.levers(aot_report.REST, "update", config)[0] == "optimizer.microbatches=2"
 

@@ -186,7 +186,7 @@ def test_a_run_goes_on_with_other_devices_and_dtypes_only():
     before = json.loads(json.dumps(before))
     now = json.loads(json.dumps(before))
     now["mesh"]["fsdp"], now["model"]["param_dtype"], now["optimizer"]["microbatches"] = 4, "bfloat16", 2
-    now["optimizer"]["state_dtype"], now["loss"]["reference_on_host"] = "bfloat16", True
+    now["optimizer"]["state_dtype"], now["loss"]["kl_reference_on_host"] = "bfloat16", True
     train.check_resume("/workdir", before, now=now)
     now["optimizer"]["peak_lr"] = 1.0
     with pytest.raises(ConfigError, match="optimizer.peak_lr"):
