@@ -21,7 +21,7 @@ def get_config():
     c.model.init.kv_heads = 2
     c.model.init.head_size = 16
     c.model.init.mlp_width = 192
-    c.data.train = "chain:terms=7,noise=0.2,haste=0.2"
+    c.data.train = "chain:terms=7,slip_prob=0.2,early_guess_prob=0.2"
     c.data.train_size = 50_000
     c.data.system_prompt = False
     c.data.max_prompt_tokens = 42

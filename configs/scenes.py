@@ -46,7 +46,7 @@ def get_config():
     c.sft.data_size = 40_000
     c.sft.batch_size = 64
     c.sft.peak_lr = 2e-3
-    c.sft.data = "scenes:objects=3-5,noise=0.2,haste=0.1"
+    c.sft.data = "scenes:objects=3-5,slip_prob=0.2,early_guess_prob=0.1"
     c.eval.every = 0
     c.checkpoint.every = 200
     c.log.every = 10

@@ -14,7 +14,7 @@ def get_config(**changes):
     c.model.init.kv_heads = 1
     c.model.init.head_size = 8
     c.model.init.mlp_width = 32
-    c.data.train = "chain:terms=3,noise=0.25"
+    c.data.train = "chain:terms=3,slip_prob=0.25"
     c.data.eval = "chain:terms=3"
     c.data.train_size = 64
     c.data.eval_size = 8

@@ -7,9 +7,12 @@ from typing import Any
 # How an option is read, what it should have been, and its value when it is left out; None: it must be given.
 Option = tuple[Callable[[str], Any], str, Any]
 
+# Old name of an option -> its name now.
+RENAMED = {"noise": "slip_prob", "haste": "early_guess_prob"}
+
 
 def read_options(name: str, text: str, known: dict[str, Option]) -> dict[str, Any]:
-    """The options of `terms=7,noise=0.25`.
+    """The options of `terms=7,slip_prob=0.25`.
 
     Raises:
       ValueError: options are unknown, missing or cannot be read; all of them are listed.
@@ -18,7 +21,8 @@ def read_options(name: str, text: str, known: dict[str, Option]) -> dict[str, An
     for item in filter(None, text.split(",")):
         key, _, value = item.partition("=")
         if key not in known:
-            faults.append(f"no option {key!r}{did_you_mean(key, known)}")
+            renamed = f" (now called {RENAMED[key]})" if RENAMED.get(key) in known else ""
+            faults.append(f"no option {key!r}{renamed or did_you_mean(key, known)}")
             continue
         read, kind, _ = known[key]
         try:

@@ -5,9 +5,9 @@
     tfds:FOLDER                    a split's folder of another TFDS dataset, `name/version`, as in tfds:FOLDER@train
     datasets:FOLDER                what `save_to_disk` of the datasets library has written
     chain:terms=7                  our own chain arithmetic, with demonstrations (see `procedural`), which have each
-                                   step wrong, or stop early and guess, as often as noise=0.2 and haste=0.2 say
+                                   step wrong, or stop early and guess, as often as slip_prob=0.2 and early_guess_prob=0.2 say
     scenes:objects=4,size=84       pictures of coloured solids with questions and demonstrations (see `scenes`); also
-                                   objects=3-6, colors=4, kinds=count+compare+exist, noise=0.1, haste=0.1
+                                   objects=3-6, colors=4, kinds=count+compare+exist, slip_prob=0.1, early_guess_prob=0.1
     reasoning_gym:chain_sum        any task of the reasoning-gym package
 
 Several are mixed as in "3 gsm8k + 1 math:train": of four problems three are of gsm8k, in the mean.
@@ -61,7 +61,7 @@ def parts_of(mixture: str) -> tuple[Part, ...]:
 
 
 def split_names(names: str) -> tuple[str, ...]:
-    """The sources of `gsm8k,chain:terms=4,noise=0.2,math:test`, three in all; () of an empty text.
+    """The sources of `gsm8k,chain:terms=4,slip_prob=0.2,math:test`, three in all; () of an empty text.
 
     A comma ends a name when another name follows; the others are between options.
     """

@@ -12,8 +12,8 @@ from mig_jax.data import sources
 from mig_jax.data.problem import Problem
 from mig_jax.data.synthetic import sources as synthetic_sources
 
-CHAIN = "chain:terms=4,noise=0.25"
-SCENES = "scenes:objects=3-4,size=56,noise=0.25"
+CHAIN = "chain:terms=4,slip_prob=0.25"
+SCENES = "scenes:objects=3-4,size=56,slip_prob=0.25"
 
 
 COLUMNS = default.get_config().data.columns.to_dict()
@@ -85,7 +85,7 @@ def test_options_of_scenes_are_heard():
 
     assert all(problem.question.startswith("More") for problem in opened("objects=3,size=56,kinds=compare"))
     assert all(p.demonstration[1] == p.answer for p in opened("objects=3,size=56"))
-    assert {len(p.demonstration[0]) for p in opened("objects=9,haste=0.5")} == {1, 2, 3}
+    assert {len(p.demonstration[0]) for p in opened("objects=9,early_guess_prob=0.5")} == {1, 2, 3}
     assert any("cyan" in step for p in opened("objects=9,colors=6") for step in p.demonstration[0])
 
 
@@ -118,17 +118,18 @@ def test_a_source_ends():
     "name, said",
     [
         ("chian:terms=4", "did you mean chain"),
-        ("chain:term=4,noise=lots", r"no option 'term' \(did you mean terms\?\); noise='lots' is no float"),
-        ("chain:noise=0", "option terms is missing"),
+        ("chain:term=4,slip_prob=lots", r"no option 'term' \(did you mean terms\?\); slip_prob='lots' is no float"),
+        ("chain:slip_prob=0", "option terms is missing"),
         ("chain:terms=1", "at least 2 terms"),
-        ("chain:terms=4,noise=2", "probability"),
+        ("chain:terms=4,slip_prob=2", "probability"),
+        ("chain:terms=4,noise=0.2", r"no option 'noise' \(now called slip_prob\)"),
         ("scenes:size=84", "option objects is missing"),
         (
             "scenes:objects=few,colours=4",
             r"objects='few' is no number or range; no option 'colours' .did you mean color",
         ),
         ("scenes:objects=5,size=56", "objects are from 2 to 4 in a picture of 56 pixels"),
-        ("scenes:objects=4,noise=3", "noise is a probability"),
+        ("scenes:objects=4,slip_prob=3", "slip_prob is a probability"),
         ("reasoning_gym:chainsum", "no task 'chainsum' .did you mean chain_sum"),
         ("reasoning_gym:rubiks_cube", "no reference answer"),
     ],
@@ -226,8 +227,8 @@ def test_every_bad_image_is_reported_with_its_line(tmp_path):
 
 
 def test_names_are_split_at_the_commas_between_sources():
-    names = "gsm8k,math:test,chain:terms=4,noise=0.2,jsonl:/data/a,b.jsonl"
-    assert sources.split_names(names) == ("gsm8k", "math:test", "chain:terms=4,noise=0.2", "jsonl:/data/a,b.jsonl")
+    names = "gsm8k,math:test,chain:terms=4,slip_prob=0.2,jsonl:/data/a,b.jsonl"
+    assert sources.split_names(names) == ("gsm8k", "math:test", "chain:terms=4,slip_prob=0.2", "jsonl:/data/a,b.jsonl")
     assert sources.split_names("gsm8k, Math,aime-2025") == ("gsm8k", "Math", "aime-2025")
     assert sources.split_names("") == ()
 

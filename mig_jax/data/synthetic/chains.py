@@ -63,24 +63,30 @@ def chain(rng: np.random.Generator, *, terms: int) -> Chain:
     return Chain(start, (firsts[rng.integers(len(firsts))], *(OPERATIONS[i] for i in rest)))
 
 
-def demonstration(rng: np.random.Generator, chain: Chain, *, noise: float, haste: float) -> tuple[tuple[str, ...], str]:
+def demonstration(
+    rng: np.random.Generator, chain: Chain, *, slip_prob: float, early_guess_prob: float
+) -> tuple[tuple[str, ...], str]:
     """The steps and the answer of a writer who knows the arithmetic, but slips and is sometimes hasty.
 
-    With probability `noise`, each step on its own, the result is replaced by one of the nine wrong digits; the writer
-    goes on from what is written and answers with what is written. With probability `haste` the writer stops before the
+    With probability `slip_prob`, each step on its own, the result is replaced by one of the nine wrong digits; the writer
+    goes on from what is written and answers with what is written. With probability `early_guess_prob` the writer stops before the
     last step, anywhere behind the first, and guesses the digits that are left: who learns from this knows what can be
     said of the answer after any number of steps, which is what a probe asks.
 
     Raises:
-      ValueError: when `noise` or `haste` is no probability.
+      ValueError: when `slip_prob` or `early_guess_prob` is no probability.
     """
-    for name, value in (("noise", noise), ("haste", haste)):
+    for name, value in (("slip_prob", slip_prob), ("early_guess_prob", early_guess_prob)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} is a probability, got {value}")
     length = len(chain.operations)
-    is_slip_k = rng.random(length) < noise
+    is_slip_k = rng.random(length) < slip_prob
     steps, answer = _write(chain, np.where(is_slip_k, rng.integers(1, 10, size=length), 0).tolist())
-    is_hasty, last, guesses = rng.random() < haste, rng.integers(1, max(length, 2)), rng.integers(0, 10, size=length)
+    is_hasty, last, guesses = (
+        rng.random() < early_guess_prob,
+        rng.integers(1, max(length, 2)),
+        rng.integers(0, 10, size=length),
+    )
     if not is_hasty or length == 1:
         return steps, answer
     return steps[:last], answer[:last] + "".join(map(str, guesses[last:]))

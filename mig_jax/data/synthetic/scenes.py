@@ -141,27 +141,27 @@ def answer(scene: Scene, question: Question) -> str:
 
 
 def demonstration(
-    rng: np.random.Generator, scene: Scene, question: Question, *, noise: float, haste: float
+    rng: np.random.Generator, scene: Scene, question: Question, *, slip_prob: float, early_guess_prob: float
 ) -> tuple[tuple[str, ...], str]:
     """The steps and the answer of a writer who sees well enough, but slips and is sometimes hasty.
 
-    With probability `noise`, each step on its own, one thing of the column is taken for another, overlooked, or seen
+    With probability `slip_prob`, each step on its own, one thing of the column is taken for another, overlooked, or seen
     where there is none, preferably so that it matters; the writer goes on from what is written. With probability
-    `haste` the writer stops before the last step, anywhere behind the first, and imagines the looks of the rest: who
+    `early_guess_prob` the writer stops before the last step, anywhere behind the first, and imagines the looks of the rest: who
     learns from this knows what can be said of the answer after any number of steps, which is what a probe asks.
 
     Raises:
-      ValueError: when `noise` or `haste` is no probability.
+      ValueError: when `slip_prob` or `early_guess_prob` is no probability.
     """
-    for name, value in (("noise", noise), ("haste", haste)):
+    for name, value in (("slip_prob", slip_prob), ("early_guess_prob", early_guess_prob)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} is a probability, got {value}")
     side = scene.size // CELL
-    last = int(rng.integers(1, side)) if rng.random() < haste else side
+    last = int(rng.integers(1, side)) if rng.random() < early_guess_prob else side
     written, steps = [], []
     for column in range(last):
         seen = tuple(thing for thing in scene.things if thing.column == column)
-        if rng.random() < noise:
+        if rng.random() < slip_prob:
             readings = _misreadings(seen, column, scene.palette)
             right = state([*written, *seen], question)
             harmful = [reading for reading in readings if state([*written, *reading], question) != right]

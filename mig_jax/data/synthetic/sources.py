@@ -35,7 +35,10 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 # How an option is read, what it should have been, and its value when it is left out; None: it must be given.
-WRITER_OPTIONS = {"noise": (float, "float", 0.0), "haste": (float, "float", 0.0)}  # demonstrations are right
+WRITER_OPTIONS = {
+    "slip_prob": (float, "float", 0.0),
+    "early_guess_prob": (float, "float", 0.0),
+}  # demonstrations are right
 CHAIN_OPTIONS = {"terms": (int, "int", None), **WRITER_OPTIONS}
 SCENE_OPTIONS = {
     "objects": (_span, "number or range", None),
@@ -84,7 +87,9 @@ def chains(name: str, options: str, *, split: str, seed: int, size: int) -> Sequ
         rng = np.random.default_rng((seed, index))
         candidates = (procedural.chain(rng, terms=o["terms"]) for _ in itertools.count())
         chain = next(chain for chain in candidates if _split_of(chain.question) == split)
-        demonstration = procedural.demonstration(rng, chain, noise=o["noise"], haste=o["haste"])
+        demonstration = procedural.demonstration(
+            rng, chain, slip_prob=o["slip_prob"], early_guess_prob=o["early_guess_prob"]
+        )
         return Problem(
             f"{name}:{split}:{seed}:{index}", chain.question, chain.answer, "expression", demonstration, source="chain"
         )

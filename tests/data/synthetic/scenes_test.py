@@ -23,8 +23,10 @@ def _drawn(n: int, **changed) -> list[tuple[Scene, Question]]:
     return [scenes.draw(np.random.default_rng((0, i)), **OPTIONS | changed) for i in range(n)]
 
 
-def _written(scene, question, *, seed=0, noise=0.0, haste=0.0) -> tuple[tuple[str, ...], str]:
-    return scenes.demonstration(np.random.default_rng(seed), scene, question, noise=noise, haste=haste)
+def _written(scene, question, *, seed=0, slip_prob=0.0, early_guess_prob=0.0) -> tuple[tuple[str, ...], str]:
+    return scenes.demonstration(
+        np.random.default_rng(seed), scene, question, slip_prob=slip_prob, early_guess_prob=early_guess_prob
+    )
 
 
 def _reread(question: str, things) -> str:
@@ -134,7 +136,7 @@ def test_slips_show_and_are_carried_on():
     slipped = wrong = 0
     for seed, (scene, question) in enumerate(_drawn(500)):
         right, _ = _written(scene, question)
-        steps, answer = _written(scene, question, seed=seed, noise=0.2)
+        steps, answer = _written(scene, question, seed=seed, slip_prob=0.2)
         names = [step.rpartition(": ")[0] for step in steps]
         slipped += sum(name != was.rpartition(": ")[0] for name, was in zip(names, right, strict=True))
         wrong += answer != scenes.answer(scene, question)
@@ -148,14 +150,14 @@ def test_slips_show_and_are_carried_on():
 
 def test_with_certain_noise_every_step_is_another():
     for seed, (scene, question) in enumerate(_drawn(50)):
-        steps = zip(_written(scene, question)[0], _written(scene, question, seed=seed, noise=1.0)[0], strict=True)
+        steps = zip(_written(scene, question)[0], _written(scene, question, seed=seed, slip_prob=1.0)[0], strict=True)
         assert all(right.rpartition(":")[0] != slip.rpartition(":")[0] for right, slip in steps)
 
 
 def test_a_hasty_writer_stops_early_and_imagines_the_rest():
     counts, right = collections.Counter(), 0
     for seed, (scene, question) in enumerate(_drawn(500)):
-        steps, answer = _written(scene, question, seed=seed, haste=1.0)
+        steps, answer = _written(scene, question, seed=seed, early_guess_prob=1.0)
         assert steps == _written(scene, question)[0][: len(steps)]
         counts[len(steps)] += 1
         right += answer == scenes.answer(scene, question)
@@ -165,7 +167,7 @@ def test_a_hasty_writer_stops_early_and_imagines_the_rest():
 @pytest.mark.parametrize("size, objects", [(56, 4), (84, 6), (112, 16)])
 def test_solutions_are_short(size, objects):
     for seed, (scene, question) in enumerate(_drawn(300, size=size, objects=(objects, objects), colors=6)):
-        steps, _ = _written(scene, question, seed=seed, noise=0.5)
+        steps, _ = _written(scene, question, seed=seed, slip_prob=0.5)
         assert sum(map(len, steps)) <= 13 * objects + 17 * size // scenes.CELL
 
 
@@ -181,5 +183,5 @@ def test_impossible_requests_are_refused_all_at_once():
     assert "objects are from 2 to 9" in said and "colors are from 3 to 6" in said and "got counts" in said
     with pytest.raises(ValueError, match="size is 56, 84 or 112, got 60"):
         scenes.draw(np.random.default_rng(0), **OPTIONS | {"size": 60})
-    with pytest.raises(ValueError, match="noise is a probability"):
-        _written(BY_HAND, Question("count", ("red",)), noise=2.0)
+    with pytest.raises(ValueError, match="slip_prob is a probability"):
+        _written(BY_HAND, Question("count", ("red",)), slip_prob=2.0)
