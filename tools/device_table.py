@@ -88,10 +88,10 @@ def run(model: str, method: str, shape: dict[str, int], devices: Sequence[Any]) 
         stack.enter_context(jax.set_mesh(mesh))
         verifier = stack.enter_context(Verifier(workers=1))
         policy = load_policy(config.model, mesh, seed=0)
-        (problems,), _ = open_training(policy, config, demonstrated=mode == "sft")
+        (problems,), _ = open_training(policy, config, solved=mode == "sft")
         start = flat(policy.params)
         state, update = updates.build_update(policy, config, mode)
-        collect = functools.partial(train.collect_demonstrations, policy, config)
+        collect = functools.partial(train.make_sft_batch, policy, config)
         if mode == "train":
             collect = Rollout(policy, config, verifier)
         tokens, losses = [], []

@@ -17,7 +17,7 @@ class Problem(NamedTuple):
     question: what the policy is asked, without its choices.
     answer: the reference, whose likelihood is probed; of a choice its letter.
     kind: one of KINDS, how an answer is compared with the reference.
-    demonstration: the steps and the answer of a written solution (its answer may be wrong), None when there is none.
+    solution: the steps and the answer of a written solution (its answer may be wrong), None when there is none.
     images: what the question shows, in order, as the bytes of image files (PNG, JPEG …); decoded where they are used.
     choices: what may be chosen, in the order of its letters A, B, …; () where the answer is open.
     level, subject: as the source names them, such as "Level 5" and "Algebra"; "" where it does not.
@@ -29,7 +29,7 @@ class Problem(NamedTuple):
     question: str
     answer: str
     kind: str = "expression"
-    demonstration: tuple[tuple[str, ...], str] | None = None
+    solution: tuple[tuple[str, ...], str] | None = None
     images: tuple[bytes, ...] = ()
     choices: tuple[str, ...] = ()
     level: str = ""

@@ -103,7 +103,7 @@ def _read_problem(row: Row, columns: Mapping[str, str], folder: Path) -> tuple[P
         question=question,
         answer=answer,
         kind=kind,
-        demonstration=(steps, answer) if steps else None,
+        solution=(steps, answer) if steps else None,
         images=images,
         choices=choices,
         level=read("level", _optional),

@@ -69,7 +69,7 @@ def solution_ids(tokenizer: Tokenizer, problem: Problem) -> list[int]:
     Raises:
       ValueError: it cannot be written down so that it reads back.
     """
-    steps, answer = problem.demonstration
+    steps, answer = problem.solution
     response = response_format.render_response(list(steps), answer, tokenizer.tags)
     return tokenizer.encode(response) + [tokenizer.eos_ids[0]]
 
@@ -86,14 +86,14 @@ def rejection_reason(
         return f"with an answer of more than {max_answer_tokens} tokens (data.max_answer_tokens)"
     if max_new_tokens is None:
         return ""
-    if problem.demonstration is None:
+    if problem.solution is None:
         return "without written steps"
     try:
         length = len(solution_ids(tokenizer, problem))
     except ValueError:
-        return "with a demonstration that holds tags or headers of its own"
+        return "with a solution that holds tags or headers of its own"
     if length > max_new_tokens:
-        return f"with a demonstration of more than {max_new_tokens} tokens (rollout.max_new_tokens)"
+        return f"with a solution of more than {max_new_tokens} tokens (rollout.max_new_tokens)"
     return ""
 
 

@@ -46,19 +46,17 @@ class FilteredDataset(Sequence):
         return problem._replace(variants=self.variants.get(variant_key(problem), ()))
 
 
-def open_training(
-    policy: Policy, config: ConfigDict, *, demonstrated: bool
-) -> tuple[list[FilteredDataset], list[float]]:
+def open_training(policy: Policy, config: ConfigDict, *, solved: bool) -> tuple[list[FilteredDataset], list[float]]:
     """What `data.train` mixes: the problems of each source, and its weight.
 
     Args:
-      demonstrated: only problems whose written solution is there and fits.
+      solved: only problems whose written solution is there and fits.
 
     Raises:
       ValueError: a source is wrong, or nothing of it is left.
     """
     variants = read_variants(config.data.variants)
-    limit = config.rollout.max_new_tokens if demonstrated else None
+    limit = config.rollout.max_new_tokens if solved else None
     parts = sources.parts_of(config.data.train)
 
     def reason(problem: Problem) -> str:

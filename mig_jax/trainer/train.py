@@ -117,7 +117,7 @@ def _run(
         reference = reference_of(policy, on_host=on_host) if config.loss.kl_coef else None
         collect = Rollout(policy, config, verifier, reference=reference)
     else:
-        collect = functools.partial(collect_demonstrations, policy, config)
+        collect = functools.partial(make_sft_batch, policy, config)
     state, update = build_update(policy, config, mode)
     evaluator = Evaluator(policy, config, verifier)
 
@@ -195,7 +195,7 @@ def open_data(policy: Policy, config: ConfigDict, mode: str) -> tuple[grain.Data
     Raises:
       ValueError: a source is wrong, or not the same on all processes, nor is the config.
     """
-    train_problems, weights = multihost.sync_errors(lambda: open_training(policy, config, demonstrated=mode == "sft"))
+    train_problems, weights = multihost.sync_errors(lambda: open_training(policy, config, solved=mode == "sft"))
     eval_problems = multihost.sync_errors(lambda: open_held_out(policy, config))
     opened = {"mode": mode, "config": config.to_dict()} | {
         f"source {n}": [len(source), source[0].question, source[-1].question]
@@ -254,7 +254,7 @@ def reference_of(policy: Policy, *, on_host: bool) -> Callable[[Any], Any]:
     return lambda params: combine(jax.device_put(copied, places), partition(params, policy.trains)[1])
 
 
-def collect_demonstrations(
+def make_sft_batch(
     policy: Policy, config: ConfigDict, params: Any, prompt_batch: PromptBatch, key: chex.PRNGKey
 ) -> RolloutResult:
     """A batch of written solutions, all gates open; it depends neither on the weights nor on chance."""

@@ -43,7 +43,7 @@ def test_arguments_are_those_of_training():
     mesh = sharding.make_mesh(config.mesh.to_dict())
     with jax.set_mesh(mesh), Verifier(workers=1) as verifier:
         policy = load_policy(config.model, mesh, seed=0)
-        ((chosen,), _) = open_training(policy, config, demonstrated=False)
+        ((chosen,), _) = open_training(policy, config, solved=False)
         reference = train.reference_of(policy, on_host=False)
         state, _ = train.build_update(policy, config, "train")
         rollout = Rollout(policy, config, verifier, reference=reference)

@@ -30,9 +30,9 @@ def _write_rows(path, rows) -> str:
 
 def test_chain_problems_bring_their_demonstration():
     problem = open_source(CHAIN, split="train", seed=0, size=10)[3]
-    steps, demonstrated = problem.demonstration
+    steps, solved = problem.solution
     assert problem.question.startswith("Last digits of ") and problem.kind == "expression"
-    assert len(steps) == len(problem.answer) == len(demonstrated) == 3
+    assert len(steps) == len(problem.answer) == len(solved) == 3
 
 
 def test_a_chain_source_depends_on_name_split_and_seed_alone():
@@ -60,10 +60,10 @@ def test_scenes_bring_a_picture_and_a_demonstration():
         (image,) = problem.images
         with Image.open(io.BytesIO(image)) as opened:
             assert opened.size == (56, 56)
-        assert len(problem.demonstration[0]) == 2
+        assert len(problem.solution[0]) == 2
         assert problem.kind == ("expression" if problem.answer.isdigit() else "text")
     assert list(source) == list(open_source(SCENES, split="train", seed=0, size=40))
-    assert any(problem.demonstration[1] != problem.answer for problem in source)
+    assert any(problem.solution[1] != problem.answer for problem in source)
     assert {problem.question.split()[0] for problem in source} == {"How", "More", "Is"}
 
 
@@ -84,9 +84,9 @@ def test_options_of_scenes_are_heard():
         return list(open_source(f"scenes:{options}", split="test", seed=0, size=20))
 
     assert all(problem.question.startswith("More") for problem in opened("objects=3,size=56,kinds=compare"))
-    assert all(p.demonstration[1] == p.answer for p in opened("objects=3,size=56"))
-    assert {len(p.demonstration[0]) for p in opened("objects=9,early_guess_prob=0.5")} == {1, 2, 3}
-    assert any("cyan" in step for p in opened("objects=9,colors=6") for step in p.demonstration[0])
+    assert all(p.solution[1] == p.answer for p in opened("objects=3,size=56"))
+    assert {len(p.solution[0]) for p in opened("objects=9,early_guess_prob=0.5")} == {1, 2, 3}
+    assert any("cyan" in step for p in opened("objects=9,colors=6") for step in p.solution[0])
 
 
 def test_reasoning_gym_ids_lead_back_to_the_entry():
@@ -103,7 +103,7 @@ def test_reasoning_gym_splits_are_disjoint_and_solutions_become_steps():
     train, test = (open_source("reasoning_gym:gsm_symbolic", split=s, seed=0, size=50) for s in sources.SPLITS)
     assert not {p.question for p in train} & {p.question for p in test}
     for problem in train:
-        steps, answer = problem.demonstration
+        steps, answer = problem.solution
         assert steps and answer == problem.answer and not any("####" in step for step in steps)
 
 

@@ -88,7 +88,7 @@ def test_the_file_reaches_the_probes(policy, tmp_path):
     for change, expected in ((None, "0.5"), ({}, "2/4"), ({"source": "other"}, "0.5"), ({"answer": "2"}, "0.5")):
         path.write_text(json.dumps(row | (change or {})))
         config.data.variants = "" if change is None else str(path)
-        ((chosen,), _) = problem_set.open_training(policy, config, demonstrated=False)
+        ((chosen,), _) = problem_set.open_training(policy, config, solved=False)
         assert encoding.answer_spellings(chosen[0], limit=2) == ("1/2", expected)
     path.write_text('{"id": "half"}\n{"id": "a", "answer": 1, "variants": 3}\n')
     with pytest.raises(ValueError, match="row 1: answer is missing\n.*row 2: variants is a number, not a list"):

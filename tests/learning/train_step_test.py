@@ -42,7 +42,7 @@ def test_microbatches_are_exact(over):
     """The masks are unequal, so that a mean of means would be wrong."""
     batch = random_batch(3, rows=4)
     whole, metrics = run_step(batch, aggregate=over)
-    parts, part_metrics = run_step(batch, aggregate=aggregate, microbatches=4)
+    parts, part_metrics = run_step(batch, aggregate=over, microbatches=4)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), whole, parts)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), metrics, part_metrics)
 

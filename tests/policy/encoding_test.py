@@ -62,7 +62,7 @@ def test_probes_are_what_would_be_written(tokenizer, merging):
 
 
 def test_demonstrations_probes_and_prompt_use_the_tags_of_the_tokenizer(merging):
-    problem = Problem("1", "7 +5 -3", "A", demonstration=(("7+5=2",), "A"))
+    problem = Problem("1", "7 +5 -3", "A", solution=(("7+5=2",), "A"))
     written = merging.decode(encoding.solution_ids(merging, problem)[:-1])
     assert written == "<think>\n### Step 1: 7+5=2\n</think>\n<answer>\nA </answer>"
     answers = encoding.pack_probes(merging, [Problem("1", "q", "A")], max_variants=1, max_tokens=2)
@@ -111,7 +111,7 @@ def test_truncated_completion_keeps_its_last_token(tokenizer):
 
 
 def test_demonstration_reads_as_well_formed(tokenizer):
-    problem = Problem("1", "7 +5 -3", "29", demonstration=(("7+5=2", "2-3=9"), "29"))
+    problem = Problem("1", "7 +5 -3", "29", solution=(("7+5=2", "2-3=9"), "29"))
     ids = encoding.solution_ids(tokenizer, problem)
     parsed = encoding.parse_completion(tokenizer, ids, is_truncated=False, max_steps=2, width=len(ids))
     assert parsed.response.is_well_formed and parsed.response.answer == "29"
@@ -131,8 +131,8 @@ def test_probes_put_lead_in_and_closing_tag_around_the_answer(tokenizer):
     [
         (Problem("1", "q", "1" * 9), {}, "an answer of more than 8"),
         (Problem("1", "q", "1"), {"max_new_tokens": 50}, "without written steps"),
-        (Problem("1", "q", "1", demonstration=(("x" * 50,), "1")), {"max_new_tokens": 50}, "a demonstration of more"),
-        (Problem("1", "q", "1", demonstration=(("x",), "1")), {"max_new_tokens": 50}, ""),
+        (Problem("1", "q", "1", solution=(("x" * 50,), "1")), {"max_new_tokens": 50}, "a solution of more"),
+        (Problem("1", "q", "1", solution=(("x",), "1")), {"max_new_tokens": 50}, ""),
     ],
 )
 def test_why_a_problem_is_left_out(tokenizer, problem, limits, reason):

@@ -42,7 +42,7 @@ def test_every_column_is_where_the_config_says(tmp_path):
 def test_what_does_not_fit_is_left_out_and_counted(policy, tmp_path, caplog):
     rows = [{"question": "7" * n, "answer": "1" * m} for n, m in ((3, 1), (99, 1), (98, 2), (4, 9))]
     config = config_of(tmp_path / "rows.jsonl", rows)
-    ((chosen,), weights) = problem_set.open_training(policy, config, demonstrated=False)
+    ((chosen,), weights) = problem_set.open_training(policy, config, solved=False)
     assert [p.question for p in chosen] == ["777"] and weights == [1.0]
     assert sorted(chosen.rejected.values()) == [1, 2]
     # An answer that is too long to be probed can be evaluated all the same.

@@ -73,7 +73,7 @@ def test_behind_a_damaged_checkpoint_the_run_is_the_same(whole, tmp_path, capsys
 
 def poison(monkeypatch, steps):
     """What is collected at some steps is not finite."""
-    collect, count = train.collect_demonstrations, iter(range(1, 100))
+    collect, count = train.make_sft_batch, iter(range(1, 100))
 
     def poisoned(policy, config, params, asked, key):
         batch, numbers, transcripts = collect(policy, config, params, asked, key)
@@ -81,7 +81,7 @@ def poison(monkeypatch, steps):
             batch = batch._replace(outcome_advantage_bt=batch.outcome_advantage_bt + np.nan)
         return batch, numbers, transcripts
 
-    monkeypatch.setattr(train, "collect_demonstrations", poisoned)
+    monkeypatch.setattr(train, "make_sft_batch", poisoned)
 
 
 def test_a_bad_batch_costs_its_own_step(monkeypatch, tmp_path):

@@ -34,7 +34,7 @@ def policy():
 
 @pytest.fixture(scope="module")
 def problems(policy):
-    ((chosen,), _) = open_training(policy, CONFIG, demonstrated=False)
+    ((chosen,), _) = open_training(policy, CONFIG, solved=False)
     return chosen[:4]
 
 

@@ -238,15 +238,15 @@ def _encode(problem: Problem) -> dict[str, Any]:
     """A problem as TFDS keeps it; its demonstration's answer is the reference, and no spelling was found yet."""
     fields = problem._asdict()
     del fields["variants"]
-    demonstration = fields.pop("demonstration")
-    return fields | {"steps": demonstration[0] if demonstration else ()}
+    solution = fields.pop("solution")
+    return fields | {"steps": solution[0] if solution else ()}
 
 
 def _decode(example: Mapping[str, Any]) -> Problem:
     images = tuple(example["images"])
     fields = {name: _text(value) for name, value in example.items() if name != "images"}
     steps = fields.pop("steps")
-    return Problem(**fields, images=images, demonstration=(steps, fields["answer"]) if steps else None)
+    return Problem(**fields, images=images, solution=(steps, fields["answer"]) if steps else None)
 
 
 def _text(value: Any) -> Any:

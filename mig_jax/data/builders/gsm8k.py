@@ -37,5 +37,5 @@ class Gsm8k(Benchmark):
             question=row.text("question"),
             answer=answer.strip(),
             kind="number",
-            demonstration=(steps, answer.strip()),
+            solution=(steps, answer.strip()),
         )

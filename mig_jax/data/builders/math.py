@@ -65,7 +65,7 @@ class Math(Benchmark):
             id=row.text("id"),
             question=row.text("problem"),
             answer=answer,
-            demonstration=(_sentences(solution), answer),
+            solution=(_sentences(solution), answer),
             level=row.text("level"),
             subject=row.text("type"),
         )

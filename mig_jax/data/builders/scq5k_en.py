@@ -41,7 +41,7 @@ class Scq5kEn(Benchmark):
             question=row.text("problem"),
             answer=answer,
             kind="choice",
-            demonstration=(steps, answer) if len(steps) > 1 and not _NO_SOLUTION.match(steps[0]) else None,
+            solution=(steps, answer) if len(steps) > 1 and not _NO_SOLUTION.match(steps[0]) else None,
             choices=tuple(option.text("content") for option in options),
             level=row.text("difficulty"),
             subject=points[2].strip() if len(points) > 2 else "",

@@ -63,7 +63,7 @@ def chain(rng: np.random.Generator, *, terms: int) -> Chain:
     return Chain(start, (firsts[rng.integers(len(firsts))], *(OPERATIONS[i] for i in rest)))
 
 
-def demonstration(
+def solution(
     rng: np.random.Generator, chain: Chain, *, slip_prob: float, early_guess_prob: float
 ) -> tuple[tuple[str, ...], str]:
     """The steps and the answer of a writer who knows the arithmetic, but slips and is sometimes hasty.

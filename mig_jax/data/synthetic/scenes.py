@@ -140,7 +140,7 @@ def answer(scene: Scene, question: Question) -> str:
     return conclude(state(scene.things, question), question)
 
 
-def demonstration(
+def solution(
     rng: np.random.Generator, scene: Scene, question: Question, *, slip_prob: float, early_guess_prob: float
 ) -> tuple[tuple[str, ...], str]:
     """The steps and the answer of a writer who sees well enough, but slips and is sometimes hasty.

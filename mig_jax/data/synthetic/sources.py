@@ -87,11 +87,9 @@ def chains(name: str, options: str, *, split: str, seed: int, size: int) -> Sequ
         rng = np.random.default_rng((seed, index))
         candidates = (procedural.chain(rng, terms=o["terms"]) for _ in itertools.count())
         chain = next(chain for chain in candidates if _split_of(chain.question) == split)
-        demonstration = procedural.demonstration(
-            rng, chain, slip_prob=o["slip_prob"], early_guess_prob=o["early_guess_prob"]
-        )
+        solution = procedural.solution(rng, chain, slip_prob=o["slip_prob"], early_guess_prob=o["early_guess_prob"])
         return Problem(
-            f"{name}:{split}:{seed}:{index}", chain.question, chain.answer, "expression", demonstration, source="chain"
+            f"{name}:{split}:{seed}:{index}", chain.question, chain.answer, "expression", solution, source="chain"
         )
 
     return _Generated(size, make)
@@ -112,7 +110,7 @@ def scene_questions(name: str, options: str, *, split: str, seed: int, size: int
         candidates = (scenes.draw(rng, **drawn) for _ in itertools.count())
         # Where exactly a thing stands in its cell makes no new problem.
         scene, question = next(c for c in candidates if _split_of(f"{c[1].text}\n{c[0].description}") == split)
-        answer, demonstration = scenes.answer(scene, question), scenes.demonstration(rng, scene, question, **written)
+        answer, solution = scenes.answer(scene, question), scenes.solution(rng, scene, question, **written)
         kind = "expression" if question.kind == "count" else "text"
         image = rendering.to_png(rendering.render(scene))
         return Problem(
@@ -120,7 +118,7 @@ def scene_questions(name: str, options: str, *, split: str, seed: int, size: int
             question.text,
             answer,
             kind,
-            demonstration,
+            solution,
             (image,),
             subject=question.kind,
             source="scenes",
@@ -166,8 +164,8 @@ def _entry_problem(entry: dict, task: str, *, id: str) -> Problem:
     is_number = re.fullmatch(r"-?\d+(\.\d+)?", answer) is not None
     # gsm_symbolic writes its solutions out: one step a line, then a line "#### <answer>".
     steps = tuple(line for line in entry["metadata"].get("answer_cot", "").split("\n") if not line.startswith("####"))
-    demonstration = (steps, answer) if any(steps) else None
-    return Problem(id, question, answer, "expression" if is_number else "reasoning_gym", demonstration, source=task)
+    solution = (steps, answer) if any(steps) else None
+    return Problem(id, question, answer, "expression" if is_number else "reasoning_gym", solution, source=task)
 
 
 def _split_of(question: str) -> str:

@@ -123,7 +123,7 @@ def test_math(build):
         question=TRIANGLE["problem"],
         answer="\\sqrt{51}",
         kind="expression",
-        demonstration=(steps, "\\sqrt{51}"),
+        solution=(steps, "\\sqrt{51}"),
         level="Level 1",
         subject="Precalculus",
     )
@@ -146,7 +146,7 @@ def test_the_answer_of_math_is_in_the_last_box(build, solution, answer):
     archive = _tar({"MATH/train/algebra/1.json": _math(solution)})
     problem = build("math", {"MATH.tar": archive}, "train")["train/algebra/1.json"]
     assert problem.answer == answer
-    assert not any("box" in step for step in problem.demonstration[0])
+    assert not any("box" in step for step in problem.solution[0])
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_the_answer_of_math_is_in_the_last_box(build, solution, answer):
 def test_a_solution_of_math_is_cut_between_sentences(build, solution, steps):
     archive = _tar({"MATH/train/algebra/1.json": _math(solution)})
     problem = build("math", {"MATH.tar": archive}, "train")["train/algebra/1.json"]
-    assert problem.demonstration[0] == steps
+    assert problem.solution[0] == steps
 
 
 def test_math_comes_as_a_zip_file_or_unpacked_as_well(build, tmp_path):
@@ -384,7 +384,7 @@ def test_scq5k_en(build):
             question=question,
             answer="B",
             kind="choice",
-            demonstration=(steps, "B"),
+            solution=(steps, "B"),
             choices=("$$3$$", "$$4$$", "\uff08$$2$$, $$3$$\uff09", "Odd, Even", "None of the above"),
             level="2",
             subject=subject,

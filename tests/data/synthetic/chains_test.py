@@ -48,7 +48,7 @@ def test_same_generator_same_chain_other_seed_other_chain():
 
 def test_a_writer_without_noise_writes_the_solution():
     for chain in _chains(50, terms=6):
-        written = chains.demonstration(np.random.default_rng(3), chain, slip_prob=0.0, early_guess_prob=0.0)
+        written = chains.solution(np.random.default_rng(3), chain, slip_prob=0.0, early_guess_prob=0.0)
         assert written == (chain.steps, chain.answer)
 
 
@@ -56,7 +56,7 @@ def test_a_slip_is_carried_on_and_answered():
     rng = np.random.default_rng(4)
     wrong_steps = wrong_answers = 0
     for chain in _chains(1000, terms=6):
-        steps, answer = chains.demonstration(rng, chain, slip_prob=0.25, early_guess_prob=0.0)
+        steps, answer = chains.solution(rng, chain, slip_prob=0.25, early_guess_prob=0.0)
         assert answer == "".join(step[-1] for step in steps)
         assert [step[0] for step in steps] == [str(chain.start), *answer[:-1]]
         slips = sum(int(step[-1]) != eval(step[:-2]) % 10 for step in steps)
@@ -69,7 +69,7 @@ def test_a_slip_is_carried_on_and_answered():
 
 def test_with_certain_noise_every_step_is_wrong():
     chain = _chains(1, terms=9)[0]
-    steps, _ = chains.demonstration(np.random.default_rng(5), chain, slip_prob=1.0, early_guess_prob=0.0)
+    steps, _ = chains.solution(np.random.default_rng(5), chain, slip_prob=1.0, early_guess_prob=0.0)
     assert all(int(step[-1]) != eval(step[:-2]) % 10 for step in steps)
 
 
@@ -78,7 +78,7 @@ def test_impossible_requests_are_refused():
     with pytest.raises(ValueError, match="at least 2 terms"):
         chains.chain(rng, terms=1)
     with pytest.raises(ValueError, match="probability"):
-        chains.demonstration(rng, chains.chain(rng, terms=3), slip_prob=25, early_guess_prob=0.0)
+        chains.solution(rng, chains.chain(rng, terms=3), slip_prob=25, early_guess_prob=0.0)
 
 
 def test_a_hasty_writer_guesses_what_is_left():
@@ -86,12 +86,12 @@ def test_a_hasty_writer_guesses_what_is_left():
     counts = []
     for _ in range(500):
         chain = chains.chain(rng, terms=5)
-        steps, answer = chains.demonstration(rng, chain, slip_prob=0.0, early_guess_prob=1.0)
+        steps, answer = chains.solution(rng, chain, slip_prob=0.0, early_guess_prob=1.0)
         assert steps == chain.steps[: len(steps)] and len(answer) == 4
         assert answer[: len(steps)] == chain.answer[: len(steps)]
         counts.append(len(steps))
     assert set(counts) == {1, 2, 3}
     chain = chains.chain(rng, terms=2)
-    assert chains.demonstration(rng, chain, slip_prob=0.0, early_guess_prob=1.0) == (chain.steps, chain.answer)
+    assert chains.solution(rng, chain, slip_prob=0.0, early_guess_prob=1.0) == (chain.steps, chain.answer)
     with pytest.raises(ValueError, match="early_guess_prob is a probability"):
-        chains.demonstration(rng, chain, slip_prob=0.0, early_guess_prob=2.0)
+        chains.solution(rng, chain, slip_prob=0.0, early_guess_prob=2.0)

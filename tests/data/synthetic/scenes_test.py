@@ -24,7 +24,7 @@ def _drawn(n: int, **changed) -> list[tuple[Scene, Question]]:
 
 
 def _written(scene, question, *, seed=0, slip_prob=0.0, early_guess_prob=0.0) -> tuple[tuple[str, ...], str]:
-    return scenes.demonstration(
+    return scenes.solution(
         np.random.default_rng(seed), scene, question, slip_prob=slip_prob, early_guess_prob=early_guess_prob
     )
 
