@@ -20,7 +20,7 @@ from mig_jax.evaluation import run
 from mig_jax.evaluation.answer_variants import propose_variants
 from mig_jax.evaluation.evaluator import answer_problems
 from mig_jax.evaluation.score_transcripts import score_transcripts
-from mig_jax.policy.generate import make_rollout_params, make_sample
+from mig_jax.policy.generate import make_rollout_params, make_sampler
 from mig_jax.policy.load import Policy, load_policy
 from mig_jax.records.plots import draw_gains
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
@@ -108,7 +108,7 @@ def sample(config: ConfigDict, questions: Sequence[str]) -> None:
         problems = [Problem(str(number), question, "?", "text") for number, question in enumerate(questions)]
         problems = problems or open_held_out(policy, config)[:4]
         r = config.rollout
-        draw = make_sample(policy, r, group_size=1, temperature=r.temperature)
+        draw = make_sampler(policy, r, group_size=1, temperature=r.temperature)
         weights = make_rollout_params(policy, gather=r.gather_params)(policy.params)
         key = jax.random.key(config.seed)
         transcripts = answer_problems(

@@ -158,8 +158,8 @@ def run_command(positional: list[str]) -> None:
     try:
         config = chosen_config()
         if command in ("train", "sft"):
-            with preemption.listen() as is_asked_to_stop:
-                train.run(config, workdir, mode=command, is_asked_to_stop=is_asked_to_stop)
+            with preemption.catch_stop_signals() as should_stop:
+                train.run(config, workdir, mode=command, should_stop=should_stop)
         elif command == "eval":
             commands.evaluate(config, workdir)
         elif command == "sample":
@@ -172,7 +172,7 @@ def run_command(positional: list[str]) -> None:
             commands.prepare(config, sources.split_names(BENCHMARKS.value or ""))
         elif command == "aot":
             commands.aot(config, TOPOLOGY.value, workdir)
-    except preemption.Stopped as stopped:
+    except preemption.Preempted as stopped:
         print(f"mig-jax {command}: {stopped}; the same command goes on", file=sys.stderr)
         sys.exit(preemption.EXIT_CODE)
     except Exception as error:

@@ -128,7 +128,7 @@ class Run:
         state, optimizer = {"parameters": params}, {"optimizer": self.state.opt_state}
         reference, waiting = {}, optimizer
         if loss.kl_coef and not self.policy.config.lora:
-            reference = {"reference": partition(params, self.policy.trains)[0]}
+            reference = {"reference": partition(params, self.policy.is_trainable)[0]}
             waiting = optimizer | ({} if loss.kl_reference_on_host else reference)
         named, weights, held = {}, self.weights, state
         if weights is not params:

@@ -82,7 +82,7 @@ def describe(program: Compiled, name: str, config: ConfigDict, room: float) -> d
         "gib": gib,
         "peak_gib": program.peak / GIB,
         "fits": fits,
-        "turn": [] if fits else [lever for part in largest for lever in levers(part, name, config)],
+        "turn": [] if fits else [lever for part in largest for lever in suggestions(part, name, config)],
         "sent": [
             {"kind": sent.kind, "loops": list(sent.loops), "operations": amount.operations, "gib": amount.nbytes / GIB}
             for sent, amount in program.sent.items()
@@ -90,7 +90,7 @@ def describe(program: Compiled, name: str, config: ConfigDict, room: float) -> d
     }
 
 
-def levers(part: str, program: str, config: ConfigDict) -> list[str]:
+def suggestions(part: str, program: str, config: ConfigDict) -> list[str]:
     """What makes a part of a program's memory smaller: knobs, with a value where one follows from the config."""
     m, o, mesh = config.model, config.optimizer, config.mesh
     narrow = ["model.compute_dtype=bfloat16"] if m.compute_dtype == "float32" else []

@@ -20,7 +20,7 @@ from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.evaluation.evaluator import batches
 from mig_jax.policy import encoding
-from mig_jax.policy.generate import make_rollout_params, make_sample
+from mig_jax.policy.generate import make_rollout_params, make_sampler
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import add_images, stack_prompts
 from mig_jax.rollout.problem_set import read_variants, variant_key
@@ -56,7 +56,7 @@ def propose_variants(
     done = read_variants(str(_without_torn_row(path))) if path.exists() else {}
     open_ones = [problem for problem in problems if problem.kind in CHECKED_AS and variant_key(problem) not in done]
     weights = make_rollout_params(policy, gather=config.rollout.gather_params)(policy.params)
-    sample = functools.partial(make_sample(policy, config.rollout, group_size=1, temperature=0.0), weights)
+    sample = functools.partial(make_sampler(policy, config.rollout, group_size=1, temperature=0.0), weights)
     counts = (0, 0, 0)
     with open(path, "a", encoding="utf-8") as file:
         for first, size in tqdm(batches(policy, config, len(open_ones), 1), desc="variants", unit="batch"):

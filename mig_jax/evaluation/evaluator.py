@@ -15,7 +15,7 @@ from mig_jax.data import stream
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost, sharding
 from mig_jax.models import sampler
-from mig_jax.policy.generate import make_rollout_params, make_sample
+from mig_jax.policy.generate import make_rollout_params, make_sampler
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import encode_prompts
 from mig_jax.records import eval_metrics
@@ -35,8 +35,8 @@ class Evaluator:
         self.policy, self.config, self.verifier = policy, config, verifier
         r, self.samples = config.rollout, config.eval.samples
         self.prepare = make_rollout_params(policy, gather=r.gather_params)
-        sampled = make_sample(policy, r, group_size=self.samples, temperature=r.temperature)
-        greedy = make_sample(policy, r, group_size=1, temperature=0.0)
+        sampled = make_sampler(policy, r, group_size=self.samples, temperature=r.temperature)
+        greedy = make_sampler(policy, r, group_size=1, temperature=0.0)
         self.ways = {"greedy": (greedy, 1), "sampled": (sampled, self.samples)}
 
     def answer(
@@ -67,9 +67,9 @@ class Evaluator:
         return transcripts
 
     def metrics(self, params: Any, problems: Sequence[Problem], key: chex.PRNGKey, *, name: str) -> dict[str, float]:
-        """The figures of a row of metrics, `eval/…`; see `eval_metrics.headline`."""
+        """The figures of a row of metrics, `eval/…`; see `eval_metrics.summarize`."""
         transcripts = self.answer(params, problems, key, name=name)
-        return {f"eval/{figure}": value for figure, value in eval_metrics.headline(transcripts).items()}
+        return {f"eval/{figure}": value for figure, value in eval_metrics.summarize(transcripts).items()}
 
 
 class _Batch(NamedTuple):

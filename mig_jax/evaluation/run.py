@@ -43,7 +43,7 @@ PAGE_BYTES = 100_000_000
 def evaluate_sources(
     policy: Policy, config: ConfigDict, verifier: Verifier, names: Sequence[str], workdir: Path
 ) -> dict[str, Any]:
-    """The figures of every source by its name, as `eval_metrics.results_of` gives them; files as at the top.
+    """The figures of every source by its name, as `eval_metrics.compute_eval_metrics` gives them; files as at the top.
 
     Started again in the same workdir, it goes on behind the last batch that was done.
 
@@ -115,7 +115,7 @@ def _evaluate_source(evaluator: Evaluator, problems: FilteredDataset, name: str,
 def _write_source(
     transcripts: Sequence[Transcript], problems: FilteredDataset, name: str, folder: Path
 ) -> dict[str, Any]:
-    figures = eval_metrics.results_of(transcripts)
+    figures = eval_metrics.compute_eval_metrics(transcripts)
     # Told from the responses, which are in memory: problems with images are read from disk.
     asked = [t for t in transcripts if t.sampling == "greedy"]
     figures |= {"rejected": dict(problems.rejected), "questions": _questions(asked)}

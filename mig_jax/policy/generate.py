@@ -68,7 +68,7 @@ def encode_images(model: decoder.Decoder, prompts: sampler.Prompts) -> sampler.P
     return prompts._replace(images=prompts.images._replace(feature_qid=model.vision(prompts.images.pixels)))
 
 
-class Sample:
+class Sampler:
     """Compiled (weights, prompts, key) → `sampler.Completions`, of `group_size` completions of every prompt.
 
     The cache grows by parts, each of which makes it about twice as long: between them the host asks whether all
@@ -112,9 +112,9 @@ class Sample:
         return sampler.to_completions(state, cache)
 
 
-def make_sample(policy: Policy, rollout: ConfigDict, *, group_size: int, temperature: float) -> Sample:
+def make_sampler(policy: Policy, rollout: ConfigDict, *, group_size: int, temperature: float) -> Sampler:
     """As `config.rollout` says, but with so many completions of a prompt, at this temperature."""
-    return Sample(
+    return Sampler(
         policy,
         group_size=group_size,
         max_new_tokens=rollout.max_new_tokens,

@@ -40,7 +40,7 @@ class Policy:
     config: the decoder's shape, its vision tower's and its adapters'.
     mesh: the devices that the weights are laid out on.
     params: pytree of weights. A training run consumes them: their memory becomes that of its state.
-    reader: images to arrays; None for a model of text alone.
+    image_reader: images to arrays; None for a model of text alone.
     freeze_vision: the tower stays as it is.
     base: path or hub name of the weights that adapters adapt; "" for random ones.
     """
@@ -49,11 +49,11 @@ class Policy:
     config: decoder.DecoderConfig
     mesh: Mesh
     params: Any
-    reader: images.ImageReader | None = None
+    image_reader: images.ImageReader | None = None
     freeze_vision: bool = True
     base: str = ""
 
-    def trains(self, path: str) -> bool:
+    def is_trainable(self, path: str) -> bool:
         """Does an update change the weight at this path, such as "layers/mlp/up"?"""
         if path.startswith("vision/"):
             return not self.freeze_vision
@@ -117,7 +117,7 @@ def abstract_policy(model: ConfigDict, mesh: Mesh) -> Policy:
     return Policy(tokenizer, config, mesh, params, freeze_vision=model.vision.freeze, base=path)
 
 
-def without_adapters(policy: Policy) -> Policy:
+def strip_adapters(policy: Policy) -> Policy:
     """The same, to be used with weights from which `lora.strip` has taken the adapters."""
     return dataclasses.replace(policy, config=dataclasses.replace(policy.config, lora=None))
 
@@ -222,8 +222,8 @@ def save_policy(policy: Policy, params: Any, folder: str, *, config: ConfigDict)
         with open(os.path.join(folder, RUN_CONFIG), "w", encoding="utf-8") as file:
             json.dump(config.to_dict(), file, indent=1)
         tokenizer.save(folder)
-        if policy.reader:
-            policy.reader.save(folder)
+        if policy.image_reader:
+            policy.image_reader.save(folder)
     if shape.lora and config.model.lora.save == "adapter":
         lora.save_peft(params, shape, folder, base=policy.base)
         return
@@ -233,7 +233,7 @@ def save_policy(policy: Policy, params: Any, folder: str, *, config: ConfigDict)
     hf_weights.save(params, shape, folder, dtype=dtype, eos_ids=tokenizer.eos_ids, pad_id=tokenizer.declared_pad_id)
 
 
-def make_logprobs(policy: Policy, *, temperature: float, chunk: int) -> Callable:
+def make_logprob_fn(policy: Policy, *, temperature: float, chunk: int) -> Callable:
     """Pure (params, batch) → log-prob and entropy `[B, T]` of the completions, in nats, at this temperature."""
 
     def logprobs(params: Any, batch: Batch) -> tuple[chex.Array, chex.Array]:

@@ -34,7 +34,7 @@ def tokenize_prompts(policy: Policy, config: ConfigDict, problems: Sequence[Prob
 def stack_prompts(policy: Policy, read: Sequence[images.Prompt], width: int) -> Prompts:
     """Prompts padded on the left to `width` tokens."""
     padded = encoding.pad_left([prompt.ids for prompt in read], width, policy.tokenizer.pad_id)
-    return Prompts(*padded, policy.reader.stack(read, width) if policy.reader else None)
+    return Prompts(*padded, policy.image_reader.stack(read, width) if policy.image_reader else None)
 
 
 def encode_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> images.Prompt:
@@ -52,7 +52,7 @@ def add_images(policy: Policy, ids: list[int], shown: Sequence[bytes]) -> images
     Raises:
       ValueError: an image cannot be read, or is too large.
     """
-    return policy.reader.read(ids, shown) if policy.reader else images.Prompt(ids)
+    return policy.image_reader.read(ids, shown) if policy.image_reader else images.Prompt(ids)
 
 
 def measure_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> images.PromptSize:
@@ -62,8 +62,8 @@ def measure_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> imag
       ValueError: an image cannot be read, or there are images that the model cannot see.
     """
     ids = _template_ids(policy, config, problem)
-    if policy.reader:
-        return policy.reader.measure(ids, problem.images)
+    if policy.image_reader:
+        return policy.image_reader.measure(ids, problem.images)
     if problem.images:
         raise ValueError("an image, but the model has no vision tower")
     return images.PromptSize(len(ids), 0)

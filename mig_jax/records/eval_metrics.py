@@ -29,7 +29,7 @@ PERCENTILES = (2.5, 97.5)
 HALLUSION_QUESTIONS = 1129
 
 
-class Reading(NamedTuple):
+class AnswerReading(NamedTuple):
     """A way to read a response: is it right (None: undecided), and what is its answer (None: it has none)?"""
 
     is_correct: Callable[[Transcript], bool | None]
@@ -37,18 +37,18 @@ class Reading(NamedTuple):
 
 
 READINGS = {
-    "strict": Reading(
+    "strict": AnswerReading(
         lambda t: t.is_correct_strict,
         lambda t: None if t.format_error else parse_response(t.response).answer,
     ),
-    "lenient": Reading(
+    "lenient": AnswerReading(
         lambda t: t.is_correct_lenient,
         lambda t: lenient_answer(t.response, kind=t.kind, choices=t.choices),
     ),
 }
 
 
-def results_of(transcripts: Sequence[Transcript]) -> dict[str, Any]:
+def compute_eval_metrics(transcripts: Sequence[Transcript]) -> dict[str, Any]:
     """All numbers of one benchmark, ready for JSON.
 
     Args:
@@ -88,12 +88,12 @@ def results_of(transcripts: Sequence[Transcript]) -> dict[str, Any]:
     return results
 
 
-def headline(transcripts: Sequence[Transcript]) -> dict[str, float]:
-    """A few of the numbers of `results_of` by name, as a row of metrics takes them; nan for what is not known.
+def summarize(transcripts: Sequence[Transcript]) -> dict[str, float]:
+    """A few of the numbers of `compute_eval_metrics` by name, as a row of metrics takes them; nan for what is not known.
 
     greedy, sampled, pass@n, maj@n: strict; with `_lenient` behind the name: lenient. format: of the samples. timeouts.
     """
-    results = results_of(transcripts)
+    results = compute_eval_metrics(transcripts)
     n = results["samples"]
     row = {"format": results["format"]["sampled"], "timeouts": float(results["timeouts"]["strict"])}
     for name in ("greedy", "sampled", f"pass@{n}", f"maj@{n}"):

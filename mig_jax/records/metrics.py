@@ -156,7 +156,7 @@ def column(rows: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, 
     return tuple(np.array(points, dtype=float).reshape(-1, 2).T)
 
 
-class Span:
+class LogWindow:
     """The steps since the last row of metrics: how long they took, how many tokens they had, where the time went."""
 
     def __init__(self, verifier: Verifier):

@@ -17,8 +17,8 @@ from mig_jax.learning.losses import Batch
 from mig_jax.models import sampler
 from mig_jax.policy import encoding
 from mig_jax.policy.encoding import ParsedCompletion
-from mig_jax.policy.generate import Sample, make_encode_images, make_rollout_params, make_sample
-from mig_jax.policy.load import Policy, make_logprobs, without_adapters
+from mig_jax.policy.generate import Sampler, make_encode_images, make_rollout_params, make_sampler
+from mig_jax.policy.load import Policy, make_logprob_fn, strip_adapters
 from mig_jax.policy.prompts import PromptBatch
 from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.batch import Outcome, Scores, make_batch_fn, make_score_fn
@@ -31,7 +31,7 @@ class RolloutFunctions(NamedTuple):
 
     prepare: Callable
     encode_images: Callable
-    sample: Sample
+    sample: Sampler
     score: Callable
     assemble: Callable
     ref_logprobs: Callable
@@ -41,11 +41,11 @@ def make_rollout_functions(policy: Policy, config: ConfigDict) -> RolloutFunctio
     """The functions of a run; as many logits are alive at once in each as in the update."""
     r, o, row_sharding = config.rollout, config.optimizer, sharding.batch_sharding(policy.mesh)
     chunk = max(1, o.logprob_chunk // o.microbatches)
-    ref_logprobs = make_logprobs(without_adapters(policy), temperature=r.temperature, chunk=chunk)
+    ref_logprobs = make_logprob_fn(strip_adapters(policy), temperature=r.temperature, chunk=chunk)
     return RolloutFunctions(
         prepare=make_rollout_params(policy, gather=r.gather_params),
         encode_images=make_encode_images(policy),
-        sample=make_sample(policy, r, group_size=r.group_size, temperature=r.temperature),
+        sample=make_sampler(policy, r, group_size=r.group_size, temperature=r.temperature),
         score=make_score_fn(policy, group_size=r.group_size, credit=config.reward.credit, chunk=chunk),
         assemble=make_batch_fn(config, row_sharding),
         ref_logprobs=jax.jit(ref_logprobs, out_shardings=row_sharding),

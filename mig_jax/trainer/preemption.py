@@ -13,12 +13,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 EXIT_CODE = 75
 
 
-class Stopped(Exception):
+class Preempted(Exception):
     """A run has ended before its last step because it was asked to; all that it has done is saved."""
 
 
 @contextlib.contextmanager
-def listen() -> Iterator[Callable[[], bool]]:
+def catch_stop_signals() -> Iterator[Callable[[], bool]]:
     """For as long as the block runs, the first of SIGNALS is noted, and the second ends the process at once.
 
         with listen() as is_asked_to_stop:

@@ -28,14 +28,14 @@ from mig_jax.policy import encoding
 from mig_jax.policy.load import Policy, load_policy, save_policy
 from mig_jax.policy.prompts import PromptBatch, encode_prompts
 from mig_jax.records import metrics, plots
-from mig_jax.records.metrics import Span
+from mig_jax.records.metrics import LogWindow
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.rollout.problem_set import FilteredDataset, open_held_out, open_training
 from mig_jax.rollout.rollout import Rollout, Stopwatch
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.trainer import disk_space, nonfinite
 from mig_jax.trainer.checkpointing import Checkpoints
-from mig_jax.trainer.preemption import Stopped
+from mig_jax.trainer.preemption import Preempted
 from mig_jax.trainer.update import build_optimizer, build_update
 
 # Where in a workdir the steps on demonstrations are that come before the first rollout.
@@ -50,7 +50,7 @@ def run(
     *,
     mode: str,
     devices: Sequence[jax.Device] | None = None,
-    is_asked_to_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train in `workdir`, or go on from where a run in it was stopped.
 
@@ -59,7 +59,7 @@ def run(
       workdir: gets checkpoints/, metrics.jsonl, tensorboard/, transcripts/, pictures and the trained model/.
       mode: "train" (reinforcement) or "sft" (demonstrations).
       devices: those to use; all when left out.
-      is_asked_to_stop: asked behind every step, see `preemption.listen`. Any process may be asked; all stop.
+      is_asked_to_stop: asked behind every step, see `preemption.catch_stop_signals`. Any process may be asked; all stop.
 
     Raises:
       ConfigError: with everything that is wrong with the config, or with the disk.
@@ -72,15 +72,15 @@ def run(
     mesh = sharding.make_mesh(config.mesh.to_dict(), devices=devices)
     start = config.model
     if mode == "train" and config.sft.steps:
-        start = warm_up(config, os.path.join(workdir, WARM_UP), devices, is_asked_to_stop)
+        start = warm_up(config, os.path.join(workdir, WARM_UP), devices, should_stop)
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
         policy = multihost.sync_errors(lambda: load_policy(start, mesh, seed=config.seed))
-        _run(config, workdir, mode, policy, lambda: any(multihost.all_gather_objects(is_asked_to_stop())), stack)
+        _run(config, workdir, mode, policy, lambda: any(multihost.all_gather_objects(should_stop())), stack)
 
 
 def warm_up(
-    config: ConfigDict, workdir: str, devices: Sequence[jax.Device], is_asked_to_stop: Callable[[], bool]
+    config: ConfigDict, workdir: str, devices: Sequence[jax.Device], should_stop: Callable[[], bool]
 ) -> ConfigDict:
     """`config.model`, starting from what `config.sft.steps` steps on demonstrations have made of it in `workdir`."""
     model, first = os.path.join(workdir, "model"), copy.deepcopy(config)
@@ -91,7 +91,7 @@ def warm_up(
     first.model.lora.save = "merged"
     # Written last, so that where it is, all is.
     if not multihost.broadcast_from_main(lambda: os.path.exists(os.path.join(model, "config.json"))):
-        run(first, workdir, mode="sft", devices=devices, is_asked_to_stop=is_asked_to_stop)
+        run(first, workdir, mode="sft", devices=devices, should_stop=should_stop)
     start = copy.deepcopy(config.model)
     start.path, start.tokenizer = model, ""
     return start
@@ -102,7 +102,7 @@ def _run(
     workdir: str,
     mode: str,
     policy: Policy,
-    is_asked_to_stop: Callable[[], bool],
+    should_stop: Callable[[], bool],
     stack: contextlib.ExitStack,
 ) -> None:
     """Everything behind the checks; `stack` closes what is opened here, whatever happens."""
@@ -146,39 +146,39 @@ def _run(
         return float(figures["eval/sampled"])
 
     # ------------------------------------------------------------------------------------------------------------ loop
-    span = Span(verifier)
+    window = LogWindow(verifier)
     # An evaluation may have been made up for already, by a run that came no further.
     if is_owed and not multihost.broadcast_from_main(lambda: is_evaluated(workdir, first)):
         evaluate(first)
-    if is_asked_to_stop() and first < config.steps:
-        raise Stopped(f"stopped behind step {first} of {config.steps}")
-    span.start = time.perf_counter()
+    if should_stop() and first < config.steps:
+        raise Preempted(f"stopped behind step {first} of {config.steps}")
+    window.start = time.perf_counter()
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc=mode, unit="step"):
         done, is_last = step + 1, step + 1 == config.steps
         leaving, figure = None, None
         batch, numbers, transcripts = collect(state.params, next(batches), jax.random.fold_in(key, 2 * step))
-        span.add(numbers)
+        window.add(numbers)
         if multihost.is_main_process() and transcripts and (step % config.log.transcripts_every == 0 or is_last):
             chosen = some_of_each_group(transcripts, config.rollout.group_size)[: config.log.transcripts]
             write_transcripts(chosen, transcripts_path(workdir, done))
         state, learned = update(state, batch)
         if done % config.log.every == 0 or is_last:
             learned = jax.device_get(learned)
-            sink.write(done, span.summary(learned))
-            span = Span(verifier)
+            sink.write(done, window.summary(learned))
+            window = LogWindow(verifier)
             limit = config.optimizer.max_skipped
             leaving = nonfinite.error_of(learned, batch, limit=limit, workdir=workdir, done=done)
-        if is_asked_to_stop() and not is_last:
-            leaving = leaving or Stopped(f"stopped behind step {done} of {config.steps}")
+        if should_stop() and not is_last:
+            leaving = leaving or Preempted(f"stopped behind step {done} of {config.steps}")
         # Who leaves does so at once; the evaluation is made up for on resume.
         is_owed = is_last or (config.eval.every and done % config.eval.every == 0)
         if is_owed and not leaving:
             began = time.perf_counter()
             figure, is_owed = evaluate(done), False
-            span.start += time.perf_counter() - began
+            window.start += time.perf_counter() - began
         # Rows are written before the checkpoint that vouches for them; later ones are dropped on resume.
         if leaving or is_last or done % k.every == 0:
-            trained = state._replace(params=partition(state.params, policy.trains)[0])
+            trained = state._replace(params=partition(state.params, policy.is_trainable)[0])
             data_state = {"done": done, "stream": batches.get_state(), "owes_evaluation": bool(is_owed)}
             checkpoints.save(trained, data_state, described, figure=figure)
         if leaving:
@@ -224,7 +224,7 @@ def check_room(policy: Policy, config: ConfigDict, workdir: str) -> None:
     Raises:
       ConfigError: there is not.
     """
-    trained, frozen = partition(jax.eval_shape(lambda: policy.params), policy.trains)
+    trained, frozen = partition(jax.eval_shape(lambda: policy.params), policy.is_trainable)
     state = jax.eval_shape(functools.partial(init_state, tx=build_optimizer(config)), trained)
     is_part = policy.config.lora and config.model.lora.save == "adapter"
     disk_space.check_room(
@@ -243,15 +243,15 @@ def reference_of(policy: Policy, *, on_host: bool) -> Callable[[Any], Any]:
     """
     if policy.config.lora:
         return lora.strip
-    trained = partition(policy.params, policy.trains)[0]
+    trained = partition(policy.params, policy.is_trainable)[0]
     if not on_host:
         copied = jax.tree.map(jnp.copy, trained)
-        return lambda params: combine(copied, partition(params, policy.trains)[1])
+        return lambda params: combine(copied, partition(params, policy.is_trainable)[1])
     places = jax.tree.map(lambda x: x.sharding, trained)
     # No alias, not even where host and device are one: updates give the memory of the weights away.
     of_host = jax.tree.map(lambda place: place.with_memory_kind("pinned_host"), places)
     copied = jax.device_put(trained, of_host, may_alias=False)
-    return lambda params: combine(jax.device_put(copied, places), partition(params, policy.trains)[1])
+    return lambda params: combine(jax.device_put(copied, places), partition(params, policy.is_trainable)[1])
 
 
 def make_sft_batch(
@@ -288,7 +288,7 @@ def restore(
     checkpoints: Checkpoints, state: TrainState, policy: Policy, *, check: Callable[[dict], None]
 ) -> tuple[TrainState, dict[str, Any]] | None:
     """What `checkpoints` has: only the trained weights are in it, the frozen ones are those of `state`."""
-    trained, frozen = partition(state.params, policy.trains)
+    trained, frozen = partition(state.params, policy.is_trainable)
     found = checkpoints.restore(state._replace(params=trained), check=check)
     return found and (found[0]._replace(params=combine(found[0].params, frozen)), found[1])
 

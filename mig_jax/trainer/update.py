@@ -12,7 +12,7 @@ from mig_jax.distributed import sharding
 from mig_jax.learning import losses
 from mig_jax.learning.train_step import TrainState, compile_train_step, init_state, make_optimizer, make_train_step
 from mig_jax.models import decoder
-from mig_jax.policy.load import Policy, make_logprobs
+from mig_jax.policy.load import Policy, make_logprob_fn
 
 # What a step on demonstrations reports.
 SFT_METRICS = ("loss/sft", "policy/", "gradient/")
@@ -59,15 +59,15 @@ def build_step(policy: Policy, config: ConfigDict, mode: str) -> tuple[Callable,
     if mode == "sft":
         loss |= {"alpha": 0.0, "beta": 0.0, "gamma": 1.0, "kl_coef": 0.0}
     axes = decoder.param_axes(policy.config)
-    init = functools.partial(init_state, tx=tx, trainable=policy.trains)
+    init = functools.partial(init_state, tx=tx, trainable=policy.is_trainable)
     state_sharding = sharding.shardings(jax.eval_shape(init, policy.params), axes, policy.mesh)
     step = make_train_step(
-        make_logprobs(policy, temperature=config.rollout.temperature, chunk=o.logprob_chunk),
+        make_logprob_fn(policy, temperature=config.rollout.temperature, chunk=o.logprob_chunk),
         functools.partial(losses.total_loss, **loss),
         tx,
         aggregate=aggregate,
         microbatches=o.microbatches,
-        trainable=policy.trains,
+        trainable=policy.is_trainable,
     )
     compiled = compile_train_step(step, state_sharding, sharding.batch_sharding(policy.mesh))
     return jax.jit(init, out_shardings=state_sharding, donate_argnums=0), compiled

@@ -227,13 +227,13 @@ def test_what_does_not_fit_is_said_with_what_to_turn():
 
 def test_levers_belong_to_what_is_full():
     config = tiny.get_config(model__compute_dtype="bfloat16", model__remat="layer")
-    assert aot_report.levers("KV cache", "decode", config)[0] == "rollout.questions lower"
-    assert aot_report.levers("parameters", "decode", config)[0] == "mesh.fsdp=-1, mesh.data=1"
-    assert aot_report.levers("rollout weights", "decode", config)[-1] == "rollout.gather_params=False"
-    assert "optimizer.state_dtype=bfloat16" in aot_report.levers("optimizer", "update", config)
-    assert "loss.kl_reference_on_host=True" in aot_report.levers("reference", "decode", config)
-    assert "reward.max_variants lower" in aot_report.levers(aot_report.REST, "score", config)
-    assert aot_report.levers(aot_report.REST, "update", config)[0] == "optimizer.microbatches=2"
+    assert aot_report.suggestions("KV cache", "decode", config)[0] == "rollout.questions lower"
+    assert aot_report.suggestions("parameters", "decode", config)[0] == "mesh.fsdp=-1, mesh.data=1"
+    assert aot_report.suggestions("rollout weights", "decode", config)[-1] == "rollout.gather_params=False"
+    assert "optimizer.state_dtype=bfloat16" in aot_report.suggestions("optimizer", "update", config)
+    assert "loss.kl_reference_on_host=True" in aot_report.suggestions("reference", "decode", config)
+    assert "reward.max_variants lower" in aot_report.suggestions(aot_report.REST, "score", config)
+    assert aot_report.suggestions(aot_report.REST, "update", config)[0] == "optimizer.microbatches=2"
 
 
 def test_the_command_prints_and_writes(monkeypatch, tmp_path, capsys):

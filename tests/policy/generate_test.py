@@ -9,7 +9,7 @@ import pytest
 
 from mig_jax.distributed import sharding
 from mig_jax.models import sampler
-from mig_jax.policy.generate import Sample, chunk_widths, make_rollout_params, rollout_param_specs
+from mig_jax.policy.generate import Sampler, chunk_widths, make_rollout_params, rollout_param_specs
 from mig_jax.policy.load import load_policy
 from tests import tiny
 
@@ -31,7 +31,7 @@ def test_a_cache_that_grows_is_one_that_was_there(start, stop_early):
     policy = dataclasses.replace(start, tokenizer=tokenizer)
     options = {"group_size": 3, "max_new_tokens": 22, "temperature": 1.0}
     whole, grown = (
-        Sample(policy, kv_cache_chunks=parts, **options)(start.params, prompts, jax.random.key(0)) for parts in (1, 3)
+        Sampler(policy, kv_cache_chunks=parts, **options)(start.params, prompts, jax.random.key(0)) for parts in (1, 3)
     )
     np.testing.assert_array_equal(whole.token_bt, grown.token_bt)
     np.testing.assert_allclose(whole.logprob_bt, grown.logprob_bt, atol=1e-5)

@@ -12,8 +12,8 @@ from mig_jax.distributed import sharding
 from mig_jax.learning import losses
 from mig_jax.models import decoder, sampler
 from mig_jax.policy import load as policies
-from mig_jax.policy.generate import Sample
-from mig_jax.policy.load import Policy, load_policy, make_logprobs, save_policy
+from mig_jax.policy.generate import Sampler
+from mig_jax.policy.load import Policy, load_policy, make_logprob_fn, save_policy
 from mig_jax.text import tokenizer as tokenizers
 from tests import tiny
 from tests.learning.losses_test import WEIGHTS, random_batch
@@ -31,7 +31,7 @@ def start():
 def test_the_samplers_logprobs_are_the_trainers(start, temperature):
     prompt = start.tokenizer.chat_prompt([{"role": "user", "content": "Last digits of 7 +5 -3 *3 +8 -2 +6"}])
     prompts, starts = jnp.array([[0, 0, *prompt]]), jnp.array([2])
-    sample = Sample(start, kv_cache_chunks=1, group_size=6, max_new_tokens=74, temperature=temperature)
+    sample = Sampler(start, kv_cache_chunks=1, group_size=6, max_new_tokens=74, temperature=temperature)
     completions = sample(start.params, sampler.Prompts(prompts, starts), jax.random.key(0))
     mask = jnp.arange(74)[None] < completions.length_b[:, None]
     batch = random_batch()._replace(
@@ -39,7 +39,7 @@ def test_the_samplers_logprobs_are_the_trainers(start, temperature):
         start_b=jnp.repeat(starts, 6),
         full_mask_bt=mask,
     )
-    logprob, entropy = jax.jit(make_logprobs(start, temperature=temperature, chunk=32))(start.params, batch)
+    logprob, entropy = jax.jit(make_logprob_fn(start, temperature=temperature, chunk=32))(start.params, batch)
     np.testing.assert_allclose(jnp.where(mask, logprob, 0.0), completions.logprob_bt, atol=1e-4)
     assert (entropy >= 0).all() and float(completions.logprob_bt.sum()) < -1
 
@@ -82,7 +82,7 @@ def test_loss_and_gradient_never_hold_every_logit():
 
 def largest_array(policy, *, chunk):
     batch = random_batch(rows=ROWS, width=WIDTH)
-    logprobs = make_logprobs(policy, temperature=1.0, chunk=chunk)
+    logprobs = make_logprob_fn(policy, temperature=1.0, chunk=chunk)
 
     def loss(params):
         weights = losses.stream_token_weights(batch, aggregate="responses")
@@ -105,7 +105,7 @@ def test_logprob_gradient_is_the_same_at_any_chunk(start):
     batch = random_batch()._replace(token_bs=jnp.arange(32).reshape(4, 8) + 40)
 
     def gradient(chunk):
-        logprobs = make_logprobs(start, temperature=1.0, chunk=chunk)
+        logprobs = make_logprob_fn(start, temperature=1.0, chunk=chunk)
         return jax.grad(lambda params: logprobs(params, batch)[0].sum())(start.params)
 
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), gradient(2), gradient(128))

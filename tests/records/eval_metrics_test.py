@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mig_jax.records import eval_metrics
-from mig_jax.records.eval_metrics import interval, majority, pass_at_k, pass_at_k_q, results_of
+from mig_jax.records.eval_metrics import compute_eval_metrics, interval, majority, pass_at_k, pass_at_k_q
 from mig_jax.records.transcripts import Transcript
 from mig_jax.text.response_format import render_response
 
@@ -106,7 +106,7 @@ def test_majority_by_hand(votes, correct, expected):
 def test_votes_are_counted_in_their_normal_spelling():
     answers = ["5", "$4$", "4", r"\boxed{4}", "5", "5.5"]
     sampled = [_transcript("p", "sampled", i in (1, 2, 3), answer=a) for i, a in enumerate(answers)]
-    figures = results_of([_transcript("p", "greedy", True), *sampled])["figures"]
+    figures = compute_eval_metrics([_transcript("p", "greedy", True), *sampled])["figures"]
     assert figures["maj@6"]["strict"]["mean"] == figures["maj@6"]["lenient"]["mean"] == 1
     assert figures["sampled"]["strict"]["mean"] == 0.5
 
@@ -126,7 +126,7 @@ def test_answers_vote_not_their_spellings(kind, choices, answers, correct):
         _transcript("p", "sampled", bool(c), answer=a, kind=kind, choices=choices)
         for a, c in zip(answers, correct, strict=True)
     ]
-    figures = results_of([_transcript("p", "greedy", True, kind=kind, choices=choices), *sampled])["figures"]
+    figures = compute_eval_metrics([_transcript("p", "greedy", True, kind=kind, choices=choices), *sampled])["figures"]
     assert figures["maj@5"]["strict"]["mean"] == figures["maj@5"]["lenient"]["mean"] == 1
 
 
@@ -135,7 +135,7 @@ def test_a_response_without_an_answer_votes_for_nothing():
     options = {"kind": "nearest_choice", "choices": ("river", "bank")}
     silent = [_transcript("p", "sampled", False, response="I wonder", format_error="no <think>", **options)] * 2
     sampled = [*silent, _transcript("p", "sampled", True, answer="banks", **options)]
-    figures = results_of([_transcript("p", "greedy", True, **options), *sampled])["figures"]
+    figures = compute_eval_metrics([_transcript("p", "greedy", True, **options), *sampled])["figures"]
     assert figures["maj@3"]["strict"]["mean"] == figures["maj@3"]["lenient"]["mean"] == 1
 
 
@@ -143,7 +143,7 @@ def test_a_malformed_response_votes_only_leniently():
     loose = [_transcript("p", "sampled", True, format_error="text outside the blocks") for _ in range(2)]
     loose = [*loose, _transcript("p", "sampled", False, lenient=True, response=r"\boxed{4}", format_error="no <think>")]
     tidy = [_transcript("p", "sampled", False, answer="5")]
-    figures = results_of([_transcript("p", "greedy", False), *loose, *tidy])["figures"]
+    figures = compute_eval_metrics([_transcript("p", "greedy", False), *loose, *tidy])["figures"]
     assert _means(figures) == {"greedy": 0, "sampled": 0, "pass@1": 0, "pass@2": 0, "pass@4": 0, "maj@4": 0}
     expected = {"greedy": 0, "sampled": 0.75, "pass@1": 0.75, "pass@2": 1, "pass@4": 1, "maj@4": 1}
     assert _means(figures, "lenient") == pytest.approx(expected)
@@ -159,7 +159,7 @@ BENCHMARK = [
 
 
 def test_a_benchmark_by_hand():
-    found = results_of(random.Random(0).sample(BENCHMARK, len(BENCHMARK)))
+    found = compute_eval_metrics(random.Random(0).sample(BENCHMARK, len(BENCHMARK)))
     assert (found["problems"], found["samples"]) == (3, 4)
     means = {"greedy": 1 / 2, "sampled": 2 / 3, "pass@1": 2 / 3, "pass@2": 0.75, "pass@4": 1, "maj@4": 1 / 2}
     assert _means(found["figures"]) == pytest.approx(means)
@@ -173,7 +173,7 @@ def test_a_benchmark_by_hand():
 
 
 def test_levels_and_subjects_have_their_own_problems():
-    found = results_of(BENCHMARK)
+    found = compute_eval_metrics(BENCHMARK)
     assert {name: part["problems"] for name, part in found["levels"].items()} == {"Level 2": 2, "Level 10": 1}
     assert list(found["levels"]) == ["Level 2", "Level 10"]
     level = _means(found["levels"]["Level 2"]["figures"])
@@ -186,24 +186,24 @@ def test_levels_and_subjects_have_their_own_problems():
 
 
 def test_sources_are_told_apart_where_there_are_several():
-    found = results_of([*_problem("a", True, [True], source="x"), *_problem("b", False, [True], source="y")])
+    found = compute_eval_metrics([*_problem("a", True, [True], source="x"), *_problem("b", False, [True], source="y")])
     assert {name: _means(part["figures"])["greedy"] for name, part in found["sources"].items()} == {"x": 1, "y": 0}
     assert found["levels"] == found["subjects"] == {}
 
 
 def test_strict_and_lenient_stand_side_by_side():
     loose = {"response": r"so \boxed{4}", "format_error": "no <think>", "lenient": True}
-    found = results_of([_transcript("p", side, False, **loose) for side in ("greedy", "sampled")])
+    found = compute_eval_metrics([_transcript("p", side, False, **loose) for side in ("greedy", "sampled")])
     assert set(_means(found["figures"]).values()) == {0} and set(_means(found["figures"], "lenient").values()) == {1}
     assert found["format"] == {"greedy": 0, "sampled": 0}
 
 
 def test_headline():
-    row = eval_metrics.headline(BENCHMARK)
+    row = eval_metrics.summarize(BENCHMARK)
     assert row["greedy"] == 0.5 and row["sampled_lenient"] == pytest.approx(2 / 3) and row["timeouts"] == 4
     assert {"sampled", "greedy_lenient", "pass@4", "maj@4_lenient", "format"} <= row.keys()
     assert all(isinstance(value, float) for value in row.values())
-    unknown = eval_metrics.headline(_problem("c", None, [True]))
+    unknown = eval_metrics.summarize(_problem("c", None, [True]))
     assert np.isnan(unknown["greedy"]) and unknown["sampled"] == 1
 
 
@@ -220,7 +220,7 @@ def test_what_is_missing_is_listed():
         _transcript("odd", "", True),
     ]
     with pytest.raises(ValueError) as error:
-        results_of(rows)
+        compute_eval_metrics(rows)
     assert "1 greedy transcript and 2 sampled ones" in str(error.value)
     assert str(error.value).splitlines()[1:] == [
         "  short: 1 greedy, 1 sampled, 0 neither",
@@ -230,9 +230,9 @@ def test_what_is_missing_is_listed():
         "  odd: 1 greedy, 2 sampled, 1 neither",
     ]
     with pytest.raises(ValueError, match="no transcripts"):
-        results_of([])
+        compute_eval_metrics([])
     with pytest.raises(ValueError, match="and 5 more"):
-        results_of([*_problem("a", True, [True]), *(_transcript(str(i), "greedy", True) for i in range(25))])
+        compute_eval_metrics([*_problem("a", True, [True]), *(_transcript(str(i), "greedy", True) for i in range(25))])
 
 
 # ---------------------------------------------------------------------------------------------------------- intervals
@@ -260,8 +260,8 @@ def test_what_does_not_vary_has_no_width(values):
 
 def test_problems_are_resampled_not_samples():
     """Problems that are always right or always wrong: a thousand samples of ten problems are ten problems."""
-    few = results_of([t for i in range(10) for t in _problem(str(i), i < 5, [i < 5])])["figures"]
-    many = results_of([t for i in range(10) for t in _problem(str(i), i < 5, [i < 5] * 40)])["figures"]
+    few = compute_eval_metrics([t for i in range(10) for t in _problem(str(i), i < 5, [i < 5])])["figures"]
+    many = compute_eval_metrics([t for i in range(10) for t in _problem(str(i), i < 5, [i < 5] * 40)])["figures"]
     assert few["sampled"] == many["sampled"]
     assert many["sampled"]["strict"]["high"] - many["sampled"]["strict"]["low"] > 0.4
 
@@ -285,23 +285,23 @@ def test_hallusion_bench_by_hand(monkeypatch):
         "VS/table/0/1/0": False,
     }  # fmt: skip
     monkeypatch.setattr(eval_metrics, "HALLUSION_QUESTIONS", 9)
-    found = results_of(_hallusion(verdicts))["hallusion_bench"]
+    found = compute_eval_metrics(_hallusion(verdicts))["hallusion_bench"]
     assert _means(found) == _means(found, "lenient") == pytest.approx({"aAcc": 6 / 9, "fAcc": 2 / 4, "qAcc": 2 / 5})
     # Without the wrong answers all figures that are left would be right.
     part = {id: correct for id, correct in verdicts.items() if correct}
-    assert _means(results_of(_hallusion(part))["hallusion_bench"]) == {"aAcc": 1}
+    assert _means(compute_eval_metrics(_hallusion(part))["hallusion_bench"]) == {"aAcc": 1}
 
 
 def test_the_whole_of_hallusion_bench_is_1129_questions():
     whole = _hallusion({f"VD/a/{n}/0/0": True for n in range(1129)})
-    assert _means(results_of(whole)["hallusion_bench"]) == {"aAcc": 1, "fAcc": 1, "qAcc": 1}
-    assert _means(results_of(whole[2:])["hallusion_bench"]) == {"aAcc": 1}
+    assert _means(compute_eval_metrics(whole)["hallusion_bench"]) == {"aAcc": 1, "fAcc": 1, "qAcc": 1}
+    assert _means(compute_eval_metrics(whole[2:])["hallusion_bench"]) == {"aAcc": 1}
 
 
 def test_an_undecided_question_leaves_its_figure_undecided_unless_another_is_wrong(monkeypatch):
     monkeypatch.setattr(eval_metrics, "HALLUSION_QUESTIONS", 4)
     verdicts = {"VD/a/0/0/0": None, "VD/a/0/0/1": False, "VD/a/0/1/0": None, "VD/a/0/1/1": True}
-    found = results_of(_hallusion(verdicts))["hallusion_bench"]
+    found = compute_eval_metrics(_hallusion(verdicts))["hallusion_bench"]
     assert {name: (f["strict"]["mean"], f["strict"]["undecided"]) for name, f in found.items()} == {
         "aAcc": (1 / 2, 2),
         "fAcc": (0, 1),
@@ -311,7 +311,7 @@ def test_an_undecided_question_leaves_its_figure_undecided_unless_another_is_wro
 
 def test_another_id_of_hallusion_bench_is_refused():
     with pytest.raises(ValueError, match="set_id/figure_id/question_id: VD/12$"):
-        results_of(_hallusion({"VD/12": True}))
+        compute_eval_metrics(_hallusion({"VD/12": True}))
 
 
 # -------------------------------------------------------------------------------------------------------------- table
@@ -320,11 +320,11 @@ def test_another_id_of_hallusion_bench_is_refused():
 def test_the_table_reads_well_as_plain_text():
     chinese = _problem("a", True, [True, False], level="8", subject="代数")
     both = {
-        "gsm8k": results_of([*_problem("a", True, [True, True]), *_problem("b", False, [False, True])]),
-        "cmm | math": results_of(
+        "gsm8k": compute_eval_metrics([*_problem("a", True, [True, True]), *_problem("b", False, [False, True])]),
+        "cmm | math": compute_eval_metrics(
             [*chinese, *_problem("b", None, [False, False], level="10", subject="plane geometry")]
         ),
-        "hallusion_bench": results_of(_hallusion({"VD/a/0/0/0": True, "VD/a/0/0/1": False})),
+        "hallusion_bench": compute_eval_metrics(_hallusion({"VD/a/0/0/0": True, "VD/a/0/0/1": False})),
     }
     text = eval_metrics.table(both)
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
@@ -350,6 +350,6 @@ def test_the_table_reads_well_as_plain_text():
 
 def test_the_table_of_the_whole_of_hallusion_bench(monkeypatch):
     monkeypatch.setattr(eval_metrics, "HALLUSION_QUESTIONS", 1)
-    text = eval_metrics.table({"hallusion_bench": results_of(_hallusion({"VD/a/0/0/0": True}))})
+    text = eval_metrics.table({"hallusion_bench": compute_eval_metrics(_hallusion({"VD/a/0/0/0": True}))})
     assert [line.split()[1] for line in text.splitlines()[-3:]] == ["aAcc", "fAcc", "qAcc"]
     assert "left out" not in text

@@ -10,7 +10,7 @@ import pytest
 from mig_jax.records import metrics
 from mig_jax.trainer import train
 from mig_jax.trainer.nonfinite import NotFiniteError
-from mig_jax.trainer.preemption import Stopped
+from mig_jax.trainer.preemption import Preempted
 from tests import tiny
 from tests.trainer.resume_test import timeless
 
@@ -18,9 +18,9 @@ from tests.trainer.resume_test import timeless
 STEPS = 6
 
 
-def run(workdir, *, is_asked_to_stop=lambda: False, **changes):
+def run(workdir, *, should_stop=lambda: False, **changes):
     config = tiny.get_config(steps=STEPS, eval__every=2, checkpoint__every=4, rollout__max_new_tokens=32, **changes)
-    train.run(config, str(workdir), mode="sft", devices=jax.devices()[:1], is_asked_to_stop=is_asked_to_stop)
+    train.run(config, str(workdir), mode="sft", devices=jax.devices()[:1], should_stop=should_stop)
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +49,15 @@ def stop_behind(step):
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(whole, tmp_path):
     """Before its first step; behind step 2, where an evaluation is due; behind that evaluation; not at its end."""
-    with pytest.raises(Stopped, match="stopped behind step 0 of 6"):
-        run(tmp_path, is_asked_to_stop=lambda: True)
-    with pytest.raises(Stopped, match="stopped behind step 2 of 6"):
-        run(tmp_path, is_asked_to_stop=stop_behind(2))
+    with pytest.raises(Preempted, match="stopped behind step 0 of 6"):
+        run(tmp_path, should_stop=lambda: True)
+    with pytest.raises(Preempted, match="stopped behind step 2 of 6"):
+        run(tmp_path, should_stop=stop_behind(2))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
     assert metrics.read_metrics(str(tmp_path))[1][-1].keys() >= {"loss/sft"}
-    with pytest.raises(Stopped, match="stopped behind step 2 of 6"):
-        run(tmp_path, is_asked_to_stop=lambda: True)
-    run(tmp_path, is_asked_to_stop=stop_behind(STEPS - 2))
+    with pytest.raises(Preempted, match="stopped behind step 2 of 6"):
+        run(tmp_path, should_stop=lambda: True)
+    run(tmp_path, should_stop=stop_behind(STEPS - 2))
     assert_equal(tmp_path, whole)
 
 
@@ -109,7 +109,7 @@ def test_workers_that_were_replaced_are_counted():
     class Pool:
         restarts = 2
 
-    span = train.Span(Pool())
+    window = train.Span(Pool())
     Pool.restarts = 5
-    span.add({"rollout/tokens": 1.0, "verifier/timeouts": 0.0})
-    assert span.summary({})["verifier/restarts"] == 3
+    window.add({"rollout/tokens": 1.0, "verifier/timeouts": 0.0})
+    assert window.summary({})["verifier/restarts"] == 3

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 # pbkdf2 keeps the main thread in C for hours, without the lock of the interpreter: as compiling does.
 BUSY = """
 import hashlib
-from mig_jax.trainer.preemption import listen
+from mig_jax.trainer.preemption import catch_stop_signals as listen
 with listen():
     print("listening", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
@@ -45,14 +45,14 @@ def test_the_second_signal_ends_a_process_that_is_busy(number):
 
 def test_behind_the_block_signals_do_what_they_did():
     before = [signal.getsignal(number) for number in preemption.SIGNALS]
-    with preemption.listen() as is_asked_to_stop:
-        assert not is_asked_to_stop()
+    with preemption.catch_stop_signals() as should_stop:
+        assert not should_stop()
         os.kill(os.getpid(), signal.SIGTERM)
-        wait_until(is_asked_to_stop)
+        wait_until(should_stop)
     assert [signal.getsignal(number) for number in preemption.SIGNALS] == before
     assert signal.set_wakeup_fd(-1) == -1
-    with preemption.listen() as is_asked_to_stop:
-        assert not is_asked_to_stop()
+    with preemption.catch_stop_signals() as should_stop:
+        assert not should_stop()
 
 
 def wait_until(condition):
@@ -74,10 +74,10 @@ def run_main(monkeypatch, run):
 
 
 def test_a_stopped_run_leaves_with_a_code_of_its_own(monkeypatch, capsys):
-    def run(config, workdir, *, mode, is_asked_to_stop):
+    def run(config, workdir, *, mode, should_stop):
         os.kill(os.getpid(), signal.SIGINT)
-        wait_until(is_asked_to_stop)
-        raise preemption.Stopped("stopped behind step 3 of 10")
+        wait_until(should_stop)
+        raise preemption.Preempted("stopped behind step 3 of 10")
 
     with pytest.raises(SystemExit) as ended:
         run_main(monkeypatch, run)
@@ -88,7 +88,7 @@ def test_a_stopped_run_leaves_with_a_code_of_its_own(monkeypatch, capsys):
 def test_a_full_disk_is_said_without_a_stack_trace(monkeypatch):
     """Also when a library has wrapped it, or stumbled while it cleaned up."""
 
-    def run(config, workdir, *, mode, is_asked_to_stop):
+    def run(config, workdir, *, mode, should_stop):
         try:
             raise OSError(28, "No space left on device", "/workdir/metrics.jsonl")
         except OSError:
@@ -99,7 +99,7 @@ def test_a_full_disk_is_said_without_a_stack_trace(monkeypatch):
 
 
 def test_other_faults_keep_their_stack_trace(monkeypatch):
-    def run(config, workdir, *, mode, is_asked_to_stop):
+    def run(config, workdir, *, mode, should_stop):
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):

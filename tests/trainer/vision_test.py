@@ -14,8 +14,8 @@ from mig_jax.learning.losses import Batch
 from mig_jax.learning.train_step import partition
 from mig_jax.models import decoder, sampler
 from mig_jax.policy import encoding
-from mig_jax.policy.generate import Sample, make_encode_images
-from mig_jax.policy.load import load_policy, make_logprobs
+from mig_jax.policy.generate import Sampler, make_encode_images
+from mig_jax.policy.load import load_policy, make_logprob_fn
 from mig_jax.policy.prompts import encode_prompts, tokenize_prompts
 from mig_jax.records import metrics, transcripts
 from mig_jax.rollout.problem_set import open_held_out, open_training, prompt_rejection_reason
@@ -42,7 +42,7 @@ def problems(policy):
 def rollout(policy, problems):
     """Prompts that have been looked at, and three completions of each."""
     prompts = make_encode_images(policy)(policy.params, tokenize_prompts(policy, CONFIG, problems))
-    sample = Sample(policy, kv_cache_chunks=1, group_size=3, max_new_tokens=20, temperature=0.9)
+    sample = Sampler(policy, kv_cache_chunks=1, group_size=3, max_new_tokens=20, temperature=0.9)
     return prompts, sample(policy.params, prompts, jax.random.key(0))
 
 
@@ -69,14 +69,14 @@ def batch_of(prompts, completions):
 def test_the_samplers_logprobs_are_the_trainers(policy, rollout):
     """One token at a time on a cache, or all at once: the same images at the same places."""
     batch = batch_of(*rollout)
-    logprob_bt, _ = jax.jit(make_logprobs(policy, temperature=0.9, chunk=8))(policy.params, batch)
+    logprob_bt, _ = jax.jit(make_logprob_fn(policy, temperature=0.9, chunk=8))(policy.params, batch)
     np.testing.assert_allclose(jnp.where(batch.full_mask_bt, logprob_bt, 0), batch.old_logprob_bt, atol=1e-4)
 
 
 def test_what_is_seen_matters(policy, rollout):
     """With the images of the other questions the same completions are worth something else."""
     batch = batch_of(*rollout)
-    logprobs = jax.jit(make_logprobs(policy, temperature=1.0, chunk=8))
+    logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=8))
     swapped = batch._replace(images=batch.images._replace(feature_qid=batch.images.feature_qid[::-1]))
     assert jnp.abs(logprobs(policy.params, batch)[0] - logprobs(policy.params, swapped)[0]).max() > 1e-3
 
@@ -86,7 +86,7 @@ def test_features_are_computed_once(policy, problems):
     prompts = tokenize_prompts(policy, CONFIG, problems)
     looked = make_encode_images(policy)(policy.params, prompts)
     assert looked.images.pixels is None and looked.images.feature_qid.shape == (4, 4, 16)
-    sample = Sample(policy, kv_cache_chunks=1, group_size=1, max_new_tokens=4, temperature=0.0)
+    sample = Sampler(policy, kv_cache_chunks=1, group_size=1, max_new_tokens=4, temperature=0.0)
     blank = looked._replace(images=looked.images._replace(feature_qid=jnp.zeros_like(looked.images.feature_qid)))
     drawn, again, unseen = (sample(policy.params, p, jax.random.key(0)) for p in (looked, prompts, blank))
     np.testing.assert_allclose(drawn.logprob_bt, again.logprob_bt, atol=1e-5)
@@ -112,7 +112,7 @@ def test_probes_equal_prompts_written_out(policy, rollout):
         rewards.Cuts(cut_bk + width, jnp.ones_like(cut_bk, bool)),
         answers,
     )
-    logprobs = jax.jit(make_logprobs(policy, temperature=1.0, chunk=64))
+    logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=64))
     lead_in = len(answers.token_ap[0, 0]) + 1 - answers.target_ar.shape[-1]
     for k, cut in enumerate((0, 2, 5)):
         # The text in full: the completion up to the cut, the lead-in, the answer and its closing tag.
@@ -135,7 +135,7 @@ def test_micro_batches_with_images(problems):
         policy = load_policy(config.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
         start = jax.device_get(policy.params)
         prompts = make_encode_images(policy)(policy.params, tokenize_prompts(policy, config, problems))
-        sample = Sample(policy, kv_cache_chunks=1, group_size=2, max_new_tokens=6, temperature=1.0)
+        sample = Sampler(policy, kv_cache_chunks=1, group_size=2, max_new_tokens=6, temperature=1.0)
         completions = sample(policy.params, prompts, jax.random.key(0))
         state, update = train.build_update(policy, config, "train")
         state, numbers = update(state, batch_of(prompts, completions))
@@ -148,9 +148,9 @@ def test_micro_batches_with_images(problems):
 
 
 def test_a_frozen_tower_is_not_trained(policy):
-    trained, frozen = partition(policy.params, policy.trains)
+    trained, frozen = partition(policy.params, policy.is_trainable)
     assert not jax.tree.leaves(trained["vision"]) and not jax.tree.leaves(frozen["layers"])
-    assert dataclasses.replace(policy, freeze_vision=False).trains("vision/patch_embedding")
+    assert dataclasses.replace(policy, freeze_vision=False).is_trainable("vision/patch_embedding")
 
 
 @pytest.mark.slow

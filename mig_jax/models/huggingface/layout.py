@@ -13,7 +13,7 @@ from mig_jax.models.huggingface.tensor_files import Slices, StoredTensor
 from mig_jax.models.qwen2_vl import VisionConfig
 
 
-class Row(NamedTuple):
+class TensorLayout(NamedTuple):
     """How Hugging Face stores a parameter: `name`, with {} for the layer; and its layout.
 
     inputs: how many of our leading axes are inputs. A linear layer has its inputs first here and last there, and no
@@ -28,44 +28,44 @@ class Row(NamedTuple):
 
 
 TABLE = {
-    "embedding": Row("model.embed_tokens.weight", None),
-    "norm": Row("model.norm.weight", 0),
-    "head": Row("lm_head.weight", 1),
-    "layers/attention_norm": Row("model.layers.{}.input_layernorm.weight", 0),
-    "layers/attention/query": Row("model.layers.{}.self_attn.q_proj.weight", 1),
-    "layers/attention/key": Row("model.layers.{}.self_attn.k_proj.weight", 1),
-    "layers/attention/value": Row("model.layers.{}.self_attn.v_proj.weight", 1),
-    "layers/attention/out": Row("model.layers.{}.self_attn.o_proj.weight", 2),
-    "layers/attention/query_bias": Row("model.layers.{}.self_attn.q_proj.bias", 0),
-    "layers/attention/key_bias": Row("model.layers.{}.self_attn.k_proj.bias", 0),
-    "layers/attention/value_bias": Row("model.layers.{}.self_attn.v_proj.bias", 0),
-    "layers/attention/out_bias": Row("model.layers.{}.self_attn.o_proj.bias", 0),
-    "layers/attention/query_norm": Row("model.layers.{}.self_attn.q_norm.weight", 0),
-    "layers/attention/key_norm": Row("model.layers.{}.self_attn.k_norm.weight", 0),
-    "layers/mlp_norm": Row("model.layers.{}.post_attention_layernorm.weight", 0),
-    "layers/mlp/gate": Row("model.layers.{}.mlp.gate_proj.weight", 1),
-    "layers/mlp/up": Row("model.layers.{}.mlp.up_proj.weight", 1),
-    "layers/mlp/down": Row("model.layers.{}.mlp.down_proj.weight", 1),
-    "vision/patch_embedding": Row(
+    "embedding": TensorLayout("model.embed_tokens.weight", None),
+    "norm": TensorLayout("model.norm.weight", 0),
+    "head": TensorLayout("lm_head.weight", 1),
+    "layers/attention_norm": TensorLayout("model.layers.{}.input_layernorm.weight", 0),
+    "layers/attention/query": TensorLayout("model.layers.{}.self_attn.q_proj.weight", 1),
+    "layers/attention/key": TensorLayout("model.layers.{}.self_attn.k_proj.weight", 1),
+    "layers/attention/value": TensorLayout("model.layers.{}.self_attn.v_proj.weight", 1),
+    "layers/attention/out": TensorLayout("model.layers.{}.self_attn.o_proj.weight", 2),
+    "layers/attention/query_bias": TensorLayout("model.layers.{}.self_attn.q_proj.bias", 0),
+    "layers/attention/key_bias": TensorLayout("model.layers.{}.self_attn.k_proj.bias", 0),
+    "layers/attention/value_bias": TensorLayout("model.layers.{}.self_attn.v_proj.bias", 0),
+    "layers/attention/out_bias": TensorLayout("model.layers.{}.self_attn.o_proj.bias", 0),
+    "layers/attention/query_norm": TensorLayout("model.layers.{}.self_attn.q_norm.weight", 0),
+    "layers/attention/key_norm": TensorLayout("model.layers.{}.self_attn.k_norm.weight", 0),
+    "layers/mlp_norm": TensorLayout("model.layers.{}.post_attention_layernorm.weight", 0),
+    "layers/mlp/gate": TensorLayout("model.layers.{}.mlp.gate_proj.weight", 1),
+    "layers/mlp/up": TensorLayout("model.layers.{}.mlp.up_proj.weight", 1),
+    "layers/mlp/down": TensorLayout("model.layers.{}.mlp.down_proj.weight", 1),
+    "vision/patch_embedding": TensorLayout(
         "visual.patch_embed.proj.weight", 1, lambda v: (v.channels, v.temporal_patch_size, v.patch_size, v.patch_size)
     ),
-    "vision/layers/attention_norm": Row("visual.blocks.{}.norm1.weight", 0),
-    "vision/layers/attention/qkv": Row("visual.blocks.{}.attn.qkv.weight", 1),
-    "vision/layers/attention/qkv_bias": Row("visual.blocks.{}.attn.qkv.bias", 0),
-    "vision/layers/attention/out": Row("visual.blocks.{}.attn.proj.weight", 2),
-    "vision/layers/attention/out_bias": Row("visual.blocks.{}.attn.proj.bias", 0),
-    "vision/layers/mlp_norm": Row("visual.blocks.{}.norm2.weight", 0),
-    "vision/layers/mlp/gate": Row("visual.blocks.{}.mlp.gate_proj.weight", 1),
-    "vision/layers/mlp/gate_bias": Row("visual.blocks.{}.mlp.gate_proj.bias", 0),
-    "vision/layers/mlp/up": Row("visual.blocks.{}.mlp.up_proj.weight", 1),
-    "vision/layers/mlp/up_bias": Row("visual.blocks.{}.mlp.up_proj.bias", 0),
-    "vision/layers/mlp/down": Row("visual.blocks.{}.mlp.down_proj.weight", 1),
-    "vision/layers/mlp/down_bias": Row("visual.blocks.{}.mlp.down_proj.bias", 0),
-    "vision/merger/norm": Row("visual.merger.ln_q.weight", 0),
-    "vision/merger/hidden": Row("visual.merger.mlp.0.weight", 1),
-    "vision/merger/hidden_bias": Row("visual.merger.mlp.0.bias", 0),
-    "vision/merger/out": Row("visual.merger.mlp.2.weight", 1),
-    "vision/merger/out_bias": Row("visual.merger.mlp.2.bias", 0),
+    "vision/layers/attention_norm": TensorLayout("visual.blocks.{}.norm1.weight", 0),
+    "vision/layers/attention/qkv": TensorLayout("visual.blocks.{}.attn.qkv.weight", 1),
+    "vision/layers/attention/qkv_bias": TensorLayout("visual.blocks.{}.attn.qkv.bias", 0),
+    "vision/layers/attention/out": TensorLayout("visual.blocks.{}.attn.proj.weight", 2),
+    "vision/layers/attention/out_bias": TensorLayout("visual.blocks.{}.attn.proj.bias", 0),
+    "vision/layers/mlp_norm": TensorLayout("visual.blocks.{}.norm2.weight", 0),
+    "vision/layers/mlp/gate": TensorLayout("visual.blocks.{}.mlp.gate_proj.weight", 1),
+    "vision/layers/mlp/gate_bias": TensorLayout("visual.blocks.{}.mlp.gate_proj.bias", 0),
+    "vision/layers/mlp/up": TensorLayout("visual.blocks.{}.mlp.up_proj.weight", 1),
+    "vision/layers/mlp/up_bias": TensorLayout("visual.blocks.{}.mlp.up_proj.bias", 0),
+    "vision/layers/mlp/down": TensorLayout("visual.blocks.{}.mlp.down_proj.weight", 1),
+    "vision/layers/mlp/down_bias": TensorLayout("visual.blocks.{}.mlp.down_proj.bias", 0),
+    "vision/merger/norm": TensorLayout("visual.merger.ln_q.weight", 0),
+    "vision/merger/hidden": TensorLayout("visual.merger.mlp.0.weight", 1),
+    "vision/merger/hidden_bias": TensorLayout("visual.merger.mlp.0.bias", 0),
+    "vision/merger/out": TensorLayout("visual.merger.mlp.2.weight", 1),
+    "vision/merger/out_bias": TensorLayout("visual.merger.mlp.2.bias", 0),
 }
 
 # transformers has put the same tensors under other names over time: what a name may begin with → in our table.

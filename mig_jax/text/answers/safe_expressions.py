@@ -19,7 +19,7 @@ _SUSPECT = re.compile(r"__|[\\#]|[\w.)\]}'\"]\s*\.\s*[^\W\d]|[)\]}'\"]\s*\(")
 _EVALUATION = re.compile(r"\b(eval|exec|parse_expr|sympify)\s*\(")
 
 
-def is_harmless(text: str) -> bool:
+def is_safe_expression(text: str) -> bool:
     """Does this evaluate to numbers, symbols, and lists and calls of FUNCTIONS of these, if to anything?
 
     A string may be evaluated once more by what it is handed to, so that strings and calls exclude each other.

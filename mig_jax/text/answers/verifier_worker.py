@@ -66,7 +66,7 @@ def is_solution(response: str, name: str) -> bool | str:
         entry = dataset[int(index)]
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    if safe_expressions.may_evaluate(type(dataset)) and not safe_expressions.is_harmless(response):
+    if safe_expressions.may_evaluate(type(dataset)) and not safe_expressions.is_safe_expression(response):
         return False
     # The task's checker may stumble over what a policy writes; then it is wrong.
     with contextlib.suppress(Exception):

@@ -3,7 +3,7 @@
 import pytest
 
 from mig_jax.text.answers import verifier_worker
-from mig_jax.text.answers.safe_expressions import is_harmless, may_evaluate
+from mig_jax.text.answers.safe_expressions import is_safe_expression, may_evaluate
 
 EVALUATING = (
     "string_insertion", "spiral_matrix", "binary_matrix", "n_queens", "simple_integration", "intermediate_integration",
@@ -31,7 +31,7 @@ ATTACKS = (
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attacks_are_not_harmless(attack):
-    assert not is_harmless(attack.format(path="/tmp/x"))
+    assert not is_safe_expression(attack.format(path="/tmp/x"))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_attacks_are_not_harmless(attack):
                "[['_', 'Q'], ['Q', '_']]", "(4 + 4) * 3", "1 2 3 4", "ABCDA", "x**3 - 5*x*y", "1.5e-3"],
 )  # fmt: skip
 def test_expressions_and_lists_are(answer):
-    assert is_harmless(answer)
+    assert is_safe_expression(answer)
 
 
 @pytest.mark.parametrize("task", EVALUATING)
