@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import chex
 import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -43,7 +42,7 @@ class Evaluator:
         self,
         params: Any,
         problems: Sequence[Problem],
-        key: chex.PRNGKey,
+        key: jax.Array,
         *,
         name: str,
         parts: Path | None = None,
@@ -66,7 +65,7 @@ class Evaluator:
             transcripts += [dataclasses.replace(transcript, sampling=sampling) for transcript in drawn]
         return transcripts
 
-    def metrics(self, params: Any, problems: Sequence[Problem], key: chex.PRNGKey, *, name: str) -> dict[str, float]:
+    def metrics(self, params: Any, problems: Sequence[Problem], key: jax.Array, *, name: str) -> dict[str, float]:
         """The figures of a row of metrics, `eval/…`; see `eval_metrics.summarize`."""
         transcripts = self.answer(params, problems, key, name=name)
         return {f"eval/{figure}": value for figure, value in eval_metrics.summarize(transcripts).items()}
@@ -95,7 +94,7 @@ def answer_problems(
     sample: Callable,
     weights: Any,
     problems: Sequence[Problem],
-    key: chex.PRNGKey,
+    key: jax.Array,
     *,
     samples: int,
     name: str,

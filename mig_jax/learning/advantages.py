@@ -1,14 +1,15 @@
 """From rewards to advantages: normalised within the group, then spread onto tokens."""
 
 import chex
+import jax
 import jax.numpy as jnp
 
 SCALES = ("group_std", "none")
 
 
 def group_normalize(
-    reward_qg: chex.Array, valid_qg: chex.Array, *, scale: str = "group_std", eps: float = 1e-6
-) -> chex.Array:
+    reward_qg: jax.Array, valid_qg: jax.Array, *, scale: str = "group_std", eps: float = 1e-6
+) -> jax.Array:
     """A = (R − mean_G) / (std_G + ε) over the group of each question.
 
     Process and outcome rewards go through here separately: mixed first, one drowns the other.
@@ -45,8 +46,8 @@ def group_normalize(
 
 
 def trajectory_credit(
-    reward_qg: chex.Array, step_bt: chex.Array, *, scale: str = "group_std", eps: float = 1e-6
-) -> chex.Array:
+    reward_qg: jax.Array, step_bt: jax.Array, *, scale: str = "group_std", eps: float = 1e-6
+) -> jax.Array:
     """The normalised process reward on every token of the reasoning (the paper's credit).
 
     Args:
@@ -62,8 +63,8 @@ def trajectory_credit(
 
 
 def step_credit(
-    gain_qgk: chex.Array, valid_qgk: chex.Array, step_bt: chex.Array, *, scale: str = "group_std", eps: float = 1e-6
-) -> chex.Array:
+    gain_qgk: jax.Array, valid_qgk: jax.Array, step_bt: jax.Array, *, scale: str = "group_std", eps: float = 1e-6
+) -> jax.Array:
     """The normalised gain-to-go Σ_{j≥k} gⱼ of its step on every token of the reasoning.
 
     Step k of a response is compared with step k of the other responses of its group: each position has its own

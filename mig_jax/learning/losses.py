@@ -26,27 +26,27 @@ class Batch(NamedTuple):
       None for text.
     """
 
-    token_bs: chex.Array
-    start_b: chex.Array
-    full_mask_bt: chex.Array
-    cot_mask_bt: chex.Array
-    old_logprob_bt: chex.Array
-    ref_logprob_bt: chex.Array | None
-    process_advantage_bt: chex.Array
-    outcome_advantage_bt: chex.Array
-    gate_b: chex.Array
+    token_bs: jax.Array
+    start_b: jax.Array
+    full_mask_bt: jax.Array
+    cot_mask_bt: jax.Array
+    old_logprob_bt: jax.Array
+    ref_logprob_bt: jax.Array | None
+    process_advantage_bt: jax.Array
+    outcome_advantage_bt: jax.Array
+    gate_b: jax.Array
     images: Any = None
 
 
 class TokenWeights(NamedTuple):
     """`[B, T]` weight of each token in the mean of each stream; each sums to 1, or to 0 where a stream is empty."""
 
-    process_bt: chex.Array
-    outcome_bt: chex.Array
-    sft_bt: chex.Array
+    process_bt: jax.Array
+    outcome_bt: jax.Array
+    sft_bt: jax.Array
 
 
-def token_weights(mask_bt: chex.Array, *, aggregate: str) -> chex.Array:
+def token_weights(mask_bt: jax.Array, *, aggregate: str) -> jax.Array:
     """Weights w with Σ w·x the mean of x over a mask.
 
         aggregate="responses":  w = m / (|mᵦ| · number of responses with a token)     mean of the responses' means
@@ -78,13 +78,13 @@ def stream_token_weights(batch: Batch, *, aggregate: str) -> TokenWeights:
 
 
 def clipped_surrogate(
-    logprob_bt: chex.Array,
-    old_logprob_bt: chex.Array,
-    advantage_bt: chex.Array,
+    logprob_bt: jax.Array,
+    old_logprob_bt: jax.Array,
+    advantage_bt: jax.Array,
     *,
     clip_low: float,
     clip_high: float,
-) -> chex.Array:
+) -> jax.Array:
     """Token by token, min(ρ A, clip(ρ, 1−ε_low, 1+ε_high) A) with ρ = πθ / π_old: to be maximised.
 
     References:
@@ -96,20 +96,20 @@ def clipped_surrogate(
     return jnp.minimum(ratio_bt * advantage_bt, clipped_bt * advantage_bt)
 
 
-def kl_estimate(logprob_bt: chex.Array, other_logprob_bt: chex.Array) -> chex.Array:
+def kl_estimate(logprob_bt: jax.Array, other_logprob_bt: jax.Array) -> jax.Array:
     """Token by token, KL(πθ ‖ π_other) ≈ r − 1 − log r with r = π_other / πθ: unbiased and never negative."""
     log_ratio_bt = other_logprob_bt - logprob_bt
     return _exp(log_ratio_bt) - 1.0 - log_ratio_bt
 
 
-def _exp(log_ratio_bt: chex.Array) -> chex.Array:
+def _exp(log_ratio_bt: jax.Array) -> jax.Array:
     """exp without overflow: an infinite ratio times an advantage of 0 would be NaN."""
     return jnp.exp(jnp.clip(log_ratio_bt, -20.0, 20.0))
 
 
 def total_loss(
-    logprob_bt: chex.Array,
-    entropy_bt: chex.Array,
+    logprob_bt: jax.Array,
+    entropy_bt: jax.Array,
     batch: Batch,
     weights: TokenWeights,
     *,
@@ -119,7 +119,7 @@ def total_loss(
     kl_coef: float,
     clip_low: float,
     clip_high: float,
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """L = α L_MIG + β L_out + γ L_SFT + κ KL(πθ ‖ π_ref), for a batch or for the rows of a micro-batch of it.
 
     Args:

@@ -9,13 +9,12 @@ updates averages out (Gupta et al., arXiv 1502.02551).
 
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
 
-def cast_like(tree: Any, like: Any, key: chex.PRNGKey) -> Any:
+def cast_like(tree: Any, like: Any, key: jax.Array) -> Any:
     """Leaves of float32 in the dtypes of `like`, float32 or bfloat16; where that is bfloat16, rounded at random."""
     leaves, treedef = jax.tree.flatten(tree)
     rounded = [
@@ -25,7 +24,7 @@ def cast_like(tree: Any, like: Any, key: chex.PRNGKey) -> Any:
     return treedef.unflatten(rounded)
 
 
-def _stochastic_round(x: chex.Array, key: chex.PRNGKey) -> chex.Array:
+def _stochastic_round(x: jax.Array, key: jax.Array) -> jax.Array:
     """bfloat16 is the upper half of a float32: a carry out of the lower half rounds up, away from 0."""
     noise = jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32)
     upper = (jax.lax.bitcast_convert_type(x, jnp.uint32) + noise) >> 16

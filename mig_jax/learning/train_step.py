@@ -4,15 +4,14 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
 from mig_jax.learning import losses, stochastic_rounding
 
-LogprobFn = Callable[[Any, losses.Batch], tuple[chex.Array, chex.Array]]
-LossFn = Callable[..., tuple[chex.Array, dict[str, chex.Array]]]
+LogprobFn = Callable[[Any, losses.Batch], tuple[jax.Array, jax.Array]]
+LossFn = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 # Which weights are trained: a predicate on their paths, such as "layers/mlp/up", or a tree of bools like them.
 Trainable = Callable[[str], bool] | Any
 
@@ -27,11 +26,11 @@ class TrainState(NamedTuple):
     skipped_in_a_row: scalar int32, those since the last update that was not.
     """
 
-    step: chex.Array
+    step: jax.Array
     params: Any
     opt_state: Any
-    skipped: chex.Array
-    skipped_in_a_row: chex.Array
+    skipped: jax.Array
+    skipped_in_a_row: jax.Array
 
 
 def make_optimizer(
@@ -136,7 +135,7 @@ def make_train_step(
     aggregate: str,
     microbatches: int,
     trainable: Trainable = train_all,
-) -> Callable[[TrainState, losses.Batch], tuple[TrainState, dict[str, chex.Array]]]:
+) -> Callable[[TrainState, losses.Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """The pure step (state, batch) → (state, metrics).
 
     An update whose loss or gradient is not finite is skipped: it changes nothing but the count of such updates.
@@ -175,7 +174,7 @@ def make_train_step(
     return train_step
 
 
-def sum_gradients(gradient_fn: Callable, rows: Any, microbatches: int) -> tuple[Any, dict[str, chex.Array]]:
+def sum_gradients(gradient_fn: Callable, rows: Any, microbatches: int) -> tuple[Any, dict[str, jax.Array]]:
     """Σ over micro-batches of gradient_fn(*rows), one part at a time; exact, because the weights are the batch's.
 
     Raises:

@@ -26,7 +26,6 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import splash_attention
@@ -44,7 +43,7 @@ _QUERIES = 256
 _BLOCK, _LANES = 512, 128
 _CUDNN_TILE = 64
 
-KeyValue = tuple[chex.Array, chex.Array]
+KeyValue = tuple[jax.Array, jax.Array]
 
 
 def choose_kernel(wanted: str, *, platform: str, dtype: str) -> str:
@@ -62,8 +61,8 @@ def choose_kernel(wanted: str, *, platform: str, dtype: str) -> str:
 
 
 def attend(
-    q_rtnh: chex.Array, new: KeyValue, past: tuple[KeyValue, ...], visible_rx: chex.Array, *, kernel: str
-) -> chex.Array:
+    q_rtnh: jax.Array, new: KeyValue, past: tuple[KeyValue, ...], visible_rx: jax.Array, *, kernel: str
+) -> jax.Array:
     """Attention of R sequences of T tokens to the past and, causally, to themselves: `[R, T, N, H]`.
 
     Args:
@@ -86,8 +85,8 @@ def attend(
 
 
 def attend_within(
-    q_rtnh: chex.Array, k_rtmh: chex.Array, v_rtmh: chex.Array, segment_rt: chex.Array, *, is_causal: bool, kernel: str
-) -> chex.Array:
+    q_rtnh: jax.Array, k_rtmh: jax.Array, v_rtmh: jax.Array, segment_rt: jax.Array, *, is_causal: bool, kernel: str
+) -> jax.Array:
     """Attention of sequences to themselves: a token sees those of its own segment, none that is later if `is_causal`.
 
     Args:
@@ -106,23 +105,23 @@ class _Part(NamedTuple):
     out_rtnh: Σ exp(score − max) · value; sum_rtn: Σ exp(score − max); max_rtn: the greatest score.
     """
 
-    out_rtnh: chex.Array
-    sum_rtn: chex.Array
-    max_rtn: chex.Array
+    out_rtnh: jax.Array
+    sum_rtn: jax.Array
+    max_rtn: jax.Array
 
 
-def _xla(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal) -> chex.Array:
+def _xla(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal) -> jax.Array:
     mask_rtt = _mask_rtt(segment_rt)
     if is_causal:
         mask_rtt = jnp.tril(mask_rtt)
     return _average(_attend_part(q_rtnh, (k_rtmh, v_rtmh), mask_rtt)).astype(q_rtnh.dtype)
 
 
-def _mask_rtt(segment_rt: chex.Array) -> chex.Array:
+def _mask_rtt(segment_rt: jax.Array) -> jax.Array:
     return segment_rt[:, :, None] == segment_rt[:, None, :]
 
 
-def _attend_part(q_rtnh: chex.Array, kv: KeyValue, mask: chex.Array) -> _Part:
+def _attend_part(q_rtnh: jax.Array, kv: KeyValue, mask: jax.Array) -> _Part:
     """Attention to B rows of keys, R / B sequences each; the mask is `[R or 1, T or 1, S]`.
 
     Where many sequences share a row, as probes do, they are taken a few at a time: scores are the largest thing here.
@@ -140,14 +139,14 @@ def _attend_part(q_rtnh: chex.Array, kv: KeyValue, mask: chex.Array) -> _Part:
     return jax.tree.map(lambda x: x.reshape(sequences, *x.shape[2:]), part)
 
 
-def _deal(x_bn: chex.Array, few: int) -> chex.Array:
+def _deal(x_bn: jax.Array, few: int) -> jax.Array:
     """`[B, n, …]` → `[n / few, B, few, …]`, filled up with zeros."""
     padding = -x_bn.shape[1] % few
     padded = jnp.pad(x_bn, [(0, 0), (0, padding)] + [(0, 0)] * (x_bn.ndim - 2))
     return padded.reshape(x_bn.shape[0], -1, few, *x_bn.shape[2:]).swapaxes(0, 1)
 
 
-def _attend_rows(q_bntnh: chex.Array, kv: KeyValue, mask_bnts: chex.Array) -> _Part:
+def _attend_rows(q_bntnh: jax.Array, kv: KeyValue, mask_bnts: jax.Array) -> _Part:
     """Attention of n sequences to each row of keys; fields are `[B, n, T, N, …]`."""
     key, value = kv
     rows, sharing, length, heads, head_size = q_bntnh.shape
@@ -179,7 +178,7 @@ def _join(a: _Part, b: _Part) -> _Part:
     return _Part(out_rtnh, a.sum_rtn * scale_a + b.sum_rtn * scale_b, max_rtn)
 
 
-def _average(part: _Part) -> chex.Array:
+def _average(part: _Part) -> jax.Array:
     """`[R, T, N, H]` of the values, weighted by the softmax."""
     return part.out_rtnh / part.sum_rtn[..., None]
 
@@ -187,12 +186,12 @@ def _average(part: _Part) -> chex.Array:
 # ------------------------------------------------------------------------------------------------------- other kernels
 
 
-def _splash(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal) -> chex.Array:
+def _splash(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal) -> jax.Array:
     """Splash attention (jax.experimental.pallas.ops.tpu), which skips what a causal mask hides."""
     return _on_each_device(functools.partial(_splash_here, is_causal=is_causal), q_rtnh, k_rtmh, v_rtmh, segment_rt)
 
 
-def _splash_here(q_rtnh, k_rtmh, v_rtmh, segment_rt, *, is_causal) -> chex.Array:
+def _splash_here(q_rtnh, k_rtmh, v_rtmh, segment_rt, *, is_causal) -> jax.Array:
     length, heads, head_size = q_rtnh.shape[1:]
     block = min(_BLOCK, _round_up(length, _LANES))
     fill = _round_up(length, block) - length
@@ -219,13 +218,13 @@ def _splash_here(q_rtnh, k_rtmh, v_rtmh, segment_rt, *, is_causal) -> chex.Array
     return out_rnth[:, :, :length, :head_size].swapaxes(1, 2)
 
 
-def _cudnn(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal) -> chex.Array:
+def _cudnn(q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal) -> jax.Array:
     """cuDNN's flash attention, by `jax.nn.dot_product_attention`."""
     here = _cudnn_causal if is_causal else _cudnn_segments
     return _on_each_device(here, q_rtnh, k_rtmh, v_rtmh, segment_rt)
 
 
-def _cudnn_causal(q_rtnh, k_rtmh, v_rtmh, segment_rt) -> chex.Array:
+def _cudnn_causal(q_rtnh, k_rtmh, v_rtmh, segment_rt) -> jax.Array:
     """Of text, whose only segments are padding (0) and the rest (1): padding is put behind the rest, unseen.
 
     Any other mask than the causal one would be an array `[R, 1, T, T]`.
@@ -236,17 +235,17 @@ def _cudnn_causal(q_rtnh, k_rtmh, v_rtmh, segment_rt) -> chex.Array:
     return _reorder(out, jnp.argsort(order_rt, axis=1))
 
 
-def _reorder(x_rtnh: chex.Array, order_rt: chex.Array) -> chex.Array:
+def _reorder(x_rtnh: jax.Array, order_rt: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x_rtnh, order_rt[..., None, None], axis=1)
 
 
-def _cudnn_segments(q_rtnh, k_rtmh, v_rtmh, segment_rt) -> chex.Array:
+def _cudnn_segments(q_rtnh, k_rtmh, v_rtmh, segment_rt) -> jax.Array:
     length = q_rtnh.shape[1]
     q, k, v = map(_whole_tiles, (q_rtnh, k_rtmh, v_rtmh))
     return _dot_product(q, k, v, mask=_mask_rtt(_fill(segment_rt, -length % _CUDNN_TILE))[:, None])[:, :length]
 
 
-def _whole_tiles(x_rtnh: chex.Array) -> chex.Array:
+def _whole_tiles(x_rtnh: jax.Array) -> jax.Array:
     """cuDNN takes even lengths only; its own tiles are of 64."""
     return jnp.pad(x_rtnh, ((0, 0), (0, -x_rtnh.shape[1] % _CUDNN_TILE), (0, 0), (0, 0)))
 
@@ -254,7 +253,7 @@ def _whole_tiles(x_rtnh: chex.Array) -> chex.Array:
 _dot_product = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
 
 
-def _on_each_device(kernel: Callable, q_rtnh, k_rtmh, v_rtmh, segment_rt) -> chex.Array:
+def _on_each_device(kernel: Callable, q_rtnh, k_rtmh, v_rtmh, segment_rt) -> jax.Array:
     """A kernel is one device's: rows are cut over the data axes and heads over `tensor`, as far as those divide them.
 
     A key head that several devices along `tensor` need is held by each. Simply called where no mesh is set.
@@ -273,7 +272,7 @@ def _on_each_device(kernel: Callable, q_rtnh, k_rtmh, v_rtmh, segment_rt) -> che
     return mapped(q_rtnh, k_rtmh, v_rtmh, segment_rt)
 
 
-def _fill(segment_rt: chex.Array, fill: int) -> chex.Array:
+def _fill(segment_rt: jax.Array, fill: int) -> jax.Array:
     """What is filled up is a segment that no token is of."""
     return jnp.pad(segment_rt, ((0, 0), (0, fill)), constant_values=-2)
 

@@ -94,15 +94,15 @@ class ImageFeatures(NamedTuple):
     index_bt: `[B, T]` which of them stands in the place of each token; −1: the token itself.
     """
 
-    feature_qid: chex.Array
-    index_bt: chex.Array
+    feature_qid: jax.Array
+    index_bt: jax.Array
 
 
 class KVCache(NamedTuple):
     """Keys, already rotated, and values of S tokens of B rows: each `[L, B, S, M, H]`."""
 
-    key_lbsmh: chex.Array
-    value_lbsmh: chex.Array
+    key_lbsmh: jax.Array
+    value_lbsmh: jax.Array
 
 
 def cache_slots(cache: tuple[KVCache, ...]) -> int:
@@ -130,7 +130,7 @@ class Attention(nnx.Module):
             self.query_norm = init.constant(1, (c.head_size,), ("head_size",))
             self.key_norm = init.constant(1, (c.head_size,), ("head_size",))
 
-    def __call__(self, x_btd: chex.Array, turn: Rope, visible_bx: chex.Array, past: tuple[KeyValue, ...]):
+    def __call__(self, x_btd: jax.Array, turn: Rope, visible_bx: jax.Array, past: tuple[KeyValue, ...]):
         c = self.config
         q_btnh = jnp.einsum("btd,dnh->btnh", x_btd, self.query[...])
         k_btmh = jnp.einsum("btd,dmh->btmh", x_btd, self.key[...])
@@ -156,7 +156,7 @@ class Mlp(nnx.Module):
         self.gate, self.up = (init.normal(shape, axes, inputs=config.width) for _ in range(2))
         self.down = init.residual(shape[::-1], axes[::-1], inputs=config.mlp_width)
 
-    def __call__(self, x_btd: chex.Array) -> chex.Array:
+    def __call__(self, x_btd: jax.Array) -> jax.Array:
         gate_btf = jnp.einsum("btd,df->btf", x_btd, self.gate[...])
         up_btf = jnp.einsum("btd,df->btf", x_btd, self.up[...])
         return jnp.einsum("btf,fd->btd", jax.nn.silu(gate_btf) * up_btf, self.down[...])
@@ -171,7 +171,7 @@ class Layer(nnx.Module):
         self.attention_norm = init.constant(1, (config.width,), ("embed",))
         self.mlp_norm = init.constant(1, (config.width,), ("embed",))
 
-    def __call__(self, x_btd: chex.Array, turn: Rope, visible_bx: chex.Array, past: tuple[KeyValue, ...]):
+    def __call__(self, x_btd: jax.Array, turn: Rope, visible_bx: jax.Array, past: tuple[KeyValue, ...]):
         mixed_btd, new = self.attention(rms_norm(x_btd, self.attention_norm, self.norm_eps), turn, visible_bx, past)
         x_btd = x_btd + mixed_btd
         return x_btd + self.mlp(rms_norm(x_btd, self.mlp_norm, self.norm_eps)), new
@@ -203,13 +203,13 @@ class Decoder(nnx.Module):
 
     def __call__(
         self,
-        token_bt: chex.Array,
-        position_bt: chex.Array,
-        visible_bx: chex.Array,
+        token_bt: jax.Array,
+        position_bt: jax.Array,
+        visible_bx: jax.Array,
         cache: tuple[KVCache, ...] = (),
         *,
         features: ImageFeatures | None = None,
-    ) -> tuple[chex.Array, KVCache]:
+    ) -> tuple[jax.Array, KVCache]:
         """Hidden states of B sequences of T new tokens, each causal in itself, behind what is cached.
 
         Args:
@@ -242,13 +242,13 @@ class Decoder(nnx.Module):
         x_btd, new = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, (params, cache))
         return rms_norm(x_btd, self.norm, c.norm_eps), KVCache(*new)
 
-    def unembed_dv(self) -> chex.Array:
+    def unembed_dv(self) -> jax.Array:
         """The output matrix `[D, V]`, in the dtype of the activations."""
         matrix = self.embedding.T if self.config.tied_head else self.head
         return matrix.astype(self.config.dtype)
 
 
-def _insert_features(x_btd: chex.Array, features: ImageFeatures) -> chex.Array:
+def _insert_features(x_btd: jax.Array, features: ImageFeatures) -> jax.Array:
     """Embeddings, with image features where `index_bt` says so; a question's features are not repeated for its rows."""
     questions = features.feature_qid.shape[0]
     index_qn = features.index_bt.reshape(questions, -1)
@@ -262,7 +262,7 @@ def _abstract(config: DecoderConfig) -> tuple[nnx.GraphDef, nnx.State]:
     return nnx.split(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0))))
 
 
-def init_params(config: DecoderConfig, key: chex.PRNGKey) -> dict[str, Any]:
+def init_params(config: DecoderConfig, key: jax.Array) -> dict[str, Any]:
     """Fresh parameters: normal with variance 1 / inputs, norms 1, biases 0; a nested dict of arrays."""
     return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(params=key))))
 

@@ -2,13 +2,12 @@
 
 import math
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 
-def rms_norm(x: chex.Array, scale_h: chex.Array, eps: float) -> chex.Array:
+def rms_norm(x: jax.Array, scale_h: jax.Array, eps: float) -> jax.Array:
     """x / √(mean x² + eps) · scale over the last axis; the mean in float32."""
     wide = x.astype(jnp.float32)
     wide = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + eps)

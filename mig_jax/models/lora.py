@@ -14,7 +14,6 @@ import os
 import pathlib
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +41,7 @@ def is_adapter(path: str) -> bool:
     return path.endswith(("_lora_a", "_lora_b"))
 
 
-def add(params: dict[str, Any], config: DecoderConfig, key: chex.PRNGKey) -> dict[str, Any]:
+def add(params: dict[str, Any], config: DecoderConfig, key: jax.Array) -> dict[str, Any]:
     """Parameters of `config` from those without adapters, which are the same buffers in both."""
     flat, rngs = traverse_util.flatten_dict(params, sep="/"), nnx.Rngs(params=key)
     for name in config.lora.modules:

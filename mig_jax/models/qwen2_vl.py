@@ -101,9 +101,9 @@ class Pixels(NamedTuple):
     image_qn: `[Q, N]` int32 which of its question's images a patch belongs to; −1: padding.
     """
 
-    patch_qnc: chex.Array
-    position_qn2: chex.Array
-    image_qn: chex.Array
+    patch_qnc: jax.Array
+    position_qn2: jax.Array
+    image_qn: jax.Array
 
 
 class Images(NamedTuple):
@@ -116,14 +116,14 @@ class Images(NamedTuple):
     feature_qid: `[Q, I, D]` what the tower makes of them; None where it has not looked yet.
     """
 
-    index_qs: chex.Array
-    position_qs3: chex.Array
-    next_q: chex.Array
+    index_qs: jax.Array
+    position_qs3: jax.Array
+    next_q: jax.Array
     pixels: Pixels | None = None
-    feature_qid: chex.Array | None = None
+    feature_qid: jax.Array | None = None
 
 
-def patch_angles(position_qn2: chex.Array, head_size: int) -> Rope:
+def patch_angles(position_qn2: jax.Array, head_size: int) -> Rope:
     """Rotary cos and sin, each `[Q, N, H/2]`: the first half of the frequencies turns by row, the other by column."""
     frequency_f = rope.frequencies(head_size // 2, THETA)
     # A third axis without frequencies, so that the tower's rotary positions are the decoder's.
@@ -142,7 +142,7 @@ class Attention(nnx.Module):
         self.out = init.residual((*heads, width), ("heads", "head_size", "embed"), inputs=width)
         self.out_bias = init.constant(0, (width,), ("embed",))
 
-    def __call__(self, x_btd: chex.Array, turn: Rope, image_bt: chex.Array, is_full: chex.Array) -> chex.Array:
+    def __call__(self, x_btd: jax.Array, turn: Rope, image_bt: jax.Array, is_full: jax.Array) -> jax.Array:
         qkv = jnp.einsum("btd,dpnh->pbtnh", x_btd, self.qkv) + self.qkv_bias[:, None, None]
         q_btnh, k_btnh = (rope.rotate(x, turn) for x in qkv[:2])
         slots = self.config.window_slots
@@ -170,7 +170,7 @@ class Mlp(nnx.Module):
         self.down = init.residual(shape[::-1], axes[::-1], inputs=config.mlp_width)
         self.down_bias = init.constant(0, shape[:1], axes[:1])
 
-    def __call__(self, x_btd: chex.Array) -> chex.Array:
+    def __call__(self, x_btd: jax.Array) -> jax.Array:
         gate_btf = jnp.einsum("btd,df->btf", x_btd, self.gate) + self.gate_bias[None, None]
         up_btf = jnp.einsum("btd,df->btf", x_btd, self.up) + self.up_bias[None, None]
         return jnp.einsum("btf,fd->btd", jax.nn.silu(gate_btf) * up_btf, self.down) + self.down_bias[None, None]
@@ -185,7 +185,7 @@ class Layer(nnx.Module):
         self.attention_norm = init.constant(1, (config.width,), ("embed",))
         self.mlp_norm = init.constant(1, (config.width,), ("embed",))
 
-    def __call__(self, x_btd: chex.Array, turn: Rope, image_bt: chex.Array, is_full: chex.Array) -> chex.Array:
+    def __call__(self, x_btd: jax.Array, turn: Rope, image_bt: jax.Array, is_full: jax.Array) -> jax.Array:
         y_btd = rms_norm(x_btd, self.attention_norm, self.norm_eps)
         x_btd = x_btd + self.attention(y_btd, turn, image_bt, is_full)
         return x_btd + self.mlp(rms_norm(x_btd, self.mlp_norm, self.norm_eps))
@@ -203,7 +203,7 @@ class Merger(nnx.Module):
         self.out = init.normal((width, out_width), ("mlp", "embed"), inputs=width)
         self.out_bias = init.constant(0, (out_width,), ("embed",))
 
-    def __call__(self, x_qnd: chex.Array) -> chex.Array:
+    def __call__(self, x_qnd: jax.Array) -> jax.Array:
         c = self.config
         x_qnd = rms_norm(x_qnd, self.norm, c.norm_eps)
         x_qif = x_qnd.reshape(x_qnd.shape[0], -1, c.merge_slots * c.width)
@@ -241,7 +241,7 @@ class VisionTower(nnx.Module):
         self.layers = Layer(config, Initializer(rngs, param_dtype, config.layers), attention)
         self.merger = Merger(config, out_width, init)
 
-    def __call__(self, pixels: Pixels) -> chex.Array:
+    def __call__(self, pixels: Pixels) -> jax.Array:
         """Features `[Q, I, D]` of the merged units, in the order of their slots; arbitrary but finite at padding.
 
         Raises:
@@ -257,12 +257,12 @@ class VisionTower(nnx.Module):
         merger = jax.tree.map(lambda x: x.astype(self.dtype), self.merger)
         return merger(x_qnd)
 
-    def embed(self, patch_qnc: chex.Array) -> chex.Array:
+    def embed(self, patch_qnc: jax.Array) -> jax.Array:
         """`[Q, N, D]` of each patch alone."""
         patch_qnc, matrix_cd = (x.astype(self.dtype) for x in (patch_qnc, self.patch_embedding))
         return sharding.constrain_batch(jnp.einsum("qnc,cd->qnd", patch_qnc, matrix_cd))
 
-    def run_layers(self, x_qnd: chex.Array, turn: Rope, image_qn: chex.Array) -> chex.Array:
+    def run_layers(self, x_qnd: jax.Array, turn: Rope, image_qn: jax.Array) -> jax.Array:
         """All layers, scanned."""
         graphdef, params = nnx.split(self.layers)
         is_full_l = np.isin(np.arange(self.config.layers), self.config.full_layers)

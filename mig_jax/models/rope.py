@@ -8,11 +8,11 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 
-import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-Rope = tuple[chex.Array, chex.Array]
+Rope = tuple[jax.Array, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def magnitude(scaling: RopeScaling | None) -> float:
 
 
 def angles(
-    position_bt: chex.Array, frequency_f: np.ndarray, sections: tuple[int, ...] = (), magnitude: float = 1.0
+    position_bt: jax.Array, frequency_f: np.ndarray, sections: tuple[int, ...] = (), magnitude: float = 1.0
 ) -> Rope:
     """cos and sin of position · frequency, times `magnitude`: each float32 `[B, T, H/2]`.
 
@@ -90,7 +90,7 @@ def angles(
     return jnp.cos(angle) * magnitude, jnp.sin(angle) * magnitude
 
 
-def rotate(x_btnh: chex.Array, rope: Rope) -> chex.Array:
+def rotate(x_btnh: jax.Array, rope: Rope) -> jax.Array:
     """Queries or keys, turned; dimension i is paired with i + H/2, as Hugging Face does."""
     cos, sin = (part[:, :, None] for part in rope)
     left, right = jnp.split(x_btnh.astype(jnp.float32), 2, axis=-1)

@@ -11,7 +11,6 @@ grows by parts is never copied, and where all rows end early the later parts are
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -28,8 +27,8 @@ class Prompts(NamedTuple):
     images: what stands in the place of image tokens; None for text.
     """
 
-    token_qs: chex.Array
-    start_q: chex.Array
+    token_qs: jax.Array
+    start_q: jax.Array
     images: Images | None = None
 
 
@@ -43,10 +42,10 @@ class Completions(NamedTuple):
     cache: keys and values of the prompts, of Q rows, and then of the completions as far as there are any, of B rows.
     """
 
-    token_bt: chex.Array
-    logprob_bt: chex.Array
-    length_b: chex.Array
-    is_truncated_b: chex.Array
+    token_bt: jax.Array
+    logprob_bt: jax.Array
+    length_b: jax.Array
+    is_truncated_b: jax.Array
     cache: tuple[KVCache, ...]
 
 
@@ -60,17 +59,17 @@ class DecodeState(NamedTuple):
     position_b: `[B]` of the first token behind the prompt, for the rotary embedding.
     """
 
-    t: chex.Array
-    hidden_bd: chex.Array
-    token_bt: chex.Array
-    logprob_bt: chex.Array
-    length_b: chex.Array
-    is_open_b: chex.Array
-    start_b: chex.Array
-    position_b: chex.Array
+    t: jax.Array
+    hidden_bd: jax.Array
+    token_bt: jax.Array
+    logprob_bt: jax.Array
+    length_b: jax.Array
+    is_open_b: jax.Array
+    start_b: jax.Array
+    position_b: jax.Array
 
 
-def row_positions(start_b: chex.Array, slots: int, images: Images | None = None) -> tuple[chex.Array, chex.Array]:
+def row_positions(start_b: jax.Array, slots: int, images: Images | None = None) -> tuple[jax.Array, jax.Array]:
     """Position `[B, S]` of each slot of rows whose prompts begin at `start_b`, and whether the slot is after it.
 
     With images, each of whose Q prompts belongs to B / Q neighbouring rows, positions are `[B, S, 3]`.
@@ -130,7 +129,7 @@ def decode(
     model: Decoder,
     state: DecodeState,
     cache: tuple[KVCache, ...],
-    key: chex.PRNGKey,
+    key: jax.Array,
     *,
     width: int,
     temperature: float,
@@ -174,7 +173,7 @@ def decode(
 
         return after, jax.tree.map(put, part, new)
 
-    def goes_on(state: tuple[DecodeState, KVCache]) -> chex.Array:
+    def goes_on(state: tuple[DecodeState, KVCache]) -> jax.Array:
         return (state[0].t < first + width) & state[0].is_open_b.any()
 
     def room(x_lqsmh):
@@ -188,7 +187,7 @@ def decode(
 def sample(
     model: Decoder,
     prompts: Prompts,
-    key: chex.PRNGKey,
+    key: jax.Array,
     *,
     group_size: int,
     max_new_tokens: int,
@@ -210,7 +209,7 @@ def to_completions(state: DecodeState, cache: tuple[KVCache, ...]) -> Completion
     return Completions(d.token_bt, d.logprob_bt, d.length_b, d.is_open_b, cache)
 
 
-def _draw_token(hidden_bd, unembed_dv, key, temperature) -> tuple[chex.Array, chex.Array]:
+def _draw_token(hidden_bd, unembed_dv, key, temperature) -> tuple[jax.Array, jax.Array]:
     """One token for every row, and its log-prob."""
     logit_bv = jnp.einsum("bd,dv->bv", hidden_bd, unembed_dv, preferred_element_type=jnp.float32)
     if temperature == 0:

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
 from ml_collections import ConfigDict
 
@@ -95,13 +94,13 @@ class Sampler:
             return prefill_prompts(model, encode_images(model, prompts))
 
         @functools.partial(jax.jit, static_argnames="width", donate_argnames="state")
-        def decode(weights: Any, state: sampler.DecodeState, cache: tuple, key: chex.PRNGKey, *, width: int):
+        def decode(weights: Any, state: sampler.DecodeState, cache: tuple, key: jax.Array, *, width: int):
             state, part = decode_chunk(decoder.bind(policy.config, weights), state, cache, key, width=width)
             return state, part, state.is_open_b.any()
 
         self.prefill, self.decode = prefill, decode
 
-    def __call__(self, weights: Any, prompts: sampler.Prompts, key: chex.PRNGKey) -> sampler.Completions:
+    def __call__(self, weights: Any, prompts: sampler.Prompts, key: jax.Array) -> sampler.Completions:
         state, prompt = self.prefill(weights, prompts)
         cache, are_open = (prompt,), True
         for width in self.widths:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import chex
 import jax
 from absl import logging
 from jax.sharding import Mesh
@@ -236,7 +235,7 @@ def save_policy(policy: Policy, params: Any, folder: str, *, config: ConfigDict)
 def make_logprob_fn(policy: Policy, *, temperature: float, chunk: int) -> Callable:
     """Pure (params, batch) → log-prob and entropy `[B, T]` of the completions, in nats, at this temperature."""
 
-    def logprobs(params: Any, batch: Batch) -> tuple[chex.Array, chex.Array]:
+    def logprobs(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         model = decoder.bind(policy.config, params)
         rows, slots = batch.token_bs.shape
         width = batch.full_mask_bt.shape[1]

@@ -20,11 +20,11 @@ class Credit(NamedTuple):
     gain_k: `[K]` the part of each step; 0 at padding.
     """
 
-    reward: chex.Array
-    gain_k: chex.Array
+    reward: jax.Array
+    gain_k: jax.Array
 
 
-def watermark_gains(ell_k: chex.Array, valid_k: chex.Array) -> tuple[chex.Array, chex.Array]:
+def watermark_gains(ell_k: jax.Array, valid_k: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Gain of every step beyond the best that any earlier step had reached.
 
         h₀ = ℓ₀        gₖ = max(0, ℓₖ − hₖ₋₁)        hₖ = max(hₖ₋₁, ℓₖ)
@@ -53,25 +53,25 @@ def watermark_gains(ell_k: chex.Array, valid_k: chex.Array) -> tuple[chex.Array,
     return gain_k, jnp.concatenate([ell_k[:1], watermark_k])
 
 
-def watermark(ell_k: chex.Array, valid_k: chex.Array) -> Credit:
+def watermark(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
     """R = Σₖ gₖ, the monotonic watermark (the method; see `watermark_gains`)."""
     gain_k, _ = watermark_gains(ell_k, valid_k)
     return Credit(gain_k.sum(), gain_k)
 
 
-def final(ell_k: chex.Array, valid_k: chex.Array) -> Credit:
+def final(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
     """R = ℓ_K, the likelihood after the last step; its parts are the signed changes from ℓ₀ (Table 4)."""
     gain_k = _changes(ell_k, valid_k)
     return Credit(ell_k[0] + gain_k.sum(), gain_k)
 
 
-def delta_sum(ell_k: chex.Array, valid_k: chex.Array) -> Credit:
+def delta_sum(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
     """R = Σₖ (ℓₖ − ℓₖ₋₁) = ℓ_K − ℓ₀, signed (Table 4)."""
     gain_k = _changes(ell_k, valid_k)
     return Credit(gain_k.sum(), gain_k)
 
 
-def position_weighted(ell_k: chex.Array, valid_k: chex.Array) -> Credit:
+def position_weighted(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
     """R = Σₖ k·(ℓₖ − ℓ₀) / Σₖ k, later steps weigh more (Table 4); shifted, so that no step is worth 0."""
     chex.assert_equal_shape([ell_k, valid_k])
     weight_k = jnp.where(valid_k[1:], jnp.arange(1, ell_k.shape[0]), 0)
@@ -79,13 +79,13 @@ def position_weighted(ell_k: chex.Array, valid_k: chex.Array) -> Credit:
     return Credit(gain_k.sum(), gain_k)
 
 
-def segment_progress(ell_k: chex.Array, valid_k: chex.Array) -> Credit:
+def segment_progress(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
     """gₖ = exp ℓₖ − exp ℓₖ₋₁, signed progress in probability, as in GRPO-VPS (2604.20659) and IGPO (2510.14967)."""
     gain_k = _changes(jnp.exp(ell_k), valid_k)
     return Credit(gain_k.sum(), gain_k)
 
 
-def _changes(value_k: chex.Array, valid_k: chex.Array) -> chex.Array:
+def _changes(value_k: jax.Array, valid_k: jax.Array) -> jax.Array:
     """`[K]` signed change brought by each step; 0 at padding."""
     chex.assert_rank([value_k, valid_k], 1)
     chex.assert_equal_shape([value_k, valid_k])
@@ -93,7 +93,7 @@ def _changes(value_k: chex.Array, valid_k: chex.Array) -> chex.Array:
 
 
 # Every way of turning ℓ into credit, by the name that the config uses.
-CREDITS: dict[str, Callable[[chex.Array, chex.Array], Credit]] = {
+CREDITS: dict[str, Callable[[jax.Array, jax.Array], Credit]] = {
     "watermark": watermark,
     "final": final,
     "delta_sum": delta_sum,

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 
 
 def token_logprobs(
-    hidden_td: chex.Array,
-    unembed_dv: chex.Array,
-    target_t: chex.Array,
+    hidden_td: jax.Array,
+    unembed_dv: jax.Array,
+    target_t: jax.Array,
     *,
     temperature: float = 1.0,
     chunk: int = 128,
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[jax.Array, jax.Array]:
     """Log-prob of each target, and entropy of each distribution, without ever building `[T, V]`.
 
         log π(yₜ) = zₜ[yₜ] − log Σᵥ exp zₜ[v]        zₜ = hₜ·U / temperature
@@ -50,7 +50,7 @@ def token_logprobs(
     return logprob.reshape(-1)[:length], entropy.reshape(-1)[:length]
 
 
-def answer_likelihood(logprob_kap: chex.Array, scored_ap: chex.Array) -> chex.Array:
+def answer_likelihood(logprob_kap: jax.Array, scored_ap: jax.Array) -> jax.Array:
     """ℓ_k: mean log-prob of an answer's tokens, for the spelling that the policy likes best.
 
         ℓₖ = max over y ∈ Y* of (1/|y|) Σₜ log π(yₜ | x, s₁…sₖ, lead-in, y₍<ₜ₎)

@@ -39,7 +39,7 @@ import numpy as np
 
 from mig_jax.rewards import likelihood
 
-Forward = Callable[[chex.Array, chex.Array, chex.Array, tuple], tuple[chex.Array, Any]]
+Forward = Callable[[jax.Array, jax.Array, jax.Array, tuple], tuple[jax.Array, Any]]
 
 
 class Answers(NamedTuple):
@@ -50,9 +50,9 @@ class Answers(NamedTuple):
     scored_ar: `[A, R]` bool, False at padding; a row of False is no spelling.
     """
 
-    token_ap: chex.Array
-    target_ar: chex.Array
-    scored_ar: chex.Array
+    token_ap: jax.Array
+    target_ar: jax.Array
+    scored_ar: jax.Array
 
 
 class Cuts(NamedTuple):
@@ -62,8 +62,8 @@ class Cuts(NamedTuple):
     valid_k: `[K+1]` bool, which cuts there are.
     """
 
-    cut_k: chex.Array
-    valid_k: chex.Array
+    cut_k: jax.Array
+    valid_k: jax.Array
 
 
 class Trunk(NamedTuple):
@@ -73,8 +73,8 @@ class Trunk(NamedTuple):
     valid_s: `[S]` bool, False at padding.
     """
 
-    position_s: chex.Array
-    valid_s: chex.Array
+    position_s: jax.Array
+    valid_s: jax.Array
 
 
 def pack_answers(
@@ -122,9 +122,9 @@ class Leaves(NamedTuple):
     token_lp: `[L, P]`; position_lp: `[L, P]`, or `[L, P, X]`; visible_ls: `[L, S]` bool, what each sees of the trunk.
     """
 
-    token_lp: chex.Array
-    position_lp: chex.Array
-    visible_ls: chex.Array
+    token_lp: jax.Array
+    position_lp: jax.Array
+    visible_ls: jax.Array
 
 
 def lay_leaves(trunk: Trunk, cuts: Cuts, answers: Answers) -> Leaves:
@@ -141,7 +141,7 @@ def lay_leaves(trunk: Trunk, cuts: Cuts, answers: Answers) -> Leaves:
     return Leaves(token_lp, position_lp, jnp.repeat(before_ks & trunk.valid_s[None, :], variants, axis=0))
 
 
-def _first_positions(trunk: Trunk, cut_k: chex.Array) -> chex.Array:
+def _first_positions(trunk: Trunk, cut_k: jax.Array) -> jax.Array:
     """`[K+1]` where text goes on behind each cut: one more than the greatest position before it, on whatever axis."""
     greatest_s = trunk.position_s if trunk.position_s.ndim == 1 else trunk.position_s.max(-1)
     return jax.lax.cummax(jnp.where(trunk.valid_s, greatest_s, -1))[cut_k - 1] + 1
@@ -149,14 +149,14 @@ def _first_positions(trunk: Trunk, cut_k: chex.Array) -> chex.Array:
 
 def score_on_cache(
     forward: Forward,
-    unembed_dv: chex.Array,
+    unembed_dv: jax.Array,
     cache: tuple,
     trunk: Trunk,
     cuts: Cuts,
     answers: Answers,
     *,
     chunk: int = 128,
-) -> chex.Array:
+) -> jax.Array:
     """ℓ after every step, computing the leaves alone: the trunk's keys and values are in `cache`.
 
     Args:
@@ -176,14 +176,14 @@ def score_on_cache(
 
 def score_packed(
     forward: Forward,
-    unembed_dv: chex.Array,
-    token_bs: chex.Array,
+    unembed_dv: jax.Array,
+    token_bs: jax.Array,
     trunk: Trunk,
     cuts: Cuts,
     answers: Answers,
     *,
     chunk: int = 128,
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[jax.Array, jax.Array]:
     """ℓ after every step and the trunk's own log-probs: the trunk, and then the leaves on its keys and values.
 
     Args:
@@ -199,7 +199,7 @@ def score_packed(
     return ell_bk, jax.lax.stop_gradient(jnp.pad(logprob, ((0, 0), (1, 0))))
 
 
-def _leaf_likelihood(hidden_rpd, unembed_dv, cuts, answers, chunk) -> chex.Array:
+def _leaf_likelihood(hidden_rpd, unembed_dv, cuts, answers, chunk) -> jax.Array:
     """ℓ from the hidden states of all leaves; of each leaf only the positions that predict a scored token count."""
     rows, n_cuts = cuts.cut_k.shape
     _, variants, n_scored = answers.target_ar.shape

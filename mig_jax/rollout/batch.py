@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,10 +21,10 @@ class Scores(NamedTuple):
     ell_bk, watermark_bk: `[B, K+1]`; gain_bk: `[B, K]`; reward_b: `[B]` process reward.
     """
 
-    ell_bk: chex.Array
-    watermark_bk: chex.Array
-    gain_bk: chex.Array
-    reward_b: chex.Array
+    ell_bk: jax.Array
+    watermark_bk: jax.Array
+    gain_bk: jax.Array
+    reward_b: jax.Array
 
 
 class Outcome(NamedTuple):
@@ -61,7 +60,7 @@ def make_score_fn(policy: Policy, *, group_size: int, credit: str, chunk: int) -
     return score
 
 
-def compute_scores(ell_bk: chex.Array, valid_bk: chex.Array, *, credit: str) -> Scores:
+def compute_scores(ell_bk: jax.Array, valid_bk: jax.Array, *, credit: str) -> Scores:
     """ℓ → watermark, and the gains and the process reward of the named credit."""
     _, watermark_bk = jax.vmap(rewards.watermark_gains)(ell_bk, valid_bk)
     earned = jax.vmap(rewards.CREDITS[credit])(ell_bk, valid_bk)
@@ -101,7 +100,7 @@ def make_batch_fn(config: ConfigDict, row_sharding: Any) -> Callable:
     return jax.jit(assemble, out_shardings=(row_sharding, None))
 
 
-def outcome_advantage(outcome: Outcome, config: ConfigDict) -> chex.Array:
+def outcome_advantage(outcome: Outcome, config: ConfigDict) -> jax.Array:
     """The normalised outcome reward of each response `[B]`.
 
     A response whose check timed out is neither right nor wrong: it has no part in its group, and no advantage.
@@ -112,7 +111,7 @@ def outcome_advantage(outcome: Outcome, config: ConfigDict) -> chex.Array:
     return advantages.group_normalize(reward_qg, checked_qg, scale=w.scale, eps=w.outcome_eps).reshape(-1)
 
 
-def process_advantage(scores: Scores, cuts: rewards.Cuts, step_bt: chex.Array, config: ConfigDict) -> chex.Array:
+def process_advantage(scores: Scores, cuts: rewards.Cuts, step_bt: jax.Array, config: ConfigDict) -> jax.Array:
     """The process advantage of every token `[B, T]`, by trajectory or by step."""
     w, group_size = config.reward, config.rollout.group_size
     normalized = {"scale": w.scale, "eps": w.process_eps}
@@ -154,5 +153,5 @@ def score_metrics(batch: Batch, scores: Scores, cuts: rewards.Cuts, *, group_siz
     }
 
 
-def masked_mean(x_bt: chex.Array, mask_bt: chex.Array) -> chex.Array:
+def masked_mean(x_bt: jax.Array, mask_bt: jax.Array) -> jax.Array:
     return jnp.where(mask_bt, x_bt, 0.0).sum() / jnp.maximum(mask_bt.sum(), 1)

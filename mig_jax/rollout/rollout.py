@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -66,7 +65,7 @@ class Rollout:
         self.compiled = make_rollout_functions(policy, config)
 
     def __call__(
-        self, params: Any, prompt_batch: PromptBatch, key: chex.PRNGKey
+        self, params: Any, prompt_batch: PromptBatch, key: jax.Array
     ) -> tuple[Batch, dict[str, float], list[Transcript]]:
         """One rollout of every problem: the batch, metrics by name, and a transcript of every response."""
         problems = prompt_batch.problems

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import chex
 import grain
 import jax
 import jax.numpy as jnp
@@ -255,7 +254,7 @@ def reference_of(policy: Policy, *, on_host: bool) -> Callable[[Any], Any]:
 
 
 def make_sft_batch(
-    policy: Policy, config: ConfigDict, params: Any, prompt_batch: PromptBatch, key: chex.PRNGKey
+    policy: Policy, config: ConfigDict, params: Any, prompt_batch: PromptBatch, key: jax.Array
 ) -> RolloutResult:
     """A batch of written solutions, all gates open; it depends neither on the weights nor on chance."""
     del params, key

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 
-import chex
 import jax
 import optax
 from ml_collections import ConfigDict
@@ -37,7 +36,7 @@ def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainSt
     """The state before the first update, on the mesh, and (state, batch) → (state, metrics): all updates of a batch."""
     init, compiled = build_step(policy, config, mode)
 
-    def update(state: TrainState, batch: losses.Batch) -> tuple[TrainState, dict[str, chex.Array]]:
+    def update(state: TrainState, batch: losses.Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         for _ in range(config.optimizer.updates_per_rollout):
             state, metrics = compiled(state, batch)
         # Nothing was sampled in sft: what compares with the sampling policy means nothing.
