@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from flax.traverse_util import flatten_dict
-from ml_collections import ConfigDict
 
 from mig_jax import rewards
+from mig_jax.config import Config, ModelInitConfig
 from mig_jax.data import sources
 from mig_jax.models import adapters, attention, remat
 from mig_jax.models.qwen2_vl import VisionConfig
@@ -57,7 +57,7 @@ class ConfigError(ValueError):
     """A config that cannot be run; the message lists everything that is wrong with it."""
 
 
-def check_config(config: ConfigDict, *, mode: str, n_devices: int) -> None:
+def check_config(config: Config, *, mode: str, n_devices: int) -> None:
     """Raise once, with every problem, each naming its keys as they are typed.
 
     Args:
@@ -105,7 +105,7 @@ def check_unchanged(workdir: str, *, before: dict[str, Any], now: dict[str, Any]
         )
 
 
-def _values(config: ConfigDict) -> list[str]:
+def _values(config: Config) -> list[str]:
     """Each value by itself."""
     problems = []
     for key, choices in CHOICES.items():
@@ -119,7 +119,7 @@ def _values(config: ConfigDict) -> list[str]:
     return problems
 
 
-def _model(config: ConfigDict) -> list[str]:
+def _model(config: Config) -> list[str]:
     model, problems = config.model, []
     if model.path and not _may_be_model(model.path):
         problems.append(
@@ -161,7 +161,7 @@ def _may_be_model(path: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
 
 
-def _vision_shape(init: ConfigDict) -> list[str]:
+def _vision_shape(init: ModelInitConfig) -> list[str]:
     """What a tower with random weights asks of its numbers."""
     problems = []
     if init.vision.layers:
@@ -178,7 +178,7 @@ def _vision_shape(init: ConfigDict) -> list[str]:
     return problems
 
 
-def _data(config: ConfigDict, mode: str) -> list[str]:
+def _data(config: Config, mode: str) -> list[str]:
     """Names of the sources that a command reads; what they hold is checked when they are read."""
     d, training = config.data, mode in ("train", "sft")
     problems, benchmarks = [], sources.split_names(config.eval.benchmarks)
@@ -211,7 +211,7 @@ def _sources(key: str, mixture: str, *, is_one: bool = False) -> list[str]:
     return [f"{key}={mixture!r}: {fault}" for part in parts if (fault := sources.fault_of(part.name))]
 
 
-def _mesh(config: ConfigDict, n_devices: int) -> list[str]:
+def _mesh(config: Config, n_devices: int) -> list[str]:
     sizes = list(config.mesh.to_dict().values())
     if any(size == 0 or size < -1 for size in sizes) or sizes.count(-1) > 1:
         return [f"mesh={config.mesh.to_dict()}: sizes are positive, and at most one is -1 (all that are left)"]
@@ -221,7 +221,7 @@ def _mesh(config: ConfigDict, n_devices: int) -> list[str]:
     return []
 
 
-def _training(config: ConfigDict, mode: str, n_devices: int) -> list[str]:
+def _training(config: Config, mode: str, n_devices: int) -> list[str]:
     """What only an update of the weights asks for."""
     problems, r, model = [], config.rollout, config.model
     if model.init.vision.layers and model.vision.freeze and not model.path:
@@ -237,7 +237,7 @@ def _training(config: ConfigDict, mode: str, n_devices: int) -> list[str]:
     return problems
 
 
-def _divides(config: ConfigDict, n_devices: int, name: str, prompts: int, *, group_size: int) -> list[str]:
+def _divides(config: Config, n_devices: int, name: str, prompts: int, *, group_size: int) -> list[str]:
     """Can so many prompts, a group of rows each, be dealt to the micro-batches, and those to the devices?"""
     parts, tensor = config.optimizer.microbatches, config.mesh.tensor
     # A model with images that comes from a folder is known when it is read; `aot` knows it, too.
@@ -269,7 +269,7 @@ def unit_of_prompts(*, devices: int, microbatches: int, group_size: int, has_ima
     return places if has_images else math.lcm(devices, places // math.gcd(places, group_size))
 
 
-def _read(config: ConfigDict, key: str):
+def _read(config: Config, key: str):
     for part in key.split("."):
         config = config[part]
     return config

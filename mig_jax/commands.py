@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
 
 from mig_jax.aot import report as aot_report
 from mig_jax.check_config import check_config
+from mig_jax.config import Config
 from mig_jax.data import builders, sources
 from mig_jax.data.names import did_you_mean
 from mig_jax.data.problem import Problem
@@ -31,7 +31,7 @@ from mig_jax.trainer import disk_space
 
 
 @contextmanager
-def loaded(config: ConfigDict, *, mode: str) -> Iterator[tuple[Policy, Verifier]]:
+def loaded(config: Config, *, mode: str) -> Iterator[tuple[Policy, Verifier]]:
     """The policy on its mesh and a pool of checkers, for as long as the block runs.
 
     Raises:
@@ -43,7 +43,7 @@ def loaded(config: ConfigDict, *, mode: str) -> Iterator[tuple[Policy, Verifier]
         yield multihost.sync_errors(lambda: load_policy(config.model, mesh, seed=config.seed)), verifier
 
 
-def evaluate(config: ConfigDict, workdir: str) -> None:
+def evaluate(config: Config, workdir: str) -> None:
     """Figures of every source of `eval.benchmarks` (or of the held-out problems), as files in `workdir`, see there."""
     names = sources.split_names(config.eval.benchmarks) or (held_out_source(config),)
     disk_space.check_workdir(workdir)
@@ -55,7 +55,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
         print(f"  {os.path.join(workdir, run.folder_name(name), 'transcripts.html')}")
 
 
-def variants(config: ConfigDict, workdir: str) -> None:
+def variants(config: Config, workdir: str) -> None:
     """Further spellings of the answers of `data.train`, as a file in `workdir`."""
     path = Path(workdir) / "variants.jsonl"
     with loaded(config, mode="variants") as (policy, verifier):
@@ -69,7 +69,7 @@ def variants(config: ConfigDict, workdir: str) -> None:
     print(f"they are in {path}; train with --config.data.variants={path}")
 
 
-def prepare(config: ConfigDict, names: Sequence[str]) -> None:
+def prepare(config: Config, names: Sequence[str]) -> None:
     """Build and show the named benchmarks, a split of each; without names list what there is and what it needs.
 
     Raises:
@@ -102,7 +102,7 @@ def print_problem(problem: Problem) -> None:
     print("\n".join(f"    {line}" for line in "\n".join([*lines, f"→ {problem.answer}"]).split("\n")))
 
 
-def sample(config: ConfigDict, questions: Sequence[str]) -> None:
+def sample(config: Config, questions: Sequence[str]) -> None:
     """Print a completion of each question, or of four held-out problems with what each step has earned."""
     with loaded(config, mode="score" if questions else "sample") as (policy, verifier):
         problems = [Problem(str(number), question, "?", "text") for number, question in enumerate(questions)]
@@ -132,7 +132,7 @@ def print_transcript(transcript: Transcript) -> None:
             print(f"   gain {gain:5.2f}  log-likelihood {ell:6.2f}  {step}")
 
 
-def score(config: ConfigDict, input_file: str, workdir: str | None) -> None:
+def score(config: Config, input_file: str, workdir: str | None) -> None:
     """Step credit of given transcripts: scores.jsonl, gains.png and gains.html in `workdir`."""
     workdir = workdir or os.path.splitext(input_file)[0] + "_scores"
     transcripts = read_transcripts(input_file)
@@ -146,7 +146,7 @@ def score(config: ConfigDict, input_file: str, workdir: str | None) -> None:
     print(f"{len(scored)} transcripts; scores.jsonl, gains.png and gains.html are in {workdir}")
 
 
-def aot(config: ConfigDict, topology: str, workdir: str | None) -> None:
+def aot(config: Config, topology: str, workdir: str | None) -> None:
     """Compile for machines that are not here, and print what fits; aot.json and aot.md in `workdir` if there is one."""
     report = aot_report.compile_run(config, topology)
     page = aot_report.render(report)

@@ -8,7 +8,9 @@ import sys
 import traceback
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
+
+from mig_jax.config import Config
 
 HELP = """mig-jax: step-wise credit for reasoning policies.
 
@@ -190,7 +192,7 @@ def run_command(positional: list[str]) -> None:
         sys.exit(f"\nmig-jax {command}: stopped" + ("; the same command goes on" if command in RESUMED else ""))
 
 
-def chosen_config() -> ConfigDict:
+def chosen_config() -> Config:
     """The config of --config; without it that of the run that made the model, or else the defaults; then overrides."""
     config, folder = CONFIG.value, MODEL.value
     if folder:

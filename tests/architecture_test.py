@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mig_jax"
 # Lowest first. Rooms of one floor do not know each other.
 FLOORS = [
-    {"distributed", "configs", "assets"},
+    {"errors", "config", "configs", "assets"},
+    {"distributed"},
     {"text", "rewards", "models", "data"},
     {"learning", "check_config"},
     {"policy", "records"},

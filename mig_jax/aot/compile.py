@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import jax
 from jax.experimental import topologies
 from jax.sharding import NamedSharding
-from ml_collections import ConfigDict
 
 from mig_jax import rewards
 from mig_jax.aot.collectives import Amount, Sent, read_collectives
 from mig_jax.aot.flops import CHIPS, CLOSING, LEAD_IN, Chip
 from mig_jax.check_config import unit_of_prompts
+from mig_jax.config import Config, ModelConfig
 from mig_jax.distributed import sharding
 from mig_jax.learning.losses import Batch
 from mig_jax.learning.train_step import partition
@@ -97,7 +97,7 @@ def open_topology(name: str) -> tuple[list[jax.Device], Chip]:
 class Run:
     """What a training run compiles, for any number of questions."""
 
-    def __init__(self, config: ConfigDict, devices: list[jax.Device]):
+    def __init__(self, config: Config, devices: list[jax.Device]):
         config = with_compilable_attention(config, devices)
         self.config, self.mesh = config, sharding.make_mesh(config.mesh.to_dict(), devices=devices)
         self.policy = abstract_policy(config.model, self.mesh)
@@ -220,7 +220,7 @@ class Run:
         return sharding.with_shardings(cache, NamedSharding(self.mesh, cut))
 
 
-def with_compilable_attention(config: ConfigDict, devices: list[jax.Device]) -> ConfigDict:
+def with_compilable_attention(config: Config, devices: list[jax.Device]) -> ModelConfig:
     """cuDNN's attention cannot be compiled where there is no cuDNN; XLA's stands in for it, and takes more memory."""
     if devices[0].platform != "gpu":
         return config

@@ -12,8 +12,8 @@ import dataclasses
 import math
 
 from flax import traverse_util
-from ml_collections import ConfigDict
 
+from mig_jax.config import Config
 from mig_jax.models import decoder
 from mig_jax.models.decoder import DecoderConfig
 
@@ -81,7 +81,7 @@ class Work:
     patch_pairs: float = 0
 
 
-def step_work(config: ConfigDict, shape: DecoderConfig) -> dict[str, Work]:
+def step_work(config: Config, shape: DecoderConfig) -> dict[str, Work]:
     """The parts of a step of training. Cuts are taken to lie evenly, all steps and spellings to be there."""
     r, w, width, length = config.rollout, config.reward, config.data.max_prompt_tokens, config.rollout.max_new_tokens
     rows, slots = r.questions * r.group_size, width + length - 1  # the last token predicts nothing
@@ -101,7 +101,7 @@ def step_work(config: ConfigDict, shape: DecoderConfig) -> dict[str, Work]:
     return parts
 
 
-def step_flops(config: ConfigDict, shape: DecoderConfig) -> dict[str, float]:
+def step_flops(config: Config, shape: DecoderConfig) -> dict[str, float]:
     """FLOPs of the parts of a step; "learn" is its updates, forward and backward."""
     parts = {name: forward_flops(work, shape) for name, work in step_work(config, shape).items()}
     forward = parts["learn"]
@@ -134,7 +134,7 @@ def matrix_weights(shape: DecoderConfig) -> tuple[int, int, int]:
     return sizes["layers"], sizes["vision"], sizes["merger"]
 
 
-def decode_seconds(config: ConfigDict, shape: DecoderConfig, *, chips: int, tensor: int, chip: Chip) -> float:
+def decode_seconds(config: Config, shape: DecoderConfig, *, chips: int, tensor: int, chip: Chip) -> float:
     """Floor of decoding by memory: for each token a chip reads all weights of its part of `tensor`, and its cache."""
     r, number = config.rollout, 2 if shape.dtype == "bfloat16" else 4
     weights = matrix_weights(shape)[0] + shape.width * shape.vocab_size

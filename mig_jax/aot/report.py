@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 import jaxlib
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mig_jax.aot.compile import Compiled, Run, largest_that_fits, open_topology
 from mig_jax.aot.flops import decode_seconds, step_flops
 from mig_jax.check_config import check_config
+from mig_jax.config import Config
 from mig_jax.models import decoder
 
 GIB = 2**30
@@ -19,7 +19,7 @@ PARTS = ("parameters", "optimizer", "reference", "rollout weights", "KV cache", 
 REST = "activations, temporaries"
 
 
-def compile_run(config: ConfigDict, topology: str) -> dict[str, Any]:
+def compile_run(config: Config, topology: str) -> dict[str, Any]:
     """Compile what `mig-jax train` would run on a topology, and find how many questions fit; `render` makes it a page.
 
     Raises:
@@ -72,7 +72,7 @@ def compile_run(config: ConfigDict, topology: str) -> dict[str, Any]:
     }
 
 
-def describe(program: Compiled, name: str, config: ConfigDict, room: float) -> dict[str, Any]:
+def describe(program: Compiled, name: str, config: Config, room: float) -> dict[str, Any]:
     """A program's memory on each device in GiB by part, whether it fits, what to turn if not, and what it sends."""
     rest = program.peak - sum(program.parts.values())
     gib = {part: size / GIB for part, size in (program.parts | {REST: rest}).items()}
@@ -90,7 +90,7 @@ def describe(program: Compiled, name: str, config: ConfigDict, room: float) -> d
     }
 
 
-def suggestions(part: str, program: str, config: ConfigDict) -> list[str]:
+def suggestions(part: str, program: str, config: Config) -> list[str]:
     """What makes a part of a program's memory smaller: knobs, with a value where one follows from the config."""
     m, o, mesh = config.model, config.optimizer, config.mesh
     narrow = ["model.compute_dtype=bfloat16"] if m.compute_dtype == "float32" else []

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import jax
 from absl import logging
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from mig_jax.config import Config
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.evaluation.evaluator import batches
@@ -43,7 +43,7 @@ _BULLET = re.compile(r"^\s*(?:[-*•]\s+|[0-9]{1,2}[.)]\s+)?")
 
 
 def propose_variants(
-    policy: Policy, config: ConfigDict, verifier: Verifier, problems: Sequence[Problem], path: Path
+    policy: Policy, config: Config, verifier: Verifier, problems: Sequence[Problem], path: Path
 ) -> tuple[int, int, int]:
     """Writes a row {"source", "id", "answer", "variants"} for every problem, a batch as soon as it is there.
 
@@ -101,7 +101,7 @@ def _without_torn_row(path: Path) -> Path:
     return path
 
 
-def _ask(policy: Policy, config: ConfigDict, sample, batch: Sequence[Problem], size: int) -> list[str]:
+def _ask(policy: Policy, config: Config, sample, batch: Sequence[Problem], size: int) -> list[str]:
     """What the model says to the request for each problem; "" where the request is too long to be asked."""
     tokenizer, width = policy.tokenizer, config.data.max_prompt_tokens
     requests = [

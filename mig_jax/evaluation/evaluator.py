@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from mig_jax.config import Config
 from mig_jax.data import stream
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost, sharding
@@ -30,7 +30,7 @@ class Evaluator:
     Compiled once for all sources that are evaluated, as far as their shapes are the same.
     """
 
-    def __init__(self, policy: Policy, config: ConfigDict, verifier: Verifier):
+    def __init__(self, policy: Policy, config: Config, verifier: Verifier):
         self.policy, self.config, self.verifier = policy, config, verifier
         r, self.samples = config.rollout, config.eval.samples
         self.prepare = make_rollout_params(policy, gather=r.gather_params)
@@ -89,7 +89,7 @@ class _Batch(NamedTuple):
 
 def answer_problems(
     policy: Policy,
-    config: ConfigDict,
+    config: Config,
     verifier: Verifier,
     sample: Callable,
     weights: Any,
@@ -160,7 +160,7 @@ def _is_done(asked: Sequence[Problem], path: Path | None, samples: int) -> bool:
     return [(t.id, t.question, t.answer) for t in read_transcripts(str(path))] == wanted
 
 
-def batches(policy: Policy, config: ConfigDict, n: int, samples: int) -> list[tuple[int, int]]:
+def batches(policy: Policy, config: Config, n: int, samples: int) -> list[tuple[int, int]]:
     """First problem and size of each batch: as many at a time as fit, in equal parts for the devices."""
     size = sharding.pad_to_multiple(max(1, min(config.eval.batch_size // samples, n)), policy.mesh)
     return [(first, size) for first in range(0, n, size)]

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mig_jax.check_config import COMPUTED_BY, ConfigError, check_unchanged
+from mig_jax.config import Config
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost
 from mig_jax.evaluation.evaluator import Evaluator
@@ -41,7 +41,7 @@ PAGE_BYTES = 100_000_000
 
 
 def evaluate_sources(
-    policy: Policy, config: ConfigDict, verifier: Verifier, names: Sequence[str], workdir: Path
+    policy: Policy, config: Config, verifier: Verifier, names: Sequence[str], workdir: Path
 ) -> dict[str, Any]:
     """The figures of every source by its name, as `eval_metrics.compute_eval_metrics` gives them; files as at the top.
 
@@ -167,7 +167,7 @@ def _read_source(folder: Path, problems: Sequence[Problem]) -> dict[str, Any]:
     return figures
 
 
-def _weights(config: ConfigDict) -> dict[str, list[int]]:
+def _weights(config: Config) -> dict[str, list[int]]:
     """Size and time of the files that the policy is read from, so that a model that was trained on is noticed."""
     if not config.model.path:
         return {}
@@ -176,7 +176,7 @@ def _weights(config: ConfigDict) -> dict[str, list[int]]:
     return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
 
 
-def _check_config(config: ConfigDict, path: Path) -> None:
+def _check_config(config: Config, path: Path) -> None:
     now = json.loads(json.dumps(config.to_dict())) | {"weights": _weights(config)}
     if path.exists():
         check_unchanged(str(path.parent), before=json.loads(path.read_text()), now=now, free=FREE)

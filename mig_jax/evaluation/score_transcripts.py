@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mig_jax import rewards
+from mig_jax.config import Config
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.models import decoder, sampler
@@ -45,7 +45,7 @@ class _Row:
 
 
 def score_transcripts(
-    policy: Policy, config: ConfigDict, transcripts: Sequence[Transcript], verifier: Verifier, *, batch_size: int = 8
+    policy: Policy, config: Config, transcripts: Sequence[Transcript], verifier: Verifier, *, batch_size: int = 8
 ) -> list[Transcript]:
     """The same transcripts with their steps and numbers, in nats under `policy`.
 
@@ -115,7 +115,7 @@ def make_packed_score(policy: Policy, *, credit: str, chunk: int) -> Callable:
     return score
 
 
-def _encode(policy: Policy, config: ConfigDict, number: int, transcript: Transcript, *, max_steps: int) -> _Row:
+def _encode(policy: Policy, config: Config, number: int, transcript: Transcript, *, max_steps: int) -> _Row:
     t, tokenizer = transcript, policy.tokenizer
     problem = Problem(str(number), t.question, t.answer, t.kind, images=t.images, choices=t.choices)
     prompt = encode_prompt(policy, config, problem)

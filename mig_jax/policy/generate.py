@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
+from mig_jax.config import RolloutConfig
 from mig_jax.distributed import sharding
 from mig_jax.models import decoder, sampler
 from mig_jax.policy.load import Policy
@@ -111,7 +111,7 @@ class Sampler:
         return sampler.to_completions(state, cache)
 
 
-def make_sampler(policy: Policy, rollout: ConfigDict, *, group_size: int, temperature: float) -> Sampler:
+def make_sampler(policy: Policy, rollout: RolloutConfig, *, group_size: int, temperature: float) -> Sampler:
     """As `config.rollout` says, but with so many completions of a prompt, at this temperature."""
     return Sampler(
         policy,

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mig_jax.config import ModelVisionConfig
 from mig_jax.models import image_layout
 from mig_jax.models.image_layout import Grid
 from mig_jax.models.qwen2_vl import Images, Pixels, VisionConfig
@@ -200,7 +200,7 @@ class ImageReader:
         return Prompt(ids, PromptImages(index_s, position_s3, after, patch_nc, position_n2, image_n))
 
 
-def make_reader(config: VisionConfig, tokenizer: Tokenizer, folder: str, sizes: ConfigDict) -> ImageReader:
+def make_reader(config: VisionConfig, tokenizer: Tokenizer, folder: str, sizes: ModelVisionConfig) -> ImageReader:
     """The reader of a model's images.
 
     Args:

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 from absl import logging
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from mig_jax import rewards
+from mig_jax.config import Config, ModelConfig, ModelLoraConfig
 from mig_jax.distributed import multihost, sharding
 from mig_jax.learning.losses import Batch
 from mig_jax.models import attention, decoder, lora, sampler
@@ -59,7 +59,7 @@ class Policy:
         return lora.is_adapter(path) or self.config.lora is None
 
 
-def load_policy(model: ConfigDict, mesh: Mesh, *, seed: int) -> Policy:
+def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int) -> Policy:
     """The model of `config.model`: from a folder, a GGUF file or the hub, or with random weights.
 
     Adapters that the folder holds are trained further; `model.lora` is then for others.
@@ -96,7 +96,7 @@ def load_policy(model: ConfigDict, mesh: Mesh, *, seed: int) -> Policy:
     return Policy(tokenizer, config, mesh, params, reader, model.vision.freeze, base)
 
 
-def abstract_policy(model: ConfigDict, mesh: Mesh) -> Policy:
+def abstract_policy(model: ModelConfig, mesh: Mesh) -> Policy:
     """The policy that `load_policy` would load, with shapes and places for weights: only config.json is read.
 
     Its tokenizer stands in for the model's, whose special ids alone are compiled into a program.
@@ -158,13 +158,13 @@ def _load_tokenizer(name: str) -> tokenizers.Tokenizer:
     return tokenizers.build_character_tokenizer() if name == "characters" else tokenizers.load(name)
 
 
-def _stored_config(path: str, model: ConfigDict, mesh: Mesh) -> decoder.DecoderConfig:
+def _stored_config(path: str, model: ModelConfig, mesh: Mesh) -> decoder.DecoderConfig:
     """The shape of the model in this folder or file."""
     read_config = gguf_file.read_config if gguf_file.is_gguf(path) else hf_config.read_config
     return dataclasses.replace(read_config(path), **_computed_in(model, mesh))
 
 
-def _fresh_config(model: ConfigDict, tokenizer: tokenizers.Tokenizer, mesh: Mesh) -> decoder.DecoderConfig:
+def _fresh_config(model: ModelConfig, tokenizer: tokenizers.Tokenizer, mesh: Mesh) -> decoder.DecoderConfig:
     """The shape of a model with random weights; with a vision tower when `init.vision.layers` says so."""
     shape = model.init.to_dict()
     vision = shape.pop("vision")
@@ -175,7 +175,7 @@ def _fresh_config(model: ConfigDict, tokenizer: tokenizers.Tokenizer, mesh: Mesh
     return config
 
 
-def _computed_in(model: ConfigDict, mesh: Mesh) -> dict[str, Any]:
+def _computed_in(model: ModelConfig, mesh: Mesh) -> dict[str, Any]:
     platform = mesh.devices.flat[0].platform
     return {
         "dtype": model.compute_dtype,
@@ -185,7 +185,7 @@ def _computed_in(model: ConfigDict, mesh: Mesh) -> dict[str, Any]:
     }
 
 
-def _adapted_config(config: decoder.DecoderConfig, adapters: ConfigDict) -> decoder.DecoderConfig:
+def _adapted_config(config: decoder.DecoderConfig, adapters: ModelLoraConfig) -> decoder.DecoderConfig:
     return dataclasses.replace(config, lora=LoraConfig(adapters.rank, adapters.alpha, tuple(adapters.modules)))
 
 
@@ -208,7 +208,7 @@ def _param_shardings(config: decoder.DecoderConfig, mesh: Mesh) -> Any:
     return sharding.shardings(decoder.abstract_params(config), decoder.param_axes(config), mesh)
 
 
-def save_policy(policy: Policy, params: Any, folder: str, *, config: ConfigDict) -> None:
+def save_policy(policy: Policy, params: Any, folder: str, *, config: Config) -> None:
     """Write weights, config and tokenizer as a folder in Hugging Face format, adapters merged into the weights.
 
     With `model.lora.save="adapter"` the adapters alone are written, in PEFT's format. The config of the run goes beside

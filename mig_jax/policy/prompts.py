@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ml_collections import ConfigDict
-
+from mig_jax.config import Config
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.models.sampler import Prompts
@@ -19,13 +18,13 @@ class PromptBatch(NamedTuple):
     prompts: Prompts
 
 
-def encode_prompts(policy: Policy, config: ConfigDict, problems: list[Problem]) -> PromptBatch:
+def encode_prompts(policy: Policy, config: Config, problems: list[Problem]) -> PromptBatch:
     """Problems with their prompts. Touches no accelerator, so that it may run ahead in a thread."""
     here = sharding.local_row_indices(policy.mesh, len(problems))
     return PromptBatch(problems, tokenize_prompts(policy, config, [problems[q] for q in here]))
 
 
-def tokenize_prompts(policy: Policy, config: ConfigDict, problems: Sequence[Problem]) -> Prompts:
+def tokenize_prompts(policy: Policy, config: Config, problems: Sequence[Problem]) -> Prompts:
     """Prompts on the host, padded on the left to `data.max_prompt_tokens`."""
     read = [encode_prompt(policy, config, problem) for problem in problems]
     return stack_prompts(policy, read, config.data.max_prompt_tokens)
@@ -37,7 +36,7 @@ def stack_prompts(policy: Policy, read: Sequence[images.Prompt], width: int) -> 
     return Prompts(*padded, policy.image_reader.stack(read, width) if policy.image_reader else None)
 
 
-def encode_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> images.Prompt:
+def encode_prompt(policy: Policy, config: Config, problem: Problem) -> images.Prompt:
     """One problem's prompt.
 
     Raises:
@@ -55,7 +54,7 @@ def add_images(policy: Policy, ids: list[int], shown: Sequence[bytes]) -> images
     return policy.image_reader.read(ids, shown) if policy.image_reader else images.Prompt(ids)
 
 
-def measure_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> images.PromptSize:
+def measure_prompt(policy: Policy, config: Config, problem: Problem) -> images.PromptSize:
     """How many tokens and patches its prompt takes, without cutting its images up.
 
     Raises:
@@ -69,5 +68,5 @@ def measure_prompt(policy: Policy, config: ConfigDict, problem: Problem) -> imag
     return images.PromptSize(len(ids), 0)
 
 
-def _template_ids(policy: Policy, config: ConfigDict, problem: Problem) -> list[int]:
+def _template_ids(policy: Policy, config: Config, problem: Problem) -> list[int]:
     return encoding.prompt_ids(policy.tokenizer, problem, system_prompt=config.data.system_prompt)

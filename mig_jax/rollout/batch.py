@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from mig_jax import rewards
+from mig_jax.config import Config
 from mig_jax.learning import advantages
 from mig_jax.learning.losses import Batch
 from mig_jax.models import decoder, sampler
@@ -67,7 +67,7 @@ def compute_scores(ell_bk: jax.Array, valid_bk: jax.Array, *, credit: str) -> Sc
     return Scores(ell_bk, watermark_bk, earned.gain_k, earned.reward)
 
 
-def make_batch_fn(config: ConfigDict, row_sharding: Any) -> Callable:
+def make_batch_fn(config: Config, row_sharding: Any) -> Callable:
     """Compiled (prompts, completions, scores, cuts, outcome, step_bt) → (Batch, metrics).
 
     `scores` is None where nothing was probed; `step_bt` `[B, T]` is the step that a token belongs to, −1 outside the
@@ -100,7 +100,7 @@ def make_batch_fn(config: ConfigDict, row_sharding: Any) -> Callable:
     return jax.jit(assemble, out_shardings=(row_sharding, None))
 
 
-def outcome_advantage(outcome: Outcome, config: ConfigDict) -> jax.Array:
+def outcome_advantage(outcome: Outcome, config: Config) -> jax.Array:
     """The normalised outcome reward of each response `[B]`.
 
     A response whose check timed out is neither right nor wrong: it has no part in its group, and no advantage.
@@ -111,7 +111,7 @@ def outcome_advantage(outcome: Outcome, config: ConfigDict) -> jax.Array:
     return advantages.group_normalize(reward_qg, checked_qg, scale=w.scale, eps=w.outcome_eps).reshape(-1)
 
 
-def process_advantage(scores: Scores, cuts: rewards.Cuts, step_bt: jax.Array, config: ConfigDict) -> jax.Array:
+def process_advantage(scores: Scores, cuts: rewards.Cuts, step_bt: jax.Array, config: Config) -> jax.Array:
     """The process advantage of every token `[B, T]`, by trajectory or by step."""
     w, group_size = config.reward, config.rollout.group_size
     normalized = {"scale": w.scale, "eps": w.process_eps}

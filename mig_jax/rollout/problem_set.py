@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from mig_jax.config import Config
 from mig_jax.data import sources
 from mig_jax.data.problem import Problem
 from mig_jax.data.rows import RowError, listed, read_rows
@@ -46,7 +46,7 @@ class FilteredDataset(Sequence):
         return problem._replace(variants=self.variants.get(variant_key(problem), ()))
 
 
-def open_training(policy: Policy, config: ConfigDict, *, solved: bool) -> tuple[list[FilteredDataset], list[float]]:
+def open_training(policy: Policy, config: Config, *, solved: bool) -> tuple[list[FilteredDataset], list[float]]:
     """What `data.train` mixes: the problems of each source, and its weight.
 
     Args:
@@ -72,12 +72,12 @@ def open_training(policy: Policy, config: ConfigDict, *, solved: bool) -> tuple[
     return chosen, [part.weight for part in parts]
 
 
-def held_out_source(config: ConfigDict) -> str:
+def held_out_source(config: Config) -> str:
     """The name of the source that is evaluated unless others are named."""
     return config.data.eval or config.data.train
 
 
-def open_held_out(policy: Policy, config: ConfigDict, name: str = "") -> FilteredDataset:
+def open_held_out(policy: Policy, config: Config, name: str = "") -> FilteredDataset:
     """The problems of a source that are evaluated; "" is that of the config.
 
     Raises:
@@ -96,7 +96,7 @@ def open_held_out(policy: Policy, config: ConfigDict, name: str = "") -> Filtere
     return filter_problems(name, source, reason, variants={}, indices=sorted(drawn.tolist()))
 
 
-def open_configured_source(config: ConfigDict, name: str, *, split: str) -> Sequence[Problem]:
+def open_configured_source(config: Config, name: str, *, split: str) -> Sequence[Problem]:
     """A source with all its problems, as the config says; see `sources.open_source`."""
     d = config.data
     return sources.open_source(
@@ -138,7 +138,7 @@ def filter_problems(
     return FilteredDataset(source, kept, variants, rejected)
 
 
-def prompt_rejection_reason(policy: Policy, config: ConfigDict, problem: Problem) -> str:
+def prompt_rejection_reason(policy: Policy, config: Config, problem: Problem) -> str:
     """Why a problem cannot be asked, or "".
 
     Raises:

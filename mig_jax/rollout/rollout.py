@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from mig_jax import rewards
+from mig_jax.config import Config
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.learning.losses import Batch
@@ -36,7 +36,7 @@ class RolloutFunctions(NamedTuple):
     ref_logprobs: Callable
 
 
-def make_rollout_functions(policy: Policy, config: ConfigDict) -> RolloutFunctions:
+def make_rollout_functions(policy: Policy, config: Config) -> RolloutFunctions:
     """The functions of a run; as many logits are alive at once in each as in the update."""
     r, o, row_sharding = config.rollout, config.optimizer, sharding.batch_sharding(policy.mesh)
     chunk = max(1, o.logprob_chunk // o.microbatches)
@@ -59,7 +59,7 @@ class Rollout:
     """
 
     def __init__(
-        self, policy: Policy, config: ConfigDict, verifier: Verifier, *, reference: Callable[[Any], Any] | None = None
+        self, policy: Policy, config: Config, verifier: Verifier, *, reference: Callable[[Any], Any] | None = None
     ):
         self.policy, self.config, self.verifier, self.reference = policy, config, verifier, reference
         self.compiled = make_rollout_functions(policy, config)

@@ -13,10 +13,10 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mig_jax.check_config import COMPUTED_BY, check_config, check_unchanged
+from mig_jax.config import Config, ModelConfig
 from mig_jax.data import stream
 from mig_jax.distributed import multihost, sharding
 from mig_jax.evaluation.evaluator import Evaluator
@@ -44,7 +44,7 @@ RolloutResult = tuple[losses.Batch, dict[str, float], list[Transcript]]
 
 
 def run(
-    config: ConfigDict,
+    config: Config,
     workdir: str,
     *,
     mode: str,
@@ -79,8 +79,8 @@ def run(
 
 
 def warm_up(
-    config: ConfigDict, workdir: str, devices: Sequence[jax.Device], should_stop: Callable[[], bool]
-) -> ConfigDict:
+    config: Config, workdir: str, devices: Sequence[jax.Device], should_stop: Callable[[], bool]
+) -> ModelConfig:
     """`config.model`, starting from what `config.sft.steps` steps on demonstrations have made of it in `workdir`."""
     model, first = os.path.join(workdir, "model"), copy.deepcopy(config)
     first.steps, first.optimizer.peak_lr, first.optimizer.decay = config.sft.steps, config.sft.peak_lr, "cosine"
@@ -97,7 +97,7 @@ def warm_up(
 
 
 def _run(
-    config: ConfigDict,
+    config: Config,
     workdir: str,
     mode: str,
     policy: Policy,
@@ -188,7 +188,7 @@ def _run(
     multihost.broadcast_from_main(lambda: draw(workdir))
 
 
-def open_data(policy: Policy, config: ConfigDict, mode: str) -> tuple[grain.DatasetIterator, FilteredDataset]:
+def open_data(policy: Policy, config: Config, mode: str) -> tuple[grain.DatasetIterator, FilteredDataset]:
     """The stream of batches to train on, and the problems to evaluate on, the same on all processes.
 
     Raises:
@@ -217,7 +217,7 @@ def is_evaluated(workdir: str, step: int) -> bool:
     return any(row["step"] == step and "eval/sampled" in row for row in metrics.read_metrics(workdir)[1])
 
 
-def check_room(policy: Policy, config: ConfigDict, workdir: str) -> None:
+def check_room(policy: Policy, config: Config, workdir: str) -> None:
     """Is there room for the checkpoints and the trained model? Nothing is compiled to tell.
 
     Raises:
@@ -254,7 +254,7 @@ def reference_of(policy: Policy, *, on_host: bool) -> Callable[[Any], Any]:
 
 
 def make_sft_batch(
-    policy: Policy, config: ConfigDict, params: Any, prompt_batch: PromptBatch, key: jax.Array
+    policy: Policy, config: Config, params: Any, prompt_batch: PromptBatch, key: jax.Array
 ) -> RolloutResult:
     """A batch of written solutions, all gates open; it depends neither on the weights nor on chance."""
     del params, key

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import jax
 import optax
-from ml_collections import ConfigDict
 
+from mig_jax.config import Config
 from mig_jax.distributed import sharding
 from mig_jax.learning import losses
 from mig_jax.learning.train_step import TrainState, compile_train_step, init_state, make_optimizer, make_train_step
@@ -17,7 +17,7 @@ from mig_jax.policy.load import Policy, make_logprob_fn
 SFT_METRICS = ("loss/sft", "policy/", "gradient/")
 
 
-def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+def build_optimizer(config: Config) -> optax.GradientTransformation:
     o = config.optimizer
     return make_optimizer(
         peak_lr=o.peak_lr,
@@ -32,7 +32,7 @@ def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     )
 
 
-def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainState, Callable]:
+def build_update(policy: Policy, config: Config, mode: str) -> tuple[TrainState, Callable]:
     """The state before the first update, on the mesh, and (state, batch) → (state, metrics): all updates of a batch."""
     init, compiled = build_step(policy, config, mode)
 
@@ -46,7 +46,7 @@ def build_update(policy: Policy, config: ConfigDict, mode: str) -> tuple[TrainSt
     return init(policy.params), update
 
 
-def build_step(policy: Policy, config: ConfigDict, mode: str) -> tuple[Callable, Callable]:
+def build_step(policy: Policy, config: Config, mode: str) -> tuple[Callable, Callable]:
     """Compiled params → the state before the first update, which consumes them, and (state, batch) → (state, metrics).
 
     Demonstrations are learned by the same step as everything else: α = β = 0, γ = 1 and all gates open.
