@@ -4,6 +4,7 @@ Every stream is a mean over tokens, and every mean is a sum with weights that ar
 pass. So micro-batches simply add up, exactly, however unequal their masks are.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import chex
@@ -38,6 +39,26 @@ class Batch(NamedTuple):
     images: Any = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Coefficients and clip bounds of the hybrid loss.
+
+    alpha: α, weight of the process stream L_MIG.
+    beta: β, weight of the outcome stream L_out.
+    gamma: γ, weight of the imitation stream L_SFT.
+    kl_coef: κ, weight of the KL to the reference policy; has no effect on a batch without `ref_logprob_bt`.
+    clip_low: ε_low; the ratio πθ / π_old is clipped below at 1 − ε_low.
+    clip_high: ε_high; the ratio is clipped above at 1 + ε_high.
+    """
+
+    alpha: float
+    beta: float
+    gamma: float
+    kl_coef: float
+    clip_low: float
+    clip_high: float
+
+
 class TokenWeights(NamedTuple):
     """`[B, T]` weight of each token in the mean of each stream; each sums to 1, or to 0 where a stream is empty."""
 
@@ -46,7 +67,7 @@ class TokenWeights(NamedTuple):
     sft_bt: jax.Array
 
 
-def token_weights(mask_bt: jax.Array, *, aggregate: str) -> jax.Array:
+def mean_weights(mask_bt: jax.Array, *, aggregate: str) -> jax.Array:
     """Weights w with Σ w·x the mean of x over a mask.
 
         aggregate="responses":  w = m / (|mᵦ| · number of responses with a token)     mean of the responses' means
@@ -71,9 +92,9 @@ def token_weights(mask_bt: jax.Array, *, aggregate: str) -> jax.Array:
 def stream_token_weights(batch: Batch, *, aggregate: str) -> TokenWeights:
     """The weights of all three streams, from the masks of the whole batch."""
     return TokenWeights(
-        process_bt=token_weights(batch.cot_mask_bt, aggregate=aggregate),
-        outcome_bt=token_weights(batch.full_mask_bt, aggregate=aggregate),
-        sft_bt=token_weights(batch.full_mask_bt & batch.gate_b[:, None], aggregate=aggregate),
+        process_bt=mean_weights(batch.cot_mask_bt, aggregate=aggregate),
+        outcome_bt=mean_weights(batch.full_mask_bt, aggregate=aggregate),
+        sft_bt=mean_weights(batch.full_mask_bt & batch.gate_b[:, None], aggregate=aggregate),
     )
 
 
@@ -108,17 +129,7 @@ def _exp(log_ratio_bt: jax.Array) -> jax.Array:
 
 
 def total_loss(
-    logprob_bt: jax.Array,
-    entropy_bt: jax.Array,
-    batch: Batch,
-    weights: TokenWeights,
-    *,
-    alpha: float,
-    beta: float,
-    gamma: float,
-    kl_coef: float,
-    clip_low: float,
-    clip_high: float,
+    logprob_bt: jax.Array, entropy_bt: jax.Array, batch: Batch, token_weights: TokenWeights, config: LossConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """L = α L_MIG + β L_out + γ L_SFT + κ KL(πθ ‖ π_ref), for a batch or for the rows of a micro-batch of it.
 
@@ -126,7 +137,8 @@ def total_loss(
       logprob_bt: `[B, T]` log-probs of the completions under πθ, in nats.
       entropy_bt: `[B, T]` entropy of the policy at each token, in nats; only reported.
       batch: the same rows.
-      weights: the same rows of `stream_token_weights` of the whole batch.
+      token_weights: the same rows of `stream_token_weights` of the whole batch.
+      config: coefficients and clip bounds.
 
     Returns:
       The loss, and metrics that add up over micro-batches.
@@ -134,27 +146,27 @@ def total_loss(
     chex.assert_equal_shape([logprob_bt, entropy_bt, batch.full_mask_bt])
     # Padding may hold any number: take it out before exp can overflow.
     old_logprob_bt = jnp.where(batch.full_mask_bt, batch.old_logprob_bt, jax.lax.stop_gradient(logprob_bt))
-    clip = {"clip_low": clip_low, "clip_high": clip_high}
+    clip = {"clip_low": config.clip_low, "clip_high": config.clip_high}
     process_bt = clipped_surrogate(logprob_bt, old_logprob_bt, batch.process_advantage_bt, **clip)
     outcome_bt = clipped_surrogate(logprob_bt, old_logprob_bt, batch.outcome_advantage_bt, **clip)
     parts = {
-        "loss/process": -jnp.sum(weights.process_bt * process_bt),
-        "loss/outcome": -jnp.sum(weights.outcome_bt * outcome_bt),
-        "loss/sft": -jnp.sum(weights.sft_bt * logprob_bt),
+        "loss/process": -jnp.sum(token_weights.process_bt * process_bt),
+        "loss/outcome": -jnp.sum(token_weights.outcome_bt * outcome_bt),
+        "loss/sft": -jnp.sum(token_weights.sft_bt * logprob_bt),
     }
-    loss = alpha * parts["loss/process"] + beta * parts["loss/outcome"] + gamma * parts["loss/sft"]
+    loss = config.alpha * parts["loss/process"] + config.beta * parts["loss/outcome"] + config.gamma * parts["loss/sft"]
     if batch.ref_logprob_bt is not None:
         ref_logprob_bt = jnp.where(batch.full_mask_bt, batch.ref_logprob_bt, jax.lax.stop_gradient(logprob_bt))
-        parts["kl/reference"] = jnp.sum(weights.outcome_bt * kl_estimate(logprob_bt, ref_logprob_bt))
-        loss = loss + kl_coef * parts["kl/reference"]
+        parts["kl/reference"] = jnp.sum(token_weights.outcome_bt * kl_estimate(logprob_bt, ref_logprob_bt))
+        loss = loss + config.kl_coef * parts["kl/reference"]
 
     ratio_bt = _exp(logprob_bt - old_logprob_bt)
-    is_clipped_bt = (ratio_bt < 1.0 - clip_low) | (ratio_bt > 1.0 + clip_high)
+    is_clipped_bt = (ratio_bt < 1.0 - config.clip_low) | (ratio_bt > 1.0 + config.clip_high)
     metrics = parts | {
         "loss/total": loss,
-        "policy/entropy": jnp.sum(weights.outcome_bt * entropy_bt),
-        "ratio/mean": jnp.sum(weights.outcome_bt * ratio_bt),
-        "ratio/clipped": jnp.sum(weights.outcome_bt * is_clipped_bt),
-        "kl/old": jnp.sum(weights.outcome_bt * kl_estimate(old_logprob_bt, logprob_bt)),
+        "policy/entropy": jnp.sum(token_weights.outcome_bt * entropy_bt),
+        "ratio/mean": jnp.sum(token_weights.outcome_bt * ratio_bt),
+        "ratio/clipped": jnp.sum(token_weights.outcome_bt * is_clipped_bt),
+        "kl/old": jnp.sum(token_weights.outcome_bt * kl_estimate(old_logprob_bt, logprob_bt)),
     }
     return loss, jax.lax.stop_gradient(metrics)

@@ -33,62 +33,6 @@ class TrainState(NamedTuple):
     skipped_in_a_row: jax.Array
 
 
-def make_optimizer(
-    *,
-    peak_lr: float,
-    warmup_steps: int,
-    total_steps: int,
-    decay: str,
-    weight_decay: float,
-    clip_norm: float,
-    b1: float,
-    b2: float,
-    state_dtype: str,
-) -> optax.GradientTransformation:
-    """AdamW behind a clip of the global gradient norm.
-
-    Weight decay acts on matrices only, not on norms and biases of any layer. Adapters are matrices: they decay towards
-    0, which is the model that they adapt.
-
-    Args:
-      peak_lr: learning rate after `warmup_steps` updates of a linear rise.
-      total_steps: updates of the whole run, at whose end a cosine arrives at 0.
-      decay: "constant" or "cosine", after the warm-up.
-      clip_norm: the largest norm of the gradient of all weights together.
-      b1, b2: decay of Adam's moments.
-      state_dtype: what those are held in, see `stochastic_rounding.scale_by_adam`.
-
-    Raises:
-      ValueError: `decay` is neither.
-    """
-    ramp = optax.linear_schedule(peak_lr / (warmup_steps + 1), peak_lr, max(warmup_steps, 1))
-    if decay == "cosine":
-        after = optax.cosine_decay_schedule(peak_lr, max(total_steps - warmup_steps, 1))
-    elif decay == "constant":
-        after = optax.constant_schedule(peak_lr)
-    else:
-        raise ValueError(f"decay={decay!r}: 'constant' or 'cosine'")
-    schedule = optax.join_schedules([ramp, after], [warmup_steps]) if warmup_steps else after
-    return optax.chain(
-        optax.clip_by_global_norm(clip_norm),
-        optax.chain(
-            stochastic_rounding.scale_by_adam(b1=b1, b2=b2, dtype=state_dtype),
-            optax.add_decayed_weights(weight_decay, mask=_decaying),
-            optax.scale_by_learning_rate(schedule),
-        ),
-    )
-
-
-def _decaying(params: Any) -> Any:
-    """Which weights decay: everything but norms and biases, by name (layers are stacked, so rank does not tell)."""
-
-    def decays(path, _):
-        name = jax.tree_util.keystr(path)
-        return "norm" not in name and "bias" not in name
-
-    return jax.tree_util.tree_map_with_path(decays, params)
-
-
 def train_all(path: str) -> bool:
     """All weights are trained."""
     del path
@@ -142,8 +86,8 @@ def make_train_step(
 
     Args:
       logprob_fn: (params, batch) → logprob_bt, entropy_bt of the completions.
-      loss_fn: `losses.total_loss` with its hyperparameters.
-      mean_over: how a mean over tokens is taken, see `losses.token_weights`.
+      loss_fn: `losses.total_loss` with its `config`.
+      aggregate: how a mean over tokens is taken, see `losses.mean_weights`.
       microbatches: the rows are cut into so many parts, one after the other; the update is the same.
       trainable: that of `init_state`. No gradient is taken of the other weights, and they stay bit for bit.
     """

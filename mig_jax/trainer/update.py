@@ -1,5 +1,6 @@
 """The update of a run, as its config says: the optimizer, the step, and their places on the mesh."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -9,7 +10,8 @@ import optax
 from mig_jax.config import Config
 from mig_jax.distributed import sharding
 from mig_jax.learning import losses
-from mig_jax.learning.train_step import TrainState, compile_train_step, init_state, make_optimizer, make_train_step
+from mig_jax.learning.optimizer import make_optimizer, make_schedule
+from mig_jax.learning.train_step import TrainState, compile_train_step, init_state, make_train_step
 from mig_jax.models import decoder
 from mig_jax.policy.load import Policy, make_logprob_fn
 
@@ -19,17 +21,36 @@ SFT_METRICS = ("loss/sft", "policy/", "gradient/")
 
 def build_optimizer(config: Config) -> optax.GradientTransformation:
     o = config.optimizer
-    return make_optimizer(
+    schedule = make_schedule(
         peak_lr=o.peak_lr,
         warmup_steps=o.warmup_steps,
         total_steps=config.steps * o.updates_per_rollout,
         decay=o.decay,
+    )
+    return make_optimizer(
+        schedule,
         weight_decay=o.weight_decay,
         clip_norm=o.clip_norm,
         b1=o.b1,
         b2=o.b2,
         state_dtype=o.state_dtype,
     )
+
+
+def build_loss_config(config: Config, mode: str) -> losses.LossConfig:
+    """Return the coefficients of the loss; in sft mode only imitation counts: α = β = κ = 0, γ = 1."""
+    c = config.loss
+    loss_config = losses.LossConfig(
+        alpha=c.alpha,
+        beta=c.beta,
+        gamma=c.gamma,
+        kl_coef=c.kl_coef,
+        clip_low=c.clip_low,
+        clip_high=c.clip_high,
+    )
+    if mode == "sft":
+        return dataclasses.replace(loss_config, alpha=0.0, beta=0.0, gamma=1.0, kl_coef=0.0)
+    return loss_config
 
 
 def build_update(policy: Policy, config: Config, mode: str) -> tuple[TrainState, Callable]:
@@ -51,20 +72,16 @@ def build_step(policy: Policy, config: Config, mode: str) -> tuple[Callable, Cal
 
     Demonstrations are learned by the same step as everything else: α = β = 0, γ = 1 and all gates open.
     """
-    o, loss = config.optimizer, config.loss.to_dict()
+    o = config.optimizer
     tx = build_optimizer(config)
-    aggregate = loss.pop("aggregate")
-    del loss["kl_reference_on_host"]
-    if mode == "sft":
-        loss |= {"alpha": 0.0, "beta": 0.0, "gamma": 1.0, "kl_coef": 0.0}
     axes = decoder.param_axes(policy.config)
     init = functools.partial(init_state, tx=tx, trainable=policy.is_trainable)
     state_sharding = sharding.shardings(jax.eval_shape(init, policy.params), axes, policy.mesh)
     step = make_train_step(
         make_logprob_fn(policy, temperature=config.rollout.temperature, chunk=o.logprob_chunk),
-        functools.partial(losses.total_loss, **loss),
+        functools.partial(losses.total_loss, config=build_loss_config(config, mode)),
         tx,
-        aggregate=aggregate,
+        aggregate=config.loss.aggregate,
         microbatches=o.microbatches,
         trainable=policy.is_trainable,
     )

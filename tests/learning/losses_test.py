@@ -1,5 +1,7 @@
 """The loss by hand, its reductions, and that every weight of it matters."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from mig_jax.learning import losses
 
-WEIGHTS = {"alpha": 0.7, "beta": 1.3, "gamma": 0.4, "kl_coef": 0.2, "clip_low": 0.2, "clip_high": 0.3}
+LOSS_CONFIG = losses.LossConfig(alpha=0.7, beta=1.3, gamma=0.4, kl_coef=0.2, clip_low=0.2, clip_high=0.3)
 
 
 def random_batch(seed=0, rows=4, width=6, with_reference=True):
@@ -33,8 +35,9 @@ def random_batch(seed=0, rows=4, width=6, with_reference=True):
 
 
 def loss_of(logprob_bt, batch, *, aggregate="responses", **changes):
-    weights = losses.stream_token_weights(batch, aggregate=aggregate)
-    return losses.total_loss(logprob_bt, jnp.ones_like(logprob_bt), batch, weights, **(WEIGHTS | changes))
+    token_weights = losses.stream_token_weights(batch, aggregate=aggregate)
+    config = dataclasses.replace(LOSS_CONFIG, **changes)
+    return losses.total_loss(logprob_bt, jnp.ones_like(logprob_bt), batch, token_weights, config)
 
 
 @pytest.fixture
@@ -63,12 +66,12 @@ def test_clip_bounds_are_separate():
 )
 def test_mean_weights_by_hand(over, expected):
     mask = jnp.array([[True, False, False], [True, True, True], [False, False, False]])
-    np.testing.assert_allclose(losses.token_weights(mask, aggregate=over), expected, rtol=1e-6)
+    np.testing.assert_allclose(losses.mean_weights(mask, aggregate=over), expected, rtol=1e-6)
 
 
 def test_unknown_aggregations_are_refused():
     with pytest.raises(ValueError, match="'responses' or 'tokens'"):
-        losses.token_weights(jnp.ones((1, 1), bool), aggregate="rows")
+        losses.mean_weights(jnp.ones((1, 1), bool), aggregate="rows")
 
 
 def test_total_is_the_loop_of_the_paper(case):
@@ -109,11 +112,11 @@ def test_first_update_is_the_policy_gradient(case):
     np.testing.assert_allclose(gradient, -weights * batch.outcome_advantage_bt, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(losses.LossConfig)])
 def test_every_knob_matters(case, name):
     logprob, batch = case
     logprob = logprob + jnp.where(jnp.arange(6)[None] % 2 == 0, 0.5, -0.5)  # ratios beyond both bounds
-    assert loss_of(logprob, batch)[0] != loss_of(logprob, batch, **{name: WEIGHTS[name] / 2})[0]
+    assert loss_of(logprob, batch)[0] != loss_of(logprob, batch, **{name: getattr(LOSS_CONFIG, name) / 2})[0]
 
 
 def test_aggregation_matters(case):

@@ -10,11 +10,12 @@ import pytest
 
 from mig_jax.distributed import sharding
 from mig_jax.learning import losses, stochastic_rounding, train_step
+from mig_jax.learning.optimizer import make_optimizer
 from mig_jax.models import decoder
 from mig_jax.policy.load import load_policy
 from mig_jax.trainer import update
 from tests import tiny
-from tests.learning.losses_test import WEIGHTS, random_batch
+from tests.learning.losses_test import LOSS_CONFIG, random_batch
 
 N = 20_000
 
@@ -63,11 +64,8 @@ def logprobs(params, batch):
 
 
 def trained(weight_dtype, state_dtype, *, lr, steps=100):
-    tx = train_step.make_optimizer(
-        peak_lr=lr, warmup_steps=0, total_steps=steps, decay="constant", weight_decay=0.0, clip_norm=1e9,
-        b1=0.9, b2=0.999, state_dtype=state_dtype,
-    )  # fmt: skip
-    loss = functools.partial(losses.total_loss, **WEIGHTS)
+    tx = make_optimizer(lr, weight_decay=0.0, clip_norm=1e9, b1=0.9, b2=0.999, state_dtype=state_dtype)
+    loss = functools.partial(losses.total_loss, config=LOSS_CONFIG)
     step = jax.jit(train_step.make_train_step(logprobs, loss, tx, aggregate="tokens", microbatches=1))
     start = jnp.repeat(jnp.linspace(0.1, 0.6, 6)[:, None], 5000, axis=1)
     state = train_step.init_state({"matrix": start.astype(weight_dtype)}, tx)

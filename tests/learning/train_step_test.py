@@ -10,12 +10,17 @@ import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from mig_jax.learning import losses, train_step
-from tests.learning.losses_test import WEIGHTS, random_batch
+from mig_jax.learning.optimizer import make_optimizer, make_schedule
+from tests.learning.losses_test import LOSS_CONFIG, random_batch
 
-OPTIMIZER = {
-    "peak_lr": 0.1, "warmup_steps": 2, "total_steps": 10, "decay": "cosine",
-    "weight_decay": 0.1, "clip_norm": 1.0, "b1": 0.9, "b2": 0.99, "state_dtype": "",
-}  # fmt: skip
+SCHEDULE = {"peak_lr": 0.1, "warmup_steps": 2, "total_steps": 10, "decay": "cosine"}
+OPTIMIZER = {"weight_decay": 0.1, "clip_norm": 1.0, "b1": 0.9, "b2": 0.99, "state_dtype": ""}
+
+
+def build_optimizer(**changes):
+    """Return the optimizer of these tests, with some knobs of it or of its schedule changed."""
+    schedule, rest = ({k: changes.get(k, v) for k, v in knobs.items()} for knobs in (SCHEDULE, OPTIMIZER))
+    return make_optimizer(make_schedule(**schedule), **rest)
 
 
 def logprobs(params, batch):
@@ -27,9 +32,13 @@ def logprobs(params, batch):
 
 
 def run_step(batch, *, aggregate="responses", microbatches=1, steps=1, **optimizer):
-    tx = train_step.make_optimizer(**(OPTIMIZER | optimizer))
+    tx = build_optimizer(**optimizer)
     step = train_step.make_train_step(
-        logprobs, functools.partial(losses.total_loss, **WEIGHTS), tx, aggregate=aggregate, microbatches=microbatches
+        logprobs,
+        functools.partial(losses.total_loss, config=LOSS_CONFIG),
+        tx,
+        aggregate=aggregate,
+        microbatches=microbatches,
     )
     state = train_step.init_state({"matrix": jnp.linspace(0.0, 1.0, 6), "bias": jnp.zeros(())}, tx)
     for _ in range(steps):
@@ -65,7 +74,7 @@ def test_every_knob_of_the_optimizer_matters(change):
 
 
 def test_biases_and_norms_do_not_decay():
-    tx = train_step.make_optimizer(**(OPTIMIZER | {"warmup_steps": 0, "decay": "constant"}))
+    tx = build_optimizer(warmup_steps=0, decay="constant")
     params = {"query": jnp.ones(2), "query_bias": jnp.ones(2), "mlp_norm": jnp.ones(2)}
     updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
     moved = optax.apply_updates(params, updates)
@@ -74,10 +83,10 @@ def test_biases_and_norms_do_not_decay():
 
 def test_unknown_decay_is_refused():
     with pytest.raises(ValueError, match="'constant' or 'cosine'"):
-        train_step.make_optimizer(**(OPTIMIZER | {"decay": "linear"}))
+        make_schedule(**(SCHEDULE | {"decay": "linear"}))
 
 
-ADAM = train_step.make_optimizer(**(OPTIMIZER | {"warmup_steps": 0}))
+ADAM = build_optimizer(warmup_steps=0)
 JAXPRS = (ClosedJaxpr, Jaxpr)
 
 # Outputs of frozen shape would show a gradient: 6 × 7 stands nowhere else in the step.
@@ -91,7 +100,7 @@ def partly_frozen_step(trainable, *, tx=ADAM, microbatches=1):
         matrix = params["block"]["wide"] @ jnp.linspace(0.0, 1.0, 7) * params["block"]["matrix"]
         return logprobs({"matrix": matrix, "bias": params["bias"]}, batch)
 
-    loss = functools.partial(losses.total_loss, **WEIGHTS)
+    loss = functools.partial(losses.total_loss, config=LOSS_CONFIG)
     step = train_step.make_train_step(
         wide_logprobs, loss, tx, aggregate="tokens", microbatches=microbatches, trainable=trainable
     )
@@ -166,8 +175,8 @@ def test_dealing_tells_all_that_does_not_fit():
 
 def states_after(batches, *, microbatches):
     """The state behind each batch, and the metrics of each update."""
-    tx = train_step.make_optimizer(**OPTIMIZER)
-    loss = functools.partial(losses.total_loss, **WEIGHTS)
+    tx = build_optimizer()
+    loss = functools.partial(losses.total_loss, config=LOSS_CONFIG)
     step = jax.jit(train_step.make_train_step(logprobs, loss, tx, aggregate="tokens", microbatches=microbatches))
     state = train_step.init_state({"matrix": jnp.linspace(0.0, 1.0, 6), "bias": jnp.zeros(())}, tx)
     behind = []

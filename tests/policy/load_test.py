@@ -16,7 +16,7 @@ from mig_jax.policy.generate import Sampler
 from mig_jax.policy.load import Policy, load_policy, make_logprob_fn, save_policy
 from mig_jax.text import tokenizer as tokenizers
 from tests import tiny
-from tests.learning.losses_test import WEIGHTS, random_batch
+from tests.learning.losses_test import LOSS_CONFIG, random_batch
 
 VOCAB, ROWS, WIDTH, CHUNK = 4999, 4, 24, 4
 
@@ -85,8 +85,8 @@ def largest_array(policy, *, chunk):
     logprobs = make_logprob_fn(policy, temperature=1.0, chunk=chunk)
 
     def loss(params):
-        weights = losses.stream_token_weights(batch, aggregate="responses")
-        return losses.total_loss(*logprobs(params, batch), batch, weights, **WEIGHTS)[0]
+        token_weights = losses.stream_token_weights(batch, aggregate="responses")
+        return losses.total_loss(*logprobs(params, batch), batch, token_weights, LOSS_CONFIG)[0]
 
     return max(sizes(jax.make_jaxpr(jax.grad(loss))(policy.params).jaxpr))
 
