@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from mig_jax.text.answers.compare import COMPARISONS
-from mig_jax.text.answers.verifier import KINDS, Item, Verifier
+from mig_jax.text.answers.verifier import KINDS, AnswerPair, Verifier
 from tests.text.answers.answer_pairs import PAIRS
 
 
@@ -23,17 +23,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
 
-    items = {kind: [Item(*pair[:4]) for pair in PAIRS if pair.kind == kind] for kind in KINDS}
+    items = {kind: [AnswerPair(*pair[:4]) for pair in PAIRS if pair.kind == kind] for kind in KINDS}
     seconds = {(kind, workers): [] for kind in KINDS for workers in (1, args.workers)}
     with contextlib.ExitStack() as stack:
         pools = {workers: stack.enter_context(Verifier(workers=workers)) for workers in (1, args.workers)}
         for pool in pools.values():
             for kind in KINDS:
-                pool.check(items[kind])
+                pool.grade(items[kind])
         for _ in range(args.rounds):
             for kind, workers in seconds:
                 start = time.perf_counter()
-                pools[workers].check(items[kind])
+                pools[workers].grade(items[kind])
                 seconds[kind, workers].append(time.perf_counter() - start)
 
     print(f"{len(PAIRS)} pairs, {args}")
@@ -46,7 +46,7 @@ def main() -> None:
         print(f"{kind:15} {n:5} {share:8.0%} {one:8.0f} {many:15.0f} {ratio}")
 
 
-def share_at_once(items: Sequence[Item]) -> float:
+def share_at_once(items: Sequence[AnswerPair]) -> float:
     """The share that no worker is asked for."""
     verdicts = [COMPARISONS[item.kind](item.response, item.reference, item.choices) for item in items]
     return sum(verdict is not None for verdict in verdicts) / len(verdicts)

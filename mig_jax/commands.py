@@ -26,7 +26,7 @@ from mig_jax.records.plots import draw_gains
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.rollout.problem_set import held_out_source, open_configured_source, open_held_out
 from mig_jax.text.answers.verifier import Verifier
-from mig_jax.text.response_format import lettered
+from mig_jax.text.response_format import choices_by_letter
 from mig_jax.trainer import disk_space
 
 
@@ -98,7 +98,7 @@ def prepare(config: Config, names: Sequence[str]) -> None:
 def print_problem(problem: Problem) -> None:
     """A problem on the terminal, indented."""
     shown = f"[{len(problem.images)} images] " if problem.images else ""
-    lines = [f"{shown}{problem.question}", *(f"{a}. {text}" for a, text in lettered(problem.choices).items())]
+    lines = [f"{shown}{problem.question}", *(f"{a}. {text}" for a, text in choices_by_letter(problem.choices).items())]
     print("\n".join(f"    {line}" for line in "\n".join([*lines, f"→ {problem.answer}"]).split("\n")))
 
 

@@ -25,7 +25,7 @@ from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import add_images, stack_prompts
 from mig_jax.rollout.problem_set import read_variants, variant_key
 from mig_jax.rollout.rollout import parse_completions
-from mig_jax.text.answers.verifier import Item, Verifier
+from mig_jax.text.answers.verifier import AnswerPair, Verifier
 
 REQUEST = (
     "Write the following answer in up to {n} other ways that mean exactly the same, such as a fraction for a decimal "
@@ -87,8 +87,8 @@ def spellings_in(completion: str, *, limit: int) -> list[str]:
 def confirm(verifier: Verifier, problems: Sequence[Problem], proposed: Sequence[Sequence[str]]) -> list[list[str]]:
     """Those spellings of each problem's answer that the verifier finds equal to it."""
     pairs = [(n, spelling) for n, found in enumerate(proposed) for spelling in found]
-    items = [Item(spelling, problems[n].answer, CHECKED_AS[problems[n].kind]) for n, spelling in pairs]
-    verdicts = dict(zip(pairs, verifier.check(items), strict=True))
+    items = [AnswerPair(spelling, problems[n].answer, CHECKED_AS[problems[n].kind]) for n, spelling in pairs]
+    verdicts = dict(zip(pairs, verifier.grade(items), strict=True))
     return [[spelling for spelling in found if verdicts[n, spelling]] for n, found in enumerate(proposed)]
 
 

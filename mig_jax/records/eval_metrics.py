@@ -18,8 +18,8 @@ import numpy as np
 
 from mig_jax.data.rows import listed
 from mig_jax.records.transcripts import Transcript
-from mig_jax.text.answers.compare import vote_of
-from mig_jax.text.answers.lenient import lenient_answer
+from mig_jax.text.answers.compare import vote_key
+from mig_jax.text.answers.lenient import extract_lenient_answer
 from mig_jax.text.response_format import parse_response
 
 RESAMPLES, SEED = 2000, 0
@@ -43,7 +43,7 @@ READINGS = {
     ),
     "lenient": AnswerReading(
         lambda t: t.is_correct_lenient,
-        lambda t: lenient_answer(t.response, kind=t.kind, choices=t.choices),
+        lambda t: extract_lenient_answer(t.response, kind=t.kind, choices=t.choices),
     ),
 }
 
@@ -142,9 +142,9 @@ def values_by_figure(
 
 
 def vote(transcript: Transcript, reading: str) -> str:
-    """What a sample votes for, see `compare.vote_of`; "" where it has no answer."""
+    """What a sample votes for, see `compare.vote_key`; "" where it has no answer."""
     answer = READINGS[reading].answer(transcript)
-    return "" if answer is None else vote_of(answer, kind=transcript.kind, choices=transcript.choices)
+    return "" if answer is None else vote_key(answer, kind=transcript.kind, choices=transcript.choices)
 
 
 def ks(n: int) -> list[int]:

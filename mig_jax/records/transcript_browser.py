@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mig_jax.records import eval_metrics, gains_html
 from mig_jax.records.transcripts import Transcript
-from mig_jax.text.response_format import lettered, parse_response
+from mig_jax.text.response_format import choices_by_letter, parse_response
 
 SIGNS = {True: "✓", False: "✗", None: "?"}
 # Of an answer on the line of its response; below it stands the whole.
@@ -233,7 +233,7 @@ def _question(transcript: Transcript) -> str:
     marked = ' class="reference"'
     choices = "".join(
         f"<li{marked if letter == transcript.answer else ''}><b>{letter}</b> {html.escape(choice)}</li>"
-        for letter, choice in lettered(transcript.choices).items()
+        for letter, choice in choices_by_letter(transcript.choices).items()
     )
     return (
         f'<div class="question">\n<div><h2>{html.escape(transcript.question)}</h2>\n'

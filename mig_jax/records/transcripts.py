@@ -24,7 +24,7 @@ class Transcript:
     question, response, answer: texts; `answer` is the reference.
     kind: how an answer is compared with the reference, one of `verifier.KINDS`.
     is_correct: of the answer in the answer block; None when that was not decided: the check timed out, or was not made.
-    is_correct_lenient: of the answer wherever it stands, see `lenient.lenient_answer`; None as above.
+    is_correct_lenient: of the answer wherever it stands, see `lenient.extract_lenient_answer`; None as above.
     format_error: why the response is not well formed; "" when it is.
     steps: `[K]` text of each step that was probed.
     ell_k: `[K+1]` log-likelihood of the answer before the first step and after each.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost
 from mig_jax.records.transcripts import Transcript
-from mig_jax.text.answers.lenient import lenient_answer
-from mig_jax.text.answers.verifier import Item, Verifier
+from mig_jax.text.answers.lenient import extract_lenient_answer
+from mig_jax.text.answers.verifier import AnswerPair, Verifier
 from mig_jax.text.response_format import parse_response
 
 
@@ -16,14 +16,14 @@ def reference_answer(asked: Problem | Transcript) -> str:
     return asked.id if asked.kind == "reasoning_gym" else asked.answer
 
 
-def grade_items(verifier: Verifier, items: Sequence[Item]) -> list[bool | None]:
+def grade_items(verifier: Verifier, items: Sequence[AnswerPair]) -> list[bool | None]:
     """Is each answer right? None: the check did not come to an end.
 
     All processes have the same items. Each different one is checked by one process, and what that says holds for all:
     they are not equally fast.
     """
     different = list(dict.fromkeys(items))
-    verdicts = dict(zip(different, multihost.split_work(different, verifier.check), strict=True))
+    verdicts = dict(zip(different, multihost.split_work(different, verifier.grade), strict=True))
     return [verdicts[item] for item in items]
 
 
@@ -34,13 +34,13 @@ def grade_transcripts(transcripts: Sequence[Transcript], verifier: Verifier) -> 
       ValueError: a transcript of a reasoning-gym task lacks the id of its problem.
     """
     strict = [parse_response(t.response).answer for t in transcripts]
-    lenient = [lenient_answer(t.response, kind=t.kind, choices=t.choices) for t in transcripts]
+    lenient = [extract_lenient_answer(t.response, kind=t.kind, choices=t.choices) for t in transcripts]
     references = [reference_answer(t) for t in transcripts]
     # All in one call: most answers are the same on both readings, and what is the same is checked once.
     verdicts = grade_items(
         verifier,
         [
-            Item(answer, reference, t.kind, t.choices)
+            AnswerPair(answer, reference, t.kind, t.choices)
             for answers in (strict, lenient)
             for answer, reference, t in zip(answers, references, transcripts, strict=True)
         ],

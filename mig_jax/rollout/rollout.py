@@ -22,7 +22,7 @@ from mig_jax.policy.prompts import PromptBatch
 from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.batch import Outcome, Scores, make_batch_fn, make_score_fn
 from mig_jax.rollout.grading import grade_items, reference_answer
-from mig_jax.text.answers.verifier import Item, Verifier
+from mig_jax.text.answers.verifier import AnswerPair, Verifier
 
 
 class RolloutFunctions(NamedTuple):
@@ -154,7 +154,7 @@ def grade_completions(
     return grade_items(
         verifier,
         [
-            Item(completion.response.answer, references[q], problems[q].kind, problems[q].choices)
+            AnswerPair(completion.response.answer, references[q], problems[q].kind, problems[q].choices)
             for q, completion in zip(owners, parsed, strict=True)
         ],
     )
@@ -201,7 +201,7 @@ def add_scores(transcript: Transcript, parsed: ParsedCompletion, scores: Scores 
     """The transcript with its steps and, where it was scored, the numbers of its row."""
     n_steps = int(parsed.valid_k.sum()) - 1
     steps = tuple(parsed.text[step.start : step.end] for step in parsed.response.steps[:n_steps])
-    transcript = dataclasses.replace(transcript, format_error=parsed.response.format_error, steps=steps)
+    transcript = dataclasses.replace(transcript, format_error=parsed.response.format_error or "", steps=steps)
     if scores is None:
         return transcript
     return dataclasses.replace(

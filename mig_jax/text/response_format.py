@@ -76,18 +76,18 @@ class Response(NamedTuple):
     steps: ordered and disjoint, inside `cot`, each from its header to its last visible character.
     answer: what the one answer block behind `cot` holds; None when there is none, or nothing in it, or several blocks
       (a volley of answers is no answer).
-    format_error: "" when well formed, else the reason in a few words.
+    format_error: why the response is not well formed, in a few words; None when it is.
     """
 
     cuts: tuple[int, ...]
     cot: Span
     steps: tuple[Span, ...]
     answer: str | None
-    format_error: str
+    format_error: str | None
 
     @property
     def is_well_formed(self) -> bool:
-        return not self.format_error
+        return self.format_error is None
 
 
 def system_prompt(tags: AnswerTags = PLAIN_TAGS) -> str:
@@ -102,14 +102,14 @@ def render_prompt(
     question: str, *, system: str, n_images: int = 0, choices: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """The chat messages that ask a question, images first, choices last; without a system message when it is empty."""
-    question = "\n".join([question, *(f"{letter}. {choice}" for letter, choice in lettered(choices).items())])
+    question = "\n".join([question, *(f"{letter}. {choice}" for letter, choice in choices_by_letter(choices).items())])
     messages = [{"role": "system", "content": system}] if system else []
     # A plain string without images: templates of models that cannot see know nothing else.
     content = [*[{"type": "image"}] * n_images, {"type": "text", "text": question}] if n_images else question
     return [*messages, {"role": "user", "content": content}]
 
 
-def lettered(choices: Sequence[str]) -> dict[str, str]:
+def choices_by_letter(choices: Sequence[str]) -> dict[str, str]:
     """The choices by their letters: A, B, …"""
     return {chr(ord("A") + n): choice for n, choice in enumerate(choices)}
 
@@ -177,8 +177,8 @@ def _find_answer(tail: str) -> str | None:
     return content.strip() or None if closing else None
 
 
-def _find_format_error(completion: str, steps: tuple[Span, ...], answer: str | None) -> str:
-    """Why a completion is not well formed, "" when it is."""
+def _find_format_error(completion: str, steps: tuple[Span, ...], answer: str | None) -> str | None:
+    """Return why a completion is not well formed, or None when it is."""
     counts = {tag: completion.count(tag) for tag in TAGS}
     for tag, count in counts.items():
         if count != 1:
@@ -195,4 +195,4 @@ def _find_format_error(completion: str, steps: tuple[Span, ...], answer: str | N
         return "text outside the blocks"
     if not steps:
         return "no step"
-    return "" if answer else "no answer"
+    return None if answer else "no answer"

@@ -31,7 +31,7 @@ def parts(completion: str, **kwargs) -> tuple[list[str], str | None, str]:
     ],
 )
 def test_well_formed(completion, steps, answer):
-    assert parts(completion) == (steps, answer, "")
+    assert parts(completion) == (steps, answer, None)
     assert parse_response(completion).is_well_formed
 
 
@@ -138,7 +138,7 @@ def test_a_cut_lies_behind_the_line_break_that_ends_a_step(ending, before):
 def test_reading_gives_back_what_was_written(steps, answer, tags):
     response = render_response(steps, answer, tags)
     headed = [f"### Step {number}: {step}".rstrip() for number, step in enumerate(steps, start=1)]
-    assert parts(response) == (headed, answer, "")
+    assert parts(response) == (headed, answer, None)
 
 
 def test_written_as_asked():
@@ -149,7 +149,7 @@ def test_written_as_asked():
 def test_the_prompt_shows_what_demonstrations_look_like(tags):
     asked = system_prompt(tags)
     asked = asked[asked.index("<think>") :]
-    assert parts(asked) == (["### Step 1: ...", "### Step 2: ..."], "only the final answer", "")
+    assert parts(asked) == (["### Step 1: ...", "### Step 2: ..."], "only the final answer", None)
     assert asked == render_response(["...", "..."], "only the final answer", tags)
 
 

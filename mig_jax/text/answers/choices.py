@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from mig_jax.text.answers.normalize import is_same_text, narrow, normalize, unwrap
-from mig_jax.text.response_format import lettered
+from mig_jax.text.response_format import choices_by_letter
 
 CHOICE = re.compile(r"\(?([A-Za-z])(?:[.):]+(?:\s.*)?)?", re.DOTALL)
 _LETTER = re.compile(r"\(?([A-Za-z])[.):]*")
@@ -21,7 +21,7 @@ def is_same_choice(response: str, reference: str, choices: Sequence[str] = ()) -
     where there are none.
     """
     response, reference = (unwrap(narrow(text).replace("**", "")) for text in (response, reference))
-    options, letter = lettered(choices), CHOICE.fullmatch(reference)
+    options, letter = choices_by_letter(choices), CHOICE.fullmatch(reference)
     wanted = letter[1].upper() if letter else ""
     if wanted in options:
         return _chooses(response, wanted, options)
@@ -31,7 +31,7 @@ def is_same_choice(response: str, reference: str, choices: Sequence[str] = ()) -
 
 def is_nearest_choice(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
     """MathVista's rule for choices: the first letter in brackets, or a capital alone; else the text that is nearest."""
-    options = lettered(choices)
+    options = choices_by_letter(choices)
     if reference.strip() not in options:
         return is_same_choice(response, reference, choices)
     bracketed = _BRACKETED_LETTER.search(response)

@@ -26,7 +26,7 @@ from mig_jax.text.answers.choices import CHOICE, is_nearest_choice, is_same_choi
 from mig_jax.text.answers.formulas import ASSIGNMENT, canonical, is_same_math, is_same_set, letters_of, members
 from mig_jax.text.answers.normalize import is_same_text, narrow, normalize, unwrap
 from mig_jax.text.answers.quantities import Number, is_same_number, parse_number, read_number
-from mig_jax.text.response_format import lettered
+from mig_jax.text.response_format import choices_by_letter
 
 _POLARITY = {"yes": True, "true": True, "no": False, "false": False}
 _YES_OR_NO = re.compile(r"(yes|no|true|false)(?:\s*[.,;:!\N{EM DASH}-].*|\s+(?:because|since)\b.*)?", re.DOTALL)
@@ -47,7 +47,7 @@ def answer_variants(reference: str, *, kind: str, choices: Sequence[str] = (), l
     return tuple(dict.fromkeys((reference, *right)))[:limit]
 
 
-def vote_of(answer: str, *, kind: str, choices: Sequence[str] = ()) -> str:
+def vote_key(answer: str, *, kind: str, choices: Sequence[str] = ()) -> str:
     """What an answer votes for: the same for answers that are the same, as far as that can be told of each by itself.
 
     Numbers vote with their values, whatever their units: 18, $18 and 18.00 are one vote, 50% is one for 50. Choices
@@ -180,7 +180,7 @@ def _decimals(value: Fraction) -> Iterator[str]:
 def _spell_choice(reference: str, choices: Sequence[str]) -> Iterator[str]:
     letter = CHOICE.fullmatch(unwrap(reference))
     if letter:
-        yield from (letter[1].upper(), f"({letter[1].upper()})", lettered(choices).get(letter[1].upper(), ""))
+        yield from (letter[1].upper(), f"({letter[1].upper()})", choices_by_letter(choices).get(letter[1].upper(), ""))
 
 
 def _spell_yes_or_no(reference: str, choices: Sequence[str]) -> Iterator[str]:
@@ -206,7 +206,7 @@ def _vote_formula(answer: str, choices: Sequence[str]) -> str:
 
 
 def _vote_letter(answer: str, choices: Sequence[str], *, is_same: Callable[[str, str, Sequence[str]], bool]) -> str:
-    letters = lettered(choices) or map(chr, range(ord("A"), ord("Z") + 1))
+    letters = choices_by_letter(choices) or map(chr, range(ord("A"), ord("Z") + 1))
     return next((letter for letter in letters if is_same(answer, letter, choices)), "")
 
 

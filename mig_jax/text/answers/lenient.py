@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 
 from mig_jax.text.answers.choices import is_same_choice
-from mig_jax.text.response_format import ANSWER_CLOSE, ANSWER_OPEN, lettered
+from mig_jax.text.response_format import ANSWER_CLOSE, ANSWER_OPEN, choices_by_letter
 
 # A brace, with the command before it if that boxes; what is escaped is passed over.
 _BRACE = re.compile(r"\\boxed ?\{|\\[{}]|[{}]")
@@ -44,7 +44,7 @@ _NUMBER = re.compile(
 )
 
 
-def lenient_answer(completion: str, *, kind: str, choices: Sequence[str] = ()) -> str | None:
+def extract_lenient_answer(completion: str, *, kind: str, choices: Sequence[str] = ()) -> str | None:
     r"""What a completion answers; None when nothing is found. Never raises, in time linear in the length.
 
     The last answer block that holds anything counts, closed or not; else the last \boxed{…}; else what the kind is
@@ -108,14 +108,14 @@ def _option(text: str, choices: Sequence[str]) -> str | None:
 def _chosen(spans: Sequence[str], choices: Sequence[str]) -> str | None:
     """The letter of the choice that the first of these spans is, of those that are one choice and no other."""
     for span in spans:
-        letters = [letter for letter in lettered(choices) if is_same_choice(span, letter, choices)]
+        letters = [letter for letter in choices_by_letter(choices) if is_same_choice(span, letter, choices)]
         if len(letters) == 1:
             return letters[0]
     return None
 
 
 def _last_letter(text: str, choices: Sequence[str]) -> str | None:
-    letters = set(lettered(choices)) or set(ascii_uppercase)
+    letters = set(choices_by_letter(choices)) or set(ascii_uppercase)
     for pattern in (_LETTER_BEHIND, _LETTER_ALONE):
         found = [match[match.lastgroup].upper() for match in pattern.finditer(text.rstrip())]
         if found := [letter for letter in found if letter in letters]:

@@ -36,7 +36,7 @@ START_DEADLINE_S = 120.0
 MAX_STARTS = 5
 
 
-class Item(NamedTuple):
+class AnswerPair(NamedTuple):
     """One check.
 
     response: the answer that was given, None when there is none.
@@ -56,7 +56,7 @@ class Verifier:
     """A pool of workers, started when first needed, ended with the `with` block.
 
         with Verifier(workers=2, deadline_s=5.0) as verifier:
-            verifier.check([Item("3/2", "1.5", "expression")])  # [True]
+            verifier.grade([AnswerPair("3/2", "1.5", "expression")])  # [True]
 
     Args:
       workers: processes.
@@ -81,7 +81,7 @@ class Verifier:
         """How many processes have had to be replaced so far."""
         return sum(max(0, worker.starts - 1) for worker in self._workers)
 
-    def check(self, items: Sequence[Item]) -> list[bool | None]:
+    def grade(self, items: Sequence[AnswerPair]) -> list[bool | None]:
         """Is each answer right? None: not known, because the check took too long or killed its worker twice.
 
         Raises:
@@ -111,15 +111,15 @@ class Verifier:
     def __exit__(self, *exception) -> None:
         self.close()
 
-    def _ask(self, item: Item) -> bool | None:
+    def _ask(self, item: AnswerPair) -> bool | None:
         worker = self._idle.get()
         try:
-            return worker.check(item)
+            return worker.grade(item)
         finally:
             self._idle.put(worker)
 
 
-def _decide(item: Item) -> bool | None:
+def _decide(item: AnswerPair) -> bool | None:
     """The verdict, where no worker is needed for it."""
     if item.response is None or not item.response.strip() or len(item.response) > MAX_CHARACTERS:
         return False
@@ -138,7 +138,7 @@ class _Worker:
         self._prepared: set[str] = set()
         self._is_stopped = False
 
-    def check(self, item: Item) -> bool | None:
+    def grade(self, item: AnswerPair) -> bool | None:
         """The verdict; None when the process was late, or died twice of this item."""
         for _ in range(2):
             self._prepare(item.kind)
@@ -187,7 +187,7 @@ class _Worker:
             if self._process is None:
                 self._start(errors)
             process = self._process
-            reply, is_late = self._exchange(Item(None, "", kind), START_DEADLINE_S)
+            reply, is_late = self._exchange(AnswerPair(None, "", kind), START_DEADLINE_S)
             if reply is True:
                 return None
             if reply is None and not is_late and process.returncode < 0:
@@ -211,7 +211,7 @@ class _Worker:
             start_new_session=True,
         )
 
-    def _exchange(self, item: Item, deadline_s: float) -> tuple[bool | str | None, bool]:
+    def _exchange(self, item: AnswerPair, deadline_s: float) -> tuple[bool | str | None, bool]:
         """The reply and False, or None and whether it is late; then the process is gone."""
         process, is_late = self._process, threading.Event()
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from mig_jax.text.answers.verifier import KINDS, Item, Verifier
+from mig_jax.text.answers.verifier import KINDS, AnswerPair, Verifier
 from tests.text.answers.answer_pairs import HOSTILE, KNOWN_WRONG, PAIRS
 
 
@@ -25,29 +25,29 @@ def test_the_table_is_large_and_balanced():
 @pytest.mark.parametrize("kind", KINDS)
 def test_pairs(pool, kind):
     pairs = [pair for pair in PAIRS if pair.kind == kind]
-    verdicts = pool.check([Item(*pair[:4]) for pair in pairs])
+    verdicts = pool.grade([AnswerPair(*pair[:4]) for pair in pairs])
     assert [
         (pair, verdict) for pair, verdict in zip(pairs, verdicts, strict=True) if verdict is not pair.expected
     ] == []
 
 
 def test_every_reference_is_right(pool):
-    items = [Item(pair.reference, *pair[1:4]) for pair in PAIRS if pair.kind != "reasoning_gym"]
-    assert [item for item, verdict in zip(items, pool.check(items), strict=True) if verdict is not True] == []
+    items = [AnswerPair(pair.reference, *pair[1:4]) for pair in PAIRS if pair.kind != "reasoning_gym"]
+    assert [item for item, verdict in zip(items, pool.grade(items), strict=True) if verdict is not True] == []
 
 
 def test_what_is_known_to_be_wrong(pool):
     """When one of these turns out right, it moves to the table."""
-    verdicts = pool.check([Item(*pair[:4]) for pair in KNOWN_WRONG])
+    verdicts = pool.grade([AnswerPair(*pair[:4]) for pair in KNOWN_WRONG])
     assert verdicts == [not pair.expected for pair in KNOWN_WRONG]
 
 
 def test_hostile_answers_are_not_right_and_the_pool_outlives_them():
     with Verifier(workers=2, deadline_s=1.0) as hasty:
-        verdicts = hasty.check([Item(*pair[:4]) for pair in HOSTILE])
+        verdicts = hasty.grade([AnswerPair(*pair[:4]) for pair in HOSTILE])
         assert [pair for pair, verdict in zip(HOSTILE, verdicts, strict=True) if verdict] == []
         # Who is late is unknown, not wrong. To one of these algebra takes for ever, whatever the machine.
         late = [pair for pair, verdict in zip(HOSTILE, verdicts, strict=True) if verdict is None]
         assert {pair.kind for pair in late} == {"expression", "set"}
         assert hasty.timeouts >= 2
-        assert hasty.check([Item("1+x", "x+1", "expression"), Item("2, 1+x", "x+1, 2", "set")]) == [True, True]
+        assert hasty.grade([AnswerPair("1+x", "x+1", "expression"), AnswerPair("2, 1+x", "x+1, 2", "set")]) == [True, True]

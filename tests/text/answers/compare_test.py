@@ -11,7 +11,7 @@ import pytest
 from mig_jax.data import problem
 from mig_jax.text.answers import verifier
 from mig_jax.text.answers.choices import edit_distance, is_nearest_choice, is_same_choice
-from mig_jax.text.answers.compare import COMPARISONS, answer_variants, vote_of
+from mig_jax.text.answers.compare import COMPARISONS, answer_variants, vote_key
 from mig_jax.text.answers.formulas import is_same_math
 from mig_jax.text.answers.normalize import is_same_text, normalize
 from mig_jax.text.answers.quantities import read_number
@@ -118,14 +118,14 @@ def test_every_variant_is_right():
 )
 def test_the_same_answers_are_one_vote(kind, answers, others):
     choices = BANKS if "choice" in kind else ()
-    first, *votes = [vote_of(answer, kind=kind, choices=choices) for answer in (*answers, *others)]
+    first, *votes = [vote_key(answer, kind=kind, choices=choices) for answer in (*answers, *others)]
     assert first and [vote == first for vote in votes] == [True] * len(answers[1:]) + [False] * len(others)
 
 
 def test_letters_vote_without_choices_too():
-    votes = [vote_of(answer, kind="choice") for answer in ("B", "(b)", "B. Paris", "C", "Paris", "paris.")]
+    votes = [vote_key(answer, kind="choice") for answer in ("B", "(b)", "B. Paris", "C", "Paris", "paris.")]
     assert votes == ["b", "b", "b", "c", "paris", "paris"]
-    assert [vote_of(answer, kind="choice", choices=("15", "50", "50")) for answer in ("50", "B")] == ["b", "b"]
+    assert [vote_key(answer, kind="choice", choices=("15", "50", "50")) for answer in ("50", "B")] == ["b", "b"]
 
 
 def test_one_vote_is_one_answer():
@@ -138,7 +138,7 @@ def test_one_vote_is_one_answer():
         (one.response, other.reference, kind, choices)
         for (kind, choices), pairs in by_question.items()
         for one, other in itertools.product(pairs, repeat=2)
-        if vote_of(one.response, kind=kind, choices=choices) == vote_of(other.reference, kind=kind, choices=choices)
+        if vote_key(one.response, kind=kind, choices=choices) == vote_key(other.reference, kind=kind, choices=choices)
     ]
     verdicts = [(item, COMPARISONS[item[2]](item[0], item[1], item[3])) for item in same]
     assert sum(verdict is True for _, verdict in verdicts) > 600
@@ -153,8 +153,8 @@ def test_wrong_answers_vote_for_something_else():
         pair[:3]
         for pair in PAIRS
         if not pair.expected and pair.kind != "reasoning_gym" and not _have_units(*pair[:2])
-        if vote_of(pair.response, kind=pair.kind, choices=pair.choices)
-        == vote_of(pair.reference, kind=pair.kind, choices=pair.choices)
+        if vote_key(pair.response, kind=pair.kind, choices=pair.choices)
+        == vote_key(pair.reference, kind=pair.kind, choices=pair.choices)
     ]
     # What is the same, and yet wrong by the rule of its kind.
     assert same == [("x=5", "y=5", "expression"), ("0.0", "0", "relaxed"), ("France.", "france", "relaxed")]
@@ -351,7 +351,7 @@ def test_nothing_raises():
             assert COMPARISONS[kind](text, pair.reference, pair.choices) in (True, False, None)
             assert COMPARISONS[kind](pair.response, text, pair.choices) in (True, False, None)
             assert answer_variants(text, kind=kind, choices=pair.choices, limit=4)[0] == text.strip()
-            assert isinstance(vote_of(text, kind=kind, choices=pair.choices), str)
+            assert isinstance(vote_key(text, kind=kind, choices=pair.choices), str)
 
 
 def test_text_modules_start_fast():

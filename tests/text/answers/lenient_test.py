@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mig_jax.text.answers.lenient import lenient_answer
-from mig_jax.text.answers.verifier import KINDS, Item, Verifier
+from mig_jax.text.answers.lenient import extract_lenient_answer
+from mig_jax.text.answers.verifier import KINDS, AnswerPair, Verifier
 from tests.text.answers.answer_pairs import BANKS, HOSTILE_RESPONSES
 from tests.text.hostile import hostile_completions
 
@@ -35,7 +35,7 @@ from tests.text.hostile import hostile_completions
     ],
 )
 def test_blocks_and_boxes(completion, answer):
-    assert lenient_answer(completion, kind="number") == answer
+    assert extract_lenient_answer(completion, kind="number") == answer
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_blocks_and_boxes(completion, answer):
     ],
 )
 def test_by_kind(kind, completion, answer):
-    assert lenient_answer(completion, kind=kind) == answer
+    assert extract_lenient_answer(completion, kind=kind) == answer
 
 
 @pytest.mark.parametrize(
@@ -142,23 +142,23 @@ def test_by_kind(kind, completion, answer):
 )
 @pytest.mark.parametrize("kind", ["choice", "nearest_choice"])
 def test_choices(kind, completion, letter):
-    assert lenient_answer(completion, kind=kind, choices=BANKS) == letter
+    assert extract_lenient_answer(completion, kind=kind, choices=BANKS) == letter
 
 
 def test_a_text_of_two_choices_is_none():
     choices = ("15", "50", "50")
-    assert [lenient_answer(f"Answer: {n}", kind="choice", choices=choices) for n in (15, 50)] == ["A", None]
-    assert lenient_answer("Answer: bank", kind="choice") is None
+    assert [extract_lenient_answer(f"Answer: {n}", kind="choice", choices=choices) for n in (15, 50)] == ["A", None]
+    assert extract_lenient_answer("Answer: bank", kind="choice") is None
 
 
 def test_without_choices_every_letter_is_one():
-    assert lenient_answer("The answer is J", kind="choice") == "J"
+    assert extract_lenient_answer("The answer is J", kind="choice") == "J"
 
 
 def test_what_is_read_can_be_compared():
     """The strict reading finds nothing here, this one what is right."""
     items = [
-        Item(lenient_answer(text, kind=kind, choices=choices), reference, kind, choices)
+        AnswerPair(extract_lenient_answer(text, kind=kind, choices=choices), reference, kind, choices)
         for text, reference, kind, choices in [
             ("It costs $1,200.", "1200", "number", ()),
             (r"Hence \boxed{\frac{1}{2}}", "0.5", "expression", ()),
@@ -176,7 +176,7 @@ def test_what_is_read_can_be_compared():
         ]
     ]
     with Verifier(workers=1) as verifier:
-        assert verifier.check(items) == [True] * len(items)
+        assert verifier.grade(items) == [True] * len(items)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -184,7 +184,7 @@ def test_nothing_raises(kind):
     rng = np.random.default_rng(0)
     found = 0
     for text in (*hostile_completions(rng, 1000), *HOSTILE_RESPONSES):
-        answer = lenient_answer(text, kind=kind, choices=BANKS)
+        answer = extract_lenient_answer(text, kind=kind, choices=BANKS)
         assert answer is None or (answer and answer == answer.strip())
         found += answer is not None
     assert found > 100
@@ -228,4 +228,4 @@ def test_time_is_linear_in_the_length():
         text = piece * (50_000 // len(piece))
         for completion in (text, text + "}" * 5_000, "answer is" + text):
             for kind in ("number", "choice", "yes_no", "text"):
-                lenient_answer(completion, kind=kind, choices=BANKS)
+                extract_lenient_answer(completion, kind=kind, choices=BANKS)
