@@ -203,12 +203,12 @@ def _sources(key: str, mixture: str, *, is_one: bool = False) -> list[str]:
     if not mixture:
         return []
     try:
-        parts = sources.parts_of(mixture)
+        parts = sources.parse_mixture(mixture)
     except ValueError as error:
         return [f"{key}: {error}"]
-    if is_one and parts != (sources.Part(mixture.strip(), 1.0),):
+    if is_one and parts != (sources.WeightedSource(mixture.strip(), 1.0),):
         return [f"{key}={mixture!r}: figures are those of one source, without a weight; eval.benchmarks names several"]
-    return [f"{key}={mixture!r}: {fault}" for part in parts if (fault := sources.fault_of(part.name))]
+    return [f"{key}={mixture!r}: {fault}" for part in parts if (fault := sources.source_name_error(part.name))]
 
 
 def _mesh(config: Config, n_devices: int) -> list[str]:

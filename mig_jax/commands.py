@@ -13,7 +13,7 @@ from mig_jax.aot import report as aot_report
 from mig_jax.check_config import check_config
 from mig_jax.config import Config
 from mig_jax.data import builders, sources
-from mig_jax.data.names import did_you_mean
+from mig_jax.data.options import did_you_mean
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost, sharding
 from mig_jax.evaluation import run
@@ -61,7 +61,7 @@ def variants(config: Config, workdir: str) -> None:
     with loaded(config, mode="variants") as (policy, verifier):
         problems = [
             p
-            for part in sources.parts_of(config.data.train)
+            for part in sources.parse_mixture(config.data.train)
             for p in open_configured_source(config, part.name, split="train")
         ]
         proposed, confirmed, new = propose_variants(policy, config, verifier, problems, path)

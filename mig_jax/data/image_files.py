@@ -32,7 +32,7 @@ def read_images(references: object, folder: Path) -> tuple[tuple[bytes, ...], li
     return tuple(images), faults
 
 
-def format_of(data: bytes) -> str:
+def image_format(data: bytes) -> str:
     """The format of an image file in lower case, such as "png".
 
     Raises:
@@ -50,7 +50,7 @@ def format_of(data: bytes) -> str:
 
 def data_uri(data: bytes) -> str:
     """The image as text that stands for its file in a page."""
-    form = format_of(data)
+    form = image_format(data)
     # Several JPEGs in one file, as some cameras write them; browsers know them by the first.
     form = "jpeg" if form == "mpo" else form
     return f"data:image/{form};base64,{base64.b64encode(data).decode()}"
@@ -69,7 +69,7 @@ def _read(reference: str | bytes, folder: Path) -> bytes:
             data = (folder / reference).read_bytes()
         except OSError as error:
             raise ValueError(error.strerror or "cannot be read") from error
-    format_of(data)
+    image_format(data)
     return data
 
 

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from mig_jax.data import image_files
-from mig_jax.data.names import did_you_mean
+from mig_jax.data.options import did_you_mean
 from mig_jax.data.problem import KINDS, Problem
-from mig_jax.data.rows import Row, RowError, listed, read_rows
+from mig_jax.data.row_files import read_rows
+from mig_jax.data.rows import Row, RowError, format_errors
 
 # What is a folder, and may have a split behind an @.
 FOLDERS = ("tfds", "datasets")
@@ -65,7 +66,7 @@ def read_problems(form: str, path: str, *, columns: Mapping[str, str]) -> tuple[
     repeated = [id for id, n in Counter(problem.id for problem in problems).items() if n > 1]
     faults += [f"id {id!r} stands in several rows" for id in repeated]
     if faults:
-        raise ValueError(listed(f"{len(faults)} faults in {path}", faults))
+        raise ValueError(format_errors(f"{len(faults)} faults in {path}", faults))
     return tuple(problems)
 
 

@@ -23,26 +23,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mig_jax.data import builders, problem_files
-from mig_jax.data.names import did_you_mean, read_options
+from mig_jax.data.options import did_you_mean, read_options
 from mig_jax.data.problem import Problem
-from mig_jax.data.synthetic import sources as synthetic_sources
+from mig_jax.data.synthetic import generators
 
 SPLITS = ("train", "test")
 FILES = ("jsonl", "json", "csv", "tsv", "parquet", "tfds", "datasets")
-GENERATORS = {"chain": synthetic_sources.chains, "scenes": synthetic_sources.scene_questions}
-KINDS_OF_SOURCES = (*builders.BENCHMARKS, *FILES, *GENERATORS, "reasoning_gym")
+GENERATORS = {"chain": generators.chains, "scenes": generators.scene_questions}
+SOURCE_KINDS = (*builders.BENCHMARKS, *FILES, *GENERATORS, "reasoning_gym")
 
 _PART = re.compile(r"(?:(?P<weight>[0-9]*\.?[0-9]+)\s+)?(?P<name>\S.*)", re.DOTALL)
 
 
-class Part(NamedTuple):
+class WeightedSource(NamedTuple):
     """A source in a mixture: its name, and how much of the mixture it is, in parts of the sum of all weights."""
 
     name: str
     weight: float
 
 
-def parts_of(mixture: str) -> tuple[Part, ...]:
+def parse_mixture(mixture: str) -> tuple[WeightedSource, ...]:
     """The sources of `3 gsm8k + 1 math:train`; weights that are left out are 1. The plus stands between blanks.
 
     Raises:
@@ -56,7 +56,7 @@ def parts_of(mixture: str) -> tuple[Part, ...]:
         weight = float(match["weight"] or 1)
         if not 0 < weight < math.inf:
             raise ValueError(f"source {mixture!r}: the weight of {match['name']} must be more than 0")
-        parts.append(Part(match["name"], weight))
+        parts.append(WeightedSource(match["name"], weight))
     return tuple(parts)
 
 
@@ -68,18 +68,18 @@ def split_names(names: str) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, re.split(r",(?=\s*(?:[0-9.]+\s+)?[\w-]+\s*(?:[:,]|$))", names))))
 
 
-def fault_of(name: str) -> str:
+def source_name_error(name: str) -> str:
     """What can be told to be wrong with the name of a source without opening it; "" when nothing."""
     kind, _, rest = name.partition(":")
-    if kind not in KINDS_OF_SOURCES:
-        return f"no source {kind!r}{did_you_mean(kind, KINDS_OF_SOURCES)}; there are {', '.join(KINDS_OF_SOURCES)}"
+    if kind not in SOURCE_KINDS:
+        return f"no source {kind!r}{did_you_mean(kind, SOURCE_KINDS)}; there are {', '.join(SOURCE_KINDS)}"
     if kind not in builders.BENCHMARKS and not rest:
         return f"{kind} of what? {kind}:…"
-    if kind in builders.BENCHMARKS and rest and rest not in builders.builder_of(kind).FILES:
-        return f"{kind} has no split {rest!r}; there are {', '.join(builders.builder_of(kind).FILES)}"
+    if kind in builders.BENCHMARKS and rest and rest not in builders.get_builder(kind).FILES:
+        return f"{kind} has no split {rest!r}; there are {', '.join(builders.get_builder(kind).FILES)}"
     if kind in GENERATORS:
         try:
-            read_options(name, rest, synthetic_sources.OPTIONS[kind])
+            read_options(name, rest, generators.OPTIONS[kind])
         except ValueError as error:
             return str(error)
     if kind in FILES and not problem_files.place_of(kind, rest)[0].exists():
@@ -114,5 +114,5 @@ def open_source(
     if kind in GENERATORS:
         return GENERATORS[kind](name, rest, split=split, seed=seed, size=size)
     if kind == "reasoning_gym":
-        return synthetic_sources.reasoning_gym_task(rest, split=split, seed=seed, size=size)
-    raise ValueError(fault_of(name))
+        return generators.reasoning_gym_task(rest, split=split, seed=seed, size=size)
+    raise ValueError(source_name_error(name))

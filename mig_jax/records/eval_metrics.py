@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mig_jax.data.rows import listed
+from mig_jax.data.rows import format_errors
 from mig_jax.records.transcripts import Transcript
 from mig_jax.text.answers.compare import vote_key
 from mig_jax.text.answers.lenient import extract_lenient_answer
@@ -119,7 +119,7 @@ def by_problem(transcripts: Iterable[Transcript]) -> tuple[list[Transcript], lis
     ]
     if faults:
         needed = f"every problem needs an id, 1 greedy transcript and {n} sampled ones, as one evaluation writes them"
-        raise ValueError(listed(f"{needed}; there are", faults))
+        raise ValueError(format_errors(f"{needed}; there are", faults))
     return [sides["greedy"][0] for sides in sides_by_id.values()], [sides["sampled"] for sides in sides_by_id.values()]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mig_jax.data import image_files
-from mig_jax.data.rows import listed
+from mig_jax.data.rows import format_errors
 from mig_jax.text.answers.verifier import KINDS
 
 
@@ -95,13 +95,13 @@ def read_transcripts(path: str) -> list[Transcript]:
                 if row is not None:
                     transcripts.append(row)
     if faults:
-        raise ValueError(listed(f"{path} is not a file of transcripts", faults))
+        raise ValueError(format_errors(f"{path} is not a file of transcripts", faults))
     return transcripts
 
 
 def _write_image(image: bytes, folder: Path) -> str:
     """The name of the image's file from `folder`; written unless it is there."""
-    name = f"images/{hashlib.sha256(image).hexdigest()[:16]}.{image_files.format_of(image)}"
+    name = f"images/{hashlib.sha256(image).hexdigest()[:16]}.{image_files.image_format(image)}"
     if not (folder / name).exists():
         (folder / "images").mkdir(exist_ok=True)
         (folder / f"{name}.tmp").write_bytes(image)

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from mig_jax.config import Config
 from mig_jax.data import sources
 from mig_jax.data.problem import Problem
-from mig_jax.data.rows import RowError, listed, read_rows
+from mig_jax.data.row_files import read_rows
+from mig_jax.data.rows import RowError, format_errors
 from mig_jax.policy import encoding
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import measure_prompt
@@ -57,7 +58,7 @@ def open_training(policy: Policy, config: Config, *, solved: bool) -> tuple[list
     """
     variants = read_variants(config.data.variants)
     limit = config.rollout.max_new_tokens if solved else None
-    parts = sources.parts_of(config.data.train)
+    parts = sources.parse_mixture(config.data.train)
 
     def reason(problem: Problem) -> str:
         return prompt_rejection_reason(policy, config, problem) or encoding.rejection_reason(
@@ -84,7 +85,7 @@ def open_held_out(policy: Policy, config: Config, name: str = "") -> FilteredDat
       ValueError: the source is wrong, a mixture, or nothing of it is left.
     """
     name = name or held_out_source(config)
-    if len(sources.parts_of(name)) > 1:
+    if len(sources.parse_mixture(name)) > 1:
         raise ValueError(f"data.eval={name!r}: figures are those of one source; name several as eval.benchmarks")
     source = open_configured_source(config, name, split="test")
     size = min(config.eval.problems or len(source), len(source))
@@ -173,5 +174,5 @@ def read_variants(path: str) -> Variants:
         except RowError as error:
             faults.append(str(error))
     if faults:
-        raise ValueError(listed(f"{path} is not a file of variants", faults))
+        raise ValueError(format_errors(f"{path} is not a file of variants", faults))
     return found

@@ -4,8 +4,9 @@ import csv
 
 import pytest
 
-from mig_jax.data import rows
-from mig_jax.data.rows import RowError, listed, read_rows
+from mig_jax.data import row_files
+from mig_jax.data.row_files import read_rows
+from mig_jax.data.rows import RowError, format_errors
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_lines_end_as_they_do_on_any_machine(tmp_path):
 
 def test_a_quotation_mark_that_is_never_closed(tmp_path, monkeypatch):
     limit = csv.field_size_limit()
-    monkeypatch.setattr(rows, "_LONGEST_CELL", 100)
+    monkeypatch.setattr(row_files, "_LONGEST_CELL", 100)
     path = tmp_path / "rows.csv"
     path.write_text('q,a\n1+1,2\n"2+2,4\n' + "3+3,6\n" * 50)
     with pytest.raises(RowError, match=r"rows.csv, line \d+: not a table .*quotation mark"):
@@ -53,5 +54,5 @@ def test_a_quotation_mark_that_is_never_closed(tmp_path, monkeypatch):
 
 def test_of_many_faults_the_first_are_listed():
     faults = [f"fault {n}" for n in range(1, 22)]
-    assert listed("title", faults[:20]) == "title:\n  " + "\n  ".join(faults[:20])
-    assert listed("title", faults) == "title:\n  " + "\n  ".join(faults[:20]) + "\n  … and 1 more"
+    assert format_errors("title", faults[:20]) == "title:\n  " + "\n  ".join(faults[:20])
+    assert format_errors("title", faults) == "title:\n  " + "\n  ".join(faults[:20]) + "\n  … and 1 more"

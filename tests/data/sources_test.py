@@ -10,7 +10,7 @@ from PIL import Image
 
 from mig_jax.data import sources
 from mig_jax.data.problem import Problem
-from mig_jax.data.synthetic import sources as synthetic_sources
+from mig_jax.data.synthetic import generators
 
 CHAIN = "chain:terms=4,slip_prob=0.25"
 SCENES = "scenes:objects=3-4,size=56,slip_prob=0.25"
@@ -69,8 +69,8 @@ def test_scenes_bring_a_picture_and_a_demonstration():
 
 def test_no_held_out_scene_among_the_training_ones(monkeypatch):
     # Without pixels; so few scenes that each split alone would hold most of them.
-    monkeypatch.setattr(synthetic_sources.rendering, "render", lambda scene: scene.description)
-    monkeypatch.setattr(synthetic_sources.rendering, "to_png", str.encode)
+    monkeypatch.setattr(generators.rendering, "render", lambda scene: scene.description)
+    monkeypatch.setattr(generators.rendering, "to_png", str.encode)
     name = "scenes:objects=2,size=56,colors=3,kinds=count"
     train = open_source(name, split="train", seed=0, size=2500)
     test = open_source(name, split="test", seed=1, size=600)
@@ -164,7 +164,10 @@ def test_jsonl_rows_become_problems(tmp_path):
 def test_paths_begin_at_home_and_may_have_an_at_sign(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     _write_rows(tmp_path / "a@b.jsonl", [{"question": "1+1?", "answer": 2}])
-    assert sources.fault_of("jsonl:~/a@b.jsonl") == "" and sources.fault_of("jsonl:~/a.jsonl") == "no such file"
+    assert (
+        sources.source_name_error("jsonl:~/a@b.jsonl") == ""
+        and sources.source_name_error("jsonl:~/a.jsonl") == "no such file"
+    )
     (problem,) = open_source("jsonl:~/a@b.jsonl", split="test", seed=0, size=1)
     assert problem.answer == "2"
 
@@ -234,14 +237,14 @@ def test_names_are_split_at_the_commas_between_sources():
 
 
 def test_a_mixture_is_read_with_its_weights():
-    assert sources.parts_of("3 gsm8k + 0.5 jsonl:/a+b.jsonl + chain:terms=4") == (
+    assert sources.parse_mixture("3 gsm8k + 0.5 jsonl:/a+b.jsonl + chain:terms=4") == (
         ("gsm8k", 3),
         ("jsonl:/a+b.jsonl", 0.5),
         ("chain:terms=4", 1),
     )
     for wrong in ("0 gsm8k", "", "gsm8k + "):
         with pytest.raises(ValueError, match="weight|name"):
-            sources.parts_of(wrong)
+            sources.parse_mixture(wrong)
 
 
 @pytest.mark.parametrize(
@@ -258,4 +261,4 @@ def test_a_mixture_is_read_with_its_weights():
     ],
 )
 def test_what_a_name_tells_without_opening_it(name, said):
-    assert (said in sources.fault_of(name)) if said else sources.fault_of(name) == ""
+    assert (said in sources.source_name_error(name)) if said else sources.source_name_error(name) == ""

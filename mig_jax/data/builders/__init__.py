@@ -29,7 +29,7 @@ BENCHMARKS = {
 }
 
 
-def builder_of(name: str) -> "type[Benchmark]":
+def get_builder(name: str) -> "type[Benchmark]":
     """The builder class of a benchmark in BENCHMARKS."""
     return getattr(importlib.import_module(f"mig_jax.data.builders.{name}"), BENCHMARKS[name])
 
@@ -46,7 +46,7 @@ def open_benchmark(name: str, *, split: str, data_dir: Path) -> Sequence[Problem
     """
     from mig_jax.data.builders import benchmark
 
-    builder = builder_of(name)
+    builder = get_builder(name)
     split = split or builder.EVAL_SPLIT
     if split not in builder.FILES:
         raise benchmark.BenchmarkError(f"{name} has no split {split!r}; there are {', '.join(builder.FILES)}")
@@ -57,7 +57,7 @@ def overview(data_dir: Path) -> list[str]:
     """Lines for people: every benchmark, its splits, and for each published file whether it is there or where it is."""
     lines = []
     for name in BENCHMARKS:
-        benchmark = builder_of(name)
+        benchmark = get_builder(name)
         about = benchmark.__doc__.split("\n")[0]
         lines += [
             f"{name}: {about}",

@@ -18,8 +18,10 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from mig_jax.data.image_archive import ImageArchive
 from mig_jax.data.problem import Problem
-from mig_jax.data.rows import ImageArchive, Row, RowError, listed, read_rows
+from mig_jax.data.row_files import read_rows
+from mig_jax.data.rows import Row, RowError, format_errors
 
 # For a server to answer, not for the whole of a file.
 TIMEOUT_S = 30
@@ -110,7 +112,7 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if not ids and not faults:
             faults.append(f"no problem in {', '.join(self.files_of(self.split))}")
         if faults:
-            raise BenchmarkError(listed(f"{self.name} ({self.split}) is not as published", faults))
+            raise BenchmarkError(format_errors(f"{self.name} ({self.split}) is not as published", faults))
 
     def _problems(self) -> Iterator[Problem | RowError]:
         """The problems of all rows, and what is wrong with others; behind a fault of a file itself nothing is read."""
@@ -161,7 +163,7 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     reason = f" (could not be downloaded: {error})"
                 missing.append(f"{self.folder / name} is missing; published at {url or self.HOMEPAGE}{reason}")
         if missing:
-            raise BenchmarkError(listed(f"{self.name} ({self.split}) cannot be built", missing))
+            raise BenchmarkError(format_errors(f"{self.name} ({self.split}) cannot be built", missing))
 
     def record(self) -> Path:
         """Where it stands from which files the split was built."""

@@ -9,7 +9,8 @@ from string import ascii_uppercase
 
 from mig_jax.data.builders.benchmark import Benchmark
 from mig_jax.data.problem import Problem
-from mig_jax.data.rows import Row, RowError, read_rows
+from mig_jax.data.row_files import read_rows
+from mig_jax.data.rows import Row, RowError
 
 TYPES_FILE = "Question_type_index.txt"
 TYPES = CHOICE, BLANK, JUDGEMENT, WRITTEN = "选择题", "填空题", "判断题", "解答题"

@@ -6,7 +6,8 @@ from pathlib import Path
 from mig_jax.data.builders.benchmark import Benchmark
 from mig_jax.data.builders.clevr_cogent import kind_of
 from mig_jax.data.problem import Problem
-from mig_jax.data.rows import Row, read_rows
+from mig_jax.data.row_files import read_rows
+from mig_jax.data.rows import Row
 
 _QUESTIONS, _IMAGES = "superCLEVR_questions_30k.json", "images.zip"
 

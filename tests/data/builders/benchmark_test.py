@@ -51,7 +51,7 @@ class Pictures(benchmark.Benchmark):
 @pytest.fixture
 def open_sums(tmp_path, monkeypatch):
     """Opens a split of Sums from files that are written first, by name; a row may be a line that is no JSON."""
-    monkeypatch.setattr(builders, "builder_of", lambda name: Sums)
+    monkeypatch.setattr(builders, "get_builder", lambda name: Sums)
 
     def open_split(split="", **files):
         for name, rows in files.items():

@@ -48,7 +48,7 @@ def _faults(build, *arguments) -> list[str]:
 
 @pytest.mark.parametrize("name", TEXT_BENCHMARKS)
 def test_a_benchmark_says_where_its_files_are_published(name):
-    builder = builders.builder_of(name)
+    builder = builders.get_builder(name)
     assert builder.name == name and builder.EVAL_SPLIT in builder.FILES
     files = {file for split in builder.FILES for file in builder.FILES[split]} | set(builder.ARCHIVES)
     assert set(builder.URLS) == files

@@ -11,8 +11,10 @@ from pyarrow import parquet
 
 from mig_jax.data.builders import mmstar, open_benchmark
 from mig_jax.data.builders.benchmark import BenchmarkError
+from mig_jax.data.image_archive import ImageArchive
 from mig_jax.data.problem import Problem
-from mig_jax.data.rows import ImageArchive, RowError, read_rows
+from mig_jax.data.row_files import read_rows
+from mig_jax.data.rows import RowError
 
 
 def _image(color: str, kind: str = "PNG", size: int = 8) -> bytes:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mig_jax.data.names import did_you_mean, read_options
+from mig_jax.data.options import did_you_mean, read_options
 from mig_jax.data.problem import Problem
 from mig_jax.data.synthetic import chains as procedural
 from mig_jax.data.synthetic import rendering, scenes
