@@ -1,0 +1,156 @@
+"""Write docs/config.md, the table of every config key, from configs/default.py.
+
+    python -m tools.docs_config            write the page
+    python -m tools.docs_config --check    exit with 1 if the page is out of date
+
+The defaults are those of `get_config()`. The meaning of a key is its comment: at the end of its lines, and on the lines
+right above it. Types come from `mig_jax.config`, allowed values from `mig_jax.check_config.CHOICES`.
+"""
+
+import argparse
+import ast
+import io
+import re
+import sys
+import tokenize
+import typing
+from pathlib import Path
+from typing import Any
+
+from flax.traverse_util import flatten_dict
+from mig_jax.configs import default
+
+from mig_jax import check_config
+from mig_jax import config as config_types
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "config.md"
+COMMAND = "python -m tools.docs_config"
+INTRO = f"""# Configuration
+
+<!-- Generated from configs/default.py by `{COMMAND}`; do not edit. -->
+
+A config is a Python file with a function `get_config()` that returns an `ml_collections.ConfigDict`.
+`configs/default.py` holds every key with its default; other configs start from it and change a few lines:
+
+```python
+from mig_jax.configs import default
+
+def get_config():
+    c = default.get_config()
+    c.model.path = "Qwen/Qwen2.5-0.5B-Instruct"
+    c.rollout.group_size = 16
+    return c
+```
+
+The command line overrides any key: `mig-jax train --config=FILE.py --workdir=DIR --config.rollout.group_size=16`.
+An unknown key is an error, and the message suggests the nearest name. All errors of a config are reported together,
+before anything is compiled. `mig_jax.config` has the same keys with their types, for editors and type checkers.
+"""
+
+
+def main() -> None:
+    """Write the page, or check it."""
+    parser = argparse.ArgumentParser(description="Write docs/config.md from configs/default.py.")
+    parser.add_argument("--check", action="store_true", help="only check whether the page is up to date")
+    page = render()
+    if not parser.parse_args().check:
+        PAGE.write_text(page, encoding="utf-8")
+    elif page != PAGE.read_text(encoding="utf-8"):
+        sys.exit(f"{PAGE} is out of date: run {COMMAND}")
+
+
+def render() -> str:
+    """Return the page as Markdown: a table for each section of the config, in the order of the source.
+
+    Raises:
+      ValueError: the source does not assign every key in the form that `read_comments` expects.
+    """
+    config = flatten_dict(default.get_config().to_dict(), sep=".")
+    comments = read_comments(Path(default.__file__).read_text(encoding="utf-8"))
+    if missing := sorted(config.keys() - comments.keys()):
+        raise ValueError(f"{default.__file__}: no line `section.key = value` for {', '.join(missing)}")
+    rows: dict[str, list[str]] = {}
+    for path, meaning in comments.items():
+        if path in config:
+            rows.setdefault(path.rpartition(".")[0], []).append(_row(path, config[path], meaning))
+    return INTRO + "".join(_table(section, comments.get(section, ""), lines) for section, lines in rows.items())
+
+
+def _table(section: str, about: str, rows: list[str]) -> str:
+    title = f"## `{section}`" if section else "## Top level"
+    about = f"{_capitalized(about)}\n\n" if about else ""
+    return f"\n{title}\n\n{about}| key | type | default | meaning |\n|---|---|---|---|\n{''.join(rows)}"
+
+
+def _row(path: str, value: object, meaning: str) -> str:
+    hint: Any = config_types.Config
+    for key in path.split("."):
+        hint = typing.get_type_hints(hint)[key]
+    kind = hint.__name__ if isinstance(hint, type) else str(hint)
+    choices = check_config.CHOICES.get(path, ())
+    allowed = " One of " + ", ".join(f'`"{choice}"`' for choice in choices) + "." if choices else ""
+    return f"| `{path}` | {kind} | `{value!r}` | {_escape(_capitalized(meaning))}{allowed} |\n"
+
+
+def _escape(text: str) -> str:
+    """Escape what Markdown reads as a column, an emphasis or HTML, except in `code`."""
+    return re.sub(r"(`[^`]*`)|([|*<])", lambda match: match[1] or "\\" + match[2], text)
+
+
+def _capitalized(text: str) -> str:
+    """Return the text as a sentence; code and symbols at its start stay as they are."""
+    text = text[:1].upper() + text[1:] if text[:2].isalpha() or text[:2] == "a " else text
+    return text + "." if text and text[-1] not in ".:;!?" else text
+
+
+def read_comments(source: str) -> dict[str, str]:
+    """Return the comment of each key and section in the source of a `get_config`, by its dotted path.
+
+    Args:
+      source: assigns every key as `section.key = value`, where `section` is a name given to a `ConfigDict()`.
+    """
+    by_line = _comments_by_line(source)
+    (function,) = (n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "get_config")
+    names: dict[str, str] = {}
+    comments = {}
+    for statement in function.body:
+        if not isinstance(statement, ast.Assign):
+            continue
+        paths = [path for target in statement.targets if (path := _path_of(target, names)) is not None]
+        names |= {t.id: paths[0] if paths else "" for t in statement.targets if isinstance(t, ast.Name)}
+        if paths:
+            comments[paths[0]] = " ".join(_comments_of(statement, by_line))
+    return comments
+
+
+def _path_of(target: ast.expr, names: dict[str, str]) -> str | None:
+    """Return the dotted path of `m.init.layers`, given that `m` is the section "model"; None for a plain name."""
+    keys = []
+    while isinstance(target, ast.Attribute):
+        keys.append(target.attr)
+        target = target.value
+    if not keys or not isinstance(target, ast.Name):
+        return None
+    return ".".join(filter(None, [names[target.id], *reversed(keys)]))
+
+
+def _comments_by_line(source: str) -> dict[int, tuple[bool, str]]:
+    """Return for each line with a comment whether it holds nothing else, and the comment's text."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {
+        token.start[0]: (token.line.lstrip().startswith("#"), token.string.lstrip("# ").rstrip())
+        for token in tokens
+        if token.type == tokenize.COMMENT
+    }
+
+
+def _comments_of(statement: ast.stmt, by_line: dict[int, tuple[bool, str]]) -> list[str]:
+    """Return the comments right above a statement and on its lines."""
+    first = statement.lineno
+    while by_line.get(first - 1, (False, ""))[0]:
+        first -= 1
+    return [by_line[line][1] for line in range(first, (statement.end_lineno or first) + 1) if line in by_line]
+
+
+if __name__ == "__main__":
+    main()
