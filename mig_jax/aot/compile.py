@@ -199,9 +199,9 @@ class Run:
 
     def _answers(self, questions: int) -> rewards.Answers:
         variants, scored = self.config.reward.max_variants, self.config.data.max_answer_tokens + CLOSING
-        scored_qar = questions, variants, scored
+        scored_qay = questions, variants, scored
         token_qap = _int(questions, variants, LEAD_IN + scored - 1)
-        return self._rows(rewards.Answers(token_qap, _int(*scored_qar), _bool(*scored_qar)))
+        return self._rows(rewards.Answers(token_qap, _int(*scored_qay), _bool(*scored_qay)))
 
     def _batch(self, prompts, completions, scores, cuts) -> Batch:
         rows, width = completions.token_bt.shape

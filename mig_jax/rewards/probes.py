@@ -43,16 +43,16 @@ Forward = Callable[[jax.Array, jax.Array, jax.Array, tuple], tuple[jax.Array, An
 
 
 class Answers(NamedTuple):
-    """The spellings of one answer, ready to be put behind any cut. `R` of the `P` positions predict a scored token.
+    """The spellings of one answer, ready to be put behind any cut. `Y` of the `P` positions predict a scored token.
 
     token_ap: `[A, P]` lead-in, answer and closing tag but for its last token, then padding.
-    target_ar: `[A, R]` the answer and its closing tag; the last R positions of `token_ap` predict them.
-    scored_ar: `[A, R]` bool, False at padding; a row of False is no spelling.
+    target_ay: `[A, Y]` the answer and its closing tag; the last Y positions of `token_ap` predict them.
+    scored_ay: `[A, Y]` bool, False at padding; a row of False is no spelling.
     """
 
     token_ap: jax.Array
-    target_ar: jax.Array
-    scored_ar: jax.Array
+    target_ay: jax.Array
+    scored_ay: jax.Array
 
 
 class Cuts(NamedTuple):
@@ -106,39 +106,39 @@ def pack_answers(
         )
     width = max_tokens + len(closing)
     token_ap = np.zeros((max_variants, len(lead_in) + width - 1), np.int32)
-    target_ar = np.zeros((max_variants, width), np.int32)
-    scored_ar = np.zeros((max_variants, width), bool)
+    target_ay = np.zeros((max_variants, width), np.int32)
+    scored_ay = np.zeros((max_variants, width), bool)
     token_ap[:, : len(lead_in)] = lead_in
     for a, scored in enumerate(fitting):
         token_ap[a, len(lead_in) : len(lead_in) + len(scored) - 1] = scored[:-1]
-        target_ar[a, : len(scored)] = scored
-        scored_ar[a, : len(scored)] = True
-    return Answers(token_ap, target_ar, scored_ar)
+        target_ay[a, : len(scored)] = scored
+        scored_ay[a, : len(scored)] = True
+    return Answers(token_ap, target_ay, scored_ay)
 
 
 class Leaves(NamedTuple):
     """All leaves of one response, (K+1)·A sequences of P tokens, in the order k, a.
 
-    token_lp: `[L, P]`; position_lp: `[L, P]`, or `[L, P, X]`; visible_ls: `[L, S]` bool, what each sees of the trunk.
+    token_rp: `[R, P]`; position_rp: `[R, P]`, or `[R, P, X]`; visible_rs: `[R, S]` bool, what each sees of the trunk.
     """
 
-    token_lp: jax.Array
-    position_lp: jax.Array
-    visible_ls: jax.Array
+    token_rp: jax.Array
+    position_rp: jax.Array
+    visible_rs: jax.Array
 
 
-def lay_leaves(trunk: Trunk, cuts: Cuts, answers: Answers) -> Leaves:
+def build_leaves(trunk: Trunk, cuts: Cuts, answers: Answers) -> Leaves:
     """The leaves of one response, without what they look like in a batch."""
     chex.assert_rank([trunk.valid_s, cuts.cut_k], 1)
     (n_cuts,), (variants, width) = cuts.cut_k.shape, answers.token_ap.shape
-    token_lp = jnp.tile(answers.token_ap, (n_cuts, 1))
+    token_rp = jnp.tile(answers.token_ap, (n_cuts, 1))
     # A leaf goes on from its cut, as if it stood in the trunk's place.
     position_kp = _first_positions(trunk, cuts.cut_k)[:, None] + jnp.arange(width)[None, :]
-    position_lp = jnp.repeat(position_kp, variants, axis=0)
+    position_rp = jnp.repeat(position_kp, variants, axis=0)
     if trunk.position_s.ndim == 2:
-        position_lp = jnp.broadcast_to(position_lp[..., None], (*position_lp.shape, trunk.position_s.shape[1]))
+        position_rp = jnp.broadcast_to(position_rp[..., None], (*position_rp.shape, trunk.position_s.shape[1]))
     before_ks = jnp.arange(trunk.valid_s.shape[0])[None, :] < cuts.cut_k[:, None]
-    return Leaves(token_lp, position_lp, jnp.repeat(before_ks & trunk.valid_s[None, :], variants, axis=0))
+    return Leaves(token_rp, position_rp, jnp.repeat(before_ks & trunk.valid_s[None, :], variants, axis=0))
 
 
 def _first_positions(trunk: Trunk, cut_k: jax.Array) -> jax.Array:
@@ -169,7 +169,7 @@ def score_on_cache(
     Returns:
       ell_bk `[B, K+1]` in nats per token, without gradient; where a cut is not valid, the value means nothing.
     """
-    leaves = jax.vmap(lay_leaves)(trunk, cuts, answers)
+    leaves = jax.vmap(build_leaves)(trunk, cuts, answers)
     hidden_rpd, _ = forward(*(x.reshape(-1, *x.shape[2:]) for x in leaves), cache)
     return _leaf_likelihood(hidden_rpd, unembed_dv, cuts, answers, chunk)
 
@@ -202,12 +202,12 @@ def score_packed(
 def _leaf_likelihood(hidden_rpd, unembed_dv, cuts, answers, chunk) -> jax.Array:
     """ℓ from the hidden states of all leaves; of each leaf only the positions that predict a scored token count."""
     rows, n_cuts = cuts.cut_k.shape
-    _, variants, n_scored = answers.target_ar.shape
+    _, variants, n_scored = answers.target_ay.shape
     leaves = (rows, n_cuts, variants, n_scored)
     hidden = hidden_rpd[:, -n_scored:]
-    target = jnp.broadcast_to(answers.target_ar[:, None], leaves)
+    target = jnp.broadcast_to(answers.target_ay[:, None], leaves)
     logprob, _ = _logprobs(hidden.reshape(rows, -1, hidden.shape[-1]), unembed_dv, target.reshape(rows, -1), chunk)
-    ell_bk = jax.vmap(likelihood.answer_likelihood)(logprob.reshape(leaves), answers.scored_ar)
+    ell_bk = jax.vmap(likelihood.answer_likelihood)(logprob.reshape(leaves), answers.scored_ay)
     return jax.lax.stop_gradient(ell_bk)
 
 

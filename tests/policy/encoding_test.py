@@ -66,10 +66,10 @@ def test_demonstrations_probes_and_prompt_use_the_tags_of_the_tokenizer(merging)
     written = merging.decode(encoding.solution_ids(merging, problem)[:-1])
     assert written == "<think>\n### Step 1: 7+5=2\n</think>\n<answer>\nA </answer>"
     answers = encoding.pack_probes(merging, [Problem("1", "q", "A")], max_variants=1, max_tokens=2)
-    token_p, scored_r = answers.token_ap[0, 0], answers.scored_ar[0, 0]
+    token_p, scored_y = answers.token_ap[0, 0], answers.scored_ay[0, 0]
     lead_in = merging.encode("</think>\n<answer>\n")
     assert token_p[: len(lead_in)].tolist() == lead_in
-    assert merging.decode(answers.target_ar[0, 0][scored_r]) == "A </answer>"
+    assert merging.decode(answers.target_ay[0, 0][scored_y]) == "A </answer>"
     prompt = merging.decode(encoding.prompt_ids(merging, Problem("1", "q", "A"), system_prompt=True))
     assert system_prompt(merging.tags) in prompt and "<answer>\nonly the final answer </answer>" in prompt
 
@@ -122,8 +122,8 @@ def test_probes_put_lead_in_and_closing_tag_around_the_answer(tokenizer):
         tokenizer, [Problem("1", "q", "29"), Problem("2", "q", "7")], max_variants=1, max_tokens=4
     )
     assert tokenizer.decode(answers.token_ap[0, 0, :5]) == "</think>\n<answer>29"
-    assert tokenizer.decode(answers.target_ar[0, 0][answers.scored_ar[0, 0]]) == "29</answer>"
-    assert tokenizer.decode(answers.target_ar[1, 0][answers.scored_ar[1, 0]]) == "7</answer>"
+    assert tokenizer.decode(answers.target_ay[0, 0][answers.scored_ay[0, 0]]) == "29</answer>"
+    assert tokenizer.decode(answers.target_ay[1, 0][answers.scored_ay[1, 0]]) == "7</answer>"
 
 
 @pytest.mark.parametrize(

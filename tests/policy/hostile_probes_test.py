@@ -22,15 +22,15 @@ def faults(start, length, cuts, step_t):
     trunk = rewards.Trunk(jnp.maximum(slot_s - start, 0), (slot_s >= start) & (slot_s < PROMPT + length))
     slots = cuts._replace(cut_k=cuts.cut_k + PROMPT)
     answers = rewards.Answers(jnp.zeros((2, 3), jnp.int32), jnp.zeros((2, 2), jnp.int32), jnp.ones((2, 2), bool))
-    leaves = probes.lay_leaves(trunk, slots, answers)
-    sees_trunk_kas = leaves.visible_ls.reshape(MAX_STEPS + 1, 2, PROMPT + WIDTH)
+    leaves = probes.build_leaves(trunk, slots, answers)
+    sees_trunk_kas = leaves.visible_rs.reshape(MAX_STEPS + 1, 2, PROMPT + WIDTH)
     allowed_ks = trunk.valid_s[None] & (slot_s[None] < slots.cut_k[:, None])
     is_inside_t = jnp.arange(WIDTH) < length
     return jnp.array([
         (cuts.cut_k < 0).sum() + (cuts.cut_k > length).sum(),
         (jnp.where(cuts.valid_k[1:], jnp.diff(cuts.cut_k), 0) < 0).sum(),
         (sees_trunk_kas != allowed_ks[:, None]).sum(),
-        (leaves.position_lp.reshape(MAX_STEPS + 1, 2, 3)[:, :, 0] != (slots.cut_k - start)[:, None]).sum(),
+        (leaves.position_rp.reshape(MAX_STEPS + 1, 2, 3)[:, :, 0] != (slots.cut_k - start)[:, None]).sum(),
         ((step_t >= 0) & ~is_inside_t).sum() + (step_t >= MAX_STEPS).sum(),
         ~cuts.valid_k[0],
     ])  # fmt: skip

@@ -83,17 +83,17 @@ def test_order_of_spellings_is_indifferent(packed):
 
 def test_leaves_see_what_is_drawn_in_the_docstring():
     trunk = rewards.Trunk(jnp.arange(4), jnp.ones(4, bool))
-    leaves = probes.lay_leaves(trunk, rewards.Cuts(jnp.array([2, 3]), jnp.ones(2, bool)), one_spelling(width=3))
+    leaves = probes.build_leaves(trunk, rewards.Cuts(jnp.array([2, 3]), jnp.ones(2, bool)), one_spelling(width=3))
     rows = [line.split("│")[1] for line in probes.__doc__.splitlines() if "│ x" in line]
     drawn = [[mark == "x" for mark in row.split()] for row in rows]
-    np.testing.assert_array_equal(jnp.repeat(leaves.visible_ls, 3, axis=0), drawn)
-    np.testing.assert_array_equal(leaves.position_lp, [[2, 3, 4], [3, 4, 5]])
+    np.testing.assert_array_equal(jnp.repeat(leaves.visible_rs, 3, axis=0), drawn)
+    np.testing.assert_array_equal(leaves.position_rp, [[2, 3, 4], [3, 4, 5]])
 
 
 def test_padding_of_the_trunk_is_not_seen():
     trunk = rewards.Trunk(jnp.arange(3), jnp.array([False, True, True]))
-    leaves = probes.lay_leaves(trunk, rewards.Cuts(jnp.array([3]), jnp.ones(1, bool)), one_spelling(width=1))
-    np.testing.assert_array_equal(leaves.visible_ls, [[False, True, True]])
+    leaves = probes.build_leaves(trunk, rewards.Cuts(jnp.array([3]), jnp.ones(1, bool)), one_spelling(width=1))
+    np.testing.assert_array_equal(leaves.visible_rs, [[False, True, True]])
 
 
 def one_spelling(width):
@@ -103,8 +103,8 @@ def one_spelling(width):
 def test_pack_answers_leaves_out_what_does_not_fit():
     answers = rewards.pack_answers(LEAD_IN, [(1, 1, 1), (7,), (8,), (9,)], CLOSING, max_variants=2, max_tokens=2)
     np.testing.assert_array_equal(answers.token_ap, [[3, 4, 7, 5, 0], [3, 4, 8, 5, 0]])
-    np.testing.assert_array_equal(answers.target_ar, [[7, 5, 6, 0], [8, 5, 6, 0]])
-    np.testing.assert_array_equal(answers.scored_ar, [[True, True, True, False]] * 2)
+    np.testing.assert_array_equal(answers.target_ay, [[7, 5, 6, 0], [8, 5, 6, 0]])
+    np.testing.assert_array_equal(answers.scored_ay, [[True, True, True, False]] * 2)
 
 
 def test_pack_answers_says_why_nothing_fits():

@@ -113,13 +113,13 @@ def test_probes_equal_prompts_written_out(policy, rollout):
         answers,
     )
     logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=64))
-    lead_in = len(answers.token_ap[0, 0]) + 1 - answers.target_ar.shape[-1]
+    lead_in = len(answers.token_ap[0, 0]) + 1 - answers.target_ay.shape[-1]
     for k, cut in enumerate((0, 2, 5)):
         # The text in full: the completion up to the cut, the lead-in, the answer and its closing tag.
         written = jnp.concatenate(
-            [completions.token_bt[:, :cut], answers.token_ap[:, 0, :lead_in], answers.target_ar[:, 0]], axis=1
+            [completions.token_bt[:, :cut], answers.token_ap[:, 0, :lead_in], answers.target_ay[:, 0]], axis=1
         )
-        mask_bt = jnp.pad(answers.scored_ar[:, 0], ((0, 0), (cut + lead_in, 0)))
+        mask_bt = jnp.pad(answers.scored_ay[:, 0], ((0, 0), (cut + lead_in, 0)))
         full = completions._replace(token_bt=written, logprob_bt=jnp.zeros(written.shape))
         logprob_bt, _ = logprobs(policy.params, batch_of(prompts, full)._replace(full_mask_bt=mask_bt))
         expected = jnp.where(mask_bt, logprob_bt, 0).sum(1) / mask_bt.sum(1)
