@@ -36,9 +36,7 @@ VERBS = set(
     tokenize track train trim truncate try turn unpack update upload use validate verify wait warn watch wrap write
     yield""".split()
 )
-NOT_NOUNS = set(
-    "are can do does how i if is it must that this was we what when where whether which who why you".split()
-)
+NOT_NOUNS = set("are can do does how if is it that this was we what when where whether which who why".split())
 
 
 def git(root: Path, *args: str) -> list[str]:
