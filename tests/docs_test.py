@@ -1,0 +1,133 @@
+"""What the pages in docs/ name exists, and their examples work."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax.traverse_util import flatten_dict
+from mig_jax.configs import default
+from ml_collections import ConfigDict
+
+from mig_jax import main, rewards
+
+ROOT = Path(__file__).parent.parent
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+PROSE = PAGES | {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")}
+METRIC = re.compile(r"(?:advantage|ell|gradient|kl|loss|memory|policy|ratio|reward|rollout|time|verifier)/[a-z_]+")
+
+
+def python_blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
+
+
+def slugs(page: str) -> set[str]:
+    """Anchors of the headings of a page, as mkdocs makes them."""
+    titles = re.findall(r"^#+ (.*)$", PAGES[page], re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+def test_every_page_is_in_the_navigation():
+    nav = (ROOT / "mkdocs.yml").read_text().split("nav:")[1]
+    assert set(re.findall(r"(\w+\.md)$", nav, re.MULTILINE)) == PAGES.keys()
+
+
+def test_links_lead_somewhere():
+    broken = []
+    for page, text in PAGES.items():
+        text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+            target = target or page
+            there = (ROOT / "docs" / target).exists()
+            if not there or (anchor and anchor not in slugs(target)):
+                broken.append(f"{page}: {target}#{anchor}")
+    assert not broken
+
+
+def test_named_files_exist():
+    pattern = r"`((?:mig_jax|configs|tools|tests|benchmarks|docs)/[\w/.]+)`"
+    named = {(page, path) for page, text in PROSE.items() for path in re.findall(pattern, text)}
+    assert not [f"{page}: {path}" for page, path in sorted(named) if "NAME" not in path and not (ROOT / path).exists()]
+
+
+def test_named_functions_exist():
+    named = {(page, name) for page, text in PROSE.items() for name in re.findall(r"`(mig_jax(?:\.\w+)+)`", text)}
+    assert named
+    for page, name in sorted(named):
+        assert exists(name), f"{page}: {name}"
+
+
+def exists(name: str) -> bool:
+    """Return whether a dotted name is a module or in one."""
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        module, _, attribute = name.rpartition(".")
+        return hasattr(importlib.import_module(module), attribute)
+    return True
+
+
+def test_named_config_keys_exist():
+    flat = flatten_dict(default.get_config().to_dict(), sep=".")
+    known = {".".join(key.split(".")[:n]) for key in flat for n in (1, 2, 3, 4)}
+    sections = "|".join(key for key in default.get_config() if not isinstance(default.get_config()[key], int))
+    unknown = []
+    for page, text in PROSE.items():
+        for key in re.findall(rf"(?<![\w./])(?:config\.)?((?:{sections})(?:\.[a-z]\w*)+)", text):
+            unknown += [f"{page}: {key}"] if key not in known and not key.endswith(".md") else []
+    assert not unknown
+
+
+def test_named_commands_and_flags_exist():
+    unknown = []
+    for page, text in PROSE.items():
+        for line in re.findall(r"mig-jax ((?:\w+) [^`\n]*--[^`\n]*)", text):
+            command, flags = line.split()[0], re.findall(r"--(\w+)", line)
+            unknown += [] if command in main.COMMANDS else [f"{page}: {command}"]
+            unknown += [f"{page}: --{flag}" for flag in flags if flag not in main.flags.FLAGS]
+    assert not unknown
+
+
+def test_every_metric_is_documented():
+    logged = set()
+    for path in (ROOT / "mig_jax").glob("**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and METRIC.fullmatch(node.value):
+                logged.add(node.value)
+    documented = set(re.findall(r"`([a-z]+/[a-z@_]+)`", PAGES["metrics.md"]))
+    assert {"reward/accuracy", "gradient/norm", "time/seconds"} <= logged
+    # Seconds become shares of the time of a row.
+    assert not {name for name in logged - documented if f"{name}_share" not in documented}
+    shares = {name for name in documented if name.endswith("_share")}
+    assert not {name for name in documented - logged - shares if METRIC.fullmatch(name)}
+
+
+@pytest.mark.parametrize("number", range(len(python_blocks("rewards.md"))))
+def test_examples_of_rewards_print_what_they_say(number, capsys):
+    code = python_blocks("rewards.md")[number]
+    exec(code, {})
+    said = re.findall(r"^print\(.*?\)  # (.*)$", code, re.MULTILINE)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [line.split() for line in said]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_examples_are_python_and_their_configs_have_known_keys(page):
+    for code in python_blocks(page):
+        namespace = {}
+        if "def get_config" in code:
+            exec(code, namespace)
+            assert isinstance(namespace["get_config"](), ConfigDict)
+        else:
+            ast.parse(code)
+
+
+def test_recipe_of_a_credit_rule():
+    (code,) = (code for code in python_blocks("recipes.md") if "Credit:" in code)
+    namespace = {"jax": jax, "jnp": jnp, "Credit": rewards.Credit}
+    exec(code, namespace)
+    valid_k = jnp.array([True, True, True, False])
+    credit = namespace["last_step"](jnp.array([-5.0, -4.0, -1.0, 9.0]), valid_k)
+    assert (credit.reward, credit.gain_k.tolist()) == (3.0, [0.0, 3.0, 0.0])
