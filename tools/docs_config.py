@@ -78,7 +78,7 @@ def render() -> str:
 
 def _table(section: str, about: str, rows: list[str]) -> str:
     title = f"## `{section}`" if section else "## Top level"
-    about = f"{_capitalized(about)}\n\n" if about else ""
+    about = f"{about[0].upper()}{about[1:]}.\n\n" if about else ""
     return f"\n{title}\n\n{about}| key | type | default | meaning |\n|---|---|---|---|\n{''.join(rows)}"
 
 
@@ -88,19 +88,14 @@ def _row(path: str, value: object, meaning: str) -> str:
         hint = typing.get_type_hints(hint)[key]
     kind = hint.__name__ if isinstance(hint, type) else str(hint)
     choices = check_config.CHOICES.get(path, ())
-    allowed = " One of " + ", ".join(f'`"{choice}"`' for choice in choices) + "." if choices else ""
-    return f"| `{path}` | {kind} | `{value!r}` | {_escape(_capitalized(meaning))}{allowed} |\n"
+    is_listed = all(choice in meaning for choice in choices)
+    allowed = "" if is_listed else "; one of " + ", ".join(f'`"{choice}"`' for choice in choices)
+    return f"| `{path}` | {kind} | `{value!r}` | {_escape(meaning)}{allowed} |\n"
 
 
 def _escape(text: str) -> str:
     """Escape what Markdown reads as a column, an emphasis or HTML, except in `code`."""
     return re.sub(r"(`[^`]*`)|([|*<])", lambda match: match[1] or "\\" + match[2], text)
-
-
-def _capitalized(text: str) -> str:
-    """Return the text as a sentence; code and symbols at its start stay as they are."""
-    text = text[:1].upper() + text[1:] if text[:2].isalpha() or text[:2] == "a " else text
-    return text + "." if text and text[-1] not in ".:;!?" else text
 
 
 def read_comments(source: str) -> dict[str, str]:
