@@ -1,13 +1,14 @@
-"""What a tokenizer's chat template makes of messages: the prompt, and how it ends a turn."""
+"""Chat templates: the text of a prompt, and the text that ends a turn."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from mig_jax.errors import UserError
 from mig_jax.text.response_format import THINK_OPEN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# Of the character tokenizer. An image is written as Qwen2-VL writes it.
+# The template of the character tokenizer. It writes an image as Qwen2-VL does.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "<|im_start|>{{ message['role'] }}\n"
@@ -22,45 +23,50 @@ CHAT_TEMPLATE = (
 
 
 def prompt_text(fast: "PreTrainedTokenizerFast", messages: list[dict[str, Any]]) -> str:
-    """A chat up to where the assistant begins to speak.
+    """Render a chat up to the start of the assistant's turn.
 
-    Templates of some reasoning models open the think block themselves. That is for the policy to write, whose
-    responses could not be read otherwise: such a prompt ends before the tag.
+    The templates of some reasoning models open the think block themselves. The prompt then ends before that tag: the
+    policy has to generate it, or its responses would not parse.
 
     Raises:
-      ValueError: the template refuses these messages.
+      UserError: the template refuses these messages.
     """
     from jinja2 import TemplateError
 
     try:
-        text = fast.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        text = _render(fast, messages, add_generation_prompt=True)
     except TemplateError as error:
         roles = ", ".join(message["role"] for message in messages)
-        raise ValueError(f"the chat template of {fast.name_or_path!r} refuses a chat of {roles}: {error}") from error
+        raise UserError(f"the chat template of {fast.name_or_path!r} refuses a chat of {roles}: {error}") from error
     return text[: text.rindex(THINK_OPEN)] if text.rstrip().endswith(THINK_OPEN) else text
 
 
 def turn_end(fast: "PreTrainedTokenizerFast") -> str:
-    """What the template writes behind the words of the assistant, blanks in front left out.
+    """Return the text that the template writes after the assistant's words, without leading blanks.
 
     Raises:
-      ValueError: nothing; or there is no template, or it is broken.
+      UserError: there is no template, it fails, or it writes nothing after the assistant's words.
     """
     from jinja2 import TemplateError
 
     if not fast.chat_template:
-        raise ValueError(
-            "it has no chat template: put one into chat_template.jinja beside tokenizer.json (in a GGUF file it is "
-            "tokenizer.chat_template), or take an instruct model"
+        raise UserError(
+            "it has no chat template: add chat_template.jinja beside tokenizer.json (in a GGUF file the template is "
+            "tokenizer.chat_template), or use an instruct model"
         )
-    words = "The answer is 42"
-    messages = [{"role": "user", "content": "What is 6 times 7?"}, {"role": "assistant", "content": words}]
+    reply = "The answer is 42"
+    messages = [{"role": "user", "content": "What is 6 times 7?"}, {"role": "assistant", "content": reply}]
     try:
-        _, found, end = fast.apply_chat_template(messages, tokenize=False).rpartition(words)
+        _, found, end = _render(fast, messages, add_generation_prompt=False).rpartition(reply)
     except TemplateError as error:
-        raise ValueError(f"its chat template refuses a question and an answer: {error}") from error
+        raise UserError(f"its chat template refuses a question and an answer: {error}") from error
     if not found:
-        raise ValueError("its chat template leaves out what the assistant says")
+        raise UserError("its chat template leaves out the assistant's messages")
     if not end.strip():
-        raise ValueError("its chat template writes nothing behind what the assistant says, so turns have no end")
+        raise UserError("its chat template writes nothing after an assistant's message, so turns have no end")
     return end.lstrip()
+
+
+def _render(fast: "PreTrainedTokenizerFast", messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
+    """Render messages with the chat template."""
+    return cast(str, fast.apply_chat_template(messages, add_generation_prompt=add_generation_prompt, tokenize=False))

@@ -1,18 +1,20 @@
-"""The bytes that each token stands for, read off a tokenizer's vocabulary."""
+"""The bytes of each token, read from the tokenizer's vocabulary."""
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from mig_jax.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
 def read_token_bytes(fast: "PreTrainedTokenizerFast") -> tuple[bytes, ...]:
-    """`[V]` the bytes of each id; none for an id that is no token.
+    """Return the bytes of each id, `[V]`; empty for an id without a token.
 
     Raises:
-      ValueError: the vocabulary is neither byte-level nor in the manner of sentencepiece.
+      UserError: the vocabulary is neither byte-level nor in SentencePiece style.
     """
     core = fast.backend_tokenizer
     to_bytes = _bytes_reader(json.loads(core.to_str())["decoder"])
@@ -20,15 +22,15 @@ def read_token_bytes(fast: "PreTrainedTokenizerFast") -> tuple[bytes, ...]:
     added = {id: token.content for id, token in core.get_added_tokens_decoder().items()}
     table = [b""] * (1 + max([*vocabulary.values(), *added]))
     for token, id in vocabulary.items():
-        # Added tokens may stand in the vocabulary, too, and mean their letters.
+        # Added tokens may also be in the vocabulary, but they stand for their literal text.
         table[id] = b"" if id in added else to_bytes(token)
     for id, content in added.items():
         table[id] = content.encode()
     return tuple(table)
 
 
-def _bytes_reader(decoder: dict | None) -> Callable[[str], bytes]:
-    """How to read the bytes of a token off its name in the vocabulary."""
+def _bytes_reader(decoder: dict[str, Any] | None) -> Callable[[str], bytes]:
+    """Return the function that maps a token's name in the vocabulary to its bytes."""
     parts = decoder.get("decoders", [decoder]) if decoder else []
     kinds = {part["type"] for part in parts}
     if "ByteLevel" in kinds and kinds <= {"ByteLevel", "Fuse"}:
@@ -41,18 +43,21 @@ def _bytes_reader(decoder: dict | None) -> Callable[[str], bytes]:
         and replaced == [{"String": "▁"}]
     ):
         return _sentencepiece_bytes
-    raise ValueError(f"where a token ends in the text cannot be told with the decoder {json.dumps(decoder)}")
+    raise UserError(
+        f"the bytes of its tokens are unknown with the decoder {json.dumps(decoder)}: use a byte-level tokenizer, or a "
+        "SentencePiece one with byte fallback"
+    )
 
 
 def byte_characters() -> list[str]:
-    """The 256 visible characters that stand for bytes in a byte-level vocabulary, as GPT-2 has it."""
+    """Return the 256 visible characters that stand for the bytes in a byte-level vocabulary, as in GPT-2."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     stand_ins = iter(range(0x100, 0x200))
     return [chr(byte if byte in visible else next(stand_ins)) for byte in range(256)]
 
 
 def _sentencepiece_bytes(token: str) -> bytes:
-    """`▁` is a space and `<0x0A>` a byte."""
+    """Return the bytes of a SentencePiece token: `▁` is a space and `<0x0A>` one byte."""
     if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
         return bytes([int(token[3:5], 16)])
     return token.replace("▁", " ").encode()

@@ -1,8 +1,8 @@
-"""Text ↔ ids, with the place in the text where every sampled token ends.
+"""Text ↔ ids, with the position in the text where each sampled token ends.
 
-Where a step ends must be known in the tokens that were sampled, and tokenizing their text anew may give other ones. So
-a completion is decoded here token by token, as bytes: a character is complete with the token that brings its last
-byte, and the texts of the tokens, one after the other, are the text.
+The ends of steps must be known in the sampled tokens, and re-encoding their text may give other tokens. So completions
+are decoded token by token, as bytes. A character belongs to the token that brings its last byte, so the texts of the
+tokens, concatenated, are the text.
 """
 
 import codecs
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mig_jax.errors import UserError
 from mig_jax.text import chat_template
 from mig_jax.text.response_format import ANSWER_TAGS, PLAIN_TAGS, TRIAL_ANSWERS, AnswerTags
 from mig_jax.text.token_bytes import byte_characters, read_token_bytes
@@ -22,7 +23,7 @@ from mig_jax.text.token_bytes import byte_characters, read_token_bytes
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# One token each in the character tokenizer, beside all bytes.
+# Single tokens of the character tokenizer, in addition to all bytes.
 CHARACTER_WORDS = ("<think>", "</think>", "<answer>", "</answer>", "### Step ", "system", "user", "assistant")
 IMAGE_SPECIALS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
 CHARACTER_SPECIALS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", *IMAGE_SPECIALS)
@@ -30,15 +31,15 @@ CHARACTER_SPECIALS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", *IMAGE_SPEC
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-    """A fast Hugging Face tokenizer, as sampling and probing need it.
+    """A fast Hugging Face tokenizer with what sampling and probing need.
 
     Made by `load`, `wrap` or `build_character_tokenizer`.
 
     fast: the tokenizer itself.
     eos_ids: every id that ends a completion; the first one ends a turn of the chat.
-    declared_pad_id: the padding that its files name, to be written into the files of a model again; None without.
-    tags: how an answer is opened and closed such that no tag merges with it.
-    token_bytes: the bytes of each id; none for an id that is no token.
+    declared_pad_id: the padding id named in its files, which saved models name again; None if there is none.
+    tags: the answer tags that never merge with an answer.
+    token_bytes: `[V]` the bytes of each id; empty for an id without a token.
     """
 
     fast: "PreTrainedTokenizerFast"
@@ -49,38 +50,41 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are. A model may have more rows."""
+        """The number of ids V. A model's embedding may have more rows."""
         return len(self.token_bytes)
 
     @property
     def pad_id(self) -> int:
-        """What fills up a row; it may be a legal token, so no mask is ever read off it."""
+        """The id that pads rows. It may also be a legal token, so masks are never inferred from it."""
         return 0 if self.declared_pad_id is None else self.declared_pad_id
 
     def token_id(self, text: str) -> int:
-        """The id of a text that is one token, such as the one that stands for an image.
+        """Return the id of a text that is a single token, such as the image placeholder.
 
         Raises:
-          ValueError: it is none, or several.
+          UserError: the text is not exactly one token.
         """
         ids = self.encode(text)
         if len(ids) != 1:
-            raise ValueError(f"{text!r} is {len(ids)} tokens of the tokenizer {self.fast.name_or_path!r}, not one")
+            raise UserError(f"the tokenizer {self.fast.name_or_path!r} encodes {text!r} as {len(ids)} tokens, not one")
         return ids[0]
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, and nothing added to them."""
+        """Return the ids of a text, without adding special tokens."""
         return self.fast.encode(text, add_special_tokens=False)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, special tokens included; see `decode_with_ends`."""
+        """Return the text of ids, special tokens included; see `decode_with_ends`."""
         return self.decode_with_ends(ids)[0]
 
     def decode_with_ends(self, ids: Sequence[int]) -> tuple[str, list[int]]:
-        """The text of T ids, and `[T]` how many of its characters are complete after each token.
+        """Decode T ids.
 
-        Whatever is no UTF-8 becomes U+FFFD, ids that are no tokens become nothing. The last number is always the
-        length of the text.
+        Bytes that are not UTF-8 become U+FFFD; ids without a token become nothing.
+
+        Returns:
+          The text, and `[T]` how many of its characters are complete after each token. The last of these counts is
+          always the length of the text.
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         parts, char_end_t, length = [], [], 0
@@ -94,10 +98,10 @@ class Tokenizer:
         return "".join(parts), char_end_t
 
     def chat_prompt(self, messages: list[dict[str, Any]]) -> list[int]:
-        """The ids of a chat up to where the assistant begins to speak.
+        """Return the ids of a chat up to the start of the assistant's turn.
 
         Raises:
-          ValueError: the chat template refuses these messages.
+          UserError: the chat template refuses these messages.
         """
         return self.encode(chat_template.prompt_text(self.fast, messages))
 
@@ -107,15 +111,16 @@ class Tokenizer:
 
     @staticmethod
     def cut_tokens(char_end_t: Sequence[int], positions: Sequence[int]) -> list[int]:
-        """How many tokens it takes to reach each character position: up to the first token end at or behind it."""
+        """Return, for each character position, the number of tokens up to the first token end at or after it."""
         return np.searchsorted([0, *char_end_t], positions).tolist()
 
 
 def load(name: str | os.PathLike) -> Tokenizer:
-    """Load a tokenizer from a folder, from a GGUF file, or from the hub by its name.
+    """Load a tokenizer from a folder, from a GGUF file, or by its name on the Hugging Face hub.
 
     Raises:
-      ValueError: see `wrap`; or there is no such folder, file or name on the hub, or no tokenizer.json in it.
+      UserError: there is no such folder, file or name on the hub, it has no tokenizer.json, a file is damaged, or the
+        tokenizer lacks something, see `wrap`.
     """
     if str(name).endswith(".gguf"):
         from mig_jax.text import gguf_tokenizer
@@ -123,61 +128,65 @@ def load(name: str | os.PathLike) -> Tokenizer:
         return wrap(*gguf_tokenizer.read(name))
     from transformers import PreTrainedTokenizerFast
 
-    folder = Path(name) if Path(name).is_dir() else _fetch(str(name))
+    folder = Path(name) if Path(name).is_dir() else _download(str(name))
     if not (folder / "tokenizer.json").exists():
-        raise ValueError(f"{name} has no tokenizer.json: save the tokenizer in its fast form, with transformers, first")
-    # Not AutoTokenizer, which rebuilds some families from their vocabulary instead of doing what tokenizer.json says.
-    fast = PreTrainedTokenizerFast.from_pretrained(folder)
+        raise UserError(f"{name} has no tokenizer.json: save a fast tokenizer there first, with transformers")
+    # Not AutoTokenizer, which rebuilds the tokenizers of some families from their vocabulary, ignoring tokenizer.json.
+    try:
+        fast = PreTrainedTokenizerFast.from_pretrained(folder)
+    except Exception as error:  # The libraries raise many types, even plain Exception, for damaged files.
+        raise UserError(f"the tokenizer files of {name} cannot be read, they may be damaged: {error!r}") from error
     fast.name_or_path = str(name)
     generation, model = (_read_json(folder / file) for file in ("generation_config.json", "config.json"))
     eos_ids = [*_as_list(generation.get("eos_token_id")), *_as_list(model.get("eos_token_id"))]
     return wrap(fast, eos_ids, generation.get("pad_token_id"))
 
 
-def _fetch(name: str) -> Path:
-    """A folder with the small files of a model on the hub."""
+def _download(name: str) -> Path:
+    """Download the small files of a model from the Hugging Face hub and return their folder."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.jinja"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(
-            f"no tokenizer: {name!r} is no folder here, and not to be had from the hub ({error})"
+        raise UserError(
+            f"no tokenizer {name!r}: it is not a local folder, and it cannot be downloaded from the hub ({error})"
         ) from error
 
 
 def wrap(fast: "PreTrainedTokenizerFast", eos_ids: Sequence[int] = (), pad_id: int | None = None) -> Tokenizer:
-    """Make a Hugging Face tokenizer ready for sampling and probing, or say everything that it lacks.
+    """Prepare a Hugging Face tokenizer for sampling and probing.
 
     Args:
-      eos_ids: ids that end a completion, beside the tokenizer's own.
-      pad_id: the padding, if the tokenizer names none.
+      fast: the tokenizer.
+      eos_ids: ids that end a completion, in addition to the tokenizer's own.
+      pad_id: the padding id, if the tokenizer names none.
 
     Raises:
-      ValueError: no end-of-sequence, no chat template, turns that end with something else, answers that merge with all
-        tags, or tokens that cannot be placed in the text.
+      UserError: there is no end-of-sequence or no chat template, turns end with some other token, answers merge with
+        every pair of tags, or the bytes of the tokens are unknown. All errors are listed at once.
     """
     eos_ids = tuple(dict.fromkeys([*_as_list(fast.eos_token_id), *eos_ids]))
-    pad_id = pad_id if fast.pad_token_id is None else fast.pad_token_id
-    tokenizer = Tokenizer(fast, eos_ids, pad_id, PLAIN_TAGS, ())
-    faults = []
+    own_pad_ids = _as_list(fast.pad_token_id)
+    tokenizer = Tokenizer(fast, eos_ids, own_pad_ids[0] if own_pad_ids else pad_id, PLAIN_TAGS, ())
+    errors = []
     if not eos_ids:
-        faults.append('it names no end-of-sequence: put "eos_token_id" into generation_config.json')
-    for find in (_with_turn_end_first, _with_tags, _with_token_bytes):
+        errors.append('it names no end-of-sequence: add "eos_token_id" to generation_config.json')
+    for complete in (_with_turn_end_first, _with_tags, _with_token_bytes):
         try:
-            tokenizer = find(tokenizer)
+            tokenizer = complete(tokenizer)
         except ValueError as error:
-            faults.append(str(error))
-    if faults:
-        raise ValueError("\n  ".join([f"the tokenizer {fast.name_or_path!r} cannot be used:", *faults]))
+            errors.append(str(error))
+    if errors:
+        raise UserError("\n  ".join([f"the tokenizer {fast.name_or_path!r} cannot be used:", *errors]))
     return tokenizer
 
 
 def build_character_tokenizer() -> Tokenizer:
-    """A tokenizer built from nothing: one token for every byte (so for every ASCII character), and for the tags.
+    """Build a tokenizer from scratch: one token per byte (so per ASCII character) and per tag, V = 270.
 
-    Its vocabulary is small enough for a model that learns on a laptop, yet no text is unknown to it.
+    Its vocabulary is small enough for a model that trains on a laptop, yet it encodes any text.
     """
     from tokenizers import AddedToken, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as Core
@@ -199,11 +208,11 @@ def build_character_tokenizer() -> Tokenizer:
     return wrap(fast)
 
 
-def merge_problems(tokenizer: Tokenizer, answers: Sequence[str]) -> list[str]:
-    """The answers whose first or last characters merge with the tags that a probe puts around them; should be none.
+def merging_answers(tokenizer: Tokenizer, answers: Sequence[str]) -> list[str]:
+    """Return the answers whose first or last characters merge with the tags of a probe; there should be none.
 
-    A probe is encoded in three pieces. For it to be what a policy would write, encoding them as one text must give the
-    same ids.
+    A probe is encoded in three pieces: lead-in, answer, closing tag. It equals what a policy would generate only if
+    encoding the pieces as one text gives the same ids.
     """
     tags = tokenizer.tags
     lead_in, closing = tokenizer.encode(tags.lead_in), tokenizer.encode(tags.close)
@@ -215,42 +224,47 @@ def merge_problems(tokenizer: Tokenizer, answers: Sequence[str]) -> list[str]:
 
 
 def _with_tags(tokenizer: Tokenizer) -> Tokenizer:
-    """With the first pair of tags that merges with none of the trial answers."""
+    """Set the first pair of tags that merges with none of the trial answers."""
     for tags in ANSWER_TAGS:
         tokenizer = dataclasses.replace(tokenizer, tags=tags)
-        merging = merge_problems(tokenizer, TRIAL_ANSWERS)
-        if not merging:
+        if not merging_answers(tokenizer, TRIAL_ANSWERS):
             return tokenizer
-    raise ValueError(
-        f"probes would not be what it writes: it merges answers with every pair of tags, {tags.open!r} and "
-        f"{tags.close!r} with {merging[:8]}; add a pair to ANSWER_TAGS that it leaves alone"
+    raise UserError(
+        "it merges answers with every pair of tags, so probes would not match what the model generates: "
+        f"{tokenizer.tags.open!r} and {tokenizer.tags.close!r} merge with "
+        f"{merging_answers(tokenizer, TRIAL_ANSWERS)[:8]}; add a pair that never merges to ANSWER_TAGS in "
+        "mig_jax/text/response_format.py"
     )
 
 
 def _with_token_bytes(tokenizer: Tokenizer) -> Tokenizer:
+    """Set the bytes of each id."""
     return dataclasses.replace(tokenizer, token_bytes=read_token_bytes(tokenizer.fast))
 
 
 def _with_turn_end_first(tokenizer: Tokenizer) -> Tokenizer:
-    """With the id that ends a turn of its chat template in front of all that end a completion."""
+    """Put the id that ends a turn of the chat template before the other ids that end a completion."""
     text = chat_template.turn_end(tokenizer.fast)
     end = next(iter(tokenizer.encode(text)), None)
     if end is None:
-        raise ValueError(f"a turn of its chat ends with {text!r}, for which it has no token")
+        raise UserError(f"its chat template ends a turn with {text!r}, for which it has no token")
     if end not in tokenizer.eos_ids:
-        raise ValueError(
-            f"a turn of its chat ends with {tokenizer.fast.convert_ids_to_tokens(end)!r}, id {end}, which ends no "
-            f"completion (ids that do: {list(tokenizer.eos_ids)}): add it to eos_token_id in generation_config.json"
+        raise UserError(
+            f"its chat template ends a turn with {tokenizer.fast.convert_ids_to_tokens(end)!r}, id {end}, which is not "
+            f"an end-of-sequence (these are: {list(tokenizer.eos_ids)}): add it to eos_token_id in "
+            "generation_config.json"
         )
     return dataclasses.replace(tokenizer, eos_ids=tuple(dict.fromkeys([end, *tokenizer.eos_ids])))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file; {} if there is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read, it may be damaged: {error}") from error
 
 
-def _as_list(ids: int | list[int] | None) -> list[int]:
+def _as_list(ids: Any) -> list[int]:
+    """Return the ids of a config entry that holds one id, a list of ids or None."""
     return ids if isinstance(ids, list) else [] if ids is None else [ids]

@@ -1,10 +1,10 @@
-"""A small byte-level BPE in Qwen's manner, trained on the spot, which merges what Qwen's own merges."""
+"""A small byte-level BPE tokenizer in Qwen's style, trained on the spot, with the merges that matter for probes."""
 
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Core
 from transformers import PreTrainedTokenizerFast
 
-# Digits one by one; line breaks go with the signs before them.
+# Digits are split one at a time; line breaks stay with the punctuation before them.
 QWEN_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -13,7 +13,7 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-# What is to become tokens: tags, and what stands beside them.
+# Texts that become tokens: tags, and tags with adjacent text.
 CORPUS = (
     *("<think>\n", "</think>\n", "<answer>\n", " </answer>", "### Step ", "step is that.\n", "so (a+b).\n", "x}\n"),
     *(">A", ">B", ">-", ">.", ">\\", ">(", ">$", ".</", ")</", "}</", "%</", "$</", "A</", " A", "\n\n", ".\n\n"),
@@ -21,11 +21,13 @@ CORPUS = (
 
 
 def qwen_pre_tokenizer() -> pre_tokenizers.PreTokenizer:
-    cut = pre_tokenizers.Split(Regex(QWEN_PATTERN), behavior="isolated")
-    return pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    """Return Qwen's pre-tokenizer."""
+    split = pre_tokenizers.Split(Regex(QWEN_PATTERN), behavior="isolated")
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def train_core(texts=CORPUS, *, vocab_size: int = 420, pre_tokenizer=None) -> Core:
+    """Train a byte-level BPE on texts; Qwen's pre-tokenizer unless another is given."""
     core = Core(models.BPE())
     core.pre_tokenizer = pre_tokenizer or qwen_pre_tokenizer()
     core.decoder = decoders.ByteLevel()
@@ -40,5 +42,6 @@ def train_core(texts=CORPUS, *, vocab_size: int = 420, pre_tokenizer=None) -> Co
 
 
 def to_fast(core: Core, **kwargs) -> PreTrainedTokenizerFast:
-    named = {"eos_token": "<|im_end|>", "chat_template": CHATML} | kwargs
-    return PreTrainedTokenizerFast(tokenizer_object=core, clean_up_tokenization_spaces=False, **named)
+    """Wrap a tokenizer for transformers, with the ChatML template and <|im_end|> unless `kwargs` say otherwise."""
+    options = {"eos_token": "<|im_end|>", "chat_template": CHATML} | kwargs
+    return PreTrainedTokenizerFast(tokenizer_object=core, clean_up_tokenization_spaces=False, **options)

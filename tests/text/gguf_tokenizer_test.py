@@ -1,4 +1,4 @@
-"""Tokenizers inside GGUF files, written here in the format that converters write."""
+"""Tokenizers inside GGUF files, which the tests write in the format of the converters."""
 
 import json
 import sys
@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from tokenizers import Regex, pre_tokenizers
 
+from mig_jax.errors import UserError
 from mig_jax.text import tokenizer as tokenizers
 from mig_jax.text.response_format import TRIAL_ANSWERS
 from tests.text.byte_pairs import CHATML, QWEN_PATTERN, to_fast, train_core
 
 gguf = pytest.importorskip("gguf")
 
-# The patterns as the models' own tokenizer.json has them; None is GPT-2's, with digits one by one for SmolLM.
+# The split patterns of the models' own tokenizer.json; None is GPT-2's, after splitting off single digits for SmolLM.
 LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -29,15 +30,16 @@ TEXTS = (
 
 
 def pre_tokenizer(pre: str):
+    """Return the pre-tokenizer of this name."""
     if PATTERNS[pre]:
-        cut = pre_tokenizers.Split(Regex(PATTERNS[pre]), behavior="isolated")
-        return pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    whole = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return pre_tokenizers.Sequence([pre_tokenizers.Digits(True), whole]) if pre == "smollm" else whole
+        split = pre_tokenizers.Split(Regex(PATTERNS[pre]), behavior="isolated")
+        return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return pre_tokenizers.Sequence([pre_tokenizers.Digits(True), byte_level]) if pre == "smollm" else byte_level
 
 
 def train(pre: str):
-    """Trained without any pattern, so that all patterns have something to keep apart."""
+    """Train a BPE without a split pattern, so that it has merges that each pattern prevents."""
     texts = ["12345", "123", "45", " 12345", "it's", "IT'S", "that.\n", "x.\n\n", ".\n\n", ">A", "</think>\n"]
     core = train_core(texts, pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
     core.pre_tokenizer = pre_tokenizer(pre)
@@ -45,6 +47,16 @@ def train(pre: str):
 
 
 def write(path, core, pre: str | None, *, template: str | None = CHATML, unused: int = 0, **ids: int) -> str:
+    """Write a GGUF file with a tokenizer and return its path.
+
+    Args:
+      path: where to write it.
+      core: the tokenizer.
+      pre: name of its pre-tokenizer.
+      template: chat template.
+      unused: number of unused tokens to append.
+      **ids: ids of special tokens by their roles, such as eot=2.
+    """
     model = json.loads(core.to_str())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].get)
     kinds = [3 if token.startswith("<|") else 1 for token in tokens]
@@ -66,51 +78,53 @@ def write(path, core, pre: str | None, *, template: str | None = CHATML, unused:
 
 
 @pytest.mark.parametrize("pre", PATTERNS)
-def test_tokenizes_like_the_tokenizer_it_was_made_from(tmp_path, pre):
+def test_encodes_like_the_original_tokenizer(tmp_path, pre):
     core = train(pre)
-    whole = tokenizers.wrap(to_fast(core))
-    read = tokenizers.load(write(tmp_path / "a.gguf", core, pre))
-    assert (read.token_bytes, read.tags, read.eos_ids) == (whole.token_bytes, whole.tags, (2,))
+    original = tokenizers.wrap(to_fast(core))
+    loaded = tokenizers.load(write(tmp_path / "a.gguf", core, pre))
+    assert (loaded.token_bytes, loaded.tags, loaded.eos_ids) == (original.token_bytes, original.tags, (2,))
     for text in TEXTS:
-        if pre != "qwen2" or text != "e\u0301":  # the one that NFC, which is Qwen's, puts together
-            assert read.encode(text) == whole.encode(text), text
+        if pre != "qwen2" or text != "e\u0301":  # Qwen's NFC normalization combines this one
+            assert loaded.encode(text) == original.encode(text), text
 
 
-def test_patterns_make_a_difference(tmp_path):
-    """Else the test above would show nothing."""
-    cut = {pre: tokenizers.load(write(tmp_path / f"{pre}.gguf", train(pre), pre)).encode for pre in PATTERNS}
-    assert len({tuple(encode(" 12345 that.\n\n")) for encode in cut.values()}) == 4
-    assert cut["qwen2"]("e\u0301") == cut["qwen2"]("é") and cut["smollm"]("e\u0301") != cut["smollm"]("é")
+def test_patterns_give_different_tokens(tmp_path):
+    """Check that the test above distinguishes the patterns."""
+    encode_of = {pre: tokenizers.load(write(tmp_path / f"{pre}.gguf", train(pre), pre)).encode for pre in PATTERNS}
+    assert len({tuple(encode(" 12345 that.\n\n")) for encode in encode_of.values()}) == 4
+    assert encode_of["qwen2"]("e\u0301") == encode_of["qwen2"]("é") and encode_of["smollm"]("e\u0301") != encode_of[
+        "smollm"
+    ]("é")
 
 
-def test_ends_padding_and_rows_without_a_token(tmp_path):
+def test_eos_padding_and_unused_tokens(tmp_path):
     core = train("qwen2")
     size = core.get_vocab_size()
-    read = tokenizers.load(write(tmp_path / "a.gguf", core, "qwen2", unused=3, eos=0, eot=2, padding=size))
-    assert read.eos_ids == (2, 0)
-    assert read.declared_pad_id == read.pad_id == size
-    assert read.decode([size + 1, 65, size + 2]) == read.decode([65])
+    loaded = tokenizers.load(write(tmp_path / "a.gguf", core, "qwen2", unused=3, eos=0, eot=2, padding=size))
+    assert loaded.eos_ids == (2, 0)
+    assert loaded.declared_pad_id == loaded.pad_id == size
+    assert loaded.decode([size + 1, 65, size + 2]) == loaded.decode([65])
 
 
 @pytest.mark.parametrize("pre", [None, "default", "deepseek-llm"])
-def test_unknown_ways_to_cut_are_refused_by_name(tmp_path, pre):
-    with pytest.raises(ValueError, match=f"cuts text by {pre!r} .* known are .*smollm, qwen2"):
+def test_unknown_pre_tokenizer_is_refused(tmp_path, pre):
+    with pytest.raises(UserError, match=f"pre-tokenizer {pre!r} .* supported is .*smollm, qwen2"):
         tokenizers.load(write(tmp_path / "a.gguf", train("gpt-2"), pre))
 
 
-def test_no_chat_template(tmp_path):
+def test_missing_chat_template(tmp_path):
     path = write(tmp_path / "a.gguf", train("qwen2"), "qwen2", template=None)
-    with pytest.raises(ValueError, match="a.gguf' cannot be used:\n.*no chat template.*tokenizer.chat_template"):
+    with pytest.raises(UserError, match="a.gguf' cannot be used:\n.*no chat template.*tokenizer.chat_template"):
         tokenizers.load(path)
 
 
-def test_damaged(tmp_path, monkeypatch):
+def test_damaged_file(tmp_path, monkeypatch):
     whole = Path(write(tmp_path / "a.gguf", train("qwen2"), "qwen2")).read_bytes()
-    for kept in (0, 3, 20, 200, len(whole) // 2, len(whole) - 300):
-        (tmp_path / "b.gguf").write_bytes(whole[:kept])
-        with pytest.raises(ValueError, match="b.gguf"):
+    for n_bytes in (0, 3, 20, 200, len(whole) // 2, len(whole) - 300):
+        (tmp_path / "b.gguf").write_bytes(whole[:n_bytes])
+        with pytest.raises(UserError, match="b.gguf"):
             tokenizers.load(tmp_path / "b.gguf")
-    with pytest.raises(ValueError, match="c.gguf"):
+    with pytest.raises(UserError, match="c.gguf"):
         tokenizers.load(tmp_path / "c.gguf")
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(ImportError, match="pip install gguf"):

@@ -1,4 +1,4 @@
-"""Completions as nobody would write them: random, truncated, nested, and in every script."""
+"""Hostile completions for fuzz tests: random, truncated, nested, and in every script."""
 
 from collections.abc import Iterator
 
@@ -26,22 +26,22 @@ FRAME = ("<think>\n", "### Step 1: a\n", "### Step 2: b\n", "</think>\n", "<answ
 
 
 def hostile_completions(rng: np.random.Generator, n: int) -> Iterator[str]:
-    """`n` completions: fragments at random, or a good response with some put in and its end torn off."""
+    """Yield `n` completions: random fragments, or a truncated well-formed response with fragments inserted."""
     is_framed = rng.random(n) < 0.6
     kept = np.where(rng.random(n) < 0.3, rng.random(n), 1.0)
     n_fragments = rng.integers(0, 12, size=n)
-    for frame, part, count in zip(is_framed.tolist(), kept.tolist(), n_fragments.tolist(), strict=True):
+    for frame, share, count in zip(is_framed.tolist(), kept.tolist(), n_fragments.tolist(), strict=True):
         parts = list(FRAME) if frame else []
-        for fragment, place in rng.integers(2**30, size=(count, 2)).tolist():
-            parts.insert(place % (len(parts) + 1), FRAGMENTS[fragment % len(FRAGMENTS)])
+        for fragment, position in rng.integers(2**30, size=(count, 2)).tolist():
+            parts.insert(position % (len(parts) + 1), FRAGMENTS[fragment % len(FRAGMENTS)])
         text = "".join(parts)
-        yield text[: round(part * len(text))]
+        yield text[: round(share * len(text))]
 
 
 def hostile_ids(rng: np.random.Generator, text: str, vocab_size: int) -> list[int]:
-    """A text as ids of the character tokenizer, byte by byte, or torn, with ids put in that fit nowhere or are none."""
+    """Encode a text byte by byte for the character tokenizer; half of the time insert random and invalid ids."""
     ids = list(text.encode())
     if rng.random() < 0.5:
-        for place in rng.integers(0, len(ids) + 1, size=rng.integers(0, 6)).tolist():
-            ids.insert(place, int(rng.integers(-3, vocab_size + 50)))
+        for position in rng.integers(0, len(ids) + 1, size=rng.integers(0, 6)).tolist():
+            ids.insert(position, int(rng.integers(-3, vocab_size + 50)))
     return ids

@@ -1,4 +1,4 @@
-"""Tokenizers of real models, from packages that carry them: SmolLM2's in its GGUF, Qwen's as merge ranks."""
+"""Tokenizers of real models, from packages that contain them: SmolLM2's in a GGUF file, Qwen's as merge ranks."""
 
 import base64
 import importlib.util
@@ -10,7 +10,7 @@ from tokenizers import decoders, models, normalizers
 
 from mig_jax.text import tokenizer as tokenizers
 from mig_jax.text.response_format import TRIAL_ANSWERS, AnswerTags, render_prompt
-from mig_jax.text.tokenizer import Tokenizer, merge_problems
+from mig_jax.text.tokenizer import Tokenizer, merging_answers
 from tests.policy.probes_as_written import check_probes
 from tests.text.byte_pairs import SPECIALS, qwen_pre_tokenizer, to_fast
 
@@ -20,9 +20,10 @@ TEXTS = ("", "It is 12345 + 6.\n\n</think>", " a  b\t\r\n", "你好 é 😀 → 
 
 
 def package_file(package: str, name: str) -> Path:
+    """Return the path of a file of an installed package; skip the test if the package is missing."""
     spec = importlib.util.find_spec(package)
     if spec is None:
-        pytest.skip(f"takes the package {package}")
+        pytest.skip(f"needs the package {package}")
     return Path(spec.origin).parent / name
 
 
@@ -33,14 +34,14 @@ def smollm2() -> Tokenizer:
 
 
 def merges_of(rank_of: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """The pair that each token was merged from: what is left of its bytes when all earlier merges are done."""
+    """Return the pair that each token was merged from: what remains of its bytes after all earlier merges."""
     merges = []
     for token, rank in sorted(rank_of.items(), key=lambda item: item[1]):
         parts = [bytes([byte]) for byte in token]
         while len(parts) > 2:
             ranks = [rank_of.get(a + b, rank) for a, b in zip(parts, parts[1:], strict=False)]
-            place = ranks.index(min(ranks))
-            parts[place : place + 2] = [parts[place] + parts[place + 1]]
+            first = ranks.index(min(ranks))
+            parts[first : first + 2] = [parts[first] + parts[first + 1]]
         if len(parts) == 2:
             merges.append((parts[0], parts[1]))
     return merges
@@ -65,10 +66,10 @@ def qwen() -> Tokenizer:
 
 
 @pytest.mark.parametrize("kind", ["smollm2", "qwen"])
-def test_probes_are_what_would_be_written(kind, request):
+def test_probes_equal_what_the_policy_would_generate(kind, request):
     tokenizer = request.getfixturevalue(kind)
     assert tokenizer.tags == AnswerTags("<answer>\n", " </answer>")
-    assert merge_problems(tokenizer, TRIAL_ANSWERS) == []
+    assert merging_answers(tokenizer, TRIAL_ANSWERS) == []
     check_probes(tokenizer)
 
 
@@ -82,7 +83,7 @@ def test_round_trip(kind, request):
         assert char_end_t == sorted(char_end_t) and len(char_end_t) == len(ids)
 
 
-def test_smollm2_from_its_gguf(smollm2):
+def test_smollm2_from_gguf(smollm2):
     assert smollm2.vocab_size == 49152
     assert (smollm2.eos_ids, smollm2.declared_pad_id) == ((2,), 2)
     assert [smollm2.decode([id]) for id in smollm2.encode("It is 305")] == ["It", " is", " ", "3", "0", "5"]
@@ -91,17 +92,17 @@ def test_smollm2_from_its_gguf(smollm2):
     assert smollm2.encode("<|im_end|>") == [2]
 
 
-def test_qwen_from_its_ranks(qwen):
+def test_qwen_from_merge_ranks(qwen):
     assert (qwen.eos_ids, qwen.declared_pad_id, qwen.pad_id) == ((151645, 151643), 151643, 151643)
     assert qwen.encode("Hello, world! 123") == [9707, 11, 1879, 0, 220, 16, 17, 18]
-    # The merge that makes the plain tags useless here, and the one that makes a step own its line break.
+    # The merge that rules out the plain tags, and the one that makes a line break part of the step before it.
     assert qwen.decode([qwen.encode("<answer>A")[-1]]) == ">A"
     assert qwen.decode([qwen.encode("so it is.\n</think>")[3]]) == ".\n"
 
 
-def test_saved_and_loaded(smollm2, tmp_path):
+def test_save_and_load(smollm2, tmp_path):
     smollm2.save(tmp_path)
-    again = tokenizers.load(tmp_path)
-    assert (again.eos_ids, again.declared_pad_id, again.tags) == (smollm2.eos_ids, 2, smollm2.tags)
-    assert again.token_bytes == smollm2.token_bytes
-    assert all(again.encode(text) == smollm2.encode(text) for text in TEXTS)
+    loaded = tokenizers.load(tmp_path)
+    assert (loaded.eos_ids, loaded.declared_pad_id, loaded.tags) == (smollm2.eos_ids, 2, smollm2.tags)
+    assert loaded.token_bytes == smollm2.token_bytes
+    assert all(loaded.encode(text) == smollm2.encode(text) for text in TEXTS)

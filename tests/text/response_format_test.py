@@ -1,17 +1,19 @@
-"""What is read off responses, good and bad."""
+"""Parsing of responses, well formed and malformed, and rendering of prompts and responses."""
 
 import re
 
 import pytest
 
+from mig_jax.errors import UserError
 from mig_jax.text.response_format import ANSWER_TAGS, parse_response, render_prompt, render_response, system_prompt
 
 GOOD = "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n</think>\n<answer>29</answer>"
 
 
 def parts(completion: str, **kwargs) -> tuple[list[str], str | None, str]:
-    read = parse_response(completion, **kwargs)
-    return [completion[step.start : step.end] for step in read.steps], read.answer, read.format_error
+    """Return the texts of the steps, the answer and the format error."""
+    response = parse_response(completion, **kwargs)
+    return [completion[step.start : step.end] for step in response.steps], response.answer, response.format_error
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,7 @@ def test_well_formed(completion, steps, answer):
 
 
 @pytest.mark.parametrize(
-    "completion, steps, answer, problem",
+    "completion, steps, answer, format_error",
     [
         ("", [], None, "no <think>"),
         ("42", [], None, "no <think>"),
@@ -55,20 +57,20 @@ def test_well_formed(completion, steps, answer):
         ("<think>\n### Step 1: a\n</think> so <answer>4</answer>", ["### Step 1: a"], "4", "text outside the blocks"),
         ("<answer>4</answer><think>\n### Step 1: a\n</think>", ["### Step 1: a"], None, "tags out of order"),
         ("<think>\n### Step 1: a</think></answer>4<answer>", ["### Step 1: a"], None, "tags out of order"),
-        # The same tag twice, wherever it is; and a volley of answers is no answer.
+        # A tag twice, at any position; several answers count as none.
         (f"<think>{GOOD}", ["### Step 1: 7+5=2", "### Step 2: 2-3=9"], "29", "<think> 2 times"),
         ("<think>\n### Step 1: </think>\n</think><answer>4</answer>", ["### Step 1:"], "4", "</think> 2 times"),
         (f"{GOOD}<answer>30</answer>", ["### Step 1: 7+5=2", "### Step 2: 2-3=9"], None, "<answer> 2 times"),
         (f"{GOOD}<answer>", ["### Step 1: 7+5=2", "### Step 2: 2-3=9"], None, "<answer> 2 times"),
         (f"{GOOD}</answer>", ["### Step 1: 7+5=2", "### Step 2: 2-3=9"], None, "</answer> 2 times"),
-        # An answer inside the reasoning is none; the one behind it counts.
+        # An answer block inside the reasoning does not count, the one after it does.
         (
             "<think>\n### Step 1: <answer>3</answer>\n</think><answer>4</answer>",
             ["### Step 1: <answer>3</answer>"],
             "4",
             "<answer> 2 times",
         ),
-        # What stands before the think tag is no reasoning.
+        # Text before the think tag is not reasoning.
         (
             "### Step 1: a\n<think>\n### Step 2: b\n</think><answer>4</answer>",
             ["### Step 2: b"],
@@ -77,8 +79,8 @@ def test_well_formed(completion, steps, answer):
         ),
     ],
 )
-def test_malformed(completion, steps, answer, problem):
-    assert parts(completion) == (steps, answer, problem)
+def test_malformed(completion, steps, answer, format_error):
+    assert parts(completion) == (steps, answer, format_error)
     assert not parse_response(completion).is_well_formed
 
 
@@ -86,7 +88,7 @@ def test_truncated_is_not_well_formed():
     assert parts(GOOD, is_truncated=True) == (
         ["### Step 1: 7+5=2", "### Step 2: 2-3=9"],
         "29",
-        "cut off by the length limit",
+        "truncated by the length limit",
     )
 
 
@@ -104,10 +106,10 @@ def test_truncated_is_not_well_formed():
         ("<answer><think>a", "", "a"),
     ],
 )
-def test_where_reasoning_is_and_where_its_first_step_could_begin(completion, before, reasoning):
-    read = parse_response(completion)
-    assert completion[: read.cuts[0]] == before
-    assert completion[read.cot.start : read.cot.end] == reasoning
+def test_reasoning_and_first_cut(completion, before, reasoning):
+    response = parse_response(completion)
+    assert completion[: response.cuts[0]] == before
+    assert completion[response.cot.start : response.cot.end] == reasoning
 
 
 @pytest.mark.parametrize(
@@ -122,12 +124,12 @@ def test_where_reasoning_is_and_where_its_first_step_could_begin(completion, bef
         ("", ""),
     ],
 )
-def test_a_cut_lies_behind_the_line_break_that_ends_a_step(ending, before):
-    """The step's own text stays without it."""
+def test_cut_comes_after_the_line_break_of_a_step(ending, before):
+    """Check that the step's own span excludes the line break."""
     opening = "<think>\n### Step 1: a."
-    read = parse_response(opening + ending)
-    assert read.steps[0] == (8, len(opening))
-    assert read.cuts[:2] == (8, len(opening + before))
+    response = parse_response(opening + ending)
+    assert response.steps[0] == (8, len(opening))
+    assert response.cuts[:2] == (8, len(opening + before))
 
 
 @pytest.mark.parametrize("tags", ANSWER_TAGS)
@@ -135,22 +137,22 @@ def test_a_cut_lies_behind_the_line_break_that_ends_a_step(ending, before):
     "steps, answer",
     [(["7+5=2"], "2"), (["a", "b\nc\n\nd", "", "### Stepwise: <x>"], "\\frac{1}{2}"), (["é😀\u202e"] * 30, "\x00")],
 )
-def test_reading_gives_back_what_was_written(steps, answer, tags):
+def test_rendered_response_parses_back(steps, answer, tags):
     response = render_response(steps, answer, tags)
-    headed = [f"### Step {number}: {step}".rstrip() for number, step in enumerate(steps, start=1)]
-    assert parts(response) == (headed, answer, None)
+    step_texts = [f"### Step {number}: {step}".rstrip() for number, step in enumerate(steps, start=1)]
+    assert parts(response) == (step_texts, answer, None)
 
 
-def test_written_as_asked():
+def test_rendered_response():
     assert render_response(["7+5=2", "2-3=9"], " 29\n") == GOOD
 
 
 @pytest.mark.parametrize("tags", ANSWER_TAGS)
-def test_the_prompt_shows_what_demonstrations_look_like(tags):
-    asked = system_prompt(tags)
-    asked = asked[asked.index("<think>") :]
-    assert parts(asked) == (["### Step 1: ...", "### Step 2: ..."], "only the final answer", None)
-    assert asked == render_response(["...", "..."], "only the final answer", tags)
+def test_system_prompt_shows_a_rendered_response(tags):
+    prompt = system_prompt(tags)
+    shown = prompt[prompt.index("<think>") :]
+    assert parts(shown) == (["### Step 1: ...", "### Step 2: ..."], "only the final answer", None)
+    assert shown == render_response(["...", "..."], "only the final answer", tags)
 
 
 @pytest.mark.parametrize(
@@ -159,23 +161,23 @@ def test_the_prompt_shows_what_demonstrations_look_like(tags):
         ([], "4", "no step"),
         (["a"], " ", "no answer"),
         (["a</think>"], "4", "</think> 2 times"),
-        (["a\n### Step 9: b"], "4", "a step within a step"),
+        (["a\n### Step 9: b"], "4", "a step inside a step"),
     ],
 )
-def test_what_cannot_be_read_again_is_not_written(steps, answer, reason):
-    with pytest.raises(ValueError, match=reason):
+def test_solution_that_would_not_parse_back_is_refused(steps, answer, reason):
+    with pytest.raises(UserError, match=reason):
         render_response(steps, answer)
 
 
-def test_prompt():
+def test_render_prompt():
     user = {"role": "user", "content": "1+1?"}
     assert render_prompt("1+1?", system="") == [user]
     assert render_prompt("1+1?", system="Add.") == [{"role": "system", "content": "Add."}, user]
-    seen = {"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "1+1?"}]}
-    assert render_prompt("1+1?", system="", n_images=2) == [seen]
+    with_images = {"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "1+1?"}]}
+    assert render_prompt("1+1?", system="", n_images=2) == [with_images]
 
 
-def test_the_plain_prompt_is_the_one_that_shipped_policies_were_trained_with():
+def test_plain_system_prompt_is_that_of_the_shipped_policy():
     assert system_prompt() == (
         "Solve the problem step by step. Reply in exactly this format, with as many steps as needed:\n"
         "<think>\n### Step 1: ...\n### Step 2: ...\n</think>\n<answer>only the final answer</answer>"
@@ -183,8 +185,8 @@ def test_the_plain_prompt_is_the_one_that_shipped_policies_were_trained_with():
 
 
 @pytest.mark.parametrize("tags", ANSWER_TAGS)
-def test_a_probe_completes_a_response(tags):
+def test_probe_completes_a_response(tags):
     response = render_response(["7+5=2", "2-3=9"], "29", tags)
     assert response[: parse_response(response).cuts[-1]] + tags.lead_in + "29" + tags.close == response
-    # Whatever blanks a tokenizer's tags have, all of them are read alike.
+    # The pairs of tags differ only in whitespace.
     assert re.sub(r"\s+(?=29|</answer>)", "", response) == GOOD

@@ -1,4 +1,4 @@
-"""Ids ↔ text, and where each token ends in the text."""
+"""Text ↔ ids, the ends of tokens in the text, and tokenizers that cannot be used."""
 
 import dataclasses
 import json
@@ -8,9 +8,10 @@ from tokenizers import Tokenizer as Core
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import AutoTokenizer
 
+from mig_jax.errors import UserError
 from mig_jax.text import response_format, tokenizer
 from mig_jax.text.response_format import ANSWER_TAGS, PLAIN_TAGS, TRIAL_ANSWERS
-from mig_jax.text.tokenizer import Tokenizer, build_character_tokenizer, merge_problems, wrap
+from mig_jax.text.tokenizer import Tokenizer, build_character_tokenizer, merging_answers, wrap
 from tests.text.byte_pairs import CHATML, CORPUS, to_fast, train_core
 
 RESPONSE = response_format.render_response(["7+5=2", "é 😀 → 你好", "a\r\n\tb  c ,.'s"], "\\frac{1}{2}")
@@ -24,13 +25,13 @@ def characters() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def byte_pairs() -> Tokenizer:
-    """A small byte-level BPE, whose tokens hold parts of characters as well as whole words."""
+    """Return a small byte-level BPE, whose tokens are parts of characters as well as whole words."""
     return wrap(to_fast(train_core([*CORPUS, RESPONSE, "😀😁😂🤣😃", SCRIPTS], vocab_size=500)))
 
 
 @pytest.fixture(scope="module")
 def sentence_pieces() -> Tokenizer:
-    """In the manner of Llama 2: `▁` for a space, and bytes for what is not in the vocabulary."""
+    """Return a tokenizer in the style of Llama 2: `▁` for a space, and bytes for unknown characters."""
     pieces = ["<unk>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "c", "é", "1", "▁a", "ab"]
     vocabulary = {piece: id for id, piece in enumerate(pieces)}
     core = Core(models.BPE(vocabulary, [("▁", "a"), ("a", "b")], unk_token="<unk>", byte_fallback=True, fuse_unk=True))
@@ -48,12 +49,12 @@ def test_round_trip_and_ends(kind, text, request):
     assert tok.decode(ids) == text == tok.fast.decode(ids)
     decoded, char_end_t = tok.decode_with_ends(ids)
     assert decoded == text
-    # The plain way: as many characters as the bytes so far make complete.
-    so_far = [b"".join(tok.token_bytes[id] for id in ids[: t + 1]) for t in range(len(ids))]
-    assert char_end_t == [len(part.decode(errors="ignore")) for part in so_far]
+    # The naive way: decode each prefix.
+    prefixes = [b"".join(tok.token_bytes[id] for id in ids[: t + 1]) for t in range(len(ids))]
+    assert char_end_t == [len(prefix.decode(errors="ignore")) for prefix in prefixes]
 
 
-def test_a_character_ends_with_the_token_of_its_last_byte(characters, byte_pairs):
+def test_character_ends_with_the_token_of_its_last_byte(characters, byte_pairs):
     assert characters.decode_with_ends(characters.encode("a😀é")) == ("a😀é", [1, 1, 1, 1, 2, 2, 3])
     split = byte_pairs.encode("a🤖b")
     assert 3 < len(split)
@@ -64,21 +65,21 @@ def test_a_character_ends_with_the_token_of_its_last_byte(characters, byte_pairs
     "ids, text, char_end_t",
     [
         ([], "", []),
-        # Half a character, at the end and inside.
+        # Part of a character, at the end and inside.
         ([97, 0xF0, 0x9F], "a\ufffd", [1, 1, 2]),
         ([0xF0, 0x9F, 97], "\ufffda", [0, 0, 2]),
         ([0xFF, 0xC3], "\ufffd\ufffd", [1, 2]),
-        # Ids of rows that a model has beyond its tokens, and worse.
+        # Ids of rows that a model has beyond its tokens, and invalid ids.
         ([97, 270, 98, 10**9, -1, 99], "abc", [1, 1, 2, 2, 2, 3]),
         ([0xC3, 5000, 0xA9], "é", [0, 0, 1]),
         ([256, 97, 265], "<think>a<|im_end|>", [7, 8, 18]),
     ],
 )
-def test_whatever_is_sampled_is_text(characters, ids, text, char_end_t):
+def test_any_ids_decode(characters, ids, text, char_end_t):
     assert characters.decode_with_ends(ids) == (text, char_end_t)
 
 
-def test_cuts_are_the_first_boundary_at_or_behind_a_character(characters):
+def test_cuts_are_the_first_token_boundary_at_or_after_a_character(characters):
     ids = characters.encode("<think>é1\n### Step ")
     text, char_end_t = characters.decode_with_ends(ids)
     assert char_end_t == [7, 7, 8, 9, 10, 19]
@@ -88,7 +89,7 @@ def test_cuts_are_the_first_boundary_at_or_behind_a_character(characters):
     assert characters.cut_tokens(char_end_t, []) == []
 
 
-def test_character_tokens(characters):
+def test_character_tokenizer(characters):
     assert characters.encode("".join(map(chr, range(128)))) == list(range(128))
     lengths = {part: len(characters.encode(part)) for part in (*response_format.TAGS, "### Step ", "assistant")}
     assert set(lengths.values()) == {1}
@@ -101,7 +102,7 @@ def test_chat_prompt(characters):
     messages = response_format.render_prompt("1+1?", system="Add.")
     prompt = "<|im_start|>system\nAdd.<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
     assert characters.decode(characters.chat_prompt(messages)) == prompt
-    # Eight tokens beside the question.
+    # Eight tokens besides the question.
     assert len(characters.chat_prompt(messages[1:])) == len("1+1?") + 8
 
 
@@ -113,7 +114,7 @@ def test_images_in_a_chat_prompt(characters):
 
 
 @pytest.mark.parametrize("opening", ["<think>", "<think>\n", "\n<think>\n\n"])
-def test_the_policy_opens_the_think_block_itself(opening):
+def test_prompt_never_opens_the_think_block(opening):
     chat_template = CHATML.replace("assistant\n", "assistant\n" + opening)
     tok = wrap(to_fast(train_core(), chat_template=chat_template))
     prompt = tok.decode(tok.chat_prompt([{"role": "user", "content": "What is <think>?"}]))
@@ -121,25 +122,25 @@ def test_the_policy_opens_the_think_block_itself(opening):
     assert prompt == f"<|im_start|>user\nWhat is <think>?<|im_end|>\n<|im_start|>assistant\n{kept}"
 
 
-def test_what_the_chat_template_refuses():
+def test_messages_that_the_chat_template_refuses():
     refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role here') }}{% endif %}"
     tok = wrap(to_fast(train_core(), chat_template=refusal + CHATML))
     assert tok.chat_prompt(response_format.render_prompt("1+1?", system=""))
-    with pytest.raises(ValueError, match="refuses a chat of system, user: no system role here"):
+    with pytest.raises(UserError, match="refuses a chat of system, user: no system role here"):
         tok.chat_prompt(response_format.render_prompt("1+1?", system="Add."))
 
 
-def test_ids_of_single_tokens(characters):
+def test_token_id(characters):
     assert characters.token_id("<|image_pad|>") == 269 and characters.token_id("a") == 97
-    with pytest.raises(ValueError, match="'ab' is 2 tokens"):
+    with pytest.raises(UserError, match="encodes 'ab' as 2 tokens, not one"):
         characters.token_id("ab")
-    with pytest.raises(ValueError, match="'' is 0 tokens"):
+    with pytest.raises(UserError, match="encodes '' as 0 tokens, not one"):
         characters.token_id("")
 
 
 @pytest.mark.parametrize("family", ["", "qwen2", "qwen3", "llama"])
-def test_saved_and_loaded(characters, tmp_path, family):
-    """Also beside a model, whose family must not make another tokenizer of it."""
+def test_save_and_load(characters, tmp_path, family):
+    """Check this also beside a model's config, whose family must not change the tokenizer."""
     characters.save(tmp_path)
     if family:
         (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
@@ -150,13 +151,13 @@ def test_saved_and_loaded(characters, tmp_path, family):
     assert loaded.chat_prompt(messages) == characters.chat_prompt(messages)
     for text in (RESPONSE, SCRIPTS):
         assert loaded.encode(text) == characters.encode(text)
-    others = AutoTokenizer.from_pretrained(tmp_path)
-    assert others.encode(RESPONSE) == characters.encode(RESPONSE)
-    assert others.decode(characters.encode(RESPONSE)) == RESPONSE
+    auto = AutoTokenizer.from_pretrained(tmp_path)
+    assert auto.encode(RESPONSE) == characters.encode(RESPONSE)
+    assert auto.decode(characters.encode(RESPONSE)) == RESPONSE
 
 
-def test_as_shipped():
-    """The tokenizer of the policy that ships is older than the words for images, and goes on as it was."""
+def test_shipped_tokenizer():
+    """Check that the tokenizer of the shipped policy, which predates the image tokens, still works unchanged."""
     loaded = tokenizer.load("mig_jax/assets/quickstart")
     assert (loaded.vocab_size, loaded.eos_ids, loaded.pad_id, loaded.tags) == (267, (265,), 266, PLAIN_TAGS)
     assert loaded.encode(RESPONSE) == build_character_tokenizer().encode(RESPONSE)
@@ -173,98 +174,111 @@ def test_as_shipped():
         ([266], 7, (265, 266, 7)),
     ],
 )
-def test_all_ids_that_end_a_completion(characters, tmp_path, generation, config, eos_ids):
+def test_eos_ids_are_collected_from_all_files(characters, tmp_path, generation, config, eos_ids):
     characters.save(tmp_path)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": generation}))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2", "eos_token_id": config}))
     assert tokenizer.load(tmp_path).eos_ids == eos_ids
 
 
-def test_the_id_that_ends_a_turn_comes_first():
-    """As in base models of Qwen's, whose own end-of-sequence is another."""
+def test_id_that_ends_a_turn_comes_first():
+    """Check this with a different end-of-sequence of the tokenizer's own, as in Qwen's base models."""
     core = train_core()
     assert wrap(to_fast(core, eos_token="<|endoftext|>"), eos_ids=[7, 2]).eos_ids == (2, 0, 7)
-    with pytest.raises(ValueError, match=r"ends with '<\|im_end\|>', id 2, .*\[0, 7\].* add it to eos_token_id"):
+    with pytest.raises(UserError, match=r"ends a turn with '<\|im_end\|>', id 2, .*\[0, 7\].* add it to eos_token_id"):
         wrap(to_fast(core, eos_token="<|endoftext|>"), eos_ids=[7])
 
 
 @pytest.mark.parametrize(
-    "tokenizer_pad, generation_pad, declared, filler",
+    "tokenizer_pad, generation_pad, declared, pad",
     [("<|endoftext|>", None, 0, 0), ("<|im_start|>", 2, 1, 1), (None, 2, 2, 2), (None, None, None, 0)],
 )
-def test_padding_is_declared_or_not(tmp_path, tokenizer_pad, generation_pad, declared, filler):
+def test_pad_id(tmp_path, tokenizer_pad, generation_pad, declared, pad):
     to_fast(train_core(), pad_token=tokenizer_pad).save_pretrained(tmp_path)
     (tmp_path / "generation_config.json").write_text(json.dumps({"pad_token_id": generation_pad}))
     loaded = tokenizer.load(tmp_path)
-    assert (loaded.declared_pad_id, loaded.pad_id) == (declared, filler)
+    assert (loaded.declared_pad_id, loaded.pad_id) == (declared, pad)
 
 
 @pytest.mark.parametrize(
-    "chat_template, fault",
+    "chat_template, error",
     [
-        (None, "it has no chat template: put one into chat_template.jinja"),
-        ("{% for m in messages %}{{ m.content }}\n{% endfor %}", "writes nothing behind what the assistant says"),
-        ("{% for m in messages %}{{ m.role }}<|im_end|>{% endfor %}", "leaves out what the assistant says"),
+        (None, "it has no chat template: add chat_template.jinja"),
+        ("{% for m in messages %}{{ m.content }}\n{% endfor %}", "writes nothing after an assistant's message"),
+        ("{% for m in messages %}{{ m.role }}<|im_end|>{% endfor %}", "leaves out the assistant's messages"),
         ("{{ raise_exception('never') }}", "refuses a question and an answer: never"),
-        ("{% for m in messages %}{{ m.content }}!{% endfor %}", "ends with '!', id 3, which ends no completion"),
-        ("{% for m in messages %}{{ m.content | trim }} \n<|im_end|>{% endfor %}", ""),
+        (
+            "{% for m in messages %}{{ m.content }}!{% endfor %}",
+            "ends a turn with '!', id 3, which is not an end-of-sequence",
+        ),
+        ("{% for m in messages %}{{ m.content | trim }} \n<|im_end|>{% endfor %}", None),
     ],
 )
-def test_what_a_chat_template_must_do(chat_template, fault):
+def test_chat_template_requirements(chat_template, error):
     core = train_core()
-    if not fault:
+    if error is None:
         assert wrap(to_fast(core, chat_template=chat_template)).eos_ids == (2,)
         return
-    with pytest.raises(ValueError, match=fault.replace("(", "\\(")):
+    with pytest.raises(UserError, match=error.replace("(", "\\(")):
         wrap(to_fast(core, chat_template=chat_template))
 
 
-def test_all_faults_are_told_at_once(tmp_path):
+def test_all_errors_are_reported_at_once(tmp_path):
     core = train_core()
     core.decoder = decoders.WordPiece()
     core.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text("{}")
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(UserError) as raised:
         tokenizer.load(tmp_path)
-    for part in (str(tmp_path), "names no end-of-sequence", "no chat template", "cannot be told with the decoder"):
-        assert part in str(caught.value)
+    for part in (str(tmp_path), "names no end-of-sequence", "no chat template", "unknown with the decoder"):
+        assert part in str(raised.value)
 
 
-def test_where_there_is_no_tokenizer(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="has no tokenizer.json"):
+def test_missing_tokenizer(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="has no tokenizer.json"):
         tokenizer.load(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="no folder here, and not to be had from the hub"):
+    with pytest.raises(UserError, match="not a local folder, and it cannot be downloaded from the hub"):
         tokenizer.load("/no/such/folder")
+
+
+@pytest.mark.parametrize(
+    "file, content", [("tokenizer.json", "{"), ("tokenizer_config.json", "{"), ("generation_config.json", "{")]
+)
+def test_damaged_files_are_named(characters, tmp_path, file, content):
+    characters.save(tmp_path)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(UserError, match=f"{tmp_path}.* cannot be read, .*may be damaged"):
+        tokenizer.load(tmp_path)
 
 
 @pytest.mark.parametrize(
     "decoder, name", [(decoders.WordPiece(), "WordPiece"), (decoders.BPEDecoder(), "BPEDecoder"), (None, "null")]
 )
-def test_what_cannot_be_placed_in_the_text_is_refused(decoder, name):
+def test_tokens_with_unknown_bytes_are_refused(decoder, name):
     core = Core(models.BPE({"a": 0, "</s>": 1}, []))
     if decoder:
         core.decoder = decoder
-    with pytest.raises(ValueError, match=f"cannot be told with the decoder .*{name}"):
+    with pytest.raises(UserError, match=f"unknown with the decoder .*{name}"):
         wrap(to_fast(core, eos_token="</s>"))
 
 
-def test_each_tokenizer_takes_tags_that_it_leaves_alone(characters, byte_pairs):
+def test_each_tokenizer_uses_tags_that_it_never_merges(characters, byte_pairs):
     assert characters.tags == PLAIN_TAGS
     assert byte_pairs.tags == ANSWER_TAGS[1]
     for tok in (characters, byte_pairs):
-        assert merge_problems(tok, TRIAL_ANSWERS) == []
-    # With the plain ones it would not: it knows `>A` and `}</` and the like.
+        assert merging_answers(tok, TRIAL_ANSWERS) == []
+    # It would merge with the plain tags: `>A`, `}</` and others are tokens.
     plain = dataclasses.replace(byte_pairs, tags=PLAIN_TAGS)
-    assert merge_problems(plain, ["A", "-5", "\\frac{1}{2}", "(A)", "42"]) == ["A", "-5", "\\frac{1}{2}", "(A)"]
+    assert merging_answers(plain, ["A", "-5", "\\frac{1}{2}", "(A)", "42"]) == ["A", "-5", "\\frac{1}{2}", "(A)"]
 
 
-def test_a_tokenizer_that_merges_with_every_tag_is_refused():
-    """Without a pre-tokenizer, byte pairs run over line breaks and spaces."""
+def test_tokenizer_that_merges_with_every_tag_is_refused():
+    """Check a tokenizer without pre-tokenizer, which merges across line breaks and spaces."""
     core = train_core()
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     merges = json.loads(core.to_str())["model"]["merges"]
     vocabulary = core.get_vocab() | {"Ċ4": 5000, "AĊ": 5001}
     core.model = models.BPE(vocabulary, [("Ċ", "4"), ("A", "Ċ"), *map(tuple, merges)])
-    with pytest.raises(ValueError, match=r"merges answers with every pair of tags.* with \['42', 'A', "):
+    with pytest.raises(UserError, match=r"merges answers with every pair of tags.* merge with \['42', 'A', "):
         wrap(to_fast(core))
