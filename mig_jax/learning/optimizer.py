@@ -28,7 +28,7 @@ def make_schedule(*, peak_lr: float, warmup_steps: int, total_steps: int, decay:
     elif decay == "constant":
         after = optax.constant_schedule(peak_lr)
     else:
-        raise ValueError(f"decay={decay!r}: use 'constant' or 'cosine'")
+        raise ValueError(f"unknown decay {decay!r}; use 'constant' or 'cosine'")
     if not warmup_steps:
         return after
     warmup = optax.linear_schedule(peak_lr / (warmup_steps + 1), peak_lr, warmup_steps)
@@ -73,7 +73,7 @@ def make_optimizer(
 
 
 def _decay_mask(params: Any) -> Any:
-    """Return a tree of bools: which parameters decay. By name, because stacked layers give biases a matrix's rank."""
+    """Return a tree of bools, False for norms and biases; by name, because stacked layers give biases two axes."""
 
     def decays(path, _):
         name = jax.tree_util.keystr(path)

@@ -16,7 +16,7 @@ from mig_jax.policy.generate import Sampler
 from mig_jax.policy.load import Policy, load_policy, make_logprob_fn, save_policy
 from mig_jax.text import tokenizer as tokenizers
 from tests import tiny
-from tests.learning.losses_test import LOSS_CONFIG, random_batch
+from tests.learning.toy_training import LOSS_CONFIG, random_batch
 
 VOCAB, ROWS, WIDTH, CHUNK = 4999, 4, 24, 4
 
