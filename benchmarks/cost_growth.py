@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from mig_jax.configs import pod
 
 from mig_jax.aot import compile as aot
-from mig_jax.records import plots
+from mig_jax.records import plot_style
 
 SLICES = {8: "2x2x2", 32: "2x4x4", 128: "4x4x8", 512: "8x8x8", 1024: "8x8x16"}
 TENSOR = {"fsdp alone": 1, "fsdp × tensor 8": 8}
@@ -69,7 +69,7 @@ def draw(rows: list[dict[str, Any]], path: str) -> None:
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     panels = zip(figure.subplots(1, 2), (("peak_gib", "Memory"), ("sent_gib", "Received in an update")), strict=True)
     for ax, (name, title) in panels:
-        for color, (label, tensor) in zip(plots.COLORS, TENSOR.items(), strict=False):
+        for color, (label, tensor) in zip(plot_style.COLORS, TENSOR.items(), strict=False):
             curve = [(row["chips"], row[name]) for row in rows if row["tensor"] == tensor]
             ax.plot(*zip(*curve, strict=True), color=color, lw=1.8, marker="o", ms=4, label=label)
         frame(ax, title)
@@ -77,16 +77,16 @@ def draw(rows: list[dict[str, Any]], path: str) -> None:
 
 
 def frame(ax: Axes, title: str) -> None:
-    ax.set_title(title, fontsize=10, loc="left", color=plots.INK, fontweight="bold")
+    ax.set_title(title, fontsize=10, loc="left", color=plot_style.INK, fontweight="bold")
     ax.set(xscale="log", yscale="log")
-    ax.set_xlabel("chips, at 1,024 rows in all", fontsize=9, color=plots.MUTED)
-    ax.set_ylabel("GiB on each chip", fontsize=9, color=plots.MUTED)
+    ax.set_xlabel("chips, at 1,024 rows in all", fontsize=9, color=plot_style.MUTED)
+    ax.set_ylabel("GiB on each chip", fontsize=9, color=plot_style.MUTED)
     ax.set_xticks(list(SLICES), [f"{chips:,}" for chips in SLICES], minor=False)
     ax.set_xticks([], minor=True)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[:].set_color(plots.FAINT)
-    ax.grid(axis="y", color=plots.LINE, lw=0.7)
-    ax.tick_params(labelsize=8, color=plots.FAINT, which="both")
+    ax.spines[:].set_color(plot_style.FAINT)
+    ax.grid(axis="y", color=plot_style.LINE, lw=0.7)
+    ax.tick_params(labelsize=8, color=plot_style.FAINT, which="both")
     ax.legend(frameon=False, fontsize=8)
 
 

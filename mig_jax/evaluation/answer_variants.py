@@ -1,15 +1,15 @@
-"""Further spellings of reference answers (arXiv 2602.01034, Eq. 9): a model proposes them, the verifier disposes.
+"""Further variants of reference answers (arXiv 2602.01034, Eq. 9), proposed by a model and confirmed by the verifier.
 
-A probe asks how likely the right answer is, in whatever way the policy would write it. Rules know 1.5, 3/2 and
-\\frac{3}{2}; a model knows that "half past two" is 2:30. What it proposes counts only when the verifier finds it equal.
+A probe measures how likely the reference answer is in any form the policy may write it. Rules derive 1.5, 3/2 and
+\\frac{3}{2} from each other. A model also knows that "half past two" is 2:30. A proposed variant counts only if the
+verifier finds it equal to the reference answer.
 """
 
-import functools
 import json
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple, TextIO
 
 import jax
 from absl import logging
@@ -18,97 +18,128 @@ from tqdm import tqdm
 from mig_jax.config import Config
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
-from mig_jax.evaluation.evaluator import batches
+from mig_jax.errors import UserError
+from mig_jax.evaluation.evaluator import eval_slices
+from mig_jax.models.sampler import Completions, Prompts
 from mig_jax.policy import encoding
-from mig_jax.policy.generate import make_rollout_params, make_sampler
+from mig_jax.policy.completions import parse_completions
+from mig_jax.policy.generate import make_rollout_params_fn, make_sampler
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import add_images, stack_prompts
+from mig_jax.records.atomic_file import replace_file
 from mig_jax.rollout.problem_set import read_variants, variant_key
-from mig_jax.rollout.rollout import parse_completions
 from mig_jax.text.answers.verifier import AnswerPair, Verifier
 
 REQUEST = (
     "Write the following answer in up to {n} other ways that mean exactly the same, such as a fraction for a decimal "
     "or a word for a number. One a line, nothing else.\n\nQuestion: {question}\nAnswer: {answer}"
 )
-# As what a proposed spelling must be equal. Some kinds forgive what is nearly right, which is no other spelling of it;
-# what is not here can be spelled in few ways, which rules know.
-CHECKED_AS = {
+# The kind by which a variant is compared with the reference answer, for each kind of problem. Kinds with a tolerance
+# are compared exactly, because a nearly equal answer is not a variant. Kinds without an entry have few variants, all of
+# which rules derive.
+COMPARE_AS = {
     "number": "number", "expression": "expression", "set": "set", "text": "text", "relaxed": "number",
     "integer": "number", "rounded": "number",
 }  # fmt: skip
+# More than rules derive for any answer.
+MAX_RULE_VARIANTS = 100
 
-# A list's numbers and dashes, which stand before what is meant.
+# The number or dash of a list item.
 _BULLET = re.compile(r"^\s*(?:[-*•]\s+|[0-9]{1,2}[.)]\s+)?")
+
+
+class VariantCounts(NamedTuple):
+    """Numbers of variants: proposed by the model, confirmed by the verifier, and new, not derived by rules."""
+
+    proposed: int
+    confirmed: int
+    new: int
 
 
 def propose_variants(
     policy: Policy, config: Config, verifier: Verifier, problems: Sequence[Problem], path: Path
-) -> tuple[int, int, int]:
-    """Writes a row {"source", "id", "answer", "variants"} for every problem, a batch as soon as it is there.
+) -> VariantCounts:
+    """Append a row {"source", "id", "answer", "variants"} for every problem to a file, batch by batch.
 
-    Rows that the file has already are kept, so that an interrupted pass goes on.
+    Problems that already have a row are skipped, so an interrupted pass can be resumed.
+
+    Args:
+      policy: proposes variants, greedily.
+      config: `reward.max_variants` limits the variants of a problem, `data.max_prompt_tokens` the requests.
+      verifier: confirms variants.
+      problems: those of a kind in `COMPARE_AS` are used.
+      path: of the JSONL file.
 
     Returns:
-      How many spellings were proposed, confirmed, and known to no rule, by this pass.
+      The counts of this pass.
+
+    Raises:
+      UserError: the file cannot be read or written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done = read_variants(str(_without_torn_row(path))) if path.exists() else {}
-    open_ones = [problem for problem in problems if problem.kind in CHECKED_AS and variant_key(problem) not in done]
-    weights = make_rollout_params(policy, gather=config.rollout.gather_params)(policy.params)
-    sample = functools.partial(make_sampler(policy, config.rollout, group_size=1, temperature=0.0), weights)
-    counts = (0, 0, 0)
-    with open(path, "a", encoding="utf-8") as file:
-        for first, size in tqdm(batches(policy, config, len(open_ones), 1), desc="variants", unit="batch"):
-            batch = open_ones[first : first + size]
-            proposed = [
-                spellings_in(text, limit=config.reward.max_variants)
-                for text in _ask(policy, config, sample, batch, size)
-            ]
-            confirmed = confirm(verifier, batch, proposed)
-            new = [
-                [spelling for spelling in found if spelling not in encoding.answer_spellings(problem, limit=100)]
-                for problem, found in zip(batch, confirmed, strict=True)
-            ]
+    _remove_incomplete_row(path)
+    done = read_variants(str(path)) if path.exists() else {}
+    remaining = [problem for problem in problems if problem.kind in COMPARE_AS and variant_key(problem) not in done]
+    params = make_rollout_params_fn(policy, gather=config.rollout.gather_params)(policy.params)
+    sampler = make_sampler(policy, config.rollout, group_size=1, temperature=0.0)
+
+    def sample(prompts: Prompts) -> Completions:
+        return sampler(params, sharding.to_mesh(prompts, policy.mesh), jax.random.key(0))
+
+    counts = VariantCounts(0, 0, 0)
+    with _open_to_append(path) as file:
+        for part in tqdm(eval_slices(policy, config, len(remaining), 1), desc="variants", unit="batch"):
+            batch = remaining[part.first : part.first + part.size]
+            texts = _answer_requests(policy, config, sample, batch, part.size)
+            proposed = [parse_variants(text, limit=config.reward.max_variants) for text in texts]
+            confirmed = confirm_variants(verifier, batch, proposed)
+            new = [_exclude_known(problem, found) for problem, found in zip(batch, confirmed, strict=True)]
             for problem, found in zip(batch, new, strict=True):
                 row = {"source": problem.source, "id": problem.id, "answer": problem.answer, "variants": found}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
-            counts = tuple(n + sum(map(len, part)) for n, part in zip(counts, (proposed, confirmed, new), strict=True))
+            added = (sum(map(len, found)) for found in (proposed, confirmed, new))
+            counts = VariantCounts(*(n + m for n, m in zip(counts, added, strict=True)))
     return counts
 
 
-def spellings_in(completion: str, *, limit: int) -> list[str]:
-    """The lines of a model's list, each once, without its bullets; the first `limit` of them."""
+def parse_variants(completion: str, *, limit: int) -> list[str]:
+    """Return the first `limit` distinct items of a list, one per line, without their bullets."""
     lines = (_BULLET.sub("", line).strip() for line in completion.split("\n"))
     return list(dict.fromkeys(filter(None, lines)))[:limit]
 
 
-def confirm(verifier: Verifier, problems: Sequence[Problem], proposed: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Those spellings of each problem's answer that the verifier finds equal to it."""
-    pairs = [(n, spelling) for n, found in enumerate(proposed) for spelling in found]
-    items = [AnswerPair(spelling, problems[n].answer, CHECKED_AS[problems[n].kind]) for n, spelling in pairs]
+def confirm_variants(
+    verifier: Verifier, problems: Sequence[Problem], proposed: Sequence[Sequence[str]]
+) -> list[list[str]]:
+    """Return the proposed variants that equal the reference answer of their problem."""
+    pairs = [(n, variant) for n, found in enumerate(proposed) for variant in found]
+    items = [AnswerPair(variant, problems[n].answer, COMPARE_AS[problems[n].kind]) for n, variant in pairs]
     verdicts = dict(zip(pairs, verifier.grade(items), strict=True))
-    return [[spelling for spelling in found if verdicts[n, spelling]] for n, found in enumerate(proposed)]
+    return [[variant for variant in found if verdicts[n, variant]] for n, found in enumerate(proposed)]
 
 
-def _without_torn_row(path: Path) -> Path:
-    """The file, without what a killed pass has left of its last row."""
-    whole, _, torn = path.read_text(encoding="utf-8").rpartition("\n")
-    if torn:
-        path.with_suffix(".tmp").write_text(whole + "\n" * bool(whole), encoding="utf-8")
-        os.replace(path.with_suffix(".tmp"), path)
-    return path
+def _exclude_known(problem: Problem, variants: Sequence[str]) -> list[str]:
+    """Return the variants that rules do not derive."""
+    known = encoding.reference_variants(problem, limit=MAX_RULE_VARIANTS)
+    return [variant for variant in variants if variant not in known]
 
 
-def _ask(policy: Policy, config: Config, sample, batch: Sequence[Problem], size: int) -> list[str]:
-    """What the model says to the request for each problem; "" where the request is too long to be asked."""
-    tokenizer, width = policy.tokenizer, config.data.max_prompt_tokens
-    requests = [
-        tokenizer.chat_prompt([{"role": "user", "content": REQUEST.format(
-            n=config.reward.max_variants, question=problem.question, answer=problem.answer)}])
-        for problem in batch
-    ]  # fmt: skip
+def _answer_requests(
+    policy: Policy,
+    config: Config,
+    sample: Callable[[Prompts], Completions],
+    batch: Sequence[Problem],
+    size: int,
+) -> list[str]:
+    """Return the model's answer to the request for each problem; "" if the request is too long.
+
+    Args:
+      sample: returns greedy completions of prompts.
+      batch: at most `size` problems.
+      size: rows of the padded prompts.
+    """
+    width = config.data.max_prompt_tokens
+    requests = [_request_ids(policy, problem, config.reward.max_variants) for problem in batch]
     fitting = [n for n, ids in enumerate(requests) if len(ids) <= width]
     if len(fitting) < len(batch):
         logging.warning("%d requests are longer than data.max_prompt_tokens=%d", len(batch) - len(fitting), width)
@@ -116,9 +147,31 @@ def _ask(policy: Policy, config: Config, sample, batch: Sequence[Problem], size:
     if not fitting:
         return texts
     rows = [add_images(policy, requests[n], ()) for n in fitting]
-    prompts = stack_prompts(policy, rows + rows[:1] * (size - len(rows)), width)
-    completions = sample(sharding.to_mesh(prompts, policy.mesh), jax.random.key(0))
+    completions = sample(stack_prompts(policy, rows + rows[:1] * (size - len(rows)), width))
     parsed = parse_completions(policy, completions, max_steps=config.reward.max_steps)
     for n, completion in zip(fitting, parsed, strict=False):
         texts[n] = completion.text
     return texts
+
+
+def _request_ids(policy: Policy, problem: Problem, max_variants: int) -> list[int]:
+    text = REQUEST.format(n=max_variants, question=problem.question, answer=problem.answer)
+    return policy.tokenizer.chat_prompt([{"role": "user", "content": text}])
+
+
+def _remove_incomplete_row(path: Path) -> None:
+    """Remove a last row without line end, left by a killed pass."""
+    if not path.exists():
+        return
+    complete, _, incomplete = path.read_text(encoding="utf-8").rpartition("\n")
+    if incomplete:
+        with replace_file(path) as file:
+            file.write(complete + "\n" * bool(complete))
+
+
+def _open_to_append(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "a", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error

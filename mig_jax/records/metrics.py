@@ -1,11 +1,11 @@
-"""Where the numbers of a run go: a line in the terminal, a row in `metrics.jsonl`, points in TensorBoard.
+"""Metrics of a run: a line in the terminal, a row in `metrics.jsonl`, and points in TensorBoard.
 
-`metrics.jsonl` is the record from which everything else is drawn. Its first line is {"config": …}, every other line a
-row {"step": 12, "reward/accuracy": 0.84, …}; a step may have several rows. A row is on its way to the disk before the
-next step begins, so a killed run loses at most a torn last line, and a resumed one has the rows of one never killed.
+`metrics.jsonl` is the primary record; plots are drawn from it. Its first line is {"config": …}. Every other line is a
+row {"step": 12, "reward/accuracy": 0.84, …}; a step may have several rows. A row is written before the next step
+begins. So a killed run loses at most an incomplete last line, and a resumed run has the same rows as an uninterrupted
+one.
 """
 
-import collections
 import contextlib
 import json
 import math
@@ -13,23 +13,28 @@ import os
 import resource
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
+
+# Generated code, in which a type checker finds no names.
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tqdm import tqdm
 
 from mig_jax.distributed import multihost
+from mig_jax.errors import UserError
+from mig_jax.records.atomic_file import replace_file
 from mig_jax.text.answers.verifier import Verifier
 
 FILE_NAME = "metrics.jsonl"
 
-# What the terminal shows of a row, when it is there.
-HEADLINE = (
+# The metrics of the terminal line, with their labels there.
+TERMINAL_METRICS = (
     ("reward/accuracy", "accuracy"),
     ("reward/format", "format"),
     ("reward/process", "process"),
@@ -45,173 +50,211 @@ HEADLINE = (
 )
 
 
-class Metrics:
-    """The open sinks of a run; made by `open_metrics`, closed by `close` or at the end of a `with` block."""
+class MetricsWriter:
+    """The open outputs of a run's metrics, made by `open_metrics`; closed by `close` or by a `with` block."""
 
     def __init__(self, path: str, tensorboard: EventsWriter):
         self.file = open(path, "a", encoding="utf-8")
         self.tensorboard = tensorboard
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Writes one row to every sink.
+        """Write one row to every output.
 
         Args:
-          step: the step that the numbers are of.
-          values: numbers by name; Python, numpy or JAX scalars (bring those of an accelerator to the host first).
+          step: training step of the values.
+          values: numbers by name: Python, NumPy or JAX scalars (move those on an accelerator to the host first).
 
         Raises:
-          ValueError: names whose value is not a single number, or the reserved name `step`.
+          ValueError: a value is not a single number, or a name is the reserved `step`; lists the names.
         """
-        row = _floats(values)
-        self.file.write(_row_text({"step": step} | row))
+        row = _to_floats(values)
+        self.file.write(_to_line({"step": step} | row))
         self.file.flush()
         points = [Summary.Value(tag=name, simple_value=value) for name, value in row.items()]
         self.tensorboard.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
         self.tensorboard.flush()
-        tqdm.write(headline(step, row))
+        tqdm.write(terminal_line(step, row))
 
     def close(self) -> None:
+        """Close all outputs."""
         with contextlib.closing(self.tensorboard):
             self.file.close()
 
-    def __enter__(self) -> "Metrics":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
-class NoMetrics(contextlib.nullcontext):
-    """In the place of `Metrics` on all processes but the first."""
+class NullMetricsWriter(MetricsWriter):
+    """Writes nothing; used on every process except the main one."""
+
+    def __init__(self):
+        pass
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Writes nothing."""
+        pass
 
-    def __enter__(self) -> "NoMetrics":
-        return self
+    def close(self) -> None:
+        pass
 
 
-def open_metrics(workdir: str, *, config: Mapping[str, Any], resume_step: int | None) -> Metrics | NoMetrics:
-    """Opens the sinks of a run, which the first process alone writes.
+def open_metrics(workdir: str, *, config: Mapping[str, Any], resume_step: int | None) -> MetricsWriter:
+    """Open the outputs of a run's metrics; only the main process writes them.
 
     Args:
-      workdir: gets `metrics.jsonl` and the folder `tensorboard`.
-      config: JSON-able, the first line of the record.
-      resume_step: the first step that is still to come. What an earlier, killed run has written of it and of later
-        steps is dropped from both records. None begins new ones.
+      workdir: folder of `metrics.jsonl` and of the folder `tensorboard`.
+      config: JSON-serializable; the first line of `metrics.jsonl`.
+      resume_step: first step still to be run. Rows of this and later steps, written by an earlier, killed run, are
+        dropped from both outputs. None starts new ones.
+
+    Raises:
+      UserError: the workdir cannot be written, or its `metrics.jsonl` cannot be read.
     """
     if not multihost.is_main_process():
-        return NoMetrics()
-    os.makedirs(workdir, exist_ok=True)
+        return NullMetricsWriter()
     path = os.path.join(workdir, FILE_NAME)
     first_step = resume_step or 0
     rows = read_metrics(path)[1] if os.path.exists(path) and first_step > 0 else []
     kept = [row for row in rows if row["step"] < first_step]
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.writelines(map(_row_text, [{"config": config}, *kept]))
-    os.replace(path + ".tmp", path)
-    return Metrics(path, _open_tensorboard(os.path.join(workdir, "tensorboard"), first_step))
+    with replace_file(path) as file:
+        file.writelines(map(_to_line, [{"config": config}, *kept]))
+    return MetricsWriter(path, _open_tensorboard(os.path.join(workdir, "tensorboard"), first_step))
 
 
 def _open_tensorboard(folder: str, first_step: int) -> EventsWriter:
-    """A new event file, which begins with word that points of `first_step` and later ones in other files are void.
+    """Open a new event file, whose first event purges points of `first_step` and later steps in other files.
 
-    Not a SummaryWriter: its events go through a thread, which dies of a full disk without a word to anybody.
+    Not a SummaryWriter: that writes from a thread, which ends without an error when the disk is full.
     """
     os.makedirs(folder, exist_ok=True)
-    # The suffix keeps two files apart that are opened within one second.
+    # The suffix distinguishes two files opened within one second.
     writer = EventsWriter(os.path.join(folder, "events"), f".from_{first_step}")
-    begin = SessionLog(status=SessionLog.START)
-    writer.write_event(Event(wall_time=time.time(), step=first_step, session_log=begin))
+    start = SessionLog(status=SessionLog.START)
+    writer.write_event(Event(wall_time=time.time(), step=first_step, session_log=start))
     return writer
 
 
 def read_metrics(path: str) -> tuple[dict[str, Any], list[dict[str, float]]]:
-    """The config and the rows of a run, given its workdir or its `metrics.jsonl`.
+    """Read the config and the rows of a run.
 
-    A last line without its end is what a kill leaves behind; it is left out.
+    An incomplete last line, left by a killed run, is ignored.
+
+    Args:
+      path: of the workdir or of its `metrics.jsonl`.
 
     Raises:
-      ValueError: when another line is broken, or the first one holds no config.
+      UserError: the file cannot be read, does not begin with a config, or another line is malformed.
     """
     if os.path.isdir(path):
         path = os.path.join(path, FILE_NAME)
-    with open(path, encoding="utf-8") as file:
-        *lines, _ = file.read().split("\n")
-    rows = [_parse_row(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
-    if not rows or "config" not in rows[0]:
-        raise ValueError(f"{path} does not begin with a config")
-    return rows[0]["config"], [{"step": row.pop("step")} | _floats(row) for row in rows[1:]]
+    try:
+        with open(path, encoding="utf-8") as file:
+            *lines, _ = file.read().split("\n")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    places = [f"{path}, line {number}" for number in range(1, len(lines) + 1)]
+    parsed = [_parse_line(line, place) for line, place in zip(lines, places, strict=True)]
+    if not parsed or "config" not in parsed[0]:
+        raise UserError(f"{path} does not begin with a config")
+    return parsed[0]["config"], [_parse_row(row, place) for row, place in zip(parsed[1:], places[1:], strict=True)]
 
 
-def headline(step: int, row: Mapping[str, float]) -> str:
-    """One line for the terminal: the best known numbers of a row, or all of them when it has none of these."""
-    shown = [(label, row[name]) for name, label in HEADLINE if name in row] or list(row.items())
+def terminal_line(step: int, row: Mapping[str, float]) -> str:
+    """Return the terminal line of a row: its `TERMINAL_METRICS`, or all its metrics if it has none of these."""
+    shown = [(label, row[name]) for name, label in TERMINAL_METRICS if name in row] or list(row.items())
     return f"step {step:>5}  " + "  ".join(f"{label} {value:.3g}" for label, value in shown)
 
 
 def column(rows: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The steps and the values, both `[n]`, of the rows that have a number under this name."""
+    """Return the steps and the values, both `[n]`, of the rows that have a metric."""
     points = [(row["step"], row[name]) for row in rows if name in row]
-    return tuple(np.array(points, dtype=float).reshape(-1, 2).T)
+    steps, values = np.array(points, dtype=float).reshape(-1, 2).T
+    return steps, values
 
 
 class LogWindow:
-    """The steps since the last row of metrics: how long they took, how many tokens they had, where the time went."""
+    """Metrics of the steps since the last logged row: last values, summed times and counts.
+
+    start: `time.perf_counter()` at the beginning; move it forward by the seconds of anything that is not to be counted.
+    """
 
     def __init__(self, verifier: Verifier):
-        self.start, self.tokens, self.seconds = time.perf_counter(), 0.0, collections.Counter()
-        self.verifier, self.restarts = verifier, verifier.restarts
-        self.timeouts, self.last = 0.0, {}
+        self.start = time.perf_counter()
+        self._tokens = self._timeouts = 0.0
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._last: dict[str, float] = {}
+        self._verifier, self._restarts_before = verifier, verifier.restarts
 
-    def add(self, numbers: dict[str, float]) -> None:
-        """One more step was collected."""
-        self.tokens += numbers["rollout/tokens"]
-        self.timeouts += numbers["verifier/timeouts"]
-        self.seconds.update({name: value for name, value in numbers.items() if name.startswith("time/")})
-        self.last = {name: value for name, value in numbers.items() if not name.startswith("time/")}
+    def add(self, rollout_metrics: Mapping[str, float]) -> None:
+        """Add the rollout metrics of one step; those named `time/…` are seconds, and are summed."""
+        self._tokens += rollout_metrics["rollout/tokens"]
+        self._timeouts += rollout_metrics["verifier/timeouts"]
+        self._last = {}
+        for name, value in rollout_metrics.items():
+            if name.startswith("time/"):
+                self._seconds[name] += value
+            else:
+                self._last[name] = value
 
-    def summary(self, learned: dict[str, Any]) -> dict[str, float]:
-        """A row of metrics: the last step's numbers; tokens a second and shares of the time of all steps since `start`.
+    def summary(self, train_metrics: Mapping[str, Any]) -> dict[str, float]:
+        """Return a row of metrics.
 
-        What is not collecting is training. All processes must call this: their workers are counted together.
+        The row has the last step's rollout and train metrics. Over all steps since `start`, it has the tokens per
+        second, the time-outs, the worker restarts of all processes, and each stage's share of the time. Time outside of
+        the rollout's stages counts as training. All processes must call this together.
         """
         total = time.perf_counter() - self.start
-        seconds = self.seconds | {"time/train": total - sum(self.seconds.values())}
+        seconds = {**self._seconds, "time/train": total - sum(self._seconds.values())}
         shares = {f"{name}_share": value / total for name, value in seconds.items()}
-        speed = {"time/seconds": total, "time/tokens_per_second": self.tokens / total}
-        restarts = sum(multihost.all_gather_objects(self.verifier.restarts - self.restarts))
-        speed |= {"verifier/timeouts": self.timeouts, "verifier/restarts": restarts}
-        numbers = {name: float(value) for name, value in learned.items()}
-        return self.last | numbers | speed | shares | peak_memory()
+        throughput = {"time/seconds": total, "time/tokens_per_second": self._tokens / total}
+        restarts = sum(multihost.all_gather_objects(self._verifier.restarts - self._restarts_before))
+        verifier = {"verifier/timeouts": self._timeouts, "verifier/restarts": restarts}
+        trained = {name: float(value) for name, value in train_metrics.items()}
+        return self._last | trained | throughput | verifier | shares | peak_memory()
 
 
-def _floats(values: Mapping[str, Any]) -> dict[str, float]:
+def peak_memory() -> dict[str, float]:
+    """Return the peak memory so far, in GiB: of this process on the host and, if reported, of its first device."""
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"memory/host_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30}
+    device_stats = jax.local_devices()[0].memory_stats()
+    if device_stats:
+        peak["memory/device_gib"] = device_stats["peak_bytes_in_use"] / 2**30
+    return peak
+
+
+def _to_floats(values: Mapping[str, Any]) -> dict[str, float]:
     wrong = [name for name, value in values.items() if np.ndim(value) != 0 or name == "step"]
     if wrong:
-        raise ValueError(f"not single numbers, or a reserved name: {', '.join(wrong)}")
+        raise ValueError(f"not a single number, or a reserved name: {', '.join(wrong)}")
     return {name: float(value) for name, value in values.items()}
 
 
-def _row_text(row: Mapping[str, Any]) -> str:
-    # JSON has no nan and no infinity; as texts they stay readable for every parser, and float() reads them back.
+def _to_line(row: Mapping[str, Any]) -> str:
+    # JSON has no nan and no infinity. As strings, every parser can read them, and float() converts them back.
     plain = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
     return json.dumps(plain, ensure_ascii=False) + "\n"
 
 
-def _parse_row(line: str, where: str) -> dict[str, Any]:
+def _parse_line(line: str, place: str) -> dict[str, Any]:
     try:
-        return json.loads(line)
+        row = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{where} is not JSON: {error}") from error
+        raise UserError(f"{place} is not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{place} is not a JSON object")
+    return row
 
 
-def peak_memory() -> dict[str, float]:
-    """The most memory so far, in GiB: of this process on the host, and of its first device where that can tell."""
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = {"memory/host_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30}
-    on_device = jax.local_devices()[0].memory_stats()
-    if on_device:
-        peak["memory/device_gib"] = on_device["peak_bytes_in_use"] / 2**30
-    return peak
+def _parse_row(row: dict[str, Any], place: str) -> dict[str, float]:
+    if not isinstance(row.get("step"), int):
+        raise UserError(f"{place} has no step")
+    try:
+        return {"step": row.pop("step")} | _to_floats(row)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{place}: {error}") from error

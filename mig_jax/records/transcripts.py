@@ -1,7 +1,8 @@
-"""Scored responses, one JSON object a line: what `score` reads and writes, and what pictures are drawn from.
+"""Transcripts: graded and scored responses, one JSON object per line.
 
-In memory a transcript holds the bytes of its images; in a file their names, beside it in `images/`. They are named by
-their content, so that all samples of a question share one.
+`mig-jax score` reads and writes these files; pages and plots are drawn from them. In memory a transcript holds the
+bytes of its images. A file holds their names in the folder `images/` next to it. The names are content hashes, so all
+samples of a question share one file.
 """
 
 import dataclasses
@@ -9,30 +10,36 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mig_jax.data import image_files
 from mig_jax.data.rows import format_errors
+from mig_jax.errors import UserError
+from mig_jax.records.atomic_file import replace_file
 from mig_jax.text.answers.verifier import KINDS
 
 
 @dataclasses.dataclass(frozen=True)
 class Transcript:
-    """One response and what its steps have earned. Numbers are in nats; empty where nothing was probed.
+    """One response with its verdicts and the gains of its steps.
 
-    question, response, answer: texts; `answer` is the reference.
-    kind: how an answer is compared with the reference, one of `verifier.KINDS`.
-    is_correct: of the answer in the answer block; None when that was not decided: the check timed out, or was not made.
-    is_correct_lenient: of the answer wherever it stands, see `lenient.extract_lenient_answer`; None as above.
-    format_error: why the response is not well formed; "" when it is.
-    steps: `[K]` text of each step that was probed.
-    ell_k: `[K+1]` log-likelihood of the answer before the first step and after each.
-    watermark_k: `[K+1]` the best so far.
-    gain_k: `[K]` what each step has earned.
-    images: what the question shows, as the bytes of image files.
+    ℓ, the watermark and gains are in nats; they are empty if the response was not scored.
+
+    question, response: text of each.
+    answer: the reference answer.
+    kind: how an answer is compared with the reference answer, one of `verifier.KINDS`.
+    is_correct: whether the answer in the answer block is correct; None if undecided: not graded, or grading timed out.
+    is_correct_lenient: the same for the answer wherever it is, see `lenient.extract_lenient_answer`.
+    format_error: why the response is malformed; "" if it is well formed.
+    steps: `[K]` text of each scored step.
+    ell_k: `[K+1]` log-likelihood ℓ of the reference answer before the first step and after each step.
+    watermark_k: `[K+1]` running maximum of `ell_k`.
+    gain_k: `[K]` gain of each step.
+    images: the question's images, as bytes of image files.
     id, choices, level, subject, source: those of the `Problem`.
-    sampling: "greedy" for the likeliest completion, "sampled" for one that was drawn; "" where nobody knows.
+    sampling: "greedy", "sampled", or "" if unknown.
     """
 
     question: str
@@ -56,51 +63,47 @@ class Transcript:
 
     @property
     def is_correct_strict(self) -> bool | None:
-        """Right, and in the format that was asked for."""
+        """Whether the response is well formed and correct; None if undecided."""
         return self.is_correct if not self.format_error or self.is_correct is None else False
 
 
 def write_transcripts(transcripts: Iterable[Transcript], path: str) -> None:
-    """Write a file of transcripts, complete or not at all, and their images beside it.
+    """Write a file of transcripts atomically, and their images next to it.
 
     Raises:
-      ValueError: what a transcript has for an image is none.
+      UserError: an image is damaged or not an image, or the file cannot be written.
     """
-    folder = Path(path).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    name_of = functools.cache(lambda image: _write_image(image, folder))  # samples of a question share their images
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
+    # Samples of a question share their images.
+    write_image = functools.cache(lambda image: _write_image(image, Path(path).parent))
+    with replace_file(path) as file:
         for transcript in transcripts:
-            names = [name_of(image) for image in transcript.images]
+            names = [write_image(image) for image in transcript.images]
             file.write(json.dumps(dataclasses.asdict(transcript) | {"images": names}) + "\n")
-    os.replace(path + ".tmp", path)
 
 
 def read_transcripts(path: str) -> list[Transcript]:
-    """Read rows that have at least question, response and answer.
+    """Read a file whose rows have at least question, response and answer; unknown fields are ignored.
 
-    Images are names of files, absolute or relative to this one's folder, or base64 data URIs.
+    Images are file names, absolute or relative to the file's folder, or base64 data URIs.
 
     Raises:
-      ValueError: rows are none, or their images are; the first faults are listed with their lines.
+      UserError: the file cannot be read, or rows or images are wrong; lists them with their lines.
     """
-    transcripts, faults = [], []
-    # Samples of a question share their images, in memory, too.
+    transcripts, errors = [], []
+    # Samples of a question share their images in memory, too.
     read_images = functools.cache(lambda names: image_files.read_images(json.loads(names), Path(path).parent))
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                row, wrong = _parse_row(line, read_images)
-                faults += [f"line {number}: {fault}" for fault in wrong]
-                if row is not None:
-                    transcripts.append(row)
-    if faults:
-        raise ValueError(format_errors(f"{path} is not a file of transcripts", faults))
+    for number, line in _read_lines(path):
+        transcript, row_errors = _parse_row(line, read_images)
+        errors += [f"line {number}: {error}" for error in row_errors]
+        if transcript is not None:
+            transcripts.append(transcript)
+    if errors:
+        raise UserError(format_errors(f"{path} is not a file of transcripts", errors))
     return transcripts
 
 
 def _write_image(image: bytes, folder: Path) -> str:
-    """The name of the image's file from `folder`; written unless it is there."""
+    """Write an image unless it exists, and return its name relative to `folder`."""
     name = f"images/{hashlib.sha256(image).hexdigest()[:16]}.{image_files.image_format(image)}"
     if not (folder / name).exists():
         (folder / "images").mkdir(exist_ok=True)
@@ -109,8 +112,19 @@ def _write_image(image: bytes, folder: Path) -> str:
     return name
 
 
+def _read_lines(path: str) -> Iterator[tuple[int, str]]:
+    """Yield the non-empty lines of a file with their numbers, from 1."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            yield from ((number, line) for number, line in enumerate(file, start=1) if line.strip())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read {path}: not UTF-8 ({error}); save the file as UTF-8") from error
+
+
 def _parse_row(line: str, read_images: Callable) -> tuple[Transcript | None, list[str]]:
-    """The transcript of a row, or what is wrong with it. Other fields than a transcript's are left alone."""
+    """Return the transcript of a row, or None and its errors."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -119,15 +133,20 @@ def _parse_row(line: str, read_images: Callable) -> tuple[Transcript | None, lis
         return None, ["not an object"]
     if isinstance(row.get("answer"), int | float):
         row["answer"] = str(row["answer"])
-    wrong = [name for name in ("question", "response", "answer") if not isinstance(row.get(name), str)]
-    # A response may be empty: policies say such things.
-    wrong += [name for name in ("question", "answer") if isinstance(row.get(name), str) and not row[name].strip()]
-    faults = [f"no text under {', '.join(wrong)}"] if wrong else []
-    if row.get("kind", "expression") not in KINDS:
-        faults.append(f"kind {row['kind']!r} is not one of {', '.join(KINDS)}")
-    images, missing = read_images(json.dumps(row.get("images", [])))
-    if faults or missing:
-        return None, faults + missing
+    images, errors = read_images(json.dumps(row.get("images", [])))
+    errors = _find_row_errors(row) + errors
+    if errors:
+        return None, errors
     known = {field.name for field in dataclasses.fields(Transcript)}
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items() if name in known}
+    values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in row.items() if name in known}
     return Transcript(**values | {"images": images}), []
+
+
+def _find_row_errors(row: dict[str, Any]) -> list[str]:
+    missing = [name for name in ("question", "response", "answer") if not isinstance(row.get(name), str)]
+    # A response may be empty: policies do generate those.
+    missing += [name for name in ("question", "answer") if isinstance(row.get(name), str) and not row[name].strip()]
+    errors = [f"no text in {', '.join(missing)}"] if missing else []
+    if row.get("kind", "expression") not in KINDS:
+        errors.append(f"kind {row['kind']!r} is not one of {', '.join(KINDS)}")
+    return errors

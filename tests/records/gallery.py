@@ -1,4 +1,4 @@
-"""Transcripts to draw: a plain one, a hostile one, and ones with less and less in them."""
+"""Example transcripts: a plain one, a hostile one, ones without steps or scores, and one with images."""
 
 import dataclasses
 import io
@@ -14,6 +14,7 @@ def _png(color: str, size: tuple[int, int]) -> bytes:
     return file.getvalue()
 
 
+# Markup of HTML, TeX and matplotlib, control characters, and characters that fonts or UTF-8 lack.
 HOSTILE = "$\\frac{1}{2$ <script>alert('x')</script> & \"quoted\" \x00 \u202e 中文 \U0001f914 \ud800 100% _a^b $$$$$$$"
 
 PLAIN = Transcript(
@@ -38,10 +39,11 @@ NASTY = Transcript(
     gain_k=(float("nan"), -0.5),
 )
 
-BARE = (
+# Without steps; without scores; without either.
+MINIMAL = (
     Transcript(question="q", response="no steps", answer="1", is_correct=True, ell_k=(-1.0,), watermark_k=(-1.0,)),
     Transcript(question="q", response="### Step 1: s", answer="1", steps=("### Step 1: s",)),
     Transcript(question="q", response="", answer="1"),
 )
 
-SEEN = dataclasses.replace(PLAIN, images=(_png("red", (6, 6)), _png("blue", (9, 3))))
+WITH_IMAGES = dataclasses.replace(PLAIN, images=(_png("red", (6, 6)), _png("blue", (9, 3))))

@@ -1,13 +1,15 @@
-"""Reads a page back, as far as tests want to know it."""
+"""A parser of HTML pages for tests."""
 
 import html.parser
 from pathlib import Path
 
 
 class PageReader(html.parser.HTMLParser):
-    """Collects the tags, each with its attributes and those it stands in, and the text outside of styles and scripts.
+    """Collects a page's tags and text, and fails on tags that are not closed.
 
-    Fails on tags that do not close.
+    tags: name and attributes of each tag.
+    inside: names of the tags that contain each tag, outermost first.
+    text: the text outside of styles and scripts.
     """
 
     def __init__(self):
@@ -28,11 +30,12 @@ class PageReader(html.parser.HTMLParser):
             self.text += data
 
     def all(self, tag: str) -> list[dict[str, str]]:
-        """The attributes of all tags of a name."""
+        """Return the attributes of all tags of a name."""
         return [attributes for name, attributes in self.tags if name == tag]
 
 
 def read_page(path: Path) -> PageReader:
+    """Read a whole page."""
     reader = PageReader()
     reader.feed(path.read_text(encoding="utf-8"))
     assert not reader.open

@@ -1,4 +1,4 @@
-"""The page to browse responses: whole, self-contained, safe with any text, and with what its filters look for."""
+"""The transcript browser: complete, self-contained, safe with any text, and with the data its filters need."""
 
 import base64
 import dataclasses
@@ -8,10 +8,10 @@ import pytest
 
 from mig_jax.records import transcript_browser
 from mig_jax.records.transcripts import Transcript
-from tests.records.gallery import BARE, HOSTILE, NASTY, PLAIN, SEEN
+from tests.records.gallery import HOSTILE, MINIMAL, NASTY, PLAIN, WITH_IMAGES
 from tests.records.page_reader import PageReader, read_page
 
-# Hostile in every text that a transcript has.
+# Hostile text in every field.
 WORST = dataclasses.replace(
     NASTY, id=HOSTILE, choices=(HOSTILE, '"><script>'), level=HOSTILE, subject=f"'{HOSTILE}", source=f'"{HOSTILE}'
 )
@@ -32,7 +32,7 @@ def _transcript(id, sampling, strict, lenient, *, format_error="", **fields) -> 
 # Two problems: one with a greedy response and three samples, one with a single response.
 TWO = (
     _transcript("a", "sampled", True, True, source="math", level="Level 10", subject="Algebra"),
-    _transcript("b", "greedy", None, False, source="gsm8k", images=SEEN.images),
+    _transcript("b", "greedy", None, False, source="gsm8k", images=WITH_IMAGES.images),
     _transcript("a", "sampled", True, True, source="math", level="Level 10", subject="Algebra", format_error="no step"),
     _transcript("a", "greedy", False, True, source="math", level="Level 10", subject="Algebra"),
     _transcript("a", "sampled", False, None, source="math", level="Level 10", subject="Algebra"),
@@ -42,15 +42,15 @@ TWO = (
 
 def _read(tmp_path, transcripts, title="Responses") -> PageReader:
     path = tmp_path / "new folder" / "page.html"
-    transcript_browser.browse_page(transcripts, str(path), title=title)
+    transcript_browser.write_transcript_browser(transcripts, str(path), title=title)
     return read_page(path)
 
 
-@pytest.mark.parametrize("transcripts", [(), (PLAIN,), (WORST,), BARE, (PLAIN, WORST, SEEN, *BARE), TWO])
-def test_page_is_well_formed_and_needs_nothing_from_elsewhere(tmp_path, transcripts):
+@pytest.mark.parametrize("transcripts", [(), (PLAIN,), (WORST,), MINIMAL, (PLAIN, WORST, WITH_IMAGES, *MINIMAL), TWO])
+def test_page_is_well_formed_and_self_contained(tmp_path, transcripts):
     reader = _read(tmp_path, transcripts)
     assert {tag for tag, _ in reader.tags}.isdisjoint({"link", "iframe", "object", "a", "base"})
-    assert reader.all("script") == [{}], "one script, in the page itself"
+    assert reader.all("script") == [{}], "the only script is embedded"
     for tag, attributes in reader.tags:
         assert not [name for name in attributes if name.startswith("on") or name in ("href", "xlink:href", "srcset")]
         assert "src" not in attributes or (tag == "img" and attributes["src"].startswith("data:image/"))
@@ -65,7 +65,7 @@ def test_everything_is_closed_and_readable_without_the_script(tmp_path):
     assert hidden == ["form"], "only the filters need the script"
 
 
-def test_hostile_text_is_shown_as_it_is(tmp_path):
+def test_hostile_text_is_escaped(tmp_path):
     reader = _read(tmp_path, [WORST, dataclasses.replace(WORST, level="", sampling="greedy")], title=HOSTILE)
     shown = HOSTILE.replace("\ud800", "?")
     assert reader.text.count(shown) >= 10 and '"><script>' in reader.text
@@ -75,7 +75,7 @@ def test_hostile_text_is_shown_as_it_is(tmp_path):
     assert details.keys() == {"data-strict", "data-lenient", "data-format", "data-steps", "data-sampling"}
 
 
-def test_responses_of_a_problem_stand_together_greedy_ones_first(tmp_path):
+def test_responses_are_grouped_by_problem_greedy_first(tmp_path):
     reader = _read(tmp_path, TWO)
     assert [article["data-source"] for article in reader.all("article")] == ["math", "gsm8k", "math"]
     nested = [
@@ -89,7 +89,7 @@ def test_responses_of_a_problem_stand_together_greedy_ones_first(tmp_path):
     assert "3 samplesstrict 1 rightlenient 2 right✓✗✗" in reader.text
 
 
-def test_both_verdicts_the_answer_and_what_is_malformed_are_on_the_line(tmp_path):
+def test_summary_line_has_verdicts_answer_and_format_error(tmp_path):
     reader = _read(tmp_path, TWO[2:3])
     assert reader.all("details")[0] == {
         "data-strict": "wrong", "data-lenient": "right", "data-format": "malformed", "data-steps": "scored",
@@ -107,7 +107,7 @@ def test_counts(tmp_path):
     assert "1 problem, 1 response." in _read(tmp_path, [PLAIN]).text
 
 
-def test_filters_offer_what_the_cards_and_responses_have(tmp_path):
+def test_filter_options_match_the_data_attributes(tmp_path):
     reader = _read(tmp_path, TWO)
     options, name = {}, None
     for tag, attributes in reader.tags:
@@ -130,23 +130,23 @@ def test_filters_offer_what_the_cards_and_responses_have(tmp_path):
     assert len(reader.all("input")) == 1
 
 
-def test_filters_with_nothing_to_choose_are_left_out(tmp_path):
-    names = [select["name"] for select in _read(tmp_path, [PLAIN, *BARE]).all("select")]
+def test_filters_with_one_option_are_omitted(tmp_path):
+    names = [select["name"] for select in _read(tmp_path, [PLAIN, *MINIMAL]).all("select")]
     assert names == ["strict", "lenient", "format", "steps"]
 
 
-def test_images_and_choices_are_shown_once_a_problem(tmp_path):
-    problem = dataclasses.replace(SEEN, id="p", kind="choice", choices=("left <b>", "right"), answer="B")
+def test_images_and_choices_are_shown_once_per_problem(tmp_path):
+    problem = dataclasses.replace(WITH_IMAGES, id="p", kind="choice", choices=("left <b>", "right"), answer="B")
     samples = [dataclasses.replace(problem, sampling=sampling) for sampling in ("greedy", "sampled", "sampled")]
     reader = _read(tmp_path, samples)
     sources = [image["src"].partition(",") for image in reader.all("img")]
-    assert [base64.b64decode(data) for _, _, data in sources] == list(SEEN.images)
+    assert [base64.b64decode(data) for _, _, data in sources] == list(WITH_IMAGES.images)
     assert all(image["loading"] == "lazy" for image in reader.all("img"))
     assert reader.all("li") == [{}, {"class": "reference"}]
     assert "A left <b>B right" in reader.text
 
 
-def test_steps_are_tinted_where_there_are_numbers_and_plain_text_stands_elsewhere(tmp_path):
+def test_scored_steps_are_colored_and_others_are_plain_text(tmp_path):
     plain = dataclasses.replace(PLAIN, id="plain", ell_k=(), watermark_k=(), gain_k=())
     reader = _read(tmp_path, [PLAIN, plain])
     tints = [attributes["style"] for _, attributes in reader.tags if "--share" in attributes.get("style", "")]
@@ -156,6 +156,6 @@ def test_steps_are_tinted_where_there_are_numbers_and_plain_text_stands_elsewher
     assert "watermark" in reader.text and "watermark" not in _read(tmp_path, [plain]).text
 
 
-def test_the_same_question_of_two_sources_is_two_problems(tmp_path):
+def test_the_same_question_from_two_sources_is_two_problems(tmp_path):
     two = [dataclasses.replace(PLAIN, source=source) for source in ("x", "y", "x")]
     assert len(_read(tmp_path, two).all("article")) == 2

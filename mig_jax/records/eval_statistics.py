@@ -1,0 +1,104 @@
+"""Statistics of graded samples: pass@k, majority vote, and means with bootstrap confidence intervals.
+
+Shapes: `Q` problems, `n` samples of each. `correct_qn` is 1 where a sample is correct, 0 where it is wrong, and nan
+where it is undecided. `value_q` is the contribution of each problem to a mean, nan where it is unknown.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+
+RESAMPLES, SEED = 2000, 0
+PERCENTILES = (2.5, 97.5)
+
+
+class Estimate(TypedDict):
+    """A mean over problems, ready for JSON.
+
+    mean, low, high: the mean of the known values and its 95 % confidence interval; None when no value is known.
+    undecided: number of problems whose value is unknown; they are excluded from the mean.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    undecided: int
+
+
+def estimate_mean(value_q: np.ndarray) -> Estimate:
+    """Estimate the mean of the known values."""
+    known = value_q[~np.isnan(value_q)]
+    undecided = value_q.size - known.size
+    if not known.size:
+        return {"mean": None, "low": None, "high": None, "undecided": undecided}
+    low, high = bootstrap_interval(known)
+    return {"mean": float(known.mean()), "low": low, "high": high, "undecided": undecided}
+
+
+def bootstrap_interval(value_q: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a mean over problems.
+
+    A resample draws Q problems with replacement, each with all its samples. Its mean depends only on how often each
+    distinct value is drawn, so these counts are drawn directly, from a multinomial, for all resamples at once.
+    """
+    values, counts = np.unique(value_q, return_counts=True)
+    drawn = np.random.default_rng(SEED).multinomial(value_q.size, counts / value_q.size, size=RESAMPLES)
+    low, high = np.percentile(drawn @ values / value_q.size, PERCENTILES)
+    return float(low), float(high)
+
+
+def mean_decided(correct_n: np.ndarray) -> float:
+    """Return the share of correct samples among the decided ones, or nan if none is decided."""
+    decided = correct_n[~np.isnan(correct_n)]
+    return float(decided.mean()) if decided.size else np.nan
+
+
+def reported_ks(n: int) -> list[int]:
+    """Return the k for which pass@k is reported: the powers of 2 up to n, and n."""
+    return sorted({*(2**i for i in range(n.bit_length())), n})
+
+
+def pass_at_k(n_correct: int, n: int, k: int) -> float:
+    """Return the probability that at least one of k samples is correct, unbiased from n ≥ k samples.
+
+    pass@k = 1 − C(n−c, k) / C(n, k), with c correct samples.
+
+    Raises:
+      ValueError: k is not from 1 to n.
+
+    References:
+      arXiv 2107.03374, section 2.1.
+    """
+    if not 0 < k <= n:
+        raise ValueError(f"pass@{k} cannot be estimated from {n} samples")
+    wrong = np.arange(n - n_correct - k + 1, n - n_correct + 1)
+    return 1.0 if n - n_correct < k else 1.0 - float(np.prod(wrong / np.arange(n - k + 1, n + 1)))
+
+
+def pass_at_k_q(correct_qn: np.ndarray, k: int) -> np.ndarray:
+    """Return pass@k of each problem from its decided samples, `[Q]`; nan where fewer than k are decided."""
+    decided_q, correct_q = (~np.isnan(correct_qn)).sum(1), np.nansum(correct_qn, 1)
+    return np.array(
+        [pass_at_k(int(c), int(n), k) if n >= k else np.nan for c, n in zip(correct_q, decided_q, strict=True)]
+    )
+
+
+def majority_correct(votes: Sequence[str], correct_n: np.ndarray) -> float:
+    """Return 1 if the most frequent answer is correct, else 0; among tied answers, the share that is correct.
+
+    Args:
+      votes: `[n]` normalized answer of each sample; "" if it has none, which is not counted.
+      correct_n: `[n]` whether each sample is correct.
+
+    Returns:
+      A number from 0 to 1; 0 if there are no votes, nan if all samples of a leading answer are undecided.
+    """
+    correct_by_answer = defaultdict(list)
+    for vote, correct in zip(votes, correct_n, strict=True):
+        if vote:
+            correct_by_answer[vote].append(correct)
+    most = max(map(len, correct_by_answer.values()), default=0)
+    leading = [mean_decided(np.array(c)) for c in correct_by_answer.values() if len(c) == most]
+    return float(np.mean(leading)) if leading else 0.0
