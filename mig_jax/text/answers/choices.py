@@ -1,10 +1,10 @@
-"""Choices, by their letters and by their texts."""
+"""Comparison of choices, by their letters and by their texts."""
 
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from mig_jax.text.answers.normalize import is_same_text, narrow, normalize, unwrap
+from mig_jax.text.answers.normalize import clean_characters, is_same_text, normalize, strip_wrappers
 from mig_jax.text.response_format import choices_by_letter
 
 CHOICE = re.compile(r"\(?([A-Za-z])(?:[.):]+(?:\s.*)?)?", re.DOTALL)
@@ -15,22 +15,31 @@ _BRACKETED_LETTER = re.compile(r"\(([A-Za-z])\)")
 
 
 def is_same_choice(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
-    """The same choice: by its letter (B, b, (B), B., **B** or "B) because…"), by its text, or by both.
+    """Return whether a response names the reference choice by its letter, its text, or both.
 
-    A letter that is followed by the text of another choice is none. Without choices letters are compared, and texts
-    where there are none.
+    A letter may be written as B, b, (B), B., **B** or "B) because…". A letter followed by the text of another choice
+    names neither. Without choices, letters are compared, or texts if the reference is not a letter.
+
+    Args:
+      response: the given answer.
+      reference: letter of the right choice.
+      choices: texts of all choices, in the order of their letters A, B, …
     """
-    response, reference = (unwrap(narrow(text).replace("**", "")) for text in (response, reference))
+    response, reference = (strip_wrappers(clean_characters(text).replace("**", "")) for text in (response, reference))
     options, letter = choices_by_letter(choices), CHOICE.fullmatch(reference)
     wanted = letter[1].upper() if letter else ""
     if wanted in options:
-        return _chooses(response, wanted, options)
+        return _names_option(response, wanted, options)
     letter = CHOICE.fullmatch(response)
     return letter[1].upper() == wanted if letter and wanted else is_same_text(response, reference)
 
 
 def is_nearest_choice(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
-    """MathVista's rule for choices: the first letter in brackets, or a capital alone; else the text that is nearest."""
+    """Return whether a response names the reference choice by MathVista's rule.
+
+    The first letter in brackets counts, or else a response that is one capital letter. Otherwise the choice nearest to
+    the response by edit distance counts. Without choices, the rule of `is_same_choice` applies.
+    """
     options = choices_by_letter(choices)
     if reference.strip() not in options:
         return is_same_choice(response, reference, choices)
@@ -40,47 +49,52 @@ def is_nearest_choice(response: str, reference: str, choices: Sequence[str] = ()
     return chosen == options[reference.strip()]
 
 
-def edit_distance(one: str, other: str) -> int:
-    """Levenshtein's, a column of the table at once: its steps up and down are the bits of two numbers.
+def edit_distance(first: str, second: str) -> int:
+    """Return the Levenshtein distance of two texts.
+
+    One column of the dynamic-programming table is computed at a time. The bits of two integers hold where the column
+    increases and decreases.
 
     References:
       Hyyrö 2001, Explaining and extending the bit-parallel approximate string matching algorithm of Myers.
     """
-    if not one:
-        return len(other)
-    everywhere, places = (1 << len(one)) - 1, defaultdict(int)
-    for place, character in enumerate(one):
-        places[character] |= 1 << place
-    up, down, distance = everywhere, 0, len(one)
-    for character in other:
-        same = places[character]
+    if not first:
+        return len(second)
+    all_bits = (1 << len(first)) - 1
+    bits_of = defaultdict(int)
+    for position, character in enumerate(first):
+        bits_of[character] |= 1 << position
+    up, down, distance = all_bits, 0, len(first)
+    for character in second:
+        same = bits_of[character]
         level = (((same & up) + up) ^ up) | same | down
-        right, left = down | ~(level | up) & everywhere, level & up
-        distance += (right >> len(one) - 1 & 1) - (left >> len(one) - 1 & 1)
+        right, left = down | ~(level | up) & all_bits, level & up
+        distance += (right >> len(first) - 1 & 1) - (left >> len(first) - 1 & 1)
         right, left = right << 1 | 1, left << 1
-        up, down = (left | ~(level | right)) & everywhere, right & level & everywhere
+        up, down = (left | ~(level | right)) & all_bits, right & level & all_bits
     return distance
 
 
-def _chooses(response: str, wanted: str, options: dict[str, str]) -> bool:
-    """Whether a response names the option with the wanted letter, and no other."""
+def _names_option(response: str, wanted: str, options: dict[str, str]) -> bool:
+    """Return whether a response names the option with the wanted letter, and no other."""
     letter = _LETTER.fullmatch(response)
     if letter and letter[1].upper() in options:
         return letter[1].upper() == wanted
-    if _reads_as(response, options[wanted]):
+    if _is_same_normalized(response, options[wanted]):
         return True
     both = _LETTER_AND_TEXT.fullmatch(response)
     if not both or both["letter"].upper() != wanted:
         return False
     text = both["text"].strip(" \t\n-\N{EN DASH}\N{EM DASH}")
-    if _reads_as(text, options[wanted]):
+    if _is_same_normalized(text, options[wanted]):
         return True
     next_letter = _NEXT_LETTER.match(text)
-    is_another = any(_reads_as(text, option) for option in options.values()) or (
+    is_another = any(_is_same_normalized(text, option) for option in options.values()) or (
         next_letter and next_letter[1].upper() in options
     )
     return both["mark"] != "" and both["text"][:1].isspace() and not is_another
 
 
-def _reads_as(text: str, choice: str) -> bool:
+def _is_same_normalized(text: str, choice: str) -> bool:
+    """Return whether two texts are equal after normalization, ignoring case."""
     return normalize(text).casefold() == normalize(choice).casefold()

@@ -1,6 +1,7 @@
-"""The answer of a completion, wherever it stands: for those that do not keep the format of `response_format`.
+"""Lenient answer extraction: find the answer anywhere in a completion, whatever its format.
 
-A reader of this kind gives credit for what was meant. It says nothing of the format, and no reward is made of it.
+It credits the intended answer even if the response is malformed in the sense of `response_format`. It is used for
+evaluation only; rewards never depend on it.
 """
 
 import re
@@ -10,17 +11,18 @@ from string import ascii_uppercase
 from mig_jax.text.answers.choices import is_same_choice
 from mig_jax.text.response_format import ANSWER_CLOSE, ANSWER_OPEN, choices_by_letter
 
-# A brace, with the command before it if that boxes; what is escaped is passed over.
+# A brace, with \boxed if that is before it; escaped braces also match, to be skipped.
 _BRACE = re.compile(r"\\boxed ?\{|\\[{}]|[{}]")
-_BLANKS = re.compile(r"\s*")
+_NON_BLANK = re.compile(r"\S")
 
-_LEAD = r"(?i:\banswer\b[\s*_]{0,4}(?:is\b|[:\N{FULLWIDTH COLON}]))[*_:]{0,3}"
-_LEAD_TO_SOMETHING = re.compile(_LEAD + r"\s*(?=\S)")
+# The words that announce an answer: "answer is" or "Answer:", with Markdown marks.
+_ANSWER_CUE = r"(?i:\banswer\b[\s*_]{0,4}(?:is\b|[:\N{FULLWIDTH COLON}]))[*_:]{0,3}"
+_ANSWER_CUE_WITH_TEXT = re.compile(_ANSWER_CUE + r"\s*(?=\S)")
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 
-# A letter that is no part of a word, in brackets of either case.
-_LETTER_BEHIND = re.compile(
-    _LEAD + r"[\s$\"'*]{0,8}(?:\\(?:text|mathrm|textbf)\{|(?i:option|choice) )?"
+# A letter that is not part of a word; in brackets, upper or lower case.
+_LETTER_AFTER_CUE = re.compile(
+    _ANSWER_CUE + r"[\s$\"'*]{0,8}(?:\\(?:text|mathrm|textbf)\{|(?i:option|choice) )?"
     r"(?:\((?P<bracketed>[A-Za-z])\)|(?P<bare>[A-Z])(?![\w'\N{RIGHT SINGLE QUOTATION MARK}]))"
 )
 _LETTER_ALONE = re.compile(
@@ -29,8 +31,8 @@ _LETTER_ALONE = re.compile(
     r"|(?<![\w'\N{RIGHT SINGLE QUOTATION MARK}])(?P<last>[A-Z])[.)]?\Z"
 )
 _YES_OR_NO = re.compile(r"\b(?:yes|no|true|false)\b", re.IGNORECASE)
-# One that is all there is to say: not that of "No other cube is red" or "Yes or no?".
-_LEADING_YES_OR_NO = re.compile(
+# A first word that is the answer by itself, unlike those of "No other cube is red" or "Yes or no?".
+_FIRST_WORD_YES_OR_NO = re.compile(
     rf"\W*(?P<word>{_YES_OR_NO.pattern})"
     r"(?=\s*(?:[^\w\s/?-]|-\s|\Z)|\s+(?:because|since|it|that|the|there|this)\b)",
     re.IGNORECASE,
@@ -45,34 +47,40 @@ _NUMBER = re.compile(
 
 
 def extract_lenient_answer(completion: str, *, kind: str, choices: Sequence[str] = ()) -> str | None:
-    r"""What a completion answers; None when nothing is found. Never raises, in time linear in the length.
+    r"""Return the answer of a completion; None if nothing is found. Never raises; time is linear in the length.
 
-    The last answer block that holds anything counts, closed or not; else the last \boxed{…}; else what the kind is
-    looked for: the last number; of all others what stands behind the last "answer is" or "Answer:" in its line, or
-    else of choices the last letter in brackets, in bold, or alone at the end, or the choice that the last line is, or
-    the last words in bold; of yes and no the one that the last line begins with, or the whole, or the last one.
+    The last answer block with any content counts, closed or not. Otherwise the last \boxed{…} counts, and otherwise a
+    rule for the kind:
+      number, expression, relaxed, integer, rounded: the last number.
+      choice, nearest_choice: the text after the last "answer is" or "Answer:" in its line, if it names one choice. Else
+        the last letter after such a cue, in brackets, in bold, or alone at the end. Else the choice named by the first
+        bold words after the cue, the last line, or the last bold words.
+      yes_no: the first such word after the cue. Else the one that begins the last line, or the first line. Else the
+        last such word.
+      text, set, reasoning_gym: the rest of the line after the cue.
 
     Args:
       completion: any text.
-      kind: how the answer will be compared, see `verifier.KINDS`.
-      choices: what may be chosen; () for all letters.
+      kind: how the answer will be compared, one of `verifier.KINDS`.
+      choices: texts of the choices; () accepts all letters.
     """
-    return _last_block(completion) or _last_boxed(completion) or _BY_KIND[kind](completion, choices) or None
+    return _last_block(completion) or _last_boxed(completion) or _EXTRACTORS[kind](completion, choices) or None
 
 
 def _last_block(text: str) -> str | None:
+    """Return the content of the last answer block that is not blank, closed or not."""
     blocks = (block.partition(ANSWER_CLOSE)[0].strip() for block in reversed(text.split(ANSWER_OPEN)[1:]))
     return next(filter(None, blocks), None)
 
 
 def _last_boxed(text: str) -> str:
-    r"""What the \boxed{…} that is closed last holds, blank ones aside."""
+    r"""Return the content of the \boxed{…} that is closed last and is not blank; "" if there is none."""
     start, end = 0, 0
-    opened: list[int | None] = []  # behind each open brace that boxes
+    opened: list[int | None] = []  # for each open brace: where the content of its \boxed starts, or None
     for brace in _BRACE.finditer(text):
         if brace[0] == "}":
             boxed = opened.pop() if opened else None
-            if boxed is not None and _BLANKS.match(text, boxed).end() < brace.start():
+            if boxed is not None and _NON_BLANK.search(text, boxed, brace.start()):
                 start, end = boxed, brace.start()
         elif brace[0] == "{" or brace[0].startswith(r"\boxed"):
             opened.append(None if brace[0] == "{" else brace.end())
@@ -80,74 +88,80 @@ def _last_boxed(text: str) -> str:
 
 
 def _last_number(text: str, choices: Sequence[str]) -> str | None:
+    """Return the last number, with its sign and percent sign."""
     *_, last = (None, *_NUMBER.finditer(text))
     return last and ("-" if last["sign"] else "") + last["digits"] + ("%" if last["percent"] else "")
 
 
 def _last_share(text: str, choices: Sequence[str]) -> str | None:
-    """A number that Python can read but for a percent sign, as charts' answers are compared."""
+    """Return the last number in a form that Python's `float` reads, except for a percent sign (as ChartQA needs)."""
     number = _last_number(text, choices)
     return number and number.replace(",", "")
 
 
 def _last_float(text: str, choices: Sequence[str]) -> str | None:
+    """Return the last number in a form that Python's `float` reads."""
     number = _last_share(text, choices)
     return number and number.removesuffix("%")
 
 
-def _option(text: str, choices: Sequence[str]) -> str | None:
-    behind, last_line = _behind_lead(text), text.rstrip().rpartition("\n")[2]
+def _choice(text: str, choices: Sequence[str]) -> str | None:
+    """Return the letter of the choice that a text names, by the rules of `extract_lenient_answer`."""
+    after_cue, last_line = _text_after_cue(text), text.rstrip().rpartition("\n")[2]
     return (
-        # Before the letters, for the A of "The answer is A boat" is none.
-        _chosen([behind], choices)
+        # Before the letters, because the A of "The answer is A boat" is not one.
+        _unique_choice([after_cue], choices)
         or _last_letter(text, choices)
-        or _chosen([*_BOLD.findall(behind)[:1], last_line, *_BOLD.findall(text)[-1:]], choices)
+        or _unique_choice([*_BOLD.findall(after_cue)[:1], last_line, *_BOLD.findall(text)[-1:]], choices)
     )
 
 
-def _chosen(spans: Sequence[str], choices: Sequence[str]) -> str | None:
-    """The letter of the choice that the first of these spans is, of those that are one choice and no other."""
-    for span in spans:
-        letters = [letter for letter in choices_by_letter(choices) if is_same_choice(span, letter, choices)]
+def _unique_choice(passages: Sequence[str], choices: Sequence[str]) -> str | None:
+    """Return the letter of the first choice that a passage names, skipping passages that name none or several."""
+    for passage in passages:
+        letters = [letter for letter in choices_by_letter(choices) if is_same_choice(passage, letter, choices)]
         if len(letters) == 1:
             return letters[0]
     return None
 
 
 def _last_letter(text: str, choices: Sequence[str]) -> str | None:
+    """Return the last letter of a choice after a cue, or else in brackets, in bold, or alone at the end."""
     letters = set(choices_by_letter(choices)) or set(ascii_uppercase)
-    for pattern in (_LETTER_BEHIND, _LETTER_ALONE):
-        found = [match[match.lastgroup].upper() for match in pattern.finditer(text.rstrip())]
+    for pattern in (_LETTER_AFTER_CUE, _LETTER_ALONE):
+        found = [match[match.lastgroup or 0].upper() for match in pattern.finditer(text.rstrip())]
         if found := [letter for letter in found if letter in letters]:
             return found[-1]
     return None
 
 
 def _yes_or_no(text: str, choices: Sequence[str]) -> str | None:
-    if behind := _YES_OR_NO.search(_behind_lead(text)):
-        return behind[0]
+    """Return the yes, no, true or false that a text answers, by the rules of `extract_lenient_answer`."""
+    if after_cue := _YES_OR_NO.search(_text_after_cue(text)):
+        return after_cue[0]
     for line in (text.rstrip().rpartition("\n")[2], text.lstrip().partition("\n")[0]):
-        if leading := _LEADING_YES_OR_NO.match(line):
-            return leading["word"]
+        if first_word := _FIRST_WORD_YES_OR_NO.match(line):
+            return first_word["word"]
     *_, last = (None, *_YES_OR_NO.findall(text))
     return last
 
 
-def _line(text: str, choices: Sequence[str]) -> str | None:
-    return _behind_lead(text).strip().strip("*").rstrip(" .*")
+def _answer_line(text: str, choices: Sequence[str]) -> str | None:
+    """Return the line after the last cue, without bold marks and a final full stop."""
+    return _text_after_cue(text).strip().strip("*").rstrip(" .*")
 
 
-def _behind_lead(text: str) -> str:
-    """What stands behind the last "answer is" or "Answer:" in its line, or in the next one that is not blank."""
-    *_, last = (None, *_LEAD_TO_SOMETHING.finditer(text))
+def _text_after_cue(text: str) -> str:
+    """Return the text after the last "answer is" or "Answer:" in its line, or else the next line that is not blank."""
+    *_, last = (None, *_ANSWER_CUE_WITH_TEXT.finditer(text))
     return text[last.end() :].partition("\n")[0] if last else ""
 
 
-_BY_KIND = {
+_EXTRACTORS = {
     **dict.fromkeys(("number", "expression"), _last_number),
     "relaxed": _last_share,
     **dict.fromkeys(("integer", "rounded"), _last_float),
-    **dict.fromkeys(("choice", "nearest_choice"), _option),
+    **dict.fromkeys(("choice", "nearest_choice"), _choice),
     "yes_no": _yes_or_no,
-    **dict.fromkeys(("text", "set", "reasoning_gym"), _line),
+    **dict.fromkeys(("text", "set", "reasoning_gym"), _answer_line),
 }

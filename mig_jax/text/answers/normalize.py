@@ -1,10 +1,10 @@
-"""One spelling for answers that differ only in dress."""
+"""Normalization of answers that differ only in notation."""
 
 import re
 import unicodedata
 from collections.abc import Sequence
 
-# What may stand around a whole answer.
+# Pairs that may enclose a whole answer.
 _WRAPPERS = (
     ("$$", "$$"),
     ("$", "$"),
@@ -14,8 +14,8 @@ _WRAPPERS = (
     *((rf"\{command}{{", "}") for command in ("boxed", "text", "textbf", "textrm", "mathrm", "mathbf", "mbox")),
 )
 
-# Different ways to write the same; the left one is replaced.
-_SYNONYMS = (
+# Notations with the same meaning: the left one is replaced by the right one.
+_REPLACEMENTS = (
     (r"\dfrac", r"\frac"),
     (r"\tfrac", r"\frac"),
     (r"\displaystyle", " "),
@@ -48,48 +48,48 @@ _SYNONYMS = (
 )
 _SIZED_BRACKET = re.compile(r"\\(?:left|right)(?![A-Za-z])")
 _CONTROL_SPACE = re.compile(r"(?<!\\)\\ ")
-# Names that LaTeX writes as commands, where an argument follows.
-_BARE_NAME = re.compile(
+# Function names without their backslash, if an argument follows, and pi.
+_BARE_COMMAND = re.compile(
     r"(?<![A-Za-z\\])(?:pi(?![A-Za-z])|(?:arc)?(?:sin|cos|tan)|cot|sec|csc|log|ln|exp)"
     r"(?=(?<=pi)|[ ^_]?[0-9({\\]| [a-z](?![a-z]))"
 )
 _ROOT = re.compile(r"(?:\N{SQUARE ROOT}|(?<![A-Za-z\\])sqrt) ?([0-9]+|[A-Za-z](?![A-Za-z]))")
-_PARENTHESIS = re.compile(r"(?:\N{SQUARE ROOT}|(?<![A-Za-z])\\?sqrt) ?\(|[()]")
-_POWER = re.compile(r"[⁺⁻]?[⁰¹²³⁴-⁹]+")
-_RAISED = str.maketrans("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "+-0123456789")
-_FRACTION = re.compile("[¼-¾⅐-⅞]")
+_ROOT_OR_PARENTHESIS = re.compile(r"(?:\N{SQUARE ROOT}|(?<![A-Za-z])\\?sqrt) ?\(|[()]")
+_SUPERSCRIPT = re.compile(r"[⁺⁻]?[⁰¹²³⁴-⁹]+")
+_SUPERSCRIPTS = str.maketrans("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "+-0123456789")
+_VULGAR_FRACTION = re.compile("[¼-¾⅐-⅞]")
 
-# Signs of full width, as they stand beside Chinese ones; and those that nobody sees.
-_NARROWED = dict(zip(range(0xFF01, 0xFF5F), map(chr, range(0x21, 0x7F)), strict=True))
-_UNSEEN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
+# Full-width characters, as typed in Chinese text; zero-width characters, direction marks included.
+_FULLWIDTH_TO_ASCII = dict(zip(range(0xFF01, 0xFF5F), map(chr, range(0x21, 0x7F)), strict=True))
+_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 
 
 def normalize(answer: str) -> str:
-    """One spelling for what differs only in dress: wrappers, brackets' sizes, spaces, LaTeX and Unicode synonyms."""
-    text = unwrap(narrow(answer))
-    text = _FRACTION.sub(_as_fraction, _POWER.sub(_as_power, text))
-    text = _brace_roots(_ROOT.sub(r"\\sqrt{\1}", text))
-    for old, new in _SYNONYMS:
+    r"""Return an answer in one notation, without wrappers, bracket sizes and extra spaces.
+
+    Synonyms in LaTeX and Unicode become one, such as \tfrac and \frac, or × and \times.
+    """
+    text = strip_wrappers(clean_characters(answer))
+    text = _VULGAR_FRACTION.sub(_vulgar_fraction_to_latex, _SUPERSCRIPT.sub(_superscript_to_latex, text))
+    text = _roots_to_latex(_ROOT.sub(r"\\sqrt{\1}", text))
+    for old, new in _REPLACEMENTS:
         text = text.replace(old, new)
     text = _CONTROL_SPACE.sub(" ", _SIZED_BRACKET.sub("", text))
-    return " ".join(_BARE_NAME.sub(_as_command, text).split())
+    return " ".join(_BARE_COMMAND.sub(_name_to_command, text).split())
 
 
 def is_same_text(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
-    """Equal but for case, white space, a full stop at the end, and what stands around the whole."""
-    one, other = (
-        " ".join(unicodedata.normalize("NFC", unwrap(text)).casefold().split()) for text in (response, reference)
-    )
-    return one == other
+    """Return whether two texts are equal, ignoring case, whitespace, a final full stop and enclosing wrappers."""
+    return _text_key(response) == _text_key(reference)
 
 
-def narrow(text: str) -> str:
-    """Signs of full width as those of ASCII, and without marks that nobody sees."""
-    return text.translate(_NARROWED).translate(_UNSEEN)
+def clean_characters(text: str) -> str:
+    """Replace full-width characters with ASCII and delete zero-width ones."""
+    return text.translate(_FULLWIDTH_TO_ASCII).translate(_INVISIBLE)
 
 
-def unwrap(text: str) -> str:
-    """Takes off a full stop, and what stands around the whole of a text, layer by layer."""
+def strip_wrappers(text: str) -> str:
+    r"""Strip a final full stop and the wrappers around the whole text ($…$, **…**, \boxed{…}), layer by layer."""
     text = text.strip()
     if text.endswith((".", "\N{IDEOGRAPHIC FULL STOP}")):
         text = text[:-1].rstrip()
@@ -97,12 +97,12 @@ def unwrap(text: str) -> str:
         inner = text[len(opening) : -len(closing)]
         is_wrapped = text.startswith(opening) and text.endswith(closing) and len(text) >= len(opening + closing)
         if is_wrapped and opening not in inner and is_balanced(inner):
-            return unwrap(inner)
+            return strip_wrappers(inner)
     return text
 
 
 def is_balanced(text: str) -> bool:
-    """No brace is closed before it was opened."""
+    """Return whether no brace is closed before it is opened."""
     depth = 0
     for character in text:
         depth += (character == "{") - (character == "}")
@@ -111,27 +111,35 @@ def is_balanced(text: str) -> bool:
     return True
 
 
-def _brace_roots(text: str) -> str:
-    r"""sqrt(x) as \sqrt{x}."""
+def _text_key(text: str) -> str:
+    """Return the form of a text that `is_same_text` compares."""
+    return " ".join(unicodedata.normalize("NFC", strip_wrappers(text)).casefold().split())
+
+
+def _roots_to_latex(text: str) -> str:
+    r"""Rewrite sqrt(x) as \sqrt{x}."""
     closing = []
 
-    def turn(sign: re.Match) -> str:
-        if sign[0] == ")":
+    def rewrite(match: re.Match) -> str:
+        if match[0] == ")":
             return closing.pop() if closing else ")"
-        closing.append(")" if sign[0] == "(" else "}")
-        return "(" if sign[0] == "(" else r"\sqrt{"
+        closing.append(")" if match[0] == "(" else "}")
+        return "(" if match[0] == "(" else r"\sqrt{"
 
-    return _PARENTHESIS.sub(turn, text)
-
-
-def _as_power(raised: re.Match) -> str:
-    return f"^{{{raised[0].translate(_RAISED)}}}"
+    return _ROOT_OR_PARENTHESIS.sub(rewrite, text)
 
 
-def _as_fraction(sign: re.Match) -> str:
-    over, under = unicodedata.normalize("NFKC", sign[0]).split("\N{FRACTION SLASH}")
+def _superscript_to_latex(match: re.Match) -> str:
+    """Rewrite x² as x^{2}."""
+    return f"^{{{match[0].translate(_SUPERSCRIPTS)}}}"
+
+
+def _vulgar_fraction_to_latex(match: re.Match) -> str:
+    r"""Rewrite ½ as \frac{1}{2}."""
+    over, under = unicodedata.normalize("NFKC", match[0]).split("\N{FRACTION SLASH}")
     return rf"\frac{{{over}}}{{{under}}}"
 
 
-def _as_command(name: re.Match) -> str:
-    return rf"\{name[0]} "
+def _name_to_command(match: re.Match) -> str:
+    r"""Rewrite sin as \sin."""
+    return rf"\{match[0]} "

@@ -1,13 +1,13 @@
-"""Numbers as people write them, with what they are numbers of."""
+"""Parsing and comparison of numbers as people write them, with their units."""
 
 import re
 from collections import Counter
 from fractions import Fraction
 from typing import NamedTuple
 
-from mig_jax.text.answers.normalize import narrow, normalize, unwrap
+from mig_jax.text.answers.normalize import clean_characters, normalize, strip_wrappers
 
-# No number that is compared digit by digit is longer, its unit included.
+# Longest text that is parsed as a number, its unit included.
 MAX_CHARACTERS = 100
 
 _DECIMAL = r"(?=\.?[0-9])(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]*)(?:\.[0-9]+)?(?![0-9])"
@@ -22,8 +22,8 @@ _NUMBER = re.compile(
 )
 _MONEY = re.compile(r"(?P<sign>[+-]?) ?(?:US )?(?P<money>USD|EUR|GBP|INR|Rs|[€£¥₹])\.? ?")
 
-# Other ways to write a unit.
-_REWRITTEN = tuple(
+# Alternative notations of units, and what they are rewritten to.
+_UNIT_REWRITES = tuple(
     (re.compile(pattern), unit)
     for pattern, unit in (
         (r"\\(?:text|textrm|textbf|mathrm|mbox|operatorname) ?\{([^{}]*)\}", r" \1 "),
@@ -41,7 +41,7 @@ _REWRITTEN = tuple(
 _UNIT_PART = re.compile(
     r"(?P<word>°?[A-Za-z]+(?:[-'.][A-Za-z]+)*|[%€£¥¢₹°Ω])\.?(?:(?: ?\^)?\{?(?P<power>-?[1-9])\}?)?|(?P<sign>[^ ])"
 )
-# By their names, a final s aside. What is not here (apples) is a unit that contradicts no other.
+# Known units by their names, without the plural s. Any other word (apples) is a unit that conflicts with none.
 _UNITS = {
     name: unit
     for unit, names in {
@@ -62,15 +62,16 @@ _UNITS = {
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _PER = {"/", "per"}
-# With these it is no number of anything.
+# Words after which a text is not one number with a unit.
 _NO_UNIT = {"or", "and", "not", "plus", "minus", "times", "divided"}
 _VOCABULARY = {*_UNITS, *_SCALES, *_POWERS, *_PER, *_NO_UNIT}
 
 
 class Number(NamedTuple):
-    """A number as it is written: 50% is (50, "%"), 5 km/h is (5, "h^-1 km").
+    """A number as written: 50% is (50, "%"), 5 km/h is (5, "h^-1 km").
 
-    unit: what of its unit is known; "" when there is none, or none that we know.
+    value: exact.
+    unit: the known parts of its unit, sorted; "" if there is no unit or it is unknown.
     """
 
     value: Fraction
@@ -81,19 +82,22 @@ class Number(NamedTuple):
         return self.unit == "%"
 
 
-def read_number(answer: str) -> Number | None:
-    """The number that an answer is, as it is written or behind its last =; None when it is none, or several.
+def parse_number_answer(answer: str) -> Number | None:
+    """Return the number that an answer is, or that follows its last equals sign; None if it is not exactly one number.
 
-    What is still to be computed is none, fractions and powers of ten aside.
+    Unevaluated expressions are not numbers, except fractions and powers of ten.
     """
-    text = unwrap(narrow(answer)).replace(r"\$", " USD ")
-    # Two signs are LaTeX's, one is money.
+    text = strip_wrappers(clean_characters(answer)).replace(r"\$", " USD ")
+    # Two dollar signs delimit LaTeX, a single one is a currency.
     text = text.replace("$", " USD ") if text.count("$") == 1 else text
     return parse_number(normalize(text).replace(r"\approx", "=").rpartition("=")[2].strip())
 
 
 def parse_number(text: str) -> Number | None:
-    """The exact value of a normalized integer, decimal, fraction or mixed number with or without a unit, else None."""
+    """Return the exact number of a normalized text, with its unit; None if it is not one number.
+
+    It may be an integer, decimal, fraction, mixed number or power of ten.
+    """
     if len(text) > MAX_CHARACTERS:
         return None
     if text.startswith("(") and text.endswith(")"):
@@ -102,17 +106,17 @@ def parse_number(text: str) -> Number | None:
     if money:
         text = money["sign"] + text[money.end() :]
     number = _NUMBER.match(text)
-    value = number and _value(number)
-    unit = number and _read_unit(text[number.end() :], money["money"] if money else "")
+    value = number and _value_of(number)
+    unit = number and _parse_unit(text[number.end() :], money["money"] if money else "")
     return None if value is None or unit is None else Number(value * unit[0], unit[1])
 
 
 def is_same_number(one: Number, other: Number) -> bool:
-    """Exact equality, unless both name units and these differ.
+    """Return whether two numbers are exactly equal; numbers with different known units are not.
 
-    When only one of the two is written as a percentage, 50% is both 50 and 0.5.
+    If only one of the two is a percentage, 50% equals both 50 and 0.5.
     """
-    if one.unit and other.unit and one.unit != other.unit and not _are_degrees(one.unit, other.unit):
+    if one.unit and other.unit and one.unit != other.unit and not _are_compatible_degrees(one.unit, other.unit):
         return False
     if one.is_percent == other.is_percent:
         return one.value == other.value
@@ -120,12 +124,13 @@ def is_same_number(one: Number, other: Number) -> bool:
     return plain.value in (percent.value, percent.value / 100)
 
 
-def _are_degrees(*units: str) -> bool:
-    """Degrees, one of which does not say of what scale."""
+def _are_compatible_degrees(*units: str) -> bool:
+    """Return whether all units are degrees, at least one of them without a scale (° beside °C)."""
     return "°" in units and all(unit.startswith("°") for unit in units)
 
 
-def _value(number: re.Match) -> Fraction | None:
+def _value_of(number: re.Match) -> Fraction | None:
+    """Return the value of a match of `_NUMBER`; None if it divides by 0."""
     parts = number.groupdict("")
     under = parts["under"] or parts["bottom"] or parts["bottom_digit"]
     if parts["ten"]:
@@ -144,16 +149,25 @@ def _value(number: re.Match) -> Fraction | None:
 
 
 def _decimal(digits: str) -> Fraction:
+    """Return the value of decimal digits, which may have thousands separators."""
     return Fraction(digits.replace(",", "").replace(" ", ""))
 
 
-def _read_unit(text: str, money: str) -> tuple[int, str] | None:
-    """What a number is multiplied by (5 million), and its unit; None when what is behind it is no unit."""
-    for pattern, unit in _REWRITTEN:
+def _parse_unit(text: str, money: str) -> tuple[int, str] | None:
+    """Parse the text after a number.
+
+    Args:
+      text: what follows the digits.
+      money: currency written before the digits, or "".
+
+    Returns:
+      The factor of the number (10^6 for "million") and its unit; None if the text is not a unit.
+    """
+    for pattern, unit in _UNIT_REWRITES:
         text = pattern.sub(unit, text)
     scale, power, sign, powers = 1, 1, 1, Counter()
     for part in _UNIT_PART.finditer(text):
-        word = _singular(part["word"] or part["sign"])
+        word = _known_form(part["word"] or part["sign"])
         if word in _UNITS:
             powers[_UNITS[word]] += sign * power * int(part["power"] or 1)
             power = 1
@@ -164,15 +178,15 @@ def _read_unit(text: str, money: str) -> tuple[int, str] | None:
         elif word in _PER:
             sign = -1
         elif word in _NO_UNIT or len(word) == 1 or part.start() == 0:
-            # Letters at the digits are no word: 2xy.
+            # Letters that directly follow the digits are factors: 2xy.
             return None
     if money:
         powers[_UNITS[money]] = 1
     return scale, " ".join(unit if power == 1 else f"{unit}^{power}" for unit, power in sorted(powers.items()))
 
 
-def _singular(word: str) -> str:
-    """A word as it is known, if it is."""
+def _known_form(word: str) -> str:
+    """Return the form of a word that is in the vocabulary, or the word itself."""
     if len(word) == 1:
         return word
     forms = (word, word.lower(), word.lower().removesuffix("s"))

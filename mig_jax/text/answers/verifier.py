@@ -1,11 +1,11 @@
-"""Is this answer right? Checked by processes that may hang or die without taking anybody along.
+"""Grading of answers in worker processes that may hang or crash without affecting anything else.
 
-Algebra on whatever a policy writes can take for ever ($9^{9^{9}}$), and no exception ends a computation that is stuck
-in C. So answers are checked by worker processes, and one that is not done by the deadline is killed and replaced.
-What can be told without algebra (see `answers`) is decided on the spot, without a worker.
+Algebra on arbitrary model output can run forever ($9^{9^{9}}$), and no Python exception interrupts a computation inside
+C code. So answers are graded by worker processes, and a worker that misses its deadline is killed and replaced.
+Answers that need no algebra (see `compare`) are graded directly, without a worker.
 
-A worker runs `mig_jax.text.answers.verifier_worker`. Parent and worker share nothing but two pipes with one JSON value
-a line.
+A worker runs `mig_jax.text.answers.verifier_worker`. Parent and worker share only two pipes, with one JSON value per
+line.
 """
 
 import contextlib
@@ -22,28 +22,29 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, NamedTuple
 
+from mig_jax.errors import UserError
 from mig_jax.text.answers import compare
 
 KINDS = tuple(compare.COMPARISONS)
 
-# Nothing longer is an answer.
+# Longer responses are wrong.
 MAX_CHARACTERS = 2000
 
-# To import the libraries, on a busy machine.
+# Time for a worker to import its libraries, on a busy machine.
 START_DEADLINE_S = 120.0
 
-# How often in a row a worker is started that is killed before it is ready.
+# Most attempts in a row to start a worker that gets killed before it is ready.
 MAX_STARTS = 5
 
 
 class AnswerPair(NamedTuple):
-    """One check.
+    """An answer and the reference answer to compare it with.
 
-    response: the answer that was given, None when there is none.
-    reference: the right answer, of a choice its letter; for the kind reasoning_gym the problem's
+    response: the given answer; None if there is none.
+    reference: the reference answer; for a choice its letter; for the kind reasoning_gym the id of the problem,
       `reasoning_gym:<task>:<seed>:<size>:<index>`.
-    kind: one of KINDS, how the two are compared; see `answers`.
-    choices: what may be chosen, in the order of its letters A, B, …; () where the answer is open.
+    kind: how the two are compared, one of `KINDS`; see `compare`.
+    choices: texts of the choices, in the order of their letters A, B, …; () for an open question.
     """
 
     response: str | None
@@ -53,19 +54,19 @@ class AnswerPair(NamedTuple):
 
 
 class Verifier:
-    """A pool of workers, started when first needed, ended with the `with` block.
+    """A pool of worker processes that grade answers. Use it as a context manager; workers start when first needed.
 
         with Verifier(workers=2, deadline_s=5.0) as verifier:
             verifier.grade([AnswerPair("3/2", "1.5", "expression")])  # [True]
 
     Args:
-      workers: processes.
-      deadline_s: seconds of wall clock for one item.
+      workers: number of processes.
+      deadline_s: wall-clock seconds for one answer.
     """
 
     def __init__(self, *, workers: int = 2, deadline_s: float = 5.0):
         self._workers = [_Worker(deadline_s) for _ in range(workers)]
-        # The last to come back is the next to go, so that no more processes are started than there is work for.
+        # Last in, first out, so that no more processes are started than there is work for.
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -73,37 +74,40 @@ class Verifier:
 
     @property
     def timeouts(self) -> int:
-        """How many items have passed their deadline so far."""
+        """The number of answers that have missed their deadline so far."""
         return sum(worker.timeouts for worker in self._workers)
 
     @property
     def restarts(self) -> int:
-        """How many processes have had to be replaced so far."""
+        """The number of processes that have been replaced so far."""
         return sum(max(0, worker.starts - 1) for worker in self._workers)
 
-    def grade(self, items: Sequence[AnswerPair]) -> list[bool | None]:
-        """Is each answer right? None: not known, because the check took too long or killed its worker twice.
+    def grade(self, pairs: Sequence[AnswerPair]) -> list[bool | None]:
+        """Return whether each answer is right; None if grading missed its deadline or killed its worker twice.
+
+        Equal pairs are graded once.
 
         Raises:
-          ValueError: an unknown kind, or a reference that names no problem of reasoning-gym.
+          ValueError: a kind is unknown.
+          UserError: a reference names no problem of reasoning-gym.
           RuntimeError: a worker cannot be started.
         """
-        unknown = {item.kind for item in items}.difference(KINDS)
+        unknown = {pair.kind for pair in pairs}.difference(KINDS)
         if unknown:
-            raise ValueError(f"no kind {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
-        # Keyed by item, because a group of samples has few different answers.
-        verdicts = {item: _decide(item) for item in items}
-        hard = [item for item, verdict in verdicts.items() if verdict is None]
-        verdicts.update(zip(hard, self._threads.map(self._ask, hard), strict=True))
-        return [verdicts[item] for item in items]
+            raise ValueError(f"unknown kind of answer {', '.join(sorted(unknown))}; use one of {', '.join(KINDS)}")
+        # Keyed by pair, because the samples of a group give few distinct answers.
+        grades = {pair: _grade_without_worker(pair) for pair in pairs}
+        undecided = [pair for pair, grade in grades.items() if grade is None]
+        grades.update(zip(undecided, self._threads.map(self._grade_with_worker, undecided), strict=True))
+        return [grades[pair] for pair in pairs]
 
     def close(self) -> None:
-        """End all workers, whatever they are doing."""
+        """Kill all workers, whatever they are doing."""
         for worker in self._workers:
             worker.stop()
         self._threads.shutdown(cancel_futures=True)
         for worker in self._workers:
-            worker.clean_up()
+            worker.discard_process()
 
     def __enter__(self) -> "Verifier":
         return self
@@ -111,92 +115,115 @@ class Verifier:
     def __exit__(self, *exception) -> None:
         self.close()
 
-    def _ask(self, item: AnswerPair) -> bool | None:
+    def _grade_with_worker(self, pair: AnswerPair) -> bool | None:
         worker = self._idle.get()
         try:
-            return worker.grade(item)
+            return worker.grade(pair)
         finally:
             self._idle.put(worker)
 
 
-def _decide(item: AnswerPair) -> bool | None:
-    """The verdict, where no worker is needed for it."""
-    if item.response is None or not item.response.strip() or len(item.response) > MAX_CHARACTERS:
+def _grade_without_worker(pair: AnswerPair) -> bool | None:
+    """Return whether an answer is right; None if that takes a worker."""
+    if pair.response is None or not pair.response.strip() or len(pair.response) > MAX_CHARACTERS:
         return False
-    if len(item.reference) > MAX_CHARACTERS:
-        return compare.is_same_text(item.response, item.reference)
-    return compare.COMPARISONS[item.kind](item.response, item.reference, item.choices)
+    if len(pair.reference) > MAX_CHARACTERS:
+        return compare.is_same_text(pair.response, pair.reference)
+    return compare.COMPARISONS[pair.kind](pair.response, pair.reference, pair.choices)
+
+
+class _Reply(NamedTuple):
+    """What came back from a worker process.
+
+    value: whether the answer is right, or what is wrong with the reference; None if no reply came. The process is then
+      gone.
+    timed_out: whether the deadline was missed.
+    exit_code: of the process if it is gone, negative for the signal that killed it; else None.
+    """
+
+    value: bool | str | None
+    timed_out: bool = False
+    exit_code: int | None = None
 
 
 class _Worker:
-    """A process, replaced when it is late or dead. Used by one thread at a time."""
+    """A worker process that is replaced when it times out or dies. Used by one thread at a time."""
 
     def __init__(self, deadline_s: float):
         self.deadline_s = deadline_s
         self.timeouts = self.starts = 0
         self._process: subprocess.Popen | None = None
-        self._prepared: set[str] = set()
+        self._prepared_kinds: set[str] = set()
         self._is_stopped = False
 
-    def grade(self, item: AnswerPair) -> bool | None:
-        """The verdict; None when the process was late, or died twice of this item."""
+    def grade(self, pair: AnswerPair) -> bool | None:
+        """Return whether an answer is right; None if the process timed out, or died twice."""
         for _ in range(2):
-            self._prepare(item.kind)
-            reply, is_late = self._exchange(item, self.deadline_s)
-            if isinstance(reply, str):
-                raise ValueError(f"nothing can be checked against {item.reference!r}: {reply}")
-            if reply is not None or is_late:
-                self.timeouts += is_late
-                return reply
+            process = self._ensure_prepared(pair.kind)
+            reply = self._exchange(process, pair, self.deadline_s)
+            if isinstance(reply.value, str):
+                raise UserError(f"no answer can be graded with the reference {pair.reference!r}: {reply.value}")
+            if reply.value is not None or reply.timed_out:
+                self.timeouts += reply.timed_out
+                return reply.value
         return None
 
     def stop(self) -> None:
-        """Kill the process, and start no other. From any thread."""
+        """Kill the process, and start no other. May be called from any thread."""
         self._is_stopped = True
         if process := self._process:
             process.kill()
 
-    def clean_up(self) -> None:
-        """Take leave of the process, alive or dead."""
+    def discard_process(self) -> None:
+        """Kill the process if it is alive, and release its resources."""
         process, self._process = self._process, None
-        self._prepared.clear()
+        self._prepared_kinds.clear()
         if process is not None:
             process.kill()
-            # Waits, and closes the pipes, one of which may still hold what nobody is going to read.
+            # Waits for the process and closes its pipes. Closing flushes, which fails if the process left input unread.
             with contextlib.suppress(BrokenPipeError), process:
                 pass
 
-    def _prepare(self, kind: str) -> None:
-        """Have a process that has imported what a kind needs: that takes seconds, which count for no item."""
-        if kind in self._prepared:
-            return
-        for _ in range(MAX_STARTS):
-            fault = self._try_to_prepare(kind)
-            if fault is None:
-                self._prepared.add(kind)
-                return
-        raise RuntimeError(f"no worker can be started for {kind}: {fault}")
+    def _ensure_prepared(self, kind: str) -> subprocess.Popen:
+        """Return a process that has imported the libraries of a kind.
 
-    def _try_to_prepare(self, kind: str) -> str | None:
-        """None; or that somebody has killed the process meanwhile, which is no reason not to start another.
+        The imports take seconds, which must not count towards an answer's deadline.
 
         Raises:
-          RuntimeError: it cannot be started.
+          RuntimeError: no process can be started.
         """
-        with tempfile.TemporaryFile() as errors:
-            if self._process is None:
-                self._start(errors)
-            process = self._process
-            reply, is_late = self._exchange(AnswerPair(None, "", kind), START_DEADLINE_S)
-            if reply is True:
-                return None
-            if reply is None and not is_late and process.returncode < 0:
-                return f"{MAX_STARTS} were killed by signal {-process.returncode}"
-            errors.seek(0)
-            reason = reply or errors.read().decode(errors="replace")[-2000:]
-            raise RuntimeError(f"no worker can be started for {kind}: {reason}")
+        if kind in self._prepared_kinds and self._process is not None:
+            return self._process
+        error: str | None = None
+        for _ in range(MAX_STARTS):
+            with tempfile.TemporaryFile() as stderr:
+                process = self._process or self._start(stderr)
+                error = self._prepare(process, kind, stderr)
+            if error is None:
+                self._prepared_kinds.add(kind)
+                return process
+        raise RuntimeError(f"no verifier worker can be started for {kind}: {error}")
 
-    def _start(self, errors: IO[bytes]) -> None:
+    def _prepare(self, process: subprocess.Popen, kind: str, stderr: IO[bytes]) -> str | None:
+        """Let a process import the libraries of a kind.
+
+        Returns:
+          None, or an error message if the process was killed meanwhile, after which a new one may still start.
+
+        Raises:
+          RuntimeError: the libraries cannot be imported.
+        """
+        reply = self._exchange(process, AnswerPair(None, "", kind), START_DEADLINE_S)
+        if reply.value is True:
+            return None
+        if reply.exit_code is not None and reply.exit_code < 0 and not reply.timed_out:
+            return f"{MAX_STARTS} were killed by signal {-reply.exit_code}"
+        stderr.seek(0)
+        reason = reply.value or stderr.read().decode(errors="replace")[-2000:]
+        raise RuntimeError(f"no verifier worker can be started for {kind}: {reason}")
+
+    def _start(self, stderr: IO[bytes]) -> subprocess.Popen:
+        """Start a process."""
         if self._is_stopped:
             raise RuntimeError("the verifier is closed")
         self.starts += 1
@@ -204,33 +231,35 @@ class _Worker:
             [sys.executable, "-m", "mig_jax.text.answers.verifier_worker", str(math.ceil(self.deadline_s) + 1)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=errors,
-            # It imports from where this process does, and its algebra needs no threads.
+            stderr=stderr,
+            # The worker imports from the same places as this process, and its algebra needs no threads.
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"},
-            # Ctrl-C is for the parent, which then ends its workers.
+            # Only the parent receives Ctrl-C; it then ends its workers.
             start_new_session=True,
         )
+        return self._process
 
-    def _exchange(self, item: AnswerPair, deadline_s: float) -> tuple[bool | str | None, bool]:
-        """The reply and False, or None and whether it is late; then the process is gone."""
-        process, is_late = self._process, threading.Event()
+    def _exchange(self, process: subprocess.Popen, pair: AnswerPair, deadline_s: float) -> _Reply:
+        """Send a pair to the process and wait for the reply; without one, discard the process."""
+        assert process.stdin and process.stdout
+        timed_out = threading.Event()
 
-        def give_up():
-            is_late.set()
+        def kill_late_process():
+            timed_out.set()
             process.kill()
 
-        # Kills whoever is stuck, in reading as in computing; both calls below then return.
-        timer = threading.Timer(deadline_s, give_up)
+        # Killing the process also unblocks the write and the read below.
+        timer = threading.Timer(deadline_s, kill_late_process)
         timer.start()
         line = b""
         with contextlib.suppress(BrokenPipeError):
-            # What is chosen is told without a worker.
-            process.stdin.write(json.dumps(item[:3]).encode() + b"\n")
+            # Choices are graded without a worker, so the last field is not needed.
+            process.stdin.write(json.dumps(pair[:3]).encode() + b"\n")
             process.stdin.flush()
             line = process.stdout.readline()
         timer.cancel()
         if line.endswith(b"\n"):
-            return json.loads(line), False
-        self.clean_up()
-        # Its own alarm may be the first to ring.
-        return None, is_late.is_set() or process.returncode == -signal.SIGALRM
+            return _Reply(json.loads(line))
+        self.discard_process()
+        # The worker's own alarm may go off first.
+        return _Reply(None, timed_out.is_set() or process.returncode == -signal.SIGALRM, process.returncode)

@@ -1,7 +1,7 @@
-"""What a worker of `verifier` runs: it reads questions and writes verdicts until its input ends.
+"""The program of a verifier's worker process: reads answers to grade, writes grades, until its input ends.
 
-A question is a line [response, reference, kind], a verdict a line true, false, or "what is wrong with the reference".
-A question without a response (null) asks to prepare for its kind.
+An input line is [response, reference, kind]. The output line is true, false, or a string: what is wrong with the
+reference. If the response is null, the worker imports the libraries of the kind and writes true, or an error message.
 """
 
 import contextlib
@@ -12,99 +12,111 @@ import logging
 import os
 import signal
 import sys
+from typing import Any
 
 from mig_jax.text.answers import formulas, safe_expressions
 from mig_jax.text.answers.normalize import normalize
 
-# Address space, so that a number of a billion digits is the end of the worker and not of the machine.
+# Limit of the address space, so that a number of a billion digits kills the worker, not the machine.
 MAX_BYTES = 4 * 2**30
 
 
 def main() -> None:
-    """Serve; the first argument is in how many seconds a question must be done."""
-    backstop_s = int(sys.argv[1])
-    # What a library prints must not come between the verdicts.
-    verdicts = os.fdopen(os.dup(1), "w")
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)
+    """Run the worker; the first command-line argument is the time limit for one answer, in seconds."""
+    limit_s = int(sys.argv[1])
+    # Grades go to a copy of stdout, so that output printed by libraries cannot mix with them.
+    grades = os.fdopen(os.dup(1), "w")
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
     logging.disable()
     _limit_memory()
     for line in sys.stdin:
         response, reference, kind = json.loads(line)
         if response is None:
-            verdict = _warm_up(kind)
-            os.dup2(silence, 2)
+            grade = _import_libraries(kind)
+            os.dup2(devnull, 2)
         else:
-            # Should the parent be killed, nobody is left to keep the deadline but the kernel.
-            signal.alarm(backstop_s)
-            verdict = _CHECKS[kind](response, reference)
+            # If the parent is killed, only the kernel's alarm enforces the deadline.
+            signal.alarm(limit_s)
+            grade = _GRADERS[kind](response, reference)
             signal.alarm(0)
-        print(json.dumps(verdict), file=verdicts, flush=True)
+        print(json.dumps(grade), file=grades, flush=True)
 
 
 def is_equal(response: str, reference: str) -> bool:
-    """Equal as mathematics, for math-verify.
+    """Return whether two answers are equal as mathematics, by math-verify.
 
-    As LaTeX the whole of an answer is read. As loose text its last number would be taken for it, so that 3 would equal
-    3x + 1, and so would any row of guesses that ends in the right one.
+    Each whole answer is parsed as LaTeX. As plain text only its last number would count: 3 would equal 3x + 1, and a
+    list of guesses that ends in the right one would be right.
     """
     import math_verify
 
-    texts = [formulas.without_unit(normalize(text)) for text in (response, reference)]
+    texts = [formulas.strip_unit(normalize(text)) for text in (response, reference)]
     if any(map(formulas.PLUS_MINUS.search, texts)):
         return is_equal_set(*texts)
-    # Its own time limits would take away our alarm.
-    given, wanted = (math_verify.parse(f"${text}$", [_latex_config()], parsing_timeout=None) for text in texts)
+    # The time limits of math-verify would cancel our alarm.
+    given, wanted = (
+        math_verify.parse(f"${text}$", [_latex_config()], parsing_timeout=None)  # pyright: ignore[reportArgumentType] - None is no limit
+        for text in texts
+    )
     return math_verify.verify(wanted, given, allow_set_relation_comp=True, timeout_seconds=None)
 
 
-def is_solution(response: str, name: str) -> bool | str:
-    """Solves the problem `reasoning_gym:<task>:<seed>:<size>:<index>`, or what is wrong with this name."""
+def is_solution(response: str, problem_id: str) -> bool | str:
+    """Return whether a response solves a reasoning-gym problem, or an error message if there is no such problem.
+
+    Args:
+      response: the answer to grade.
+      problem_id: `reasoning_gym:<task>:<seed>:<size>:<index>`.
+    """
     try:
-        _, task, seed, size, index = name.split(":")
+        _, task, seed, size, index = problem_id.split(":")
         dataset = _dataset(task, int(seed), int(size))
         entry = dataset[int(index)]
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     if safe_expressions.may_evaluate(type(dataset)) and not safe_expressions.is_safe_expression(response):
         return False
-    # The task's checker may stumble over what a policy writes; then it is wrong.
+    # A response on which the task's grader raises an exception is wrong.
     with contextlib.suppress(Exception):
         return bool(dataset.score_answer(answer=response.strip(), entry=entry) >= 0.99)
     return False
 
 
 def is_equal_set(response: str, reference: str) -> bool:
-    """The same members, each equal as mathematics."""
-    return formulas.is_same_set(response, reference, is_same=_is_equal_member)
+    """Return whether two sets have the same members, each equal as mathematics."""
+    return bool(formulas.is_same_set(response, reference, is_same=_is_equal_member))
 
 
-_CHECKS = {"expression": is_equal, "set": is_equal_set, "reasoning_gym": is_solution}
+_GRADERS = {"expression": is_equal, "set": is_equal_set, "reasoning_gym": is_solution}
 
 
 def _is_equal_member(one: str, other: str) -> bool:
-    verdict = formulas.is_same_math(one, other)
-    return is_equal(one, other) if verdict is None else verdict
+    """Return whether two members of sets are equal as mathematics, with algebra only where needed."""
+    grade = formulas.is_same_math(one, other)
+    return is_equal(one, other) if grade is None else grade
 
 
 @functools.cache
-def _latex_config():
+def _latex_config() -> Any:
+    """Return math-verify's settings for parsing LaTeX."""
     from math_verify import LatexExtractionConfig
 
-    # Among what it takes for units are t, h and ab: 2t would equal 2.
+    # It would treat t, h and ab as units and drop them, so that 2t would equal 2.
     normalization = dataclasses.replace(LatexExtractionConfig().normalization_config, units=False)
     return LatexExtractionConfig(boxed_match_priority=-1, normalization_config=normalization)
 
 
 @functools.lru_cache(maxsize=8)
-def _dataset(task: str, seed: int, size: int):
+def _dataset(task: str, seed: int, size: int) -> Any:
+    """Return the problems of a reasoning-gym task."""
     import reasoning_gym
 
     return reasoning_gym.create_dataset(task, seed=seed, size=size)
 
 
-def _warm_up(kind: str) -> bool | str:
-    """Import what a kind needs; True, or why that cannot be done."""
+def _import_libraries(kind: str) -> bool | str:
+    """Import the libraries that a kind of answer needs; return True, or an error message."""
     try:
         if kind == "reasoning_gym":
             import reasoning_gym  # noqa: F401
@@ -116,9 +128,10 @@ def _warm_up(kind: str) -> bool | str:
 
 
 def _limit_memory() -> None:
+    """Limit the address space of this process."""
     import resource
 
-    # macOS has no such limit.
+    # macOS does not support this limit.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
 

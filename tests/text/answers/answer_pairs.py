@@ -1,11 +1,11 @@
-"""Answers, what they are compared with, and whether they are right: a table made by hand."""
+"""A hand-made table of answers, their reference answers, and whether they are right."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 
 class Pair(NamedTuple):
-    """A response, the reference, the kind and the choices of the question, and whether the response is right."""
+    """An answer, its reference answer, the kind and the choices of the question, and whether the answer is right."""
 
     response: str
     reference: str
@@ -15,6 +15,7 @@ class Pair(NamedTuple):
 
 
 def _pairs(kind: str, choices: tuple[str, ...] = (), *, right: list, wrong: list) -> Iterator[Pair]:
+    """Yield the pairs (response, reference) of one kind and its choices, right ones first."""
     for expected, pairs in ((True, right), (False, wrong)):
         for response, reference in pairs:
             yield Pair(response, reference, kind, choices, expected)
@@ -36,7 +37,7 @@ NUMBERS = _pairs(
         ("- 5", "-5"),
         ("\N{MINUS SIGN}5", "-5"),
         ("-0", "0"),
-        # Thousands.
+        # Thousands separators and words for powers of ten.
         ("1,200", "1200"),
         (r"1{,}200.00", "1200"),
         ("1 200", "1200"),
@@ -96,13 +97,13 @@ NUMBERS = _pairs(
         ("0.5", "50%"),
         ("50 percent", "50%"),
         ("50% of the students", "50"),
-        # What leads there.
+        # Equations that end in the number.
         ("x = 7", "7"),
         ("Total = $18", "18"),
         ("3*14 = 42", "42"),
         (r"x \approx 3.14", "3.14"),
         ("x = $5$", "5"),
-        # Signs beside Chinese ones.
+        # Full-width characters, as in Chinese text, and invisible ones.
         ("１２", "12"),
         ("12。", "12"),
         ("５０％", "50%"),
@@ -122,7 +123,7 @@ NUMBERS = _pairs(
         ("12,34,567", "1234567"),
         ("12,0000", "120000"),
         ("5 million", "5"),
-        # Units that contradict each other.
+        # Conflicting units.
         ("5 km", "5 m"),
         ("5 km/h", "5 m/s"),
         ("5 km", "5 km/h"),
@@ -140,7 +141,7 @@ NUMBERS = _pairs(
         ("5000%", "50%"),
         ("0.5%", "50%"),
         ("50%", "5"),
-        # Several numbers are none.
+        # Several numbers.
         ("3 or 4", "4"),
         ("3, 4", "4"),
         ("3 and 4", "3"),
@@ -155,7 +156,7 @@ NUMBERS = _pairs(
         ("1.2.3", "1.2"),
         ("10/11/12", "10/11"),
         ("3 and a half", "3"),
-        # Neither is what is still to be computed.
+        # Unevaluated expressions.
         ("3*14", "42"),
         ("40 + 2", "42"),
         ("50 - 8", "42"),
@@ -166,7 +167,7 @@ NUMBERS = _pairs(
         (r"\sqrt{16}", "4"),
         ("2^3", "8"),
         ("1-1/2", "1.5"),
-        # Nor is an expression.
+        # Expressions that are no numbers.
         ("42x", "42"),
         ("2ab", "2"),
         ("12 a", "12"),
@@ -329,17 +330,17 @@ EXPRESSIONS = _pairs(
         (r"\emptyset", "0"),
         ("1", "1, 2"),
         ("1, 2", "1"),
-        # Many guesses are none.
+        # Several guesses.
         ("1, 2, 3, 42", "42"),
         ("41 or 42", "42"),
         ("$41$ $42$", "42"),
         (r"\boxed{41}\boxed{42}", "42"),
         (r"\{41, 42\}", "42"),
-        # Neither is the question.
+        # The question repeated.
         ("3*14", "42"),
         ("40 + 2", "42"),
         (r"6 \times 7 \text{ apples}", "42"),
-        # Nor are words.
+        # Words.
         ("pairs", "Paris"),
         ("I don't know", "42"),
         ("none", "0"),
@@ -415,7 +416,7 @@ CHOICES = (
         ],
         wrong=[("2", "A"), ("A. 2", "A"), ("5", "B"), ("none", "D")],
     ),
-    # A letter alone is a letter, whatever the texts are.
+    # A single letter names a choice, even if it is also the text of another one.
     *_pairs("choice", LETTERS, right=[("A", "A"), ("A. C", "A")], wrong=[("A", "C"), ("A. A", "A"), ("C. C", "C")]),
     *_pairs(
         "choice",
@@ -674,14 +675,14 @@ MATHVISTA = (
         wrong=[
             ("A", "D"),
             ("(A) tokyo", "D"),
-            # Its letter is neither in brackets nor alone, and the text of another choice is nearer.
+            # The letter is neither in brackets nor alone, and the text of another choice is nearer.
             ("D.", "D"),
             ("(Z)", "A"),
             ("osaka", "D"),
             ("(C), (B)", "B"),
         ],
     ),
-    # The same text twice is the same choice.
+    # Choices with equal texts are the same choice.
     *_pairs(
         "nearest_choice", ("15", "100", "50", "50"), right=[("C", "D"), ("50", "C"), ("51", "D")], wrong=[("15", "D")]
     ),
@@ -696,26 +697,28 @@ TASKS = _pairs(
     ],
 )
 
-# What is decided wrongly, and why. `expected` is what would be right.
+# Pairs that are graded wrongly, and why. `expected` is the right grade.
 KNOWN_WRONG = {
     Pair("1.200,50", "1200.5", "number", (), True): "a point is a decimal point",
     Pair("twelve", "12", "number", (), True): "numbers are digits",
     Pair("3.14159265", r"\pi", "expression", (), False): "math-verify compares decimals to six places",
-    Pair("ab", "AB", "expression", (), False): "to math-verify neighbouring letters may be a word, of either case",
+    Pair("ab", "AB", "expression", (), False): "math-verify may read adjacent letters as a word, of either case",
     Pair("1/2x", r"\frac{1}{2}x", "expression", (), True): "math-verify reads 1/(2x)",
     Pair(
         "36π cubic inches", r"36\pi", "expression", (), True
-    ): "words behind a formula are factors, unless set as text",
-    Pair(r"\{x : x > 3\}", "x > 3", "expression", (), True): "math-verify knows no sets that are built by a condition",
+    ): "words after a formula are factors, unless inside \\text",
+    Pair(r"\{x : x > 3\}", "x > 3", "expression", (), True): "math-verify does not support set-builder notation",
     Pair(
         "x<1 or x>2", r"(-\infty,1)\cup(2,\infty)", "expression", (), True
-    ): "math-verify makes a set of two conditions",
-    Pair("[[1,2],[3,4]]", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "expression", (), True): "no matrix to math-verify",
+    ): "math-verify parses two conditions as a set",
+    Pair(
+        "[[1,2],[3,4]]", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "expression", (), True
+    ): "math-verify does not parse it as a matrix",
     Pair("Yes, but no, it depends", "yes", "yes_no", (), False): "the first word counts",
     Pair("1,200, 2,400", "1200, 2400", "set", (), True): "a comma always separates",
 }
 
-# What is no answer to anything.
+# Responses that answer no question.
 HOSTILE_RESPONSES = (
     "$9^{9^{9}}$",
     *("\x00", "4\x002", "\u202e24", "\ud800", "\udfff42", "\\", "{", "$", "^", "x" * 100_000, "\n" * 1900 + "x"),
@@ -747,7 +750,8 @@ HOSTILE_RESPONSES = (
         ", ".join(map(str, range(9, 99))),
     ),
 )
-_UNEQUALLED = {
+# Reference answers, with their choices, that no hostile response equals.
+_UNMATCHED = {
     "number": ("7.5", ()),
     "expression": ("x+1", ()),
     "choice": ("D", BANKS),
@@ -760,7 +764,7 @@ _UNEQUALLED = {
 }
 HOSTILE = tuple(
     Pair(response, reference, kind, choices, False)
-    for kind, (reference, choices) in _UNEQUALLED.items()
+    for kind, (reference, choices) in _UNMATCHED.items()
     for response in HOSTILE_RESPONSES
 )
 

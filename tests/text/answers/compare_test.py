@@ -1,4 +1,4 @@
-"""Spellings of an answer, and comparing two of them without algebra."""
+"""Variants of answers, and comparison of answers without algebra."""
 
 import itertools
 import subprocess
@@ -14,7 +14,7 @@ from mig_jax.text.answers.choices import edit_distance, is_nearest_choice, is_sa
 from mig_jax.text.answers.compare import COMPARISONS, answer_variants, vote_key
 from mig_jax.text.answers.formulas import is_same_math
 from mig_jax.text.answers.normalize import is_same_text, normalize
-from mig_jax.text.answers.quantities import read_number
+from mig_jax.text.answers.quantities import parse_number_answer
 from tests.text.answers.answer_pairs import BANKS, HOSTILE_RESPONSES, PAIRS
 from tests.text.hostile import hostile_completions
 
@@ -86,7 +86,7 @@ def test_variants_by_kind(kind, reference, variants):
 
 
 def test_every_variant_is_right():
-    """Without a worker, and so is the reference itself."""
+    """Check this without a worker, for each reference answer and all its variants."""
     references = {(pair.reference, pair.kind, pair.choices) for pair in PAIRS if pair.kind != "reasoning_gym"}
     assert len(references) > 180
     for reference, kind, choices in references:
@@ -116,20 +116,20 @@ def test_every_variant_is_right():
         ("reasoning_gym", ["-128", " -128."], ["128"]),
     ],
 )
-def test_the_same_answers_are_one_vote(kind, answers, others):
+def test_equal_answers_have_one_vote_key(kind, answers, others):
     choices = BANKS if "choice" in kind else ()
-    first, *votes = [vote_key(answer, kind=kind, choices=choices) for answer in (*answers, *others)]
-    assert first and [vote == first for vote in votes] == [True] * len(answers[1:]) + [False] * len(others)
+    first, *keys = [vote_key(answer, kind=kind, choices=choices) for answer in (*answers, *others)]
+    assert first and [key == first for key in keys] == [True] * len(answers[1:]) + [False] * len(others)
 
 
-def test_letters_vote_without_choices_too():
-    votes = [vote_key(answer, kind="choice") for answer in ("B", "(b)", "B. Paris", "C", "Paris", "paris.")]
-    assert votes == ["b", "b", "b", "c", "paris", "paris"]
+def test_vote_keys_of_letters_without_choices():
+    keys = [vote_key(answer, kind="choice") for answer in ("B", "(b)", "B. Paris", "C", "Paris", "paris.")]
+    assert keys == ["b", "b", "b", "c", "paris", "paris"]
     assert [vote_key(answer, kind="choice", choices=("15", "50", "50")) for answer in ("50", "B")] == ["b", "b"]
 
 
-def test_one_vote_is_one_answer():
-    """Of any two right answers with the same vote, to whatever question, one is right where the other is wanted."""
+def test_one_vote_key_means_one_answer():
+    """Check that of any two right answers with equal keys, each is right if the other is the reference."""
     by_question = {}
     for pair in PAIRS:
         if pair.expected and pair.kind != "reasoning_gym":
@@ -140,15 +140,15 @@ def test_one_vote_is_one_answer():
         for one, other in itertools.product(pairs, repeat=2)
         if vote_key(one.response, kind=kind, choices=choices) == vote_key(other.reference, kind=kind, choices=choices)
     ]
-    verdicts = [(item, COMPARISONS[item[2]](item[0], item[1], item[3])) for item in same]
-    assert sum(verdict is True for _, verdict in verdicts) > 600
-    # A vote knows nothing of units, so as not to tell 5 km from 5; and what algebra has to tell is not told here.
-    wrong = [item for item, verdict in verdicts if verdict is False and not _have_units(*item[:2])]
-    undecided = {item[2] for item, verdict in verdicts if verdict is None}
+    grades = [(pair, COMPARISONS[pair[2]](pair[0], pair[1], pair[3])) for pair in same]
+    assert sum(grade is True for _, grade in grades) > 600
+    # Vote keys ignore units, so that 5 km and 5 are one vote. Pairs that take algebra are undecided here.
+    wrong = [pair for pair, grade in grades if grade is False and not _have_units(*pair[:2])]
+    undecided = {pair[2] for pair, grade in grades if grade is None}
     assert (wrong, undecided) == ([], {"expression", "set"})
 
 
-def test_wrong_answers_vote_for_something_else():
+def test_wrong_answers_have_other_vote_keys():
     same = [
         pair[:3]
         for pair in PAIRS
@@ -156,21 +156,22 @@ def test_wrong_answers_vote_for_something_else():
         if vote_key(pair.response, kind=pair.kind, choices=pair.choices)
         == vote_key(pair.reference, kind=pair.kind, choices=pair.choices)
     ]
-    # What is the same, and yet wrong by the rule of its kind.
+    # These have equal keys, but are wrong by the rules of their kinds.
     assert same == [("x=5", "y=5", "expression"), ("0.0", "0", "relaxed"), ("France.", "france", "relaxed")]
 
 
 def _have_units(*answers: str) -> bool:
-    numbers = [read_number(answer) for answer in answers]
+    """Return whether all answers are numbers with known units."""
+    numbers = [parse_number_answer(answer) for answer in answers]
     return all(number and number.unit for number in numbers)
 
 
-def test_kinds_are_those_of_problems():
+def test_kinds_match_those_of_problems():
     assert verifier.KINDS == problem.KINDS
 
 
 @pytest.mark.parametrize(
-    "answer, plain",
+    "answer, normalized",
     [
         ("$5$ and $6$", "5 and 6"),
         (r"\text{A} and \text{B}", r"\text{A} and \text{B}"),
@@ -197,13 +198,13 @@ def test_kinds_are_those_of_problems():
         ("", ""),
     ],
 )
-def test_normalize(answer, plain):
-    assert normalize(answer) == plain
-    assert normalize(plain) == plain
+def test_normalize(answer, normalized):
+    assert normalize(answer) == normalized
+    assert normalize(normalized) == normalized
 
 
 @pytest.mark.parametrize(
-    "response, reference, verdict",
+    "response, reference, grade",
     [
         ("1e3", "1000", True),
         ("1.5E-1", "0.15", True),
@@ -234,12 +235,12 @@ def test_normalize(answer, plain):
         ("x=5", "x = 5.0", True),
         ("x=5", "y=5", None),
         ("2x+1", "y = 2x+1", True),
-        # Words are words, not products of letters.
+        # Words are not products of letters.
         ("Paris", "paris", True),
         ("pairs", "Paris", False),
         ("York New", "New York", False),
         ("ba", "ab", None),
-        # Repeating the question is no answer.
+        # The question repeated is not an answer.
         ("3*4+2", "14", False),
         (r"3 \times 4", "12", False),
         ("(1+1)(1+6)", "14", False),
@@ -252,14 +253,14 @@ def test_normalize(answer, plain):
         ("-14", "14", False),
         ("x^{-2}", "14", None),
         ("1+x", "x+1", None),
-        # Numbers that would take for ever to be written out, or as long as a book.
+        # Numbers with far too many digits.
         ("1e999999999", "7", None),
         ("1e999", "7", False),
         ("9" * 2000, "7", None),
     ],
 )
-def test_without_algebra(response, reference, verdict):
-    assert is_same_math(response, reference) is verdict
+def test_is_same_math(response, reference, grade):
+    assert is_same_math(response, reference) is grade
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,7 @@ def test_same_choice(response):
 
 
 @pytest.mark.parametrize("response", ["", "A or B", "AB", "Because", "A, B", "not B", "Paris", "8"])
-def test_no_choice(response):
+def test_not_a_choice(response):
     assert not is_same_choice(response, "B")
 
 
@@ -304,8 +305,8 @@ def test_same_text():
         ("9" * 101, None, ""),
     ],
 )
-def test_read_number(answer, value, unit):
-    assert read_number(answer) == (None if value is None else (value, unit))
+def test_parse_number_answer(answer, value, unit):
+    assert parse_number_answer(answer) == (None if value is None else (value, unit))
 
 
 def test_edit_distance():
@@ -320,25 +321,25 @@ def test_edit_distance():
     assert {pair: edit_distance(*pair) for pair in table} == table
     rng = np.random.default_rng(0)
     for _ in range(200):
-        one, other = ("".join(rng.choice(list("abc"), size)) for size in rng.integers(0, 12, 2))
-        row = list(range(len(other) + 1))
-        for i, a in enumerate(one):
-            last, row = row, [i + 1]
-            for j, b in enumerate(other):
-                row.append(min(last[j] + (a != b), last[j + 1] + 1, row[j] + 1))
-        assert edit_distance(one, other) == row[-1], (one, other)
+        first, second = ("".join(rng.choice(list("abc"), size)) for size in rng.integers(0, 12, 2))
+        row = list(range(len(second) + 1))
+        for i, a in enumerate(first):
+            previous, row = row, [i + 1]
+            for j, b in enumerate(second):
+                row.append(min(previous[j] + (a != b), previous[j + 1] + 1, row[j] + 1))
+        assert edit_distance(first, second) == row[-1], (first, second)
 
 
-def test_some_choice_is_the_nearest_to_anything():
+def test_exactly_one_choice_is_nearest_to_any_response():
     for response in HOSTILE_RESPONSES:
         response = response[:2000]
         assert sum(is_nearest_choice(response, letter, BANKS) for letter in "ABCD") == 1
-    # Letters that are none are compared without choices.
+    # A reference that is not the letter of a choice is compared without choices.
     assert is_nearest_choice("E", "E", BANKS) and is_nearest_choice("(b)", "B")
 
 
-def test_nothing_raises():
-    """As responses and as references: fragments, and pieces of the table."""
+def test_comparisons_never_raise():
+    """Check this with fragments and parts of the table, as responses and as references."""
     rng = np.random.default_rng(0)
     pieces = [pair.response for pair in PAIRS] + list(r"()[]{}\$.,;:-+*/^_%=<>| ½²√∞±≤")
     by_kind = {kind: list(pairs) for kind, pairs in itertools.groupby(PAIRS, lambda pair: pair.kind)}
@@ -354,8 +355,8 @@ def test_nothing_raises():
             assert isinstance(vote_key(text, kind=kind, choices=pair.choices), str)
 
 
-def test_text_modules_start_fast():
-    """Workers import them, so they must not drag in what takes seconds."""
+def test_imports_are_light():
+    """Check that the modules that workers import do not import libraries that take seconds to load."""
     code = (
         "import sys\n"
         "from mig_jax.text import response_format, tokenizer\n"

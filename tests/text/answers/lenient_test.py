@@ -1,4 +1,4 @@
-"""Answers of completions that keep no format."""
+"""Lenient extraction of answers from completions in any format."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_blocks_and_boxes(completion, answer):
         ("rounded", "about -1.25 cm", "-1.25"),
         ("yes_no", "Yes, it is red. So the answer is no.", "no"),
         ("yes_no", "TRUE", "TRUE"),
-        # What leads is the answer, whatever words its reasons have.
+        # The first word is the answer, whatever words follow.
         ("yes_no", "Yes, there is no red bicycle", "Yes"),
         ("yes_no", "No, the statement isn't true.", "No"),
         ("yes_no", "Yes. No other object is red.", "Yes"),
@@ -115,7 +115,7 @@ def test_by_kind(kind, completion, answer):
         ("I choose B", "B"),
         ("B.", "B"),
         ("(C) is wrong, I choose B.\n", "B"),
-        # The texts of choices.
+        # Texts of choices.
         ("The answer is bank.", "B"),
         ("Answer: bank", "B"),
         ("Answer:\n**The sea**\n\nIt is wide.", "D"),
@@ -128,7 +128,7 @@ def test_by_kind(kind, completion, answer):
         ("b", "B"),
         ("The answer is A boat.", "C"),
         ("The answer is B, not a **river**", "B"),
-        # Letters of nothing.
+        # Letters and texts that name no choice.
         ("The answer is E", None),
         ("The answer is A's", None),
         ("The answer is Apple", None),
@@ -145,19 +145,19 @@ def test_choices(kind, completion, letter):
     assert extract_lenient_answer(completion, kind=kind, choices=BANKS) == letter
 
 
-def test_a_text_of_two_choices_is_none():
+def test_text_of_two_choices_names_neither():
     choices = ("15", "50", "50")
     assert [extract_lenient_answer(f"Answer: {n}", kind="choice", choices=choices) for n in (15, 50)] == ["A", None]
     assert extract_lenient_answer("Answer: bank", kind="choice") is None
 
 
-def test_without_choices_every_letter_is_one():
+def test_without_choices_every_letter_counts():
     assert extract_lenient_answer("The answer is J", kind="choice") == "J"
 
 
-def test_what_is_read_can_be_compared():
-    """The strict reading finds nothing here, this one what is right."""
-    items = [
+def test_extracted_answers_are_graded_right():
+    """Check this for completions without an answer block."""
+    pairs = [
         AnswerPair(extract_lenient_answer(text, kind=kind, choices=choices), reference, kind, choices)
         for text, reference, kind, choices in [
             ("It costs $1,200.", "1200", "number", ()),
@@ -176,11 +176,11 @@ def test_what_is_read_can_be_compared():
         ]
     ]
     with Verifier(workers=1) as verifier:
-        assert verifier.grade(items) == [True] * len(items)
+        assert verifier.grade(pairs) == [True] * len(pairs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_raises(kind):
+def test_extraction_never_raises(kind):
     rng = np.random.default_rng(0)
     found = 0
     for text in (*hostile_completions(rng, 1000), *HOSTILE_RESPONSES):
@@ -191,7 +191,7 @@ def test_nothing_raises(kind):
 
 
 def test_time_is_linear_in_the_length():
-    """Else this would take hours."""
+    """Check texts for which quadratic time would mean hours."""
     pieces = [
         "<answer>",
         "<answer>x</answer>",

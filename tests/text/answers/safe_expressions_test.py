@@ -1,4 +1,4 @@
-"""No answer is run, and right answers of the tasks that evaluate them are still right."""
+"""No answer is run as code, and right answers to tasks that evaluate them stay right."""
 
 import pytest
 
@@ -30,7 +30,7 @@ ATTACKS = (
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_attacks_are_not_harmless(attack):
+def test_attacks_are_not_safe(attack):
     assert not is_safe_expression(attack.format(path="/tmp/x"))
 
 
@@ -38,13 +38,13 @@ def test_attacks_are_not_harmless(attack):
     "answer", ["-3", "0.5*x**2 + C", "sin(x)*exp(-2.5*x)/3 - log(2*x + 1)", "3*(x - 2)**2", "[[1, 0], [0, 1]]",
                "[['_', 'Q'], ['Q', '_']]", "(4 + 4) * 3", "1 2 3 4", "ABCDA", "x**3 - 5*x*y", "1.5e-3"],
 )  # fmt: skip
-def test_expressions_and_lists_are(answer):
+def test_expressions_and_lists_are_safe(answer):
     assert is_safe_expression(answer)
 
 
 @pytest.mark.parametrize("task", EVALUATING)
-def test_no_task_runs_what_it_is_answered(task, tmp_path):
-    """And what it holds for right is not taken for an attack."""
+def test_no_task_runs_an_answer(task, tmp_path):
+    """Check also that the right answers of the task are not refused as attacks."""
     pytest.importorskip("reasoning_gym")
     dataset, size = verifier_worker._dataset(task, 1, 3), 3
     assert may_evaluate(type(dataset))
@@ -60,6 +60,6 @@ def test_no_task_runs_what_it_is_answered(task, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_tasks_that_compare_texts_take_any():
+def test_tasks_that_compare_texts_evaluate_nothing():
     pytest.importorskip("reasoning_gym")
     assert not may_evaluate(type(verifier_worker._dataset("letter_counting", 1, 5)))
