@@ -57,12 +57,12 @@ VIOLATIONS = {
         "sft__batch_size": 15,
         "optimizer__microbatches": 2,
     },
-    "data.train='gsm9k': no source 'gsm9k' (did you mean gsm8k": {"data__train": "gsm9k"},
-    "data.train='chain:term=3': source 'chain:term=3': no option 'term' (did you mean terms?)": {
+    "data.train='gsm9k': unknown source 'gsm9k' (did you mean gsm8k": {"data__train": "gsm9k"},
+    "data.train='chain:term=3': source 'chain:term=3': unknown option 'term' (did you mean terms?)": {
         "data__train": "chain:term=3"
     },
     "data.train: source '0 gsm8k': the weight of gsm8k must be more than 0": {"data__train": "0 gsm8k"},
-    "data.eval='math:tset': math has no split 'tset'; there are train, test": {"data__eval": "math:tset"},
+    "data.eval='math:tset': math has no split 'tset'; available: train, test": {"data__eval": "math:tset"},
     "data.eval='gsm8k + math': figures are those of one source": {"data__eval": "gsm8k + math"},
     "data.eval is empty: name what is held out": {"data__train": "gsm8k + math", "data__eval": ""},
     "data.variants='/nowhere': no such file": {"data__variants": "/nowhere"},

@@ -115,7 +115,7 @@ def test_help_helps():
         (["variants"], "variants needs --config; variants needs --workdir"),
         (["data", "--benchmarks=gsm9k"], "did you mean gsm8k"),
         (["data", "--benchmarks=aime_2025,svamp", "--data_dir=/tmp/nowhere"], "SVAMP.json is missing; published at"),
-        (["eval", "--workdir=/tmp/x", "--benchmarks=gsm9k"], "eval.benchmarks='gsm9k': no source 'gsm9k' (did you"),
+        (["eval", "--workdir=/tmp/x", "--benchmarks=gsm9k"], "eval.benchmarks='gsm9k': unknown source 'gsm9k' (did you"),
         (["score", "--input=nowhere.jsonl"], "nowhere.jsonl"),
         (["train", "--config=configs/quickstart.py", "--workdir=/tmp/x", "--config.steps=0",
           "--config.reward.credit=none"], "\n  steps=0: must be more than 0"),

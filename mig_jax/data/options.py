@@ -1,41 +1,62 @@
-"""Names of sources and their options, as they are typed, and what to say of those that are not known."""
+"""Options of generated sources, such as `terms=7,slip_prob=0.25`, and suggestions for mistyped names."""
 
 import difflib
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
-# How an option is read, what it should have been, and its value when it is left out; None: it must be given.
-Option = tuple[Callable[[str], Any], str, Any]
-
-# Old name of an option -> its name now.
-RENAMED = {"noise": "slip_prob", "haste": "early_guess_prob"}
+from mig_jax.errors import UserError
 
 
-def read_options(name: str, text: str, known: dict[str, Option]) -> dict[str, Any]:
-    """The options of `terms=7,slip_prob=0.25`.
+class Option(NamedTuple):
+    """One option of a source.
+
+    parse: converts the typed text; raises ValueError if it cannot.
+    type_name: what the text must be, with its article, for error messages.
+    default: the value of an option that is left out; None makes the option required.
+    """
+
+    parse: Callable[[str], Any]
+    type_name: str
+    default: Any
+
+
+# Former name of an option → its present name.
+RENAMED_OPTIONS = {"noise": "slip_prob", "haste": "early_guess_prob"}
+
+
+def read_options(name: str, text: str, known: Mapping[str, Option]) -> dict[str, Any]:
+    """Parse the options of a source.
+
+    Args:
+      name: the full name of the source, for error messages.
+      text: comma-separated `key=value` items.
+      known: the options of this source.
+
+    Returns:
+      The values of all known options.
 
     Raises:
-      ValueError: options are unknown, missing or cannot be read; all of them are listed.
+      UserError: options are unknown, required but missing, or cannot be parsed; all of them are listed.
     """
-    options, faults = {key: default for key, (_, _, default) in known.items()}, []
+    options, errors = {key: option.default for key, option in known.items()}, []
     for item in filter(None, text.split(",")):
         key, _, value = item.partition("=")
         if key not in known:
-            renamed = f" (now called {RENAMED[key]})" if RENAMED.get(key) in known else ""
-            faults.append(f"no option {key!r}{renamed or did_you_mean(key, known)}")
+            present = RENAMED_OPTIONS.get(key)
+            hint = f" (now called {present})" if present in known else did_you_mean(key, known)
+            errors.append(f"unknown option {key!r}{hint}")
             continue
-        read, kind, _ = known[key]
         try:
-            options[key] = read(value)
+            options[key] = known[key].parse(value)
         except ValueError:
-            faults.append(f"{key}={value!r} is no {kind}")
+            errors.append(f"{key}={value!r} is not {known[key].type_name}")
     missing = [f"option {key} is missing" for key, value in options.items() if value is None]
-    if faults or missing:
-        raise ValueError(f"source {name!r}: " + "; ".join(faults or missing))
+    if errors or missing:
+        raise UserError(f"source {name!r}: " + "; ".join(errors or missing))
     return options
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """In brackets what may have been meant; nothing when no known word is close."""
+    """Return " (did you mean …?)" with the known words closest to `word`, "" if none is close."""
     close = difflib.get_close_matches(word, list(known), n=3)
     return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -1,8 +1,8 @@
-"""What every source yields: a question, what it shows, and what its answer is checked against."""
+"""The data item of all sources: a question with its reference answer."""
 
 from typing import NamedTuple
 
-# How an answer is compared with the reference; `text/answers.py` says each in a line.
+# How an answer is compared with the reference answer; `text/answers/compare.py` has the rules.
 KINDS = (
     "number", "expression", "choice", "yes_no", "text", "set", "relaxed", "integer", "rounded", "nearest_choice",
     "reasoning_gym",
@@ -10,19 +10,20 @@ KINDS = (
 
 
 class Problem(NamedTuple):
-    """A question and what its answer is checked against.
+    """A question with its reference answer.
 
-    id: unique in its source; for the kind reasoning_gym `reasoning_gym:<task>:<seed>:<size>:<index>`, from which the
-      task's own checker builds the problem anew.
-    question: what the policy is asked, without its choices.
-    answer: the reference, whose likelihood is probed; of a choice its letter.
-    kind: one of KINDS, how an answer is compared with the reference.
-    solution: the steps and the answer of a written solution (its answer may be wrong), None when there is none.
-    images: what the question shows, in order, as the bytes of image files (PNG, JPEG …); decoded where they are used.
-    choices: what may be chosen, in the order of its letters A, B, …; () where the answer is open.
-    level, subject: as the source names them, such as "Level 5" and "Algebra"; "" where it does not.
-    source: where the problem comes from, such as "gsm8k"; what a benchmark has collected from others names those.
-    variants: further spellings of the answer that were found equal to it, see `mig-jax variants`.
+    id: unique in its source. For the kind reasoning_gym it is `reasoning_gym:<task>:<seed>:<size>:<index>`, from which
+      the task's own checker rebuilds the problem.
+    question: the text shown to the policy, without the choices.
+    answer: the reference answer, whose likelihood is probed; for a choice its letter.
+    kind: one of KINDS, how an answer is compared with the reference answer.
+    solution: the steps and the final answer of a written solution, None if there is none. Its final answer may be
+      wrong.
+    images: the images of the question in order, as the bytes of image files (PNG, JPEG …); decoded where they are used.
+    choices: the choices in the order of their letters A, B, …; () for an open answer.
+    level, subject: as the source names them, such as "Level 5" and "Algebra"; "" if it does not.
+    source: where the problem comes from, such as "gsm8k". Problems that a benchmark collected from others name those.
+    variants: other spellings of the answer that were verified as equal to it, see `mig-jax variants`.
     """
 
     id: str

@@ -1,9 +1,8 @@
-"""Rows of published files, read field by field: whatever is wrong names its file, its row and its field.
+"""Rows of data files, read field by field; every error names the file, the row and the field.
 
-As in:
-
-    for row in read_rows(Path("train.jsonl")):
-        question, choices = row.text("question"), [choice.text("text") for choice in row.rows("choices")]
+for row in read_rows(Path("train.jsonl")):
+    question = row.text("question")
+    choices = [choice.text("text") for choice in row.rows("choices")]
 """
 
 import base64
@@ -13,156 +12,157 @@ from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 from mig_jax.data import image_files
+from mig_jax.errors import UserError
 
-# So many faults are listed, the rest is counted.
-LISTED_FAULTS = 20
+MAX_LISTED_ERRORS = 20
 
 
-class RowError(ValueError):
-    """A row that is not as it should be; the message says where, and what it is instead."""
+class RowError(UserError):
+    """A row or a whole file that cannot be used; the message says where, and what was found."""
 
 
 class Row(NamedTuple):
-    """One row of a file, or an object inside one.
+    """One row of a file, or an object nested in a row.
 
-    where: for messages, such as "train.jsonl, row 3".
-    number: of the row in its file, from 1.
-    values: its fields.
-    broken: why there are none, where the row could not be read at all; then asking for any field raises this.
+    location: for messages, such as "train.jsonl, row 3".
+    number: position of the row in its file, from 1.
+    values: the fields by name.
+    read_error: why the row could not be parsed, None if it was; reading any field of such a row raises it.
     """
 
-    where: str
+    location: str
     number: int
     values: Mapping[str, Any]
-    broken: str = ""
+    read_error: str | None = None
 
-    def fault(self, message: str) -> RowError:
-        """The error to raise when this row is not as it should be."""
-        return RowError(f"{self.where}: {message}")
+    def error(self, message: str) -> RowError:
+        """Return the error to raise for this row: `message` with the row's location."""
+        return RowError(f"{self.location}: {message}")
 
     def value(self, field: str) -> Any:
-        """Whatever stands there; None when nothing does.
+        """Return the value of a field as it is, None if the field is missing.
 
         Raises:
-          RowError: the row is broken.
+          RowError: the row could not be parsed.
         """
-        if self.broken:
-            raise self.fault(self.broken)
+        if self.read_error is not None:
+            raise self.error(self.read_error)
         return self.values.get(field)
 
     def text(self, field: str) -> str:
-        """A text or a number, as text without blanks around it.
+        """Return a string or a number as a stripped string.
 
         Raises:
-          RowError: there is none, or it is empty.
+          RowError: the field is missing, empty or of another type.
         """
         text = self.optional_text(field)
         if not text:
-            raise self.fault(f"{field} is {'empty' if field in self.values else 'missing'}")
+            raise self.error(f"{field} is {'empty' if field in self.values else 'missing'}")
         return text
 
     def optional_text(self, field: str) -> str:
-        """A text or a number, as text without blanks around it; "" when there is none.
+        """Return a string or a number as a stripped string, "" if the field is missing, null or NaN.
 
         Raises:
-          RowError: it is something else.
+          RowError: the field is of another type.
         """
         value = self.value(field)
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return ""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise self.fault(f"{field} is {json_type(value)}, not a text or a number")
-        # 8.0 is how some files write the number 8.
+            raise self.error(f"{field} is {json_type(value)}, not a string or a number")
+        # Some files write the number 8 as 8.0.
         return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
 
-    def one_of(self, field: str, known: Sequence[str]) -> str:
-        """A text that is one of those that are known.
+    def one_of(self, field: str, allowed: Sequence[str]) -> str:
+        """Return a string that is one of the allowed ones.
 
         Raises:
-          RowError: it is none of them.
+          RowError: the field is missing or has another value.
         """
         text = self.text(field)
-        if text not in known:
-            raise self.fault(f"{field} is {text!r}, not one of {', '.join(known)}")
+        if text not in allowed:
+            raise self.error(f"{field} is {text!r}, not one of {', '.join(allowed)}")
         return text
 
     def texts(self, field: str) -> tuple[str, ...]:
-        """A list of texts or numbers; () when it is empty or not there.
+        """Return a list of strings or numbers as stripped strings; () if the field is missing or empty.
 
         Raises:
-          RowError: it is no list, or something in it is no text.
+          RowError: the field is not a list, or an item is neither a string nor a number.
         """
         items = self._items(field)
         return tuple(items.optional_text(name) for name in items.values)
 
     def row(self, field: str) -> "Row":
-        """An object in this row, to be read in the same way.
+        """Return an object nested in this row.
 
         Raises:
-          RowError: it is missing, or no object.
+          RowError: the field is missing or not an object.
         """
         value = self.value(field)
         if not isinstance(value, Mapping):
-            raise self.fault(f"{field} is {json_type(value) if field in self.values else 'missing'}, not an object")
-        return Row(f"{self.where}: {field}", self.number, value)
+            raise self.error(f"{field} is {json_type(value) if field in self.values else 'missing'}, not an object")
+        return Row(f"{self.location}: {field}", self.number, value)
 
     def rows(self, field: str) -> list["Row"]:
-        """A list of objects in this row; [] when it is empty or not there.
+        """Return a list of objects nested in this row; [] if the field is missing or empty.
 
         Raises:
-          RowError: it is no list of objects.
+          RowError: the field is not a list of objects.
         """
         items = self._items(field)
         return [items.row(name) for name in items.values]
 
     def image(self, field: str) -> bytes:
-        """The bytes of an image: as they are, in base64, or as tables hold them: {"bytes": …, "path": …}.
+        """Return the bytes of an image file, given as bytes, base64, or {"bytes": …, "path": …} as tables hold it.
 
         Raises:
-          RowError: there is none, or it is damaged.
+          RowError: the field is missing, or not a whole image.
         """
         value = self.value(field)
         if isinstance(value, Mapping):
             value = value.get("bytes")
         if isinstance(value, str):
-            value = _from_base64(value)
+            value = _decode_base64(value)
         if not isinstance(value, bytes):
-            raise self.fault(f"{field} holds no image" if field in self.values else f"{field} is missing")
+            raise self.error(f"{field} is not an image" if field in self.values else f"{field} is missing")
         return self.checked_image(value, field)
 
     def checked_image(self, data: bytes, name: str) -> bytes:
-        """`data`, when it is an image.
+        """Return `data` if it is a whole image; `name` stands for it in the message.
 
         Raises:
-          RowError: it is none, or a damaged one.
+          RowError: `data` is not an image, or a damaged one.
         """
         try:
             image_files.image_format(data)
-        except ValueError as error:
-            raise self.fault(f"{name}: {error}") from error
+        except UserError as error:
+            raise self.error(f"{name}: {error}") from error
         return data
 
     def _items(self, field: str) -> "Row":
-        """A list in this row, its places for names; without any when it is not there."""
+        """Return a list in this row as a row whose field names are the indices; a missing list is empty."""
         value = self.value(field)
         if value is None:
             value = ()
         if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-            raise self.fault(f"{field} is {json_type(value)}, not a list")
-        return Row(f"{self.where}: {field}", self.number, {str(n): item for n, item in enumerate(value)})
+            raise self.error(f"{field} is {json_type(value)}, not a list")
+        return Row(f"{self.location}: {field}", self.number, {str(n): item for n, item in enumerate(value)})
 
 
-def format_errors(title: str, faults: Sequence[str]) -> str:
-    """The text of an error: the first faults, one a line below a title, and how many more there are."""
-    rest = [f"… and {len(faults) - LISTED_FAULTS} more"] if len(faults) > LISTED_FAULTS else []
-    return f"{title}:\n  " + "\n  ".join([*faults[:LISTED_FAULTS], *rest])
+def format_errors(title: str, errors: Sequence[str]) -> str:
+    """Return one message: the title, then the first MAX_LISTED_ERRORS errors a line each, then how many more."""
+    n_more = len(errors) - MAX_LISTED_ERRORS
+    lines = [*errors[:MAX_LISTED_ERRORS], *([f"… and {n_more} more"] if n_more > 0 else [])]
+    return f"{title}:\n  " + "\n  ".join(lines)
 
 
-def letters_of(options: Sequence[Row], field: str) -> tuple[str, ...]:
-    """The letters A, B, … of choices, each an object that has its letter in a field.
+def choice_letters(options: Sequence[Row], field: str) -> tuple[str, ...]:
+    """Return the letters A, B, … of choices, and check that each choice names its own letter in `field`.
 
     Raises:
-      RowError: an option has another letter than its place says.
+      RowError: a choice names another letter than its position gives.
     """
     letters = tuple(ascii_uppercase[: len(options)])
     for option, letter in zip(options, letters, strict=True):
@@ -170,7 +170,16 @@ def letters_of(options: Sequence[Row], field: str) -> tuple[str, ...]:
     return letters
 
 
-def _from_base64(text: str) -> bytes | None:
+def json_type(value: object) -> str:
+    """Return the type of a value in the terms of JSON, with its article."""
+    names = {type(None): "null", bool: "a boolean", str: "a string", int: "a number", float: "a number"}
+    if isinstance(value, Mapping):
+        return "an object"
+    return names.get(type(value), "a list" if isinstance(value, Sequence) else "of another type")
+
+
+def _decode_base64(text: str) -> bytes | None:
+    """Return the bytes of a base64 string or data URI, None if it is neither."""
     header, _, body = text.rpartition(",")
     if header and not header.startswith("data:"):
         return None
@@ -178,11 +187,3 @@ def _from_base64(text: str) -> bytes | None:
         return base64.b64decode(body, validate=True)
     except ValueError:
         return None
-
-
-def json_type(value: object) -> str:
-    """What a value is, in the words of JSON."""
-    names = {type(None): "null", bool: "true or false", str: "a text", int: "a number", float: "a number"}
-    if isinstance(value, Mapping):
-        return "an object"
-    return names.get(type(value), "a list" if isinstance(value, Sequence) else "something else")

@@ -1,8 +1,9 @@
-"""Files and folders of the user's own, with their columns: every form gives the same problems."""
+"""The user's own files and folders: every format gives the same problems, and all errors are reported."""
 
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pyarrow
@@ -31,22 +32,22 @@ def png() -> bytes:
     return file.getvalue()
 
 
-def write(form: str, folder) -> str:
-    """The rows in one of the forms; what `read_problems` takes."""
-    path = folder / f"rows.{form}"
+def write(file_format: str, folder) -> str:
+    """Write ROWS in one of the formats; return the path for `read_problems`."""
+    path = folder / f"rows.{file_format}"
     flat = [{name: value for name, value in row.items() if name != "other"} for row in ROWS]
-    if form == "jsonl":
+    if file_format == "jsonl":
         path.write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
-    elif form == "json":
+    elif file_format == "json":
         path.write_text(json.dumps(ROWS))
-    elif form in ("csv", "tsv"):
+    elif file_format in ("csv", "tsv"):
         with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, flat[0], delimiter="\t" if form == "tsv" else ",")
+            writer = csv.DictWriter(file, flat[0], delimiter="\t" if file_format == "tsv" else ",")
             writer.writeheader()
             writer.writerows(flat)
-    elif form == "parquet":
+    elif file_format == "parquet":
         parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
-    elif form == "datasets":
+    elif file_format == "datasets":
         path = folder / "saved" / "train"
         path.mkdir(parents=True)
         for n, row in enumerate(ROWS):  # two shards
@@ -61,13 +62,13 @@ def write_arrow(path, rows) -> None:
         stream.write_table(table)
 
 
-@pytest.mark.parametrize("form", ["jsonl", "json", "csv", "tsv", "parquet", "datasets"])
-def test_every_form_gives_the_same_problems(form, tmp_path):
-    problems = read_problems(form, write(form, tmp_path), columns=COLUMNS)
+@pytest.mark.parametrize("file_format", ["jsonl", "json", "csv", "tsv", "parquet", "datasets"])
+def test_all_formats_give_the_same_problems(file_format, tmp_path):
+    problems = read_problems(file_format, write(file_format, tmp_path), columns=COLUMNS)
     assert [(p.id, p.question, p.answer, p.kind, p.level) for p in problems] == EXPECTED
 
 
-def test_a_folder_of_tfds(tmp_path):
+def test_tfds_folder(tmp_path):
     class Birds(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Birds."""
 
@@ -90,20 +91,20 @@ def test_a_folder_of_tfds(tmp_path):
     (problem,) = read_problems("tfds", f"{folder}@validation", columns=columns)
     assert problem.question == "Wie viele?" and problem.answer == "2" and problem.images == (png(),)
     assert read_problems("tfds", str(folder), columns=columns) == (problem,), "the only split need not be named"
-    with pytest.raises(ValueError, match="no split 'train'; there are validation"):
+    with pytest.raises(ValueError, match="no split 'train'; available: validation"):
         read_problems("tfds", f"{folder}@train", columns=columns)
 
 
-@pytest.mark.parametrize("state", ["as it is written", None, "[]", '{"_data_files": null}'])
-def test_a_folder_of_the_datasets_library_as_it_is_after_map(state, tmp_path):
-    """Two files whose rows have no ids, and a file of the cache, whose rows are not the dataset's."""
+@pytest.mark.parametrize("state", ["as written", None, "[]", '{"_data_files": null}'])
+def test_saved_dataset_with_cache_files(state, tmp_path):
+    """Rows of the two data files are read; those of a cache file, as `map` leaves it, are not."""
     folder = tmp_path / "ds"
     folder.mkdir()
     names = ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"]
     write_arrow(folder / names[0], [{"q": "1?", "a": "1"}, {"q": "2?", "a": "2"}])
     write_arrow(folder / names[1], [{"q": "3?", "a": "3"}])
     write_arrow(folder / "cache-dab67096a8754f57.arrow", [{"q": "4?", "a": "4"}])
-    if state == "as it is written":
+    if state == "as written":
         state = json.dumps({"_data_files": [{"filename": name} for name in names], "_fingerprint": "36cb479ee7a273c6"})
     if state:
         (folder / "state.json").write_text(state)
@@ -116,7 +117,7 @@ def test_a_folder_of_the_datasets_library_as_it_is_after_map(state, tmp_path):
         assert [(p.id, p.answer) for p in problems] == [("ds:1", "1"), ("ds:2", "2"), ("ds:3", "3")]
 
 
-def test_files_are_read_in_the_order_that_the_datasets_library_gives(tmp_path):
+def test_saved_dataset_files_are_read_in_listed_order(tmp_path):
     names = ["dataset.arrow", "another.arrow"]
     for name, answer in zip(names, "12", strict=True):
         write_arrow(tmp_path / name, [{"q": "?", "a": answer}])
@@ -125,7 +126,7 @@ def test_files_are_read_in_the_order_that_the_datasets_library_gives(tmp_path):
     assert [problem.answer for problem in problems] == ["1", "2"]
 
 
-def test_choices_and_their_answers_in_many_dresses(tmp_path):
+def test_choices_and_answers_take_many_forms(tmp_path):
     lines = "\nA. bank\nB. library, or so\nC. mall"
     listed = ["bank", "library, or so", "mall"]
     rows = [("B. library, or so", lines), ("B", listed), ("library, or so", listed), ("(B)", lines), ("B) yes", listed)]
@@ -137,48 +138,48 @@ def test_choices_and_their_answers_in_many_dresses(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["A. one\nB. \nC. three", "A. one\nB. two\nC.", "A.\nB. two", "A. one\n\nB.\n\nC. 3"])
-def test_a_choice_is_never_empty(text, tmp_path):
+def test_empty_choices_are_rejected(text, tmp_path):
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([{"q": "?", "a": "A", "c": text}]))
     columns = {"question": "q", "answer": "a", "kind": "=choice", "choices": "c"}
-    with pytest.raises(ValueError, match="row 1: c holds an empty text"):
+    with pytest.raises(ValueError, match="row 1: c has an empty item"):
         read_problems("json", str(path), columns=columns)
 
 
-def faults_of(path, **columns) -> list[str]:
+def errors_of(path, **columns) -> list[str]:
     with pytest.raises(ValueError) as caught:
         read_problems(path.suffix[1:], str(path), columns={name: name for name in Problem._fields} | columns)
-    title, *faults = str(caught.value).split("\n  ")
-    assert title.endswith(f"faults in {path}:")
-    return faults
+    title, *errors = str(caught.value).split("\n  ")
+    assert re.fullmatch(rf"(1 error|[0-9]+ errors) in {re.escape(str(path))}:", title)
+    return errors
 
 
-def test_a_column_that_no_row_has_is_said_once(tmp_path):
+def test_missing_columns_are_reported_once(tmp_path):
     path = tmp_path / "rows.jsonl"
     rows = [{"question": "?", "answer": "A", "options": ["x", "y"]}] * 30 + [{"question": "?", "answer": "A", "way": 1}]
     path.write_text("\n".join(map(json.dumps, rows)))
-    there = "there are question, answer, options, way"
-    assert faults_of(path, choices="optoins", kind="choice", id="{way} {wya}", level="", subject="=algebra") == [
-        f"columns.id: no column 'wya' (did you mean way?); {there}",
-        f"columns.kind: no column 'choice' (did you mean =choice?); {there}",
-        f"columns.choices: no column 'optoins' (did you mean options?); {there}",
+    available = "available: question, answer, options, way"
+    assert errors_of(path, choices="optoins", kind="choice", id="{way} {wya}", level="", subject="=algebra") == [
+        f"columns.id: no column 'wya' (did you mean way?); {available}",
+        f"columns.kind: no column 'choice' (did you mean =choice?); {available}",
+        f"columns.choices: no column 'optoins' (did you mean options?); {available}",
     ]
-    # The others are read all the same, and the first of what is wrong in rows are listed.
-    faults = faults_of(path, choices="optoins", kind="=maths")
-    assert faults[0].startswith("columns.choices") and len(faults) == 21 and faults[-1] == "… and 12 more"
-    assert faults[1].startswith("rows.jsonl, row 1: kind is 'maths'")
+    # The other columns are still read, and the first row errors are listed.
+    errors = errors_of(path, choices="optoins", kind="=maths")
+    assert errors[0].startswith("columns.choices") and len(errors) == 21 and errors[-1] == "… and 12 more"
+    assert errors[1].startswith("rows.jsonl, row 1: kind is 'maths'")
 
 
-def test_a_table_without_its_question_says_which_columns_there_are(tmp_path):
+def test_missing_question_column_lists_the_columns(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("question;answer\n" + "1+1, or so?;2\n" * 300)
-    assert faults_of(path, question="question") == [
-        "columns.question: no column 'question' (did you mean question;answer?); there are question;answer",
-        "columns.answer: no column 'answer'; there are question;answer",
+    assert errors_of(path, question="question") == [
+        "columns.question: no column 'question' (did you mean question;answer?); available: question;answer",
+        "columns.answer: no column 'answer'; available: question;answer",
     ]
 
 
-def test_bad_columns_and_rows_are_said_all_at_once(tmp_path):
+def test_all_row_errors_are_reported_at_once(tmp_path):
     path = tmp_path / "rows.jsonl"
     rows = [
         {"q": "?", "a": "D", "c": ["x", "y"]},
@@ -191,41 +192,41 @@ def test_bad_columns_and_rows_are_said_all_at_once(tmp_path):
     columns = {"question": "q", "answer": "a", "kind": "k", "choices": "c", "id": "i"}
     with pytest.raises(ValueError) as caught:
         read_problems("jsonl", str(path), columns=columns | {"kind": "=choice"})
-    said = str(caught.value)
-    for fault in (
+    message = str(caught.value)
+    for error in (
         "row 1: answer 'D' is none of the choices x, y",
         "row 2: q is empty",
         "row 2: c has no lines 'A. …', 'B. …'",
-        "row 3: c holds an empty text",
-        "id 'same' stands in several rows",
+        "row 3: c has an empty item",
+        "id 'same' appears in several rows",
     ):
-        assert fault in said
+        assert error in message
     with pytest.raises(ValueError, match="row 3: kind is 'guess', not one of number, expression"):
         read_problems("jsonl", str(path), columns=columns)
 
 
 @pytest.mark.parametrize(
-    "form, name, content, said",
+    "file_format, name, content, message",
     [
         ("parquet", "rows.parquet", b"PAR1 no", "not a parquet file"),
         ("json", "rows.json", b"{}", "no list of rows"),
         ("json", "rows.json", b"{", "not JSON"),
-        ("jsonl", "rows.txt", b"", "rows are read from .jsonl"),
+        ("jsonl", "rows.txt", b"", "unknown suffix '.txt'; rows are read from .jsonl"),
         ("datasets", "saved/x.txt", b"", "no .arrow files"),
         ("tfds", "saved/x.txt", b"", "not the folder of a TFDS dataset"),
     ],
 )
-def test_files_that_are_none_are_refused(form, name, content, said, tmp_path):
+def test_files_of_another_format_are_rejected(file_format, name, content, message, tmp_path):
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=said):
-        read_problems(form, str(path.parent if form in ("datasets", "tfds") else path), columns=COLUMNS)
+    with pytest.raises(ValueError, match=message):
+        read_problems(file_format, str(path.parent if file_format in ("datasets", "tfds") else path), columns=COLUMNS)
 
 
-def test_images_of_tables_and_single_images(tmp_path):
+def test_images_in_tables_and_single_images(tmp_path):
     rows = [{"q": "?", "a": "1", "i": {"bytes": png(), "path": None}}, {"q": "?", "a": "2", "i": None}]
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
     columns = {"question": "q", "answer": "a", "images": "i"}
-    shown, blind = read_problems("parquet", str(tmp_path / "rows.parquet"), columns=columns)
-    assert shown.images == (png(),) and blind == Problem("rows.parquet:2", "?", "2", source="rows")
+    with_image, without_image = read_problems("parquet", str(tmp_path / "rows.parquet"), columns=columns)
+    assert with_image.images == (png(),) and without_image == Problem("rows.parquet:2", "?", "2", source="rows")

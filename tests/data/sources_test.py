@@ -1,4 +1,4 @@
-"""Sources: deterministic, split apart, clear about what is wrong."""
+"""Sources: deterministic, with disjoint splits, and with error messages that tell what is wrong."""
 
 import base64
 import io
@@ -28,14 +28,14 @@ def _write_rows(path, rows) -> str:
     return f"jsonl:{path}"
 
 
-def test_chain_problems_bring_their_demonstration():
+def test_chain_problems_have_solutions():
     problem = open_source(CHAIN, split="train", seed=0, size=10)[3]
-    steps, solved = problem.solution
+    steps, answer = problem.solution
     assert problem.question.startswith("Last digits of ") and problem.kind == "expression"
-    assert len(steps) == len(problem.answer) == len(solved) == 3
+    assert len(steps) == len(problem.answer) == len(answer) == 3
 
 
-def test_a_chain_source_depends_on_name_split_and_seed_alone():
+def test_chain_source_depends_on_name_split_and_seed_only():
     def questions(**changed):
         options = {"split": "train", "seed": 0, "size": 20} | changed
         return [p.question for p in open_source(CHAIN, **options)]
@@ -45,16 +45,16 @@ def test_a_chain_source_depends_on_name_split_and_seed_alone():
     assert questions() != questions(split="test")
 
 
-def test_no_test_question_among_fifty_thousand_training_ones():
+def test_chain_splits_are_disjoint():
     train = open_source(CHAIN, split="train", seed=0, size=50_000)
     test = open_source(CHAIN, split="test", seed=1, size=2_000)
-    trained = {problem.question for problem in train}
-    # More than half of the 56,000 chains that are not held out have been seen, so that luck cannot pass this test.
-    assert len(trained) > 20_000
-    assert not trained & {problem.question for problem in test}
+    train_questions = {problem.question for problem in train}
+    # Most of the 56,000 training chains occur, so the test cannot pass by chance.
+    assert len(train_questions) > 20_000
+    assert not train_questions & {problem.question for problem in test}
 
 
-def test_scenes_bring_a_picture_and_a_demonstration():
+def test_scene_problems_have_an_image_and_a_solution():
     source = open_source(SCENES, split="train", seed=0, size=40)
     for problem in source:
         (image,) = problem.images
@@ -67,19 +67,19 @@ def test_scenes_bring_a_picture_and_a_demonstration():
     assert {problem.question.split()[0] for problem in source} == {"How", "More", "Is"}
 
 
-def test_no_held_out_scene_among_the_training_ones(monkeypatch):
-    # Without pixels; so few scenes that each split alone would hold most of them.
+def test_scene_splits_are_disjoint(monkeypatch):
+    # Descriptions in place of pixels. There are so few scenes that each split covers most of its own.
     monkeypatch.setattr(generators.rendering, "render", lambda scene: scene.description)
     monkeypatch.setattr(generators.rendering, "to_png", str.encode)
     name = "scenes:objects=2,size=56,colors=3,kinds=count"
     train = open_source(name, split="train", seed=0, size=2500)
     test = open_source(name, split="test", seed=1, size=600)
-    trained = {(problem.question, problem.images) for problem in train}
-    assert len(trained) > 1200
-    assert not trained & {(problem.question, problem.images) for problem in test}
+    train_scenes = {(problem.question, problem.images) for problem in train}
+    assert len(train_scenes) > 1200
+    assert not train_scenes & {(problem.question, problem.images) for problem in test}
 
 
-def test_options_of_scenes_are_heard():
+def test_scene_options_take_effect():
     def opened(options: str) -> list[Problem]:
         return list(open_source(f"scenes:{options}", split="test", seed=0, size=20))
 
@@ -89,7 +89,7 @@ def test_options_of_scenes_are_heard():
     assert any("cyan" in step for p in opened("objects=9,colors=6") for step in p.solution[0])
 
 
-def test_reasoning_gym_ids_lead_back_to_the_entry():
+def test_reasoning_gym_ids_identify_the_entry():
     reasoning_gym = pytest.importorskip("reasoning_gym")
     for task, kind in (("chain_sum", "expression"), ("spell_backward", "reasoning_gym")):
         problem = open_source(f"reasoning_gym:{task}", split="test", seed=7, size=20)[13]
@@ -98,7 +98,7 @@ def test_reasoning_gym_ids_lead_back_to_the_entry():
         assert (problem.question, problem.answer, problem.kind) == (entry["question"], entry["answer"], kind)
 
 
-def test_reasoning_gym_splits_are_disjoint_and_solutions_become_steps():
+def test_reasoning_gym_splits_are_disjoint_and_have_solutions():
     pytest.importorskip("reasoning_gym")
     train, test = (open_source("reasoning_gym:gsm_symbolic", split=s, seed=0, size=50) for s in sources.SPLITS)
     assert not {p.question for p in train} & {p.question for p in test}
@@ -107,48 +107,48 @@ def test_reasoning_gym_splits_are_disjoint_and_solutions_become_steps():
         assert steps and answer == problem.answer and not any("####" in step for step in steps)
 
 
-def test_a_source_ends():
+def test_source_is_finite():
     source = open_source(CHAIN, split="train", seed=0, size=3)
     assert len(list(source)) == 3
-    with pytest.raises(IndexError, match="of a source of 3"):
+    with pytest.raises(IndexError, match="index 3 is out of range for a source of 3 problems"):
         source[3]
 
 
 @pytest.mark.parametrize(
-    "name, said",
+    "name, message",
     [
         ("chian:terms=4", "did you mean chain"),
-        ("chain:term=4,slip_prob=lots", r"no option 'term' \(did you mean terms\?\); slip_prob='lots' is no float"),
+        ("chain:term=4,slip_prob=lots", r"unknown option 'term' \(did you mean terms\?\); slip_prob='lots' is not a float"),
         ("chain:slip_prob=0", "option terms is missing"),
         ("chain:terms=1", "at least 2 terms"),
         ("chain:terms=4,slip_prob=2", "probability"),
-        ("chain:terms=4,noise=0.2", r"no option 'noise' \(now called slip_prob\)"),
+        ("chain:terms=4,noise=0.2", r"unknown option 'noise' \(now called slip_prob\)"),
         ("scenes:size=84", "option objects is missing"),
         (
             "scenes:objects=few,colours=4",
-            r"objects='few' is no number or range; no option 'colours' .did you mean color",
+            r"objects='few' is not a number or range; unknown option 'colours' .did you mean color",
         ),
-        ("scenes:objects=5,size=56", "objects are from 2 to 4 in a picture of 56 pixels"),
-        ("scenes:objects=4,slip_prob=3", "slip_prob is a probability"),
+        ("scenes:objects=5,size=56", "objects must be from 2 to 4 in an image of 56 pixels"),
+        ("scenes:objects=4,slip_prob=3", "slip_prob must be a probability"),
         ("reasoning_gym:chainsum", "no task 'chainsum' .did you mean chain_sum"),
         ("reasoning_gym:rubiks_cube", "no reference answer"),
     ],
 )
-def test_a_wrong_name_says_what_is_wrong(name, said):
+def test_wrong_names_are_explained(name, message):
     if name.startswith("reasoning_gym"):
         pytest.importorskip("reasoning_gym")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         open_source(name, split="train", seed=0, size=9)
 
 
-def test_a_wrong_split_or_size_is_refused():
+def test_wrong_split_or_size_is_rejected():
     with pytest.raises(ValueError, match="size of at least 1"):
         open_source(CHAIN, split="train", seed=0, size=0)
     with pytest.raises(ValueError, match="did you mean train"):
         open_source(CHAIN, split="trian", seed=0, size=3)
 
 
-def test_jsonl_rows_become_problems(tmp_path):
+def test_jsonl_rows_are_read(tmp_path):
     rows = [
         {"question": "1/2 as a decimal?", "answer": 0.5, "level": 3},
         "",
@@ -161,18 +161,18 @@ def test_jsonl_rows_become_problems(tmp_path):
     )
 
 
-def test_paths_begin_at_home_and_may_have_an_at_sign(tmp_path, monkeypatch):
+def test_paths_expand_home_and_may_contain_an_at_sign(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     _write_rows(tmp_path / "a@b.jsonl", [{"question": "1+1?", "answer": 2}])
     assert (
-        sources.source_name_error("jsonl:~/a@b.jsonl") == ""
+        sources.source_name_error("jsonl:~/a@b.jsonl") is None
         and sources.source_name_error("jsonl:~/a.jsonl") == "no such file"
     )
     (problem,) = open_source("jsonl:~/a@b.jsonl", split="test", seed=0, size=1)
     assert problem.answer == "2"
 
 
-def test_every_bad_jsonl_row_is_reported_at_once(tmp_path):
+def test_all_wrong_jsonl_rows_are_reported_at_once(tmp_path):
     rows = [
         {"question": "fine", "answer": "1"},
         {"answer": "1"},
@@ -184,19 +184,19 @@ def test_every_bad_jsonl_row_is_reported_at_once(tmp_path):
     ]
     with pytest.raises(ValueError) as caught:
         open_source(_write_rows(tmp_path / "rows.jsonl", rows), split="train", seed=0, size=1)
-    said = str(caught.value).split("\n  ")
-    assert said[0].startswith("7 faults in ")
-    assert [line.split(":")[0] for line in said[1:]] == [f"rows.jsonl, row {n}" for n in (2, 3, 4, 5, 6, 6, 7)]
-    assert "question is missing" in said[1] and "not JSON" in said[2] and "steps" in said[7]
+    lines = str(caught.value).split("\n  ")
+    assert lines[0].startswith("7 errors in ")
+    assert [line.split(":")[0] for line in lines[1:]] == [f"rows.jsonl, row {n}" for n in (2, 3, 4, 5, 6, 6, 7)]
+    assert "question is missing" in lines[1] and "not JSON" in lines[2] and "steps" in lines[7]
 
 
-def _image(format: str) -> bytes:
+def _image(image_format: str) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (5, 4), "red").save(file, format)
+    Image.new("RGB", (5, 4), "red").save(file, image_format)
     return file.getvalue()
 
 
-def test_images_of_jsonl_rows_come_as_the_bytes_of_their_files(tmp_path):
+def test_images_of_jsonl_rows_are_unchanged_bytes(tmp_path):
     png, jpeg = _image("PNG"), _image("JPEG")
     (tmp_path / "shown").mkdir()
     (tmp_path / "shown" / "a.png").write_bytes(png)
@@ -207,7 +207,7 @@ def test_images_of_jsonl_rows_come_as_the_bytes_of_their_files(tmp_path):
     assert problem.images == (png, jpeg, png)
 
 
-def test_every_bad_image_is_reported_with_its_line(tmp_path):
+def test_wrong_images_are_reported_with_their_rows(tmp_path):
     (tmp_path / "fine.png").write_bytes(_image("PNG"))
     (tmp_path / "torn.jpg").write_bytes(_image("JPEG")[:-20])
     (tmp_path / "text.png").write_text("no image")
@@ -222,21 +222,21 @@ def test_every_bad_image_is_reported_with_its_line(tmp_path):
     ]
     with pytest.raises(ValueError) as caught:
         open_source(_write_rows(tmp_path / "rows.jsonl", rows), split="train", seed=0, size=1)
-    said = str(caught.value).split("\n  ")[1:]
-    assert [line.split(":")[0] for line in said] == [f"rows.jsonl, row {n}" for n in (2, 3, 4, 5, 6, 6)]
-    assert "gone.png: No such file" in said[0] and "torn.jpg: not an image" in said[0]
-    assert "text.png: not an image" in said[1] and "not a list of file names" in said[2]
-    assert said[3].count("image data:") == 3 and "base64" in said[3]
+    lines = str(caught.value).split("\n  ")[1:]
+    assert [line.split(":")[0] for line in lines] == [f"rows.jsonl, row {n}" for n in (2, 3, 4, 5, 6, 6)]
+    assert "gone.png: No such file" in lines[0] and "torn.jpg: not an image" in lines[0]
+    assert "text.png: not an image" in lines[1] and "not a list of file names" in lines[2]
+    assert lines[3].count("image data:") == 3 and "base64" in lines[3]
 
 
-def test_names_are_split_at_the_commas_between_sources():
+def test_split_names_splits_between_sources_only():
     names = "gsm8k,math:test,chain:terms=4,slip_prob=0.2,jsonl:/data/a,b.jsonl"
     assert sources.split_names(names) == ("gsm8k", "math:test", "chain:terms=4,slip_prob=0.2", "jsonl:/data/a,b.jsonl")
     assert sources.split_names("gsm8k, Math,aime-2025") == ("gsm8k", "Math", "aime-2025")
     assert sources.split_names("") == ()
 
 
-def test_a_mixture_is_read_with_its_weights():
+def test_parse_mixture_reads_weights():
     assert sources.parse_mixture("3 gsm8k + 0.5 jsonl:/a+b.jsonl + chain:terms=4") == (
         ("gsm8k", 3),
         ("jsonl:/a+b.jsonl", 0.5),
@@ -248,17 +248,18 @@ def test_a_mixture_is_read_with_its_weights():
 
 
 @pytest.mark.parametrize(
-    "name, said",
+    "name, message",
     [
         ("gsm9k", "did you mean gsm8k"),
-        ("chain", "chain of what"),
-        ("gsm8k:tset", "gsm8k has no split 'tset'; there are train, test"),
-        ("chain:terms=x", "terms='x' is no int"),
+        ("chain", "chain is incomplete: write chain:terms=7"),
+        ("gsm8k:tset", "gsm8k has no split 'tset'; available: train, test"),
+        ("chain:terms=x", "terms='x' is not an int"),
         ("jsonl:/nowhere.jsonl", "no such file"),
         ("tfds:/nowhere@train", "no such folder"),
-        ("gsm8k", ""),
-        ("chain:terms=4", ""),
+        ("gsm8k", None),
+        ("chain:terms=4", None),
     ],
 )
-def test_what_a_name_tells_without_opening_it(name, said):
-    assert (said in sources.source_name_error(name)) if said else sources.source_name_error(name) == ""
+def test_source_name_errors_show_without_opening(name, message):
+    error = sources.source_name_error(name)
+    assert (message in error) if message else error is None

@@ -1,4 +1,4 @@
-"""The stream of batches: deterministic, mixed by weights, read ahead and resumed exactly."""
+"""The stream of batches: deterministic, mixed by weights, read ahead, and exact on resume."""
 
 import json
 import threading
@@ -26,7 +26,7 @@ def _open(source, **options):
     return iterate([source], weights=[1], **options)
 
 
-def test_same_seed_same_stream_and_every_epoch_another_order():
+def test_stream_is_deterministic_and_reshuffled_every_epoch():
     first, again, other = (_open(_numbered(12), seed=seed, batch_size=4) for seed in (0, 0, 1))
     batches = _ids(_take(first, 6))
     assert batches == _ids(_take(again, 6)) != _ids(_take(other, 6))
@@ -35,7 +35,7 @@ def test_same_seed_same_stream_and_every_epoch_another_order():
     assert epochs[0] != epochs[1]
 
 
-# 10 problems in batches of 4: the third and the fifth batch straddle or touch an end of an epoch.
+# 10 problems in batches of 4: the third batch straddles the end of an epoch, the fifth ends with it.
 @pytest.mark.parametrize("taken", [0, 1, 2, 3, 5])
 def test_resume_is_exact_within_and_across_epochs(taken):
     iterator = _open(_numbered(10), seed=3, batch_size=4)
@@ -48,23 +48,23 @@ def test_resume_is_exact_within_and_across_epochs(taken):
     assert _take(resumed, 6) == expected
 
 
-def test_an_empty_source_is_refused():
+def test_empty_source_is_rejected():
     with pytest.raises(ValueError, match="no problem"):
         _open((), seed=0, batch_size=2)
 
 
 @pytest.mark.parametrize("read_ahead", [1, 3])
-def test_reading_ahead_changes_nothing(read_ahead):
+def test_read_ahead_does_not_change_the_stream(read_ahead):
     options = {"seed": 3, "batch_size": 4, "prepare": lambda problems: [p._replace(question="seen") for p in problems]}
     slow, fast = _open(_numbered(10), **options), _open(_numbered(10), read_ahead=read_ahead, **options)
     assert _take(slow, 3) == _take(fast, 3)
-    # What was read ahead is no part of the position.
+    # The position does not include batches that were read ahead.
     resumed = _open(_numbered(10), read_ahead=read_ahead, **options)
     resumed.set_state(json.loads(json.dumps(fast.get_state())))
     assert _take(resumed, 4) == _take(slow, 4)
 
 
-def test_what_is_read_ahead_is_made_in_a_thread_before_it_is_asked_for():
+def test_read_ahead_prepares_batches_in_threads():
     made, threads = threading.Event(), set()
 
     def prepare(problems):
@@ -76,17 +76,17 @@ def test_what_is_read_ahead_is_made_in_a_thread_before_it_is_asked_for():
     first = [[Problem("none", "", "")]]
     batches = _open(_numbered(8), seed=0, batch_size=2, prepare=prepare, read_ahead=2)
     first[0] = next(batches)
-    assert made.wait(timeout=20), "the second batch was not made while nobody asked for it"
+    assert made.wait(timeout=20), "the second batch was not prepared before it was requested"
     assert threading.current_thread() not in threads
 
 
-def test_in_order_makes_each_item_once():
+def test_in_order_prepares_each_item_once():
     made = []
     assert list(in_order([3, 1, 2], lambda n: made.append(n) or n * 10, read_ahead=1)) == [30, 10, 20]
     assert made == [3, 1, 2] and list(in_order([], str, read_ahead=0)) == []
 
 
-def test_what_goes_wrong_ahead_is_said():
+def test_errors_in_read_ahead_threads_are_raised():
     def prepare(problems):
         raise ValueError("no image")
 
@@ -94,7 +94,7 @@ def test_what_goes_wrong_ahead_is_said():
         next(_open(_numbered(4), seed=0, batch_size=2, prepare=prepare, read_ahead=2))
 
 
-def test_a_mixture_holds_its_weights_and_shuffles_each_source():
+def test_mixture_follows_its_weights_and_shuffles_each_source():
     mixed = [_numbered(30, "a"), _numbered(7, "b")]
     batches = iterate(mixed, weights=[3, 1], seed=0, batch_size=8)
     seen = sum(_ids(_take(batches, 20)), [])
@@ -104,7 +104,7 @@ def test_a_mixture_holds_its_weights_and_shuffles_each_source():
     assert len(set(first_epoch)) == 30 and first_epoch != sorted(first_epoch)
 
 
-def test_a_mixture_resumes_exactly():
+def test_mixture_resumes_exactly():
     mixed = [_numbered(5, "a"), _numbered(7, "b")]
     first, again = (iterate(mixed, weights=[1, 2], seed=1, batch_size=4, read_ahead=2) for _ in range(2))
     _take(first, 5)

@@ -1,16 +1,22 @@
-"""Builders of the benchmarks, by the names that configs and the command line know; see `benchmark.Benchmark`."""
+"""Benchmarks: builders that turn published files into problems; one module per benchmark.
+
+Imports `mig_jax.errors` and the modules of `mig_jax.data` that read files and hold problems.
+
+Start at `open_benchmark` (the problems of a split), `BENCHMARKS` (the names that configs and the command line know) and
+`benchmark.Benchmark` (the base class). To add a benchmark, write a module with a subclass and add a line to BENCHMARKS.
+"""
 
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mig_jax.data.problem import Problem
 
 if TYPE_CHECKING:
     from mig_jax.data.builders.benchmark import Benchmark
 
-# Name → class; each in the module of its name, which is imported when it is asked for.
+# Name → class. Each class is in the module of its name, which is imported on first use.
 BENCHMARKS = {
     "gsm8k": "Gsm8k",
     "math": "Math",
@@ -30,37 +36,39 @@ BENCHMARKS = {
 
 
 def get_builder(name: str) -> "type[Benchmark]":
-    """The builder class of a benchmark in BENCHMARKS."""
+    """Return the builder class of a benchmark in BENCHMARKS."""
     return getattr(importlib.import_module(f"mig_jax.data.builders.{name}"), BENCHMARKS[name])
 
 
 def open_benchmark(name: str, *, split: str, data_dir: Path) -> Sequence[Problem]:
-    """The problems of a split; built from the published files in `data_dir/<name>` when that was not done yet.
+    """Return the problems of a split; build it from the published files in `data_dir/<name>` if needed.
 
     Args:
       name: one of BENCHMARKS.
-      split: as the benchmark names it; "" is the one that is evaluated.
+      split: a split of the benchmark; "" is the one that is evaluated.
+      data_dir: the folder with a subfolder for each benchmark.
 
     Raises:
-      BenchmarkError: there is no such split, files are missing, or rows are not as published; all of it is listed.
+      BenchmarkError: the split does not exist, files are missing, or rows are not as published; all errors are listed.
     """
     from mig_jax.data.builders import benchmark
 
     builder = get_builder(name)
     split = split or builder.EVAL_SPLIT
     if split not in builder.FILES:
-        raise benchmark.BenchmarkError(f"{name} has no split {split!r}; there are {', '.join(builder.FILES)}")
-    return benchmark.Records(benchmark.build(builder, split=split, data_dir=data_dir).as_data_source(split))
+        raise benchmark.BenchmarkError(f"{name} has no split {split!r}; available: {', '.join(builder.FILES)}")
+    built: Any = benchmark.build(builder, split=split, data_dir=data_dir)
+    return benchmark.BuiltSplit(built.as_data_source(split))
 
 
 def overview(data_dir: Path) -> list[str]:
-    """Lines for people: every benchmark, its splits, and for each published file whether it is there or where it is."""
+    """Return lines to print: each benchmark with its splits, and for each published file its path or its address."""
     lines = []
     for name in BENCHMARKS:
         benchmark = get_builder(name)
-        about = benchmark.__doc__.split("\n")[0]
+        summary = (benchmark.__doc__ or "").split("\n")[0]
         lines += [
-            f"{name}: {about}",
+            f"{name}: {summary}",
             f"    {benchmark.HOMEPAGE}  licence {benchmark.LICENCE}  {benchmark.PAPER}".rstrip(),
         ]
         for split in benchmark.FILES:
@@ -70,6 +78,6 @@ def overview(data_dir: Path) -> list[str]:
             lines += [
                 f"        {'✓' if file in found else '✗'} {builder.folder / file}"
                 + ("" if file in found else f"  from {builder.URLS.get(file, builder.HOMEPAGE)}")
-                for file in builder.files_of(split)
+                for file in builder.files_of_split(split)
             ]
     return lines

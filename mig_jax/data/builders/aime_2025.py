@@ -15,12 +15,12 @@ _INTEGER = re.compile(r"([0-9]{1,3})(?:\^\\circ)?")
 class Aime2025(Benchmark):
     r"""The 30 problems of the American Invitational Mathematics Examination 2025, parts I and II.
 
-    The competition itself releases no file. These two are the release that others measure with: one for each part, in
-    the order of the exam, with nothing but what was asked and what was right.
+    The competition itself publishes no files. These two, one per part and in the order of the exam, are the release
+    that others evaluate with. They hold questions and answers only.
 
     A row: {"question": "Find the sum of all integer bases $b>9$ …", "answer": "70"}
 
-    Answers are integers from 0 to 999; one has kept its unit, 336^\circ.
+    Answers are integers from 0 to 999; one of them keeps its unit, 336^\circ.
     """
 
     name = "aime_2025"
@@ -32,17 +32,17 @@ class Aime2025(Benchmark):
     HOMEPAGE = "https://huggingface.co/datasets/opencompass/AIME2025"
     LICENCE = "MIT"
 
-    def rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
-        """The rows of both parts, with the part that they are from."""
+    def iter_rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
+        """Yield the rows of both parts, with a field "part"."""
         for path in paths:
             for row in read_rows(path):
                 yield row._replace(values={**row.values, "part": path.stem.removeprefix("aime2025-")})
 
-    def problem(self, row: Row, split: str) -> Problem:
+    def parse_row(self, row: Row, split: str) -> Problem:
         answer = row.text("answer")
         integer = _INTEGER.fullmatch(answer)
         if not integer:
-            raise row.fault(f"answer is {answer!r}, not an integer from 0 to 999")
+            raise row.error(f"answer is {answer!r}, not an integer from 0 to 999")
         return Problem(
             id=f"{row.text('part')}/{row.number}",
             question=row.text("question"),

@@ -1,4 +1,4 @@
-"""ASDiv: word problems of grades 1 to 6, diverse in language and in what is to be done."""
+"""ASDiv: word problems of grades 1 to 6, diverse in language and in operations."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"(-?[0-9][0-9.,/]*)\s*(?:\([^()]*\))?")
 
 
 class AsDiv(Benchmark):
-    """2,305 word problems of elementary school; all are for evaluation.
+    """2,305 word problems of elementary school, for evaluation only.
 
     A row: <Problem ID="nluds-0001" Grade="1" Source="http://…"><Body>…</Body><Question>…</Question>
     <Solution-Type>Addition</Solution-Type><Answer>9 (apples)</Answer><Formula>7+2=9</Formula></Problem>
@@ -27,8 +27,8 @@ class AsDiv(Benchmark):
     LICENCE = "CC BY-NC 4.0"
     PAPER = "https://aclanthology.org/2020.acl-main.92"
 
-    def rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
-        """The elements Problem: their attributes, and the texts of what is in them."""
+    def iter_rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
+        """Yield the `Problem` elements: their attributes, and the texts of their children."""
         (path,) = paths
         try:
             root = ElementTree.parse(path).getroot()
@@ -37,7 +37,7 @@ class AsDiv(Benchmark):
         for number, problem in enumerate(root.iter("Problem"), start=1):
             yield Row(f"{path.name}, row {number}", number, problem.attrib | {part.tag: part.text for part in problem})
 
-    def problem(self, row: Row, split: str) -> Problem:
+    def parse_row(self, row: Row, split: str) -> Problem:
         subject = row.text("Solution-Type")
         answer, kind = _read_answer(row.text("Answer"), subject)
         return Problem(
@@ -51,14 +51,15 @@ class AsDiv(Benchmark):
 
 
 def _read_answer(answer: str, subject: str) -> tuple[str, str]:
-    """An answer without its units, and its kind.
+    """Return an answer without its units, and its kind.
 
-    Most are numbers, some several of them: 17 (years old); 12 (years old). 5:6 is a ratio or a time of day. The rest
+    Most answers are one number or several: 17 (years old); 12 (years old). 5:6 is a ratio or a time of day. The rest
     are names, dates and whole sentences.
     """
-    numbers = [_NUMBER.fullmatch(part.strip()) for part in answer.split(";")]
-    if all(numbers):
-        return ", ".join(number[1] for number in numbers), "number" if len(numbers) == 1 else "set"
+    parts = answer.split(";")
+    numbers = [match[1] for part in parts if (match := _NUMBER.fullmatch(part.strip()))]
+    if len(numbers) == len(parts):
+        return ", ".join(numbers), "number" if len(numbers) == 1 else "set"
     if answer in ("Yes", "No"):
         return answer, "yes_no"
     return answer, "expression" if subject == "Ratio" or answer.startswith("-(") else "text"

@@ -1,9 +1,9 @@
-"""What all benchmarks share: published files in, one schema of problems out, kept as array_record by TFDS.
+"""The base class of benchmarks: reads published files, converts rows to problems, stores them as array_record by TFDS.
 
-Everything of a benchmark is in one folder:
+All files of a benchmark are in one folder:
 
-    data_dir/gsm8k/train.jsonl     as its authors publish it; put there by hand, or downloaded
-    data_dir/gsm8k/train/1.0.0/    what TFDS has made of a split, when it was first asked for
+    data_dir/gsm8k/train.jsonl     as published by the authors; placed there by hand, or downloaded
+    data_dir/gsm8k/train/1.0.0/    written by TFDS when the split is first used
 """
 
 import fcntl
@@ -13,7 +13,7 @@ import shutil
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
@@ -22,24 +22,27 @@ from mig_jax.data.image_archive import ImageArchive
 from mig_jax.data.problem import Problem
 from mig_jax.data.row_files import read_rows
 from mig_jax.data.rows import Row, RowError, format_errors
+from mig_jax.errors import UserError
 
-# For a server to answer, not for the whole of a file.
+# Seconds to wait for each response of a server, not for a whole file.
 TIMEOUT_S = 30
 
 
-class BenchmarkError(ValueError):
-    """A benchmark that cannot be built: files are missing, or are not as published."""
+class BenchmarkError(UserError):
+    """A benchmark that cannot be built: files are missing, or rows are not as published."""
 
 
 class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A benchmark; a subclass says which files there are, and what problem a row of them is.
+    """A benchmark; a subclass names its files and implements `parse_row`.
 
-    name: in configs and on the command line.
-    FILES: the published files of rows of each split, by split.
-    ARCHIVES: .zip files of images that all splits need.
-    URLS: where a file is downloaded from; one without an address is put there by hand.
-    EVAL_SPLIT: what is evaluated when no split is named.
-    HOMEPAGE, LICENCE, PAPER: for people; what to do by hand is said at HOMEPAGE.
+    The first line of a subclass's docstring is printed by `mig-jax data`.
+
+    name: the name in configs and on the command line.
+    FILES: for each split, its published files of rows.
+    ARCHIVES: .zip files of images, used by all splits.
+    URLS: for each file, where it is downloaded from; a file without an address is placed by hand.
+    EVAL_SPLIT: the split that is evaluated if none is named.
+    HOMEPAGE, LICENCE, PAPER: shown to users; HOMEPAGE explains how to get files that must be placed by hand.
     """
 
     FILES: Mapping[str, tuple[str, ...]]
@@ -53,35 +56,36 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
 
     def __init_subclass__(cls):
-        # A split is a config of its own to TFDS, so that nobody waits, or pays in disk, for what nobody asks for.
+        # Each split is a TFDS config of its own, so that only the splits in use cost time and disk space.
         cls.BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=split) for split in cls.FILES]
         super().__init_subclass__(skip_registration=True)
 
     def __init__(self, *, split: str, data_dir: str | Path):
         super().__init__(config=split, data_dir=str(data_dir), file_format="array_record")
         self.split, self.folder = split, Path(data_dir) / self.name
+        self.archives: dict[str, ImageArchive] = {}
 
-    # ------------------------------------------------------------------------------- what a benchmark says of itself
+    # ------------------------------------------------------------------------------------- implemented by subclasses
 
-    def problem(self, row: Row, split: str) -> Problem | None:
-        """The problem of one row, or None where the row is none (say why, in the docstring).
+    def parse_row(self, row: Row, split: str) -> Problem | None:
+        """Return the problem of one row, or None to leave the row out (the subclass's docstring says why).
 
         Raises:
           RowError: the row is not as published.
         """
         raise NotImplementedError
 
-    def rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
-        """The rows of the published files of a split."""
+    def iter_rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
+        """Yield the rows of a split from its published files, whose order is that of FILES."""
         del split
         for path in paths:
             yield from read_rows(path)
 
-    # ----------------------------------------------------------------------------------------- what TFDS asks of it
+    # ------------------------------------------------------------------------------------------------ called by TFDS
 
     def _info(self) -> tfds.core.DatasetInfo:
         text, texts = tfds.features.Text(), tfds.features.Sequence(tfds.features.Text())
-        # The bytes of image files are kept as they are: texts are bytes to TFDS.
+        # Images are stored as Text, which TFDS keeps as bytes: the image files stay unchanged.
         features = {
             "id": text, "question": text, "answer": text, "kind": text, "level": text, "subject": text, "source": text,
             "choices": texts, "steps": texts, "images": texts,
@@ -96,34 +100,34 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        del dl_manager  # see `fetch`: what is published stays beside what is put there by hand
+        del dl_manager  # `download_missing` keeps downloads beside the files that are placed by hand
         return {self.split: self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        faults, ids = [], set()
-        for problem in self._problems():
+        errors, ids = [], set()
+        for problem in self._iter_problems():
             if isinstance(problem, RowError):
-                faults.append(str(problem))
+                errors.append(str(problem))
             elif problem.id in ids:
-                faults.append(f"id {problem.id!r} stands in several rows")
+                errors.append(f"id {problem.id!r} appears in several rows")
             else:
                 ids.add(problem.id)
-                yield problem.id, _encode(problem._replace(source=problem.source or self.name))
-        if not ids and not faults:
-            faults.append(f"no problem in {', '.join(self.files_of(self.split))}")
-        if faults:
-            raise BenchmarkError(format_errors(f"{self.name} ({self.split}) is not as published", faults))
+                yield problem.id, _encode_example(problem._replace(source=problem.source or self.name))
+        if not ids and not errors:
+            errors.append(f"no problem in {', '.join(self.files_of_split(self.split))}")
+        if errors:
+            raise BenchmarkError(format_errors(f"{self.name} ({self.split}) is not as published", errors))
 
-    def _problems(self) -> Iterator[Problem | RowError]:
-        """The problems of all rows, and what is wrong with others; behind a fault of a file itself nothing is read."""
+    def _iter_problems(self) -> Iterator[Problem | RowError]:
+        """Yield the problem or the error of each row; stop after an error of a whole file."""
         paths = self.find_files()
         try:
             self.archives = {name: ImageArchive(paths[name]) for name in self.ARCHIVES}
-            for row in self.rows(self.split, [paths[name] for name in self.FILES[self.split]]):
+            for row in self.iter_rows(self.split, [paths[name] for name in self.FILES[self.split]]):
                 try:
-                    if row.broken:
-                        raise row.fault(row.broken)
-                    problem = self.problem(row, self.split)
+                    if row.read_error is not None:
+                        raise row.error(row.read_error)
+                    problem = self.parse_row(row, self.split)
                 except RowError as error:
                     yield error
                     continue
@@ -134,25 +138,25 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     # ---------------------------------------------------------------------------------------------------------- files
 
-    def files_of(self, split: str) -> tuple[str, ...]:
-        """All published files that a split is built from, images included."""
+    def files_of_split(self, split: str) -> tuple[str, ...]:
+        """Return the names of all published files that a split is built from, image archives included."""
         return (*self.FILES[split], *self.ARCHIVES)
 
     def find_files(self) -> dict[str, Path]:
-        """The published files that are in the benchmark's folder, by name; an archive may be unpacked there."""
-        names = {name for split in self.FILES for name in self.files_of(split)}
-        places = {name: (self.folder / name, self.folder / name.removesuffix(".zip")) for name in names}
-        found = {name: next((p for p in both if p.exists()), None) for name, both in places.items()}
+        """Return the published files that are in the benchmark's folder, by name; an archive may be unpacked there."""
+        names = {name for split in self.FILES for name in self.files_of_split(split)}
+        candidates = {name: (self.folder / name, self.folder / name.removesuffix(".zip")) for name in names}
+        found = {name: next((p for p in paths if p.exists()), None) for name, paths in candidates.items()}
         return {name: path for name, path in found.items() if path}
 
-    def fetch(self) -> None:
-        """See to it that all files of the split are in the benchmark's folder.
+    def download_missing(self) -> None:
+        """Download the files of the split that are not in the benchmark's folder.
 
         Raises:
-          BenchmarkError: some are not there and cannot be downloaded; says which, and where they are published.
+          BenchmarkError: files are missing and cannot be downloaded; lists them with the address of publication.
         """
         missing = []
-        for name in self.files_of(self.split):
+        for name in self.files_of_split(self.split):
             if name not in self.find_files():
                 url, reason = self.URLS.get(name), ""
                 try:
@@ -165,63 +169,75 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if missing:
             raise BenchmarkError(format_errors(f"{self.name} ({self.split}) cannot be built", missing))
 
-    def record(self) -> Path:
-        """Where it stands from which files the split was built."""
+    def manifest_path(self) -> Path:
+        """Return the path of the file that records the published files a split was built from, with their sizes."""
         return Path(self.data_path).parent / "published.json"
 
-    def sizes(self) -> dict[str, int]:
-        """Bytes of the published files of the split that are there as files."""
+    def file_sizes(self) -> dict[str, int]:
+        """Return the sizes in bytes of the published files of the split that are present."""
         found = self.find_files()
-        return {name: found[name].stat().st_size for name in self.files_of(self.split) if name in found}
+        return {name: found[name].stat().st_size for name in self.files_of_split(self.split) if name in found}
 
-    def has_changed(self) -> bool:
-        """Has a published file been put in the place of one that the split was built from?"""
-        before = json.loads(self.record().read_text()) if self.record().exists() else {}
-        return any(before.get(name, size) != size for name, size in self.sizes().items())
+    def files_changed(self) -> bool:
+        """Return whether the size of a published file differs from when the split was built."""
+        path = self.manifest_path()
+        recorded = json.loads(path.read_text()) if path.exists() else {}
+        return any(recorded.get(name, size) != size for name, size in self.file_sizes().items())
 
 
 def build(benchmark: type[Benchmark], *, split: str, data_dir: str | Path) -> Benchmark:
-    """The builder of a split of a benchmark, built now unless it was before, or is by another process.
+    """Return the builder of a split, and build the split first if it is not built or its files have changed.
+
+    If another process is building the benchmark, wait for it.
 
     Raises:
-      BenchmarkError: files of the split are missing, or rows are not as published; nothing is half built.
+      BenchmarkError: files are missing, rows are not as published, or the folder cannot be written. A failed build
+        leaves no partial result.
     """
     folder = Path(data_dir) / benchmark.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")
+    except OSError as error:
+        raise BenchmarkError(
+            f"{benchmark.name} ({split}) cannot be built: {folder} cannot be written ({error.strerror or error}); "
+            "choose another data_dir"
+        ) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
         builder = benchmark(split=split, data_dir=data_dir)
-        if builder.info.splits and builder.has_changed():
+        if builder.info.splits and builder.files_changed():
             shutil.rmtree(builder.data_path)
             builder = benchmark(split=split, data_dir=data_dir)
         if not builder.info.splits:
-            builder.fetch()
+            builder.download_missing()
             builder.download_and_prepare()
-            builder.record().write_text(json.dumps(builder.sizes()))
+            builder.manifest_path().write_text(json.dumps(builder.file_sizes()))
         return builder
 
 
 def download(url: str, path: Path) -> None:
-    """Fetch a file, whole or not at all.
+    """Download a file, completely or not at all.
 
     Raises:
-      OSError: there is no network, or no such file.
+      OSError: there is no network, no such file, or the transfer is incomplete.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    partial = f"{path}.part"
     with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
         size = int(response.headers.get("Content-Length") or 0)
-        with open(f"{path}.part", "wb") as file, tqdm.wrapattr(file, "write", total=size, desc=path.name) as counted:
-            shutil.copyfileobj(response, counted)
-    if size and os.path.getsize(f"{path}.part") != size:
-        raise OSError(f"{url} broke off")
-    os.replace(f"{path}.part", path)
+        with open(partial, "wb") as file, tqdm.wrapattr(file, "write", total=size, desc=path.name) as counted:
+            shutil.copyfileobj(response, cast(Any, counted))
+    if size and os.path.getsize(partial) != size:
+        raise OSError(f"{url}: incomplete transfer")
+    os.replace(partial, path)
 
 
-class Records(Sequence[Problem]):
-    """The problems of a split that was built; each is read from disk when it is asked for.
+class BuiltSplit(Sequence[Problem]):
+    """The problems of a split that was built; each is read from disk on access.
 
     Args:
-      source: of TFDS, over array_record.
+      source: a TFDS data source over array_record.
     """
 
     def __init__(self, source: Sequence[Mapping[str, Any]]):
@@ -230,27 +246,30 @@ class Records(Sequence[Problem]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> Problem:
+    def __getitem__(self, index: int) -> Problem:  # pyright: ignore[reportIncompatibleMethodOverride]  # no slices
         if not 0 <= index < len(self):
-            raise IndexError(f"index {index} of a source of {len(self)}")
-        return _decode(self.source[index])
+            raise IndexError(f"index {index} is out of range for a source of {len(self)} problems")
+        return _decode_example(self.source[index])
 
 
-def _encode(problem: Problem) -> dict[str, Any]:
-    """A problem as TFDS keeps it; its demonstration's answer is the reference, and no spelling was found yet."""
+def _encode_example(problem: Problem) -> dict[str, Any]:
+    """Convert a problem to the TFDS schema, without its variants and without the answer of its solution.
+
+    That answer is the reference answer in every benchmark.
+    """
     fields = problem._asdict()
     del fields["variants"]
     solution = fields.pop("solution")
     return fields | {"steps": solution[0] if solution else ()}
 
 
-def _decode(example: Mapping[str, Any]) -> Problem:
+def _decode_example(example: Mapping[str, Any]) -> Problem:
     images = tuple(example["images"])
-    fields = {name: _text(value) for name, value in example.items() if name != "images"}
+    fields = {name: _decode_text(value) for name, value in example.items() if name != "images"}
     steps = fields.pop("steps")
     return Problem(**fields, images=images, solution=(steps, fields["answer"]) if steps else None)
 
 
-def _text(value: Any) -> Any:
-    """TFDS keeps texts as bytes."""
+def _decode_text(value: Any) -> Any:
+    """Decode a text or a sequence of texts, which TFDS keeps as bytes."""
     return value.decode() if isinstance(value, bytes) else tuple(item.decode() for item in value)

@@ -1,4 +1,4 @@
-"""ChartQA: questions about charts, asked by people or generated from what people wrote about them."""
+"""ChartQA: questions about charts, written by people or generated from human-written summaries."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ _ARCHIVE = "ChartQA Dataset.zip"
 
 
 class ChartQa(Benchmark):
-    """32,719 questions about charts, whose numbers may be off by 5%; subjects are human and augmented.
+    """32,719 questions about charts; numbers are correct within 5%; the subject is human or augmented.
 
     A row: {"imgname": "41699051005347.png", "query": "How many food item is shown in the bar graph?", "label": "14"};
-    several labels are one text, "[2013, 2016]", or a list.
+    several labels are one string, "[2013, 2016]", or a list.
     """
 
     name = "chartqa"
-    # The questions are in the archive too: test/test_human.json, test/test_augmented.json, beside test/png …
+    # The archive also has the questions: test/test_human.json and test/test_augmented.json, beside test/png.
     FILES = {"train": (), "val": (), "test": ()}
     ARCHIVES = (_ARCHIVE,)
     URLS = {_ARCHIVE: "https://huggingface.co/datasets/ahmed-masry/ChartQA/resolve/main/ChartQA%20Dataset.zip"}
@@ -26,30 +26,30 @@ class ChartQa(Benchmark):
     LICENCE = "GPL-3.0"
     PAPER = "arXiv 2203.10244"
 
-    def rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
-        """Those of both files, with a field that says which."""
+    def iter_rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
+        """Yield the rows of both files, with a field "author"."""
         del paths
         for author in ("human", "augmented"):
-            for row in self.archives[_ARCHIVE].rows(f"{split}/{split}_{author}.json"):
+            for row in self.archives[_ARCHIVE].read_rows(f"{split}/{split}_{author}.json"):
                 yield row._replace(values={**row.values, "author": author})
 
-    def problem(self, row: Row, split: str) -> Problem:
+    def parse_row(self, row: Row, split: str) -> Problem:
         author = row.text("author")
         return Problem(
             id=f"{split}/{author}/{row.number}",
             question=row.text("query"),
             answer=_label(row),
             kind="relaxed",
-            images=(self.archives[_ARCHIVE].read(row, f"{split}/png/{row.text('imgname')}"),),
+            images=(self.archives[_ARCHIVE].read_image(row, f"{split}/png/{row.text('imgname')}"),),
             subject=author,
         )
 
 
 def _label(row: Row) -> str:
-    """One label as it is; several in the spelling that those have that are published as one text."""
+    """Return one label as it is, and several labels in the form "[2013, 2016]", as some rows have them."""
     if not isinstance(row.value("label"), list):
         return row.text("label")
     labels = row.texts("label")
     if not labels or not all(labels):
-        raise row.fault("label is a list with no or with empty texts")
+        raise row.error("label is an empty list, or has an empty item")
     return labels[0] if len(labels) == 1 else f"[{', '.join(labels)}]"

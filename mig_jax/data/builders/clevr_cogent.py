@@ -1,4 +1,4 @@
-"""CLEVR-CoGenT: questions about rendered solids, whose colours are swapped between training and evaluation."""
+"""CLEVR-CoGenT: questions about rendered solids, whose colors are swapped between training and evaluation."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ _ARCHIVE = "CLEVR_CoGenT_v1.0.zip"
 
 
 class ClevrCogent(Benchmark):
-    """Ten questions each about 100,000 scenes of solids; in condition B cubes have the colours of A's cylinders.
+    """Ten questions about each of 100,000 scenes of solids; condition B swaps the colors of cubes and cylinders.
 
-    And the other way round; spheres have all colours. The answers of testA and testB are not public.
+    Spheres have all colors in both conditions. The answers of testA and testB are not public.
 
     A row: {"question_index": 0, "question_family_index": 46, "image_index": 0, "image_filename":
     "CLEVR_trainA_000000.png", "split": "trainA", "program": […], "question": "Are there any gray things made of the
@@ -21,7 +21,7 @@ class ClevrCogent(Benchmark):
     """
 
     name = "clevr_cogent"
-    # The questions are in the archive too: questions/CLEVR_trainA_questions.json …
+    # The archive also has the questions: questions/CLEVR_trainA_questions.json …
     FILES = {"trainA": (), "valA": (), "valB": ()}
     ARCHIVES = (_ARCHIVE,)
     URLS = {_ARCHIVE: f"https://dl.fbaipublicfiles.com/clevr/{_ARCHIVE}"}
@@ -30,25 +30,25 @@ class ClevrCogent(Benchmark):
     LICENCE = "CC BY 4.0"
     PAPER = "arXiv 1612.06890"
 
-    def rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
+    def iter_rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
         del paths
         name = f"questions/CLEVR_{split}_questions.json"
-        return self.archives[_ARCHIVE].rows(name, under="questions", without=("program",))
+        return self.archives[_ARCHIVE].read_rows(name, under="questions", without=("program",))
 
-    def problem(self, row: Row, split: str) -> Problem:
+    def parse_row(self, row: Row, split: str) -> Problem:
         answer = row.text("answer")
-        image = self.archives[_ARCHIVE].read(row, f"images/{split}/{row.text('image_filename')}")
+        image = self.archives[_ARCHIVE].read_image(row, f"images/{split}/{row.text('image_filename')}")
         return Problem(
             id=f"{split}/{row.text('question_index')}",
             question=row.text("question"),
             answer=answer,
-            kind=kind_of(answer),
+            kind=answer_kind(answer),
             images=(image,),
         )
 
 
-def kind_of(answer: str) -> str:
-    """How an answer about a scene is compared: it is yes or no, a count, or what something is like."""
+def answer_kind(answer: str) -> str:
+    """Return the kind of an answer about a scene: yes or no, a count, or an attribute."""
     if answer in ("yes", "no"):
         return "yes_no"
     return "number" if answer.isdecimal() else "text"

@@ -1,12 +1,12 @@
-"""CommonsenseQA: questions on everyday knowledge."""
+"""CommonsenseQA: multiple-choice questions about everyday knowledge."""
 
 from mig_jax.data.builders.benchmark import Benchmark
 from mig_jax.data.problem import Problem
-from mig_jax.data.rows import Row, letters_of
+from mig_jax.data.rows import Row, choice_letters
 
 
 class CommonsenseQa(Benchmark):
-    """12,102 questions with five choices; those of test_rand_split_no_answers.jsonl have no answers, and are left out.
+    """12,102 questions with five choices; test_rand_split_no_answers.jsonl has no answers and is left out.
 
     A row: {"answerKey": "A", "id": "1afa…", "question": {"question_concept": "revolving door", "stem": "…?",
     "choices": [{"label": "A", "text": "bank"}, …]}}
@@ -23,13 +23,13 @@ class CommonsenseQa(Benchmark):
     LICENCE = "MIT"
     PAPER = "arXiv 1811.00937"
 
-    def problem(self, row: Row, split: str) -> Problem:
+    def parse_row(self, row: Row, split: str) -> Problem:
         question = row.row("question")
         choices = question.rows("choices")
         return Problem(
             id=row.text("id"),
             question=question.text("stem"),
-            answer=row.one_of("answerKey", letters_of(choices, "label")),
+            answer=row.one_of("answerKey", choice_letters(choices, "label")),
             kind="choice",
             choices=tuple(choice.text("text") for choice in choices),
         )

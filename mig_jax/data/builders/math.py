@@ -1,15 +1,17 @@
 """MATH: competition problems with written solutions."""
 
+import itertools
 import json
 import re
 import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from mig_jax.data.builders.benchmark import Benchmark
 from mig_jax.data.problem import Problem
-from mig_jax.data.rows import Row, RowError
+from mig_jax.data.rows import Row, RowError, json_type
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -19,14 +21,14 @@ _DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
 _FORMULA = re.compile(
     r"(?<!\\)\$\$.*?\$\$|(?<!\\)\$.*?(?<!\\)\$|\\\[.*?\\\]|\\\(.*?\\\)|\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL
 )
-# A formula is an X by then, and needs no space behind its full stop.
+# Applied to text in which each formula is masked by X. A full stop that ends a formula needs no space after it.
 _END_OF_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])|(?<=X\.)(?=[A-Z])|\n\s*\n")
 
 
 class Math(Benchmark):
-    r"""12,500 competition problems with written solutions; the answer is what stands in the last box.
+    r"""12,500 competition problems with written solutions; the answer is the content of the last box.
 
-    MATH.tar has a file for each problem (MATH.zip, or the folder that was packed, will do as well), so
+    MATH.tar (or MATH.zip, or the unpacked folder) has one file per problem, such as
     MATH/train/algebra/1.json: {"problem": "…", "level": "Level 5", "type": "Algebra", "solution": "… $\\boxed{2}$."}
     """
 
@@ -38,29 +40,29 @@ class Math(Benchmark):
     PAPER = "arXiv 2103.03874"
 
     def find_files(self) -> dict[str, Path]:
-        """MATH.tar, in whichever of its forms it is there."""
+        """Return MATH.tar in the form that is present: tar, zip or folder."""
         forms = (self.folder / name for name in ("MATH.tar", "MATH.zip", "MATH"))
         found = next(filter(Path.exists, forms), None)
         return {"MATH.tar": found} if found else {}
 
-    def rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
-        """The files of a split, with the place of each, such as "train/algebra/1.json", for its id."""
+    def iter_rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
+        """Yield the files of a split, with the end of each path, such as "train/algebra/1.json", as id."""
         (path,) = paths
         for number, (name, data) in enumerate(_read_files(path), start=1):
-            place = "/".join(name.split("/")[-3:])
+            id_ = "/".join(name.split("/")[-3:])
             # Some archivers add hidden files.
-            if place.startswith(f"{split}/") and place.endswith(".json") and "/." not in place:
-                values, broken = _parse_object(data)
-                yield Row(f"{path.name}, {place}", number, values | {"id": place}, broken)
+            if id_.startswith(f"{split}/") and id_.endswith(".json") and "/." not in id_:
+                values, read_error = _parse_object(data)
+                yield Row(f"{path.name}, {id_}", number, values | {"id": id_}, read_error)
 
-    def problem(self, row: Row, split: str) -> Problem:
+    def parse_row(self, row: Row, split: str) -> Problem:
         solution = row.text("solution")
         boxes = list(_boxes(solution))
-        if not boxes or not boxes[-1][2]:
-            raise row.fault(r"solution has no \boxed{answer}")
+        if not boxes or not boxes[-1].content:
+            raise row.error(r"solution has no \boxed{answer}")
         for start, end, content in reversed(boxes):
             solution = solution[:start] + content + solution[end:]
-        answer = boxes[-1][2]
+        answer = boxes[-1].content
         return Problem(
             id=row.text("id"),
             question=row.text("problem"),
@@ -72,7 +74,11 @@ class Math(Benchmark):
 
 
 def _read_files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of all files of a folder or an archive."""
+    """Yield name and content of all files of a folder or an archive.
+
+    Raises:
+      RowError: the archive is damaged, or not an archive.
+    """
     try:
         if path.is_dir():
             yield from ((p.as_posix(), p.read_bytes()) for p in sorted(path.rglob("*.json")))
@@ -81,51 +87,66 @@ def _read_files(path: Path) -> Iterator[tuple[str, bytes]]:
                 yield from ((name, archive.read(name)) for name in archive.namelist())
         else:
             with tarfile.open(path) as archive:
-                yield from ((member.name, archive.extractfile(member).read()) for member in archive if member.isfile())
+                for member in archive:
+                    if file := archive.extractfile(member) if member.isfile() else None:
+                        yield member.name, file.read()
     except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise RowError(f"{path.name}: no tar or zip file, or a damaged one ({error})") from error
+        raise RowError(f"{path.name}: not a tar or zip file, or a damaged one ({error})") from error
 
 
-def _parse_object(data: bytes) -> tuple[dict, str]:
-    """The fields of a JSON object, and why there are none."""
+def _parse_object(data: bytes) -> tuple[dict[str, Any], str | None]:
+    """Return the fields of a JSON object and None, or no fields and the reason."""
     try:
         values = json.loads(data)
     except ValueError as error:
         return {}, f"not JSON ({error})"
-    return (values, "") if isinstance(values, dict) else ({}, "no object")
+    return (values, None) if isinstance(values, dict) else ({}, f"{json_type(values)}, not an object")
 
 
-def _boxes(text: str) -> Iterator[tuple[int, int, str]]:
-    r"""Where boxes start and end, and what is in them: 2 in \boxed{2}, \fbox{2} and \boxed 2."""
+class _Box(NamedTuple):
+    """A box in a LaTeX text, from `start` up to `end`."""
+
+    start: int
+    end: int
+    content: str
+
+
+def _boxes(text: str) -> Iterator[_Box]:
+    r"""Yield the outermost boxes of a text; the content of \boxed{2}, \fbox{2} and \boxed 2 is 2."""
     end = 0
     for box in _BOX.finditer(text):
         if box.start() >= end:
             inner_end, end = _argument_end(text, box.end())
-            yield box.start(), end, text[box.end() : inner_end].removeprefix("{").strip()
+            yield _Box(box.start(), end, text[box.end() : inner_end].removeprefix("{").strip())
 
 
 def _argument_end(text: str, start: int) -> tuple[int, int]:
-    """Where an argument of a LaTeX command ends, without and with its closing brace."""
+    """Return where the argument of a LaTeX command ends, without and with its closing brace.
+
+    An argument that is never closed is empty and takes the rest of the text.
+    """
     if not text.startswith("{", start):
         unbraced = _UNBRACED.match(text, start)
-        return (unbraced.end() if unbraced else start,) * 2
+        end = unbraced.end() if unbraced else start
+        return end, end
     depth = 0
     for brace in _BRACE.finditer(text, start):
         depth += (brace[0] == "{") - (brace[0] == "}")
         if depth == 0:
             return brace.start(), brace.end()
-    return start, len(text)  # never closed: what is in it cannot be told
+    return start, len(text)
 
 
 def _sentences(text: str) -> tuple[str, ...]:
-    """Sentences and paragraphs, without drawings; formulas stay whole."""
+    """Split a text at sentences and paragraphs, without splitting formulas; drawings are dropped."""
     text = _DRAWING.sub("", text)
-    # Formulas are covered, so that no end is found in them; a full stop that ends one still counts.
-    covered = _FORMULA.sub(lambda formula: "X" * (len(formula[0]) - 1) + _full_stop(formula[0]), text)
-    cuts = [0, *(end.end() for end in _END_OF_SENTENCE.finditer(covered)), len(text)]
-    sentences = (" ".join(text[start:end].split()) for start, end in zip(cuts, cuts[1:], strict=False))
+    # Formulas are masked, so that they are not split; a full stop that ends one still ends a sentence.
+    masked = _FORMULA.sub(lambda formula: "X" * (len(formula[0]) - 1) + _full_stop(formula[0]), text)
+    bounds = [0, *(end.end() for end in _END_OF_SENTENCE.finditer(masked)), len(text)]
+    sentences = (" ".join(text[start:end].split()) for start, end in itertools.pairwise(bounds))
     return tuple(filter(None, sentences))
 
 
 def _full_stop(formula: str) -> str:
+    """Return the mask of the last character of a formula: a full stop if the formula ends with one, else X."""
     return "." if formula.rstrip("$])\\ \n").endswith(".") else "X"

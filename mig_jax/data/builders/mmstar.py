@@ -1,4 +1,4 @@
-"""MMStar: questions with choices that cannot be answered without seeing the image."""
+"""MMStar: multiple-choice questions that cannot be answered without the image."""
 
 import re
 from string import ascii_uppercase
@@ -7,17 +7,17 @@ from mig_jax.data.builders.benchmark import Benchmark
 from mig_jax.data.problem import Problem
 from mig_jax.data.rows import Row
 
-# How choices follow a question: what they begin with, and what is before each of them.
+# How choices follow a question: (start of the list, label of each choice).
 _STYLES = (
     (re.compile(r"\n+Options: (?=A: )"), re.compile(r"(?:^|, )([A-Z]): ")),
     (re.compile(r"\n+(?:Choices:\n)?(?=\(A\) )"), re.compile(r"(?:^|\n)\(([A-Z])\) ")),
 )
-# Some questions say how to write the answer, which is said elsewhere.
+# Some questions start with an instruction about the form of the answer, which the prompt has already.
 _HINT = re.compile(r"^Hint: Please answer .* at the end\.\nQuestion: ")
 
 
 class MmStar(Benchmark):
-    """1,500 questions with choices, collected from other benchmarks; level and subject are category and l2_category.
+    """1,500 multiple-choice questions from other benchmarks; level and subject are category and l2_category.
 
     A row: {"index": 0, "question": "Which option describe the object relationship in the image correctly?\\nOptions:
     A: The suitcase is on the book., B: The suitcase is beneath the cat., C: …, D: …", "image": bytes, "answer": "A",
@@ -33,7 +33,7 @@ class MmStar(Benchmark):
     LICENCE = "not stated"
     PAPER = "arXiv 2403.20330"
 
-    def problem(self, row: Row, split: str) -> Problem:
+    def parse_row(self, row: Row, split: str) -> Problem:
         del split
         question, choices = split_choices(row.text("question"))
         letters = tuple(ascii_uppercase[: len(choices)] or ascii_uppercase)
@@ -51,15 +51,18 @@ class MmStar(Benchmark):
 
 
 def split_choices(text: str) -> tuple[str, tuple[str, ...]]:
-    """A question and its choices; the whole text and () where it is not plain what the choices are.
+    """Split a text into the question and its choices.
 
-    Choices may have commas and several lines; "nan" fills up to four and is none.
+    Choices may have commas and several lines. Trailing "nan" choices are padding and are dropped.
+
+    Returns:
+      The question and the choices; the whole text and () if the choices are ambiguous.
     """
-    for beginning, mark in _STYLES:
-        question, *rest = beginning.split(text)
+    for list_start, label in _STYLES:
+        question, *rest = list_start.split(text)
         if len(rest) != 1:
             continue
-        _, *pieces = mark.split(rest[0])
+        _, *pieces = label.split(rest[0])
         letters, choices = pieces[::2], [choice.strip() for choice in pieces[1::2]]
         while choices and choices[-1] == "nan":
             choices.pop()

@@ -1,25 +1,25 @@
-"""TAL-SCQ5K, the English part: competition problems with choices."""
+"""TAL-SCQ5K, English part: multiple-choice competition problems."""
 
 import re
 
 from mig_jax.data.builders.benchmark import Benchmark
 from mig_jax.data.problem import Problem
-from mig_jax.data.rows import Row, letters_of
+from mig_jax.data.rows import Row, choice_letters
 
-# Where solutions had line breaks.
+# What solutions have in place of line breaks.
 _BREAK = re.compile(r" {2,}|\n")
 _NO_SOLUTION = re.compile(r"N/A|omitted")
 
 
 class Scq5kEn(Benchmark):
-    """5,000 competition problems of primary and high school with two to ten choices.
+    """5,000 competition problems of primary and high school, each with two to ten choices.
 
     A row: {"queId": "8afc…", "difficulty": "2", "qtype": "single_choice", "problem": "…", "answer_value": "B",
     "answer_option_list": [[{"aoVal": "A", "content": "$$3$$ "}], …], "answer_analysis": ["…"] or null,
     "knowledge_point_routes": ["Overseas Competition->Knowledge Point->Number Theory Modules->…"], …}
 
-    Of a knowledge point the third part is the subject. Solutions of several lines are demonstrations; those of one are
-    "N/A", "omitted" or a remark as often as not, and some of the longer ones begin so.
+    The third part of the first knowledge point is the subject. Only solutions of several lines are used: those of one
+    line are often "N/A", "omitted" or a remark. Longer ones that start with "N/A" or "omitted" are left out too.
     """
 
     name = "scq5k_en"
@@ -31,9 +31,9 @@ class Scq5kEn(Benchmark):
     HOMEPAGE = "https://github.com/math-eval/TAL-SCQ5K"
     LICENCE = "MIT"
 
-    def problem(self, row: Row, split: str) -> Problem:
+    def parse_row(self, row: Row, split: str) -> Problem:
         options = _options(row)
-        answer = row.one_of("answer_value", letters_of(options, "aoVal"))
+        answer = row.one_of("answer_value", choice_letters(options, "aoVal"))
         steps = tuple(filter(None, map(str.strip, _BREAK.split("\n".join(row.texts("answer_analysis"))))))
         points = "".join(row.texts("knowledge_point_routes")[:1]).split("->")
         return Problem(
@@ -49,8 +49,8 @@ class Scq5kEn(Benchmark):
 
 
 def _options(row: Row) -> list[Row]:
-    """[[{"aoVal": "A", …}], [{"aoVal": "B", …}]] without the inner lists, which hold one each."""
+    """Return the options of [[{"aoVal": "A", …}], [{"aoVal": "B", …}]], where each inner list has one item."""
     nested = row.value("answer_option_list")
     if not isinstance(nested, list) or not all(isinstance(options, list) and len(options) == 1 for options in nested):
-        raise row.fault("answer_option_list is no list of lists with one option each")
+        raise row.error("answer_option_list is not a list of lists with one option each")
     return row._replace(values={"answer_option_list": [option for (option,) in nested]}).rows("answer_option_list")

@@ -1,4 +1,4 @@
-"""SVAMP: word problems that differ from others in what they ask, or in how they tell it."""
+"""SVAMP: variations of known word problems, with another question or another wording."""
 
 from mig_jax.data.builders.benchmark import Benchmark
 from mig_jax.data.problem import Problem
@@ -6,7 +6,7 @@ from mig_jax.data.rows import Row
 
 
 class Svamp(Benchmark):
-    """1,000 word problems of one or two operations, variations of older ones; all are for evaluation.
+    """1,000 word problems with one or two operations, for evaluation only.
 
     A row: {"ID": "chal-1", "Body": "…", "Question": "…?", "Equation": "( 76.0 - 25.0 )", "Answer": 51.0,
     "Type": "Subtraction"}
@@ -19,8 +19,8 @@ class Svamp(Benchmark):
     LICENCE = "MIT"
     PAPER = "arXiv 2103.07191"
 
-    def problem(self, row: Row, split: str) -> Problem:
-        # A third of the bodies has lost its full stop.
+    def parse_row(self, row: Row, split: str) -> Problem:
+        # A third of the bodies lack their full stop.
         body = row.text("Body").removesuffix(".")
         return Problem(
             id=row.text("ID"),

@@ -1,19 +1,23 @@
-"""Chain arithmetic: a task with written steps, made without any data set.
+"""Chain arithmetic: generated questions with step-by-step solutions.
 
     Last digits of 7 +5 -3 *3
 
-A chain starts from a digit and applies its operations from left to right, keeping only the last digit every time. The
-answer lists all the running values, in order, as one number: 7+5=2, 2-3=9, 9*3=7, so 297.
+A chain starts from a digit and applies its operations from left to right, keeping only the last digit each time. The
+answer lists all running values, in order, as one number: 7+5=2, 2-3=9, 9*3=7, so 297.
 
-Why a list: were the last value the answer, one of ten digits would be right, and most chains would pass through the
-right one before their end, so that a step could look like progress by luck. K running values make about 9·10^(K-1)
-answers, none of which can be named before the last step. Why only 3, 7 and 9 multiply: these maps of the digits are
-one to one (as are + and -), so two different values stay different, and a slip is never healed by a later step.
+Why the answer is a list: if only the last value were asked, one guess in ten would be right. Most chains would also
+pass through the right digit before their end, so a step could look like progress by chance. K running values have about
+9·10^(K-1) possible answers, and none is known before the last step.
+
+Why the factors are 3, 7 and 9 only: multiplication by them is one-to-one on the digits, as + and - are. Two different
+values stay different, so no later step undoes an error.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+
+from mig_jax.errors import UserError
 
 OPERATIONS = (
     *(("+", digit) for digit in range(1, 10)),
@@ -30,70 +34,76 @@ class Chain(NamedTuple):
 
     @property
     def question(self) -> str:
-        """The text that is asked, such as `Last digits of 7 +5 -3 *3`."""
+        """The question, such as `Last digits of 7 +5 -3 *3`."""
         return " ".join(["Last digits of", str(self.start), *(f"{symbol}{digit}" for symbol, digit in self.operations)])
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The K right steps, such as `7+5=2`."""
-        return _write(self, [0] * len(self.operations))[0]
+        """The K correct steps, such as `7+5=2`."""
+        return _evaluate(self, [0] * len(self.operations))[0]
 
     @property
     def answer(self) -> str:
-        """The K right running values as one number without a leading zero."""
-        return _write(self, [0] * len(self.operations))[1]
+        """The K correct running values as one number without a leading zero."""
+        return _evaluate(self, [0] * len(self.operations))[1]
 
 
-def chain(rng: np.random.Generator, *, terms: int) -> Chain:
-    """Draws a chain of `terms` digits, hence of K = `terms` - 1 steps.
+def draw_chain(rng: np.random.Generator, *, terms: int) -> Chain:
+    """Draw a chain of `terms` digits, which has K = `terms` - 1 steps.
 
     Args:
-      rng: the only source of chance.
-      terms: how many digits the question shows, at least 2.
+      rng: the only source of randomness.
+      terms: number of digits in the question, at least 2.
 
     Raises:
-      ValueError: when `terms` is below 2.
+      UserError: `terms` is less than 2.
     """
     if terms < 2:
-        raise ValueError(f"a chain needs at least 2 terms, got {terms}")
+        raise UserError(f"a chain needs at least 2 terms, got {terms}")
     start = int(rng.integers(1, 10))
-    # The first running value opens the answer, and a number does not open with 0.
-    firsts = [operation for operation in OPERATIONS if _apply(start, *operation) != 0]
+    # The first running value is the first digit of the answer, and a number does not start with 0.
+    first_operations = [operation for operation in OPERATIONS if _apply(start, *operation) != 0]
     rest = rng.integers(len(OPERATIONS), size=terms - 2)
-    return Chain(start, (firsts[rng.integers(len(firsts))], *(OPERATIONS[i] for i in rest)))
+    first = first_operations[rng.integers(len(first_operations))]
+    return Chain(start, (first, *(OPERATIONS[i] for i in rest)))
 
 
-def solution(
+def write_solution(
     rng: np.random.Generator, chain: Chain, *, slip_prob: float, early_guess_prob: float
 ) -> tuple[tuple[str, ...], str]:
-    """The steps and the answer of a writer who knows the arithmetic, but slips and is sometimes hasty.
+    """Return the steps and the answer of a solution with random slips and early guesses.
 
-    With probability `slip_prob`, each step on its own, the result is replaced by one of the nine wrong digits; the writer
-    goes on from what is written and answers with what is written. With probability `early_guess_prob` the writer stops before the
-    last step, anywhere behind the first, and guesses the digits that are left: who learns from this knows what can be
-    said of the answer after any number of steps, which is what a probe asks.
+    A slip replaces the result of a step by one of the nine wrong digits. Later steps and the answer use the written
+    result.
+
+    An early guess drops the last steps, but never the first one, and guesses the remaining digits of the answer. A
+    model trained on such solutions learns to predict the answer after any number of steps, as probes require.
+
+    Args:
+      rng: the only source of randomness.
+      chain: the chain to solve.
+      slip_prob: probability of a slip, independent for each step.
+      early_guess_prob: probability of an early guess.
 
     Raises:
-      ValueError: when `slip_prob` or `early_guess_prob` is no probability.
+      UserError: `slip_prob` or `early_guess_prob` is outside [0, 1].
     """
     for name, value in (("slip_prob", slip_prob), ("early_guess_prob", early_guess_prob)):
         if not 0 <= value <= 1:
-            raise ValueError(f"{name} is a probability, got {value}")
-    length = len(chain.operations)
-    is_slip_k = rng.random(length) < slip_prob
-    steps, answer = _write(chain, np.where(is_slip_k, rng.integers(1, 10, size=length), 0).tolist())
-    is_hasty, last, guesses = (
-        rng.random() < early_guess_prob,
-        rng.integers(1, max(length, 2)),
-        rng.integers(0, 10, size=length),
-    )
-    if not is_hasty or length == 1:
+            raise UserError(f"{name} must be a probability from 0 to 1, got {value}")
+    n_steps = len(chain.operations)
+    is_slip_k = rng.random(n_steps) < slip_prob
+    steps, answer = _evaluate(chain, np.where(is_slip_k, rng.integers(1, 10, size=n_steps), 0).tolist())
+    guesses_early = rng.random() < early_guess_prob
+    n_written = rng.integers(1, max(n_steps, 2))
+    guess_k = rng.integers(0, 10, size=n_steps)
+    if not guesses_early or n_steps == 1:
         return steps, answer
-    return steps[:last], answer[:last] + "".join(map(str, guesses[last:]))
+    return steps[:n_written], answer[:n_written] + "".join(map(str, guess_k[n_written:]))
 
 
-def _write(chain: Chain, slip_k: list[int]) -> tuple[tuple[str, ...], str]:
-    """Steps and answer when `slip_k` is added to the results (0: no slip)."""
+def _evaluate(chain: Chain, slip_k: list[int]) -> tuple[tuple[str, ...], str]:
+    """Return steps and answer with `slip_k` added to the results; 0 is no slip."""
     value, steps, digits = chain.start, [], []
     for (symbol, digit), slip in zip(chain.operations, slip_k, strict=True):
         result = (_apply(value, symbol, digit) + slip) % 10

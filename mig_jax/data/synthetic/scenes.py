@@ -1,42 +1,49 @@
-"""Scenes of coloured solids in the manner of CLEVR, with questions and written steps, made without any data set.
+"""Scenes of colored solids in the style of CLEVR: generated questions with step-by-step solutions.
 
     How many red things?                              0, 1, 2 …
     More cubes or balls?                              cubes, balls or same
     Is there a cone left of the blue ball?            yes or no
 
-A scene is a square grid of cells, at most one solid in each. Its solution has a step for each column, from left to
-right: what stands there, from top to bottom, and what is known so far, which is the count, both counts, or yes or no.
+A scene is a square grid of cells with at most one object per cell. A solution has one step per column, from left to
+right. A step lists the objects of the column from top to bottom, then the partial answer for all columns so far: the
+count, both counts, or yes or no.
 
     ### Step 1: red cube, green ball: 1
     ### Step 2: none: 1
     ### Step 3: red cone: 2
 
-Why columns: every step needs a look at another part of the picture, each can go wrong, and left and right are read off
-the order of the steps. Why a cell is 28 pixels wide: that is one token of an image in Qwen2.5-VL, so that tiny models
-can learn to look. Question and answer are drawn first, and a scene to fit them: all counts from none to all are alike
-likely, as are the three outcomes of a comparison, as are yes and no: a question alone says nothing of its answer.
+Why columns: each step needs another part of the image and can go wrong on its own, and left and right follow from the
+order of the steps. Why a cell is 28 pixels wide: that is one image token in Qwen2.5-VL, so tiny models can learn to
+see.
 
-What the steps say takes at most 13 characters a thing and 17 a column.
+Question and answer are drawn first, then a scene that fits them. All counts from none to all are equally likely, as are
+the three outcomes of a comparison, and yes and no. A question alone does not help to predict its answer.
+
+The steps take at most 13 characters per object and 17 per column.
+
+Reference for CLEVR: arXiv 1612.06890.
 """
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+
+from mig_jax.errors import UserError
 
 CELL = 28  # pixels
 COLORS = ("red", "green", "blue", "yellow", "purple", "cyan")
 SHAPES = ("cube", "ball", "cone")
 KINDS = ("count", "compare", "exist")
 RADII = (8.5, 10.5)  # pixels: small and large
-ROOM = 1.2  # radii around the centre of a solid that it needs, with its shadow
+EXTENT = 1.2  # radii from the center of an object to the edge of its drawing, shadow included
 
-Look = tuple[str, str]  # colour and shape
+T = TypeVar("T")
 
 
-class Thing(NamedTuple):
-    """A solid: its look, its cell, and where it stands in pixels from the upper left corner."""
+class SceneObject(NamedTuple):
+    """A solid with its cell, and with the position of its center in pixels from the upper left corner."""
 
     color: str
     shape: str
@@ -48,37 +55,38 @@ class Thing(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A square picture.
+    """A square image.
 
-    size: pixels a side.
-    palette: the colours that things may have here.
-    ground: how bright it is; 1 is white.
-    things: in reading order: by column, then by row.
+    size: side length in pixels.
+    palette: the colors that objects of this scene can have.
+    background: brightness; 1 is white.
+    objects: in reading order, by column, then by row.
     """
 
     size: int
     palette: tuple[str, ...]
-    ground: float
-    things: tuple[Thing, ...]
+    background: float
+    objects: tuple[SceneObject, ...]
 
     @property
     def description(self) -> str:
-        """All that a question may be about, without the pixels: which look stands in which cell."""
-        return "; ".join(f"{t.column},{t.row}: {t.color} {t.shape}" for t in self.things)
+        """Color and shape of the object in each cell: all that a question can ask about, without pixel positions."""
+        return "; ".join(f"{o.column},{o.row}: {o.color} {o.shape}" for o in self.objects)
 
 
 class Question(NamedTuple):
-    """What is asked of a scene.
+    """A question about a scene.
 
     kind: one of KINDS.
-    words: the colours or shapes that are asked for; two when they are compared.
-    side: left or right, of the only thing that looks like `anchor`; for the kind exist.
+    words: the colors or shapes that are asked for; two for a comparison, else one.
+    side: "left" or "right" of the anchor, for the kind exist.
+    anchor: color and shape of the reference object, which is unique in its scene, for the kind exist.
     """
 
     kind: str
     words: tuple[str, ...]
     side: str = ""
-    anchor: Look = ("", "")
+    anchor: tuple[str, str] = ("", "")
 
     @property
     def text(self) -> str:
@@ -88,176 +96,205 @@ class Question(NamedTuple):
             return f"How many {word}s?" if is_shape else f"How many {word} things?"
         if self.kind == "compare":
             return f"More {word}s or {last}s?" if is_shape else f"More {word} or {last} things?"
-        one = word if is_shape else f"{word} thing"
-        return f"Is there a {one} {self.side} of the {' '.join(self.anchor)}?"
+        target = word if is_shape else f"{word} thing"
+        return f"Is there a {target} {self.side} of the {' '.join(self.anchor)}?"
 
 
-def draw(
+def draw_scene(
     rng: np.random.Generator, *, objects: tuple[int, int], size: int, colors: int, kinds: Sequence[str]
 ) -> tuple[Scene, Question]:
-    """Draws a question and a scene to ask it of.
+    """Draw a question, and a scene to ask it about.
 
     Args:
-      rng: the only source of chance.
-      objects: fewest and most things in a scene, at least 2 and at most the cells that there are.
-      size: pixels a side, a multiple of CELL from 56 to 112: two to four columns, hence steps.
-      colors: how many of COLORS there are, at least 3.
-      kinds: of KINDS, alike likely.
+      rng: the only source of randomness.
+      objects: the fewest and the most objects in a scene, at least 2 and at most the number of cells.
+      size: side length of the image in pixels: 56, 84 or 112, which is two to four columns and as many steps.
+      colors: how many of COLORS are used, at least 3.
+      kinds: some of KINDS, equally likely.
 
     Raises:
-      ValueError: lists all that is out of bounds.
+      UserError: arguments are out of range; all of them are listed.
     """
-    _check(objects, size, colors, kinds)
-    side, palette = size // CELL, COLORS[:colors]
-    n = int(rng.integers(objects[0], objects[1] + 1))
-    question, things = _DRAWN[_pick(rng, kinds)](rng, n, side, palette)
-    ground = round(float(rng.uniform(0.86, 0.97)), 3)
-    return Scene(size, palette, ground, tuple(_place(rng, thing) for thing in things)), question
+    _check_options(objects, size, colors, kinds)
+    n_columns, palette = size // CELL, COLORS[:colors]
+    n_objects = int(rng.integers(objects[0], objects[1] + 1))
+    question, in_cells = _DRAW_FNS[_choose(rng, kinds)](rng, n_objects, n_columns, palette)
+    background = round(float(rng.uniform(0.86, 0.97)), 3)
+    return Scene(size, palette, background, tuple(_place_in_cell(rng, item) for item in in_cells)), question
 
 
-def state(things: Sequence[Thing], question: Question) -> str:
-    """What is known when these things have been seen: `2`; both counts, `1-2`; or `yes` or `no`."""
-    counts = [sum(_is(thing, word) for thing in things) for word in question.words]
+def partial_answer(objects: Sequence[SceneObject], question: Question) -> str:
+    """Return what these objects imply for the question: a count `2`, both counts `1-2`, or `yes` or `no`."""
+    counts = [sum(_matches(item, word) for item in objects) for word in question.words]
     if question.kind != "exist":
         return "-".join(map(str, counts))
-    anchors = [thing.column for thing in things if (thing.color, thing.shape) == question.anchor]
-    asked = [thing.column for thing in things if _is(thing, question.words[0])]
+    anchor_columns = [item.column for item in objects if (item.color, item.shape) == question.anchor]
+    target_columns = [item.column for item in objects if _matches(item, question.words[0])]
     sign = 1 if question.side == "left" else -1
-    return "yes" if any((there - here) * sign > 0 for there in anchors for here in asked) else "no"
+    return "yes" if any((a - t) * sign > 0 for a in anchor_columns for t in target_columns) else "no"
 
 
-def conclude(state: str, question: Question) -> str:
-    """The answer when this is known of the whole scene."""
+def final_answer(partial: str, question: Question) -> str:
+    """Convert the partial answer for the whole scene to the answer of the question."""
     if question.kind != "compare":
-        return state
-    one, other = map(int, state.split("-"))
-    word = question.words[0 if one > other else 1]
-    return "same" if one == other else f"{word}s" if word in SHAPES else word
+        return partial
+    first, second = map(int, partial.split("-"))
+    word = question.words[0 if first > second else 1]
+    return "same" if first == second else f"{word}s" if word in SHAPES else word
 
 
-def answer(scene: Scene, question: Question) -> str:
-    """The right answer."""
-    return conclude(state(scene.things, question), question)
+def correct_answer(scene: Scene, question: Question) -> str:
+    """Return the correct answer."""
+    return final_answer(partial_answer(scene.objects, question), question)
 
 
-def solution(
+def write_solution(
     rng: np.random.Generator, scene: Scene, question: Question, *, slip_prob: float, early_guess_prob: float
 ) -> tuple[tuple[str, ...], str]:
-    """The steps and the answer of a writer who sees well enough, but slips and is sometimes hasty.
+    """Return the steps and the answer of a solution with random slips and early guesses.
 
-    With probability `slip_prob`, each step on its own, one thing of the column is taken for another, overlooked, or seen
-    where there is none, preferably so that it matters; the writer goes on from what is written. With probability
-    `early_guess_prob` the writer stops before the last step, anywhere behind the first, and imagines the looks of the rest: who
-    learns from this knows what can be said of the answer after any number of steps, which is what a probe asks.
+    A slip misreads one object of a column, omits it, or adds one to an empty column. Misreadings that change the
+    partial answer are preferred. Later steps and the answer use the written objects.
+
+    An early guess drops the last steps, but never the first one, and guesses color and shape of the remaining objects.
+    A model trained on such solutions learns to predict the answer after any number of steps, as probes require.
+
+    Args:
+      rng: the only source of randomness.
+      scene: the scene.
+      question: the question to solve.
+      slip_prob: probability of a slip, independent for each step.
+      early_guess_prob: probability of an early guess.
 
     Raises:
-      ValueError: when `slip_prob` or `early_guess_prob` is no probability.
+      UserError: `slip_prob` or `early_guess_prob` is outside [0, 1].
     """
     for name, value in (("slip_prob", slip_prob), ("early_guess_prob", early_guess_prob)):
         if not 0 <= value <= 1:
-            raise ValueError(f"{name} is a probability, got {value}")
-    side = scene.size // CELL
-    last = int(rng.integers(1, side)) if rng.random() < early_guess_prob else side
-    written, steps = [], []
-    for column in range(last):
-        seen = tuple(thing for thing in scene.things if thing.column == column)
+            raise UserError(f"{name} must be a probability from 0 to 1, got {value}")
+    n_columns = scene.size // CELL
+    n_written = int(rng.integers(1, n_columns)) if rng.random() < early_guess_prob else n_columns
+    written: list[SceneObject] = []
+    steps = []
+    for column in range(n_written):
+        read = tuple(item for item in scene.objects if item.column == column)
         if rng.random() < slip_prob:
-            readings = _misreadings(seen, column, scene.palette)
-            right = state([*written, *seen], question)
-            harmful = [reading for reading in readings if state([*written, *reading], question) != right]
-            seen = _pick(rng, harmful or readings)
-        written += seen
-        names = ", ".join(f"{thing.color} {thing.shape}" for thing in seen) or "none"
-        steps.append(f"{names}: {state(written, question)}")
-    rest = [thing for thing in scene.things if thing.column >= last]
-    imagined = [thing._replace(color=_pick(rng, scene.palette), shape=_pick(rng, SHAPES)) for thing in rest]
-    return tuple(steps), conclude(state([*written, *imagined], question), question)
+            misreadings = _misreadings(read, column, scene.palette)
+            correct = partial_answer([*written, *read], question)
+            harmful = [wrong for wrong in misreadings if partial_answer([*written, *wrong], question) != correct]
+            read = _choose(rng, harmful or misreadings)
+        written += read
+        names = ", ".join(f"{item.color} {item.shape}" for item in read) or "none"
+        steps.append(f"{names}: {partial_answer(written, question)}")
+    rest = [item for item in scene.objects if item.column >= n_written]
+    guessed = [item._replace(color=_choose(rng, scene.palette), shape=_choose(rng, SHAPES)) for item in rest]
+    return tuple(steps), final_answer(partial_answer([*written, *guessed], question), question)
 
 
-def _misreadings(seen: tuple[Thing, ...], column: int, palette: Sequence[str]) -> list[tuple[Thing, ...]]:
-    """What else a column can be taken for: another colour or shape, one thing less, or one where there is none."""
-    looks = list(itertools.product(palette, SHAPES))
-    readings = [(Thing(*look, column),) for look in looks] if not seen else []
-    for i, thing in enumerate(seen):
-        # The eye mistakes the colour or the shape, not both.
-        alike = [look for look in looks if (look[0] == thing.color) != (look[1] == thing.shape)]
-        others = [(), *((thing._replace(color=color, shape=shape),) for color, shape in alike)]
-        readings += [seen[:i] + other + seen[i + 1 :] for other in others]
-    return readings
+def _misreadings(read: tuple[SceneObject, ...], column: int, palette: Sequence[str]) -> list[tuple[SceneObject, ...]]:
+    """Return what a column can be misread as: one wrong color or shape, one object less, or one in an empty column."""
+    appearances = list(itertools.product(palette, SHAPES))
+    if not read:
+        return [(SceneObject(color, shape, column),) for color, shape in appearances]
+    misreadings = []
+    for i, item in enumerate(read):
+        # Either the color or the shape is wrong, not both.
+        similar = [(color, shape) for color, shape in appearances if (color == item.color) != (shape == item.shape)]
+        replacements = [(), *((item._replace(color=color, shape=shape),) for color, shape in similar)]
+        misreadings += [read[:i] + replacement + read[i + 1 :] for replacement in replacements]
+    return misreadings
 
 
-# ------------------------------------------------------------------------------------------------ scenes to fit answers
+# ------------------------------------------------------------------------------------------------- scenes for an answer
 
 
-def _draw_count(rng: np.random.Generator, n: int, side: int, palette: Sequence[str]) -> tuple[Question, list[Thing]]:
-    question = Question("count", (_pick(rng, (*palette, *SHAPES)),))
-    wanted = int(rng.integers(n + 1))
-    return question, _fill(rng, side, palette, question.words, (wanted,), n)
+def _draw_count(
+    rng: np.random.Generator, n_objects: int, n_columns: int, palette: Sequence[str]
+) -> tuple[Question, list[SceneObject]]:
+    question = Question("count", (_choose(rng, (*palette, *SHAPES)),))
+    count = int(rng.integers(n_objects + 1))
+    return question, _draw_objects(rng, n_columns, palette, question.words, (count,), n_objects)
 
 
-def _draw_compare(rng: np.random.Generator, n: int, side: int, palette: Sequence[str]) -> tuple[Question, list[Thing]]:
-    family = _pick(rng, (palette, SHAPES))
-    words = tuple(family[i] for i in rng.permutation(len(family))[:2])
+def _draw_compare(
+    rng: np.random.Generator, n_objects: int, n_columns: int, palette: Sequence[str]
+) -> tuple[Question, list[SceneObject]]:
+    vocabulary = _choose(rng, (palette, SHAPES))
+    words = tuple(vocabulary[int(i)] for i in rng.permutation(len(vocabulary))[:2])
     outcome = int(rng.integers(-1, 2))
-    pairs = [(a, b) for a in range(n + 1) for b in range(n + 1 - a) if np.sign(a - b) == outcome]
-    return Question("compare", words), _fill(rng, side, palette, words, _pick(rng, pairs), n)
+    pairs = [(a, b) for a in range(n_objects + 1) for b in range(n_objects + 1 - a) if np.sign(a - b) == outcome]
+    counts = _choose(rng, pairs)
+    return Question("compare", words), _draw_objects(rng, n_columns, palette, words, counts, n_objects)
 
 
-def _draw_exist(rng: np.random.Generator, n: int, side: int, palette: Sequence[str]) -> tuple[Question, list[Thing]]:
-    color, shape = anchor = _pick(rng, palette), _pick(rng, SHAPES)
-    question = Question("exist", (_pick(rng, (*palette, *SHAPES)),), _pick(rng, ("left", "right")), anchor)
-    wanted = _pick(rng, ("yes", "no"))
+def _draw_exist(
+    rng: np.random.Generator, n_objects: int, n_columns: int, palette: Sequence[str]
+) -> tuple[Question, list[SceneObject]]:
+    color, shape = anchor = _choose(rng, palette), _choose(rng, SHAPES)
+    question = Question("exist", (_choose(rng, (*palette, *SHAPES)),), _choose(rng, ("left", "right")), anchor)
+    answer = _choose(rng, ("yes", "no"))
     while True:
-        things = _fill(rng, side, palette, (), (), n)
-        i = int(rng.integers(n))
-        things[i] = things[i]._replace(color=color, shape=shape)
-        if sum(thing[:2] == anchor for thing in things) == 1 and state(things, question) == wanted:
-            return question, things
+        objects = _draw_objects(rng, n_columns, palette, (), (), n_objects)
+        i = int(rng.integers(n_objects))
+        objects[i] = objects[i]._replace(color=color, shape=shape)
+        if sum(item[:2] == anchor for item in objects) == 1 and partial_answer(objects, question) == answer:
+            return question, objects
 
 
-_DRAWN: dict[str, Callable] = {"count": _draw_count, "compare": _draw_compare, "exist": _draw_exist}
+_DRAW_FNS: dict[str, Callable[..., tuple[Question, list[SceneObject]]]] = {
+    "count": _draw_count,
+    "compare": _draw_compare,
+    "exist": _draw_exist,
+}
 
 
-def _fill(
-    rng: np.random.Generator, side: int, palette: Sequence[str], words: tuple[str, ...], counts: tuple[int, ...], n: int
-) -> list[Thing]:
-    """`n` things in cells drawn at random, of which `counts` are what the `words` say, and no more of them."""
-    looks = list(itertools.product(palette, SHAPES))
+def _draw_objects(
+    rng: np.random.Generator,
+    n_columns: int,
+    palette: Sequence[str],
+    words: tuple[str, ...],
+    counts: tuple[int, ...],
+    n_objects: int,
+) -> list[SceneObject]:
+    """Draw `n_objects` in random cells, of which exactly `counts` match the `words`."""
+    appearances = list(itertools.product(palette, SHAPES))
     drawn = []
     for word, count in zip(words, counts, strict=True):
-        fitting = [look for look in looks if word in look]
-        drawn += [_pick(rng, fitting) for _ in range(count)]
-    others = [look for look in looks if not set(words) & set(look)]
-    drawn += [_pick(rng, others) for _ in range(n - len(drawn))]
-    cells = sorted(rng.permutation(side * side)[:n].tolist())
-    return [Thing(*drawn[i], *divmod(cell, side)) for i, cell in zip(rng.permutation(n), cells, strict=True)]
+        matching = [appearance for appearance in appearances if word in appearance]
+        drawn += [_choose(rng, matching) for _ in range(count)]
+    others = [appearance for appearance in appearances if not set(words) & set(appearance)]
+    drawn += [_choose(rng, others) for _ in range(n_objects - len(drawn))]
+    cells = sorted(rng.permutation(n_columns * n_columns)[:n_objects].tolist())
+    order = rng.permutation(n_objects)
+    return [SceneObject(*drawn[i], *divmod(cell, n_columns)) for i, cell in zip(order, cells, strict=True)]
 
 
-def _place(rng: np.random.Generator, thing: Thing) -> Thing:
-    """Size and place in the cell, which the thing does not leave."""
-    radius = _pick(rng, RADII)
-    slack = CELL / 2 - ROOM * radius
-    x, y = ((cell + 0.5) * CELL + rng.uniform(-slack, slack) for cell in (thing.column, thing.row))
-    return thing._replace(x=round(float(x), 2), y=round(float(y), 2), radius=radius)
+def _place_in_cell(rng: np.random.Generator, item: SceneObject) -> SceneObject:
+    """Draw a radius, and a position at which the object stays inside its cell."""
+    radius = _choose(rng, RADII)
+    slack = CELL / 2 - EXTENT * radius
+    x, y = ((cell + 0.5) * CELL + rng.uniform(-slack, slack) for cell in (item.column, item.row))
+    return item._replace(x=round(float(x), 2), y=round(float(y), 2), radius=radius)
 
 
-def _is(thing: Thing, word: str) -> bool:
-    return word in (thing.color, thing.shape)
+def _matches(item: SceneObject, word: str) -> bool:
+    return word in (item.color, item.shape)
 
 
-def _pick(rng: np.random.Generator, options: Sequence):
-    return options[int(rng.integers(len(options)))]
+def _choose(rng: np.random.Generator, items: Sequence[T]) -> T:
+    return items[int(rng.integers(len(items)))]
 
 
-def _check(objects: tuple[int, int], size: int, colors: int, kinds: Sequence[str]) -> None:
-    faults = []
+def _check_options(objects: tuple[int, int], size: int, colors: int, kinds: Sequence[str]) -> None:
+    errors = []
     if size not in (56, 84, 112):
-        faults.append(f"size is 56, 84 or 112, got {size}")
+        errors.append(f"size must be 56, 84 or 112, got {size}")
     elif not 2 <= objects[0] <= objects[1] <= (size // CELL) ** 2:
-        faults.append(f"objects are from 2 to {(size // CELL) ** 2} in a picture of {size} pixels, got {objects}")
+        n_cells = (size // CELL) ** 2
+        errors.append(f"objects must be from 2 to {n_cells} in an image of {size} pixels, got {objects}")
     if not 3 <= colors <= len(COLORS):
-        faults.append(f"colors are from 3 to {len(COLORS)}, got {colors}")
+        errors.append(f"colors must be from 3 to {len(COLORS)}, got {colors}")
     if not kinds or set(kinds) - set(KINDS):
-        faults.append(f"kinds are some of {', '.join(KINDS)}, got {'+'.join(kinds) or 'none'}")
-    if faults:
-        raise ValueError("scenes: " + "; ".join(faults))
+        errors.append(f"kinds must be some of {', '.join(KINDS)}, got {'+'.join(kinds) or 'none'}")
+    if errors:
+        raise UserError("scenes: " + "; ".join(errors))

@@ -1,4 +1,4 @@
-"""What all benchmarks share: files are found, fetched and built whole or not at all; whatever is wrong is listed."""
+"""The base class of benchmarks: files are found, downloaded and built completely or not at all; errors are listed."""
 
 import http.server
 import io
@@ -22,8 +22,8 @@ class Sums(benchmark.Benchmark):
     HOMEPAGE = "https://example.org/sums"
     LICENCE = "MIT"
 
-    def problem(self, row, split):
-        """A sum without a value is none."""
+    def parse_row(self, row, split):
+        """Return the problem; a sum without a value is left out."""
         if row.value("value") is None:
             return None
         steps = row.texts("how")
@@ -42,15 +42,15 @@ class Pictures(benchmark.Benchmark):
     HOMEPAGE = "https://example.org/pictures"
     LICENCE = "MIT"
 
-    def problem(self, row, split):
+    def parse_row(self, row, split):
         name = row.text("file")
-        image = self.archives["shown.zip"].read(row, name)
+        image = self.archives["shown.zip"].read_image(row, name)
         return Problem(name, "What is it?", "red", "text", images=(image, image), choices=("red", "blue, or green"))
 
 
 @pytest.fixture
 def open_sums(tmp_path, monkeypatch):
-    """Opens a split of Sums from files that are written first, by name; a row may be a line that is no JSON."""
+    """A function that writes the given files and opens a split of Sums; a row may be a line that is not JSON."""
     monkeypatch.setattr(builders, "get_builder", lambda name: Sums)
 
     def open_split(split="", **files):
@@ -63,7 +63,7 @@ def open_sums(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(tmp_path):
-    """A server of the files in tmp_path/published: its address. What it calls short.jsonl breaks off."""
+    """The address of a server for the files in tmp_path/published; its short.jsonl is an incomplete transfer."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args):
@@ -104,7 +104,7 @@ def _image(color: str) -> bytes:
     return file.getvalue()
 
 
-def test_problems_come_back_as_they_went_in(open_sums):
+def test_problems_are_stored_unchanged(open_sums):
     rows = [
         _sum("1+2"),
         "",
@@ -117,21 +117,21 @@ def test_problems_come_back_as_they_went_in(open_sums):
         Problem("train/4+4", "4+4", "8", "number", (("4+4", "= 8 \u2028 \N{CHECK MARK}"), "8"), source="sums"),
     ]
     for index in (-1, 2):
-        with pytest.raises(IndexError, match=f"index {index} of a source of 2"):
+        with pytest.raises(IndexError, match=f"index {index} is out of range for a source of 2"):
             problems[index]
 
 
-def test_a_split_is_made_of_all_its_files(open_sums):
+def test_split_is_built_from_all_its_files(open_sums):
     problems = open_sums(one=[_sum("1+1")], two=[_sum("2+2"), _sum("3+3")])
     assert sorted(problem.id for problem in problems) == ["test/1+1", "test/2+2", "test/3+3"]
 
 
-def test_missing_files_are_named_with_where_they_are_published(open_sums, tmp_path):
+def test_missing_files_are_listed_with_their_addresses(open_sums, tmp_path):
     with pytest.raises(benchmark.BenchmarkError) as caught:
         open_sums("test", train=[_sum("1+1")])
-    title, *said = str(caught.value).split("\n  ")
+    title, *errors = str(caught.value).split("\n  ")
     assert title == "sums (test) cannot be built:"
-    assert said == [
+    assert errors == [
         f"{tmp_path / 'sums' / name} is missing; published at https://example.org/sums"
         for name in ("one.jsonl", "two.jsonl")
     ]
@@ -139,29 +139,29 @@ def test_missing_files_are_named_with_where_they_are_published(open_sums, tmp_pa
         benchmark.build(Pictures, split="test", data_dir=tmp_path)
 
 
-def test_every_fault_is_listed_and_nothing_is_half_built(open_sums, tmp_path):
-    faulty = [_sum("1+1"), {"sum": "2+2", "value": True}, "{torn", ["no object"], {"value": 3}, {"sum": "", "value": 1}]
+def test_all_row_errors_are_listed_and_nothing_is_left_half_built(open_sums, tmp_path):
+    rows = [_sum("1+1"), {"sum": "2+2", "value": True}, "{torn", ["no object"], {"value": 3}, {"sum": "", "value": 1}]
     with pytest.raises(benchmark.BenchmarkError) as caught:
-        open_sums("train", train=faulty)
-    title, *said = str(caught.value).split("\n  ")
+        open_sums("train", train=rows)
+    title, *errors = str(caught.value).split("\n  ")
     assert title == "sums (train) is not as published:"
-    assert said[0] == "train.jsonl, row 2: value is true or false, not a text or a number"
-    assert said[1].startswith("train.jsonl, row 3: not JSON")
-    assert said[2] == "train.jsonl, row 4: a list, not an object"
-    assert said[3:] == ["train.jsonl, row 5: sum is missing", "train.jsonl, row 6: sum is empty"]
+    assert errors[0] == "train.jsonl, row 2: value is a boolean, not a string or a number"
+    assert errors[1].startswith("train.jsonl, row 3: not JSON")
+    assert errors[2] == "train.jsonl, row 4: a list, not an object"
+    assert errors[3:] == ["train.jsonl, row 5: sum is missing", "train.jsonl, row 6: sum is empty"]
     assert not list(tmp_path.rglob("*.array_record*"))
-    assert len(open_sums("train", train=faulty[:1])) == 1
+    assert len(open_sums("train", train=rows[:1])) == 1
 
 
-def test_a_split_is_built_anew_when_its_files_have_changed(open_sums):
+def test_split_is_rebuilt_when_its_files_change(open_sums):
     assert len(open_sums("train", train=[_sum("1+1")])) == 1
     assert len(open_sums("train", train=[_sum("1+1"), _sum("2+2")])) == 2
     with pytest.raises(benchmark.BenchmarkError, match="row 1: not JSON"):
         open_sums("train", train=["{torn"])
 
 
-def test_repeated_ids_empty_splits_and_broken_files_are_faults_like_others(open_sums, tmp_path):
-    with pytest.raises(benchmark.BenchmarkError, match="published:\n  id 'train/1\\+1' stands in several rows$"):
+def test_repeated_ids_empty_splits_and_damaged_files_are_errors(open_sums, tmp_path):
+    with pytest.raises(benchmark.BenchmarkError, match="published:\n  id 'train/1\\+1' appears in several rows$"):
         open_sums("train", train=[_sum("1+1"), _sum("2+2"), _sum("1+1")])
     with pytest.raises(benchmark.BenchmarkError, match="no problem in one.jsonl, two.jsonl"):
         open_sums("test", one=[{"sum": "skipped"}], two=[])
@@ -171,12 +171,12 @@ def test_repeated_ids_empty_splits_and_broken_files_are_faults_like_others(open_
         benchmark.build(Pictures, split="test", data_dir=tmp_path)
 
 
-def test_of_many_faults_the_first_are_listed(open_sums):
+def test_first_of_many_errors_are_listed(open_sums):
     with pytest.raises(benchmark.BenchmarkError, match=r"row 20: sum is missing\n  … and 5 more$"):
         open_sums("train", train=[{"value": 1}] * 25)
 
 
-def test_each_split_is_built_when_it_is_asked_for(open_sums, tmp_path):
+def test_splits_are_built_on_demand(open_sums, tmp_path):
     def built():
         return [split for split in Sums.FILES if Sums(split=split, data_dir=tmp_path).info.splits]
 
@@ -187,38 +187,38 @@ def test_each_split_is_built_when_it_is_asked_for(open_sums, tmp_path):
     assert built() == ["train"]
     open_sums("test", two=[_sum("3+3")])
     assert built() == ["train", "test"]
-    # What is built is opened without the published files.
+    # A built split opens without the published files.
     for name in ("train", "one", "two"):
         (tmp_path / "sums" / f"{name}.jsonl").unlink()
     assert [len(open_sums(split)) for split in ("train", "test", "")] == [1, 2, 2]
 
 
-def test_a_split_that_there_is_not(open_sums):
-    with pytest.raises(benchmark.BenchmarkError, match="sums has no split 'dev'; there are train, test"):
+def test_unknown_split_is_rejected(open_sums):
+    with pytest.raises(benchmark.BenchmarkError, match="sums has no split 'dev'; available: train, test"):
         open_sums("dev")
 
 
 def test_missing_files_are_downloaded(open_sums, server, tmp_path, monkeypatch):
     _write_rows(tmp_path / "published" / "here.jsonl", [_sum("1+1")])
     monkeypatch.setattr(Sums, "URLS", {"one.jsonl": f"{server}/here.jsonl"})
-    # What is there already is not asked for.
+    # Files that are present are not downloaded.
     assert len(open_sums("test", two=[_sum("2+2")])) == 2
     assert (tmp_path / "sums" / "one.jsonl").read_bytes() == (tmp_path / "published" / "here.jsonl").read_bytes()
 
 
-def test_a_download_that_fails_says_why_and_leaves_nothing(open_sums, server, tmp_path, monkeypatch):
+def test_failed_downloads_are_explained_and_leave_nothing(open_sums, server, tmp_path, monkeypatch):
     urls = {"one.jsonl": f"{server}/short.jsonl", "two.jsonl": f"{server}/nowhere.jsonl"}
     monkeypatch.setattr(Sums, "URLS", urls)
     with pytest.raises(benchmark.BenchmarkError) as caught:
         open_sums("test")
     _, short, nowhere = str(caught.value).split("\n  ")
-    assert urls["one.jsonl"] in short and "broke off" in short
+    assert urls["one.jsonl"] in short and "incomplete transfer" in short
     assert urls["two.jsonl"] in nowhere and "404" in nowhere
     assert not (tmp_path / "sums" / "one.jsonl").exists() and not (tmp_path / "sums" / "two.jsonl").exists()
 
 
 @pytest.mark.parametrize("unpacked", [False, True])
-def test_images_pass_unchanged(tmp_path, unpacked):
+def test_images_are_stored_unchanged(tmp_path, unpacked):
     images = {"1.png": _image("red"), "2.png": _image("blue")}
     folder = tmp_path / "pictures"
     _write_rows(folder / "test.jsonl", [{"file": name} for name in images])
@@ -231,12 +231,12 @@ def test_images_pass_unchanged(tmp_path, unpacked):
             for name, image in images.items():
                 archive.writestr(f"shown/deeper/{name}", image)
     built = benchmark.build(Pictures, split="test", data_dir=tmp_path)
-    problems = list(benchmark.Records(built.as_data_source("test")))
+    problems = list(benchmark.BuiltSplit(built.as_data_source("test")))
     assert {problem.id: problem.images for problem in problems} == {n: (image, image) for n, image in images.items()}
     assert {problem.choices for problem in problems} == {("red", "blue, or green")}
 
 
-def test_images_that_are_missing_or_damaged_are_named(tmp_path):
+def test_missing_and_damaged_images_are_reported(tmp_path):
     _write_rows(tmp_path / "pictures" / "test.jsonl", [{"file": "1.png"}, {"file": "2.png"}])
     with zipfile.ZipFile(tmp_path / "pictures" / "shown.zip", "w") as archive:
         archive.writestr("2.png", b"no picture")

@@ -1,4 +1,4 @@
-"""Benchmarks of text: rows as they are published, and the problems that come of them."""
+"""Text benchmarks: rows as published, and the problems and errors they give."""
 
 import io
 import json
@@ -20,7 +20,7 @@ TEXT_BENCHMARKS = (
 
 @pytest.fixture
 def build(tmp_path):
-    """Writes the published files of a benchmark and builds a split: its problems by id."""
+    """A function that writes the published files of a benchmark, builds a split and returns its problems by id."""
 
     def build_split(name, files, split=""):
         for file, content in files.items():
@@ -40,14 +40,14 @@ def _lines(*rows) -> str:
     return "".join((row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
 
 
-def _faults(build, *arguments) -> list[str]:
+def _errors(build, *arguments) -> list[str]:
     with pytest.raises(BenchmarkError) as caught:
         build(*arguments)
     return str(caught.value).split("\n  ")[1:]
 
 
 @pytest.mark.parametrize("name", TEXT_BENCHMARKS)
-def test_a_benchmark_says_where_its_files_are_published(name):
+def test_benchmark_names_the_addresses_of_its_files(name):
     builder = builders.get_builder(name)
     assert builder.name == name and builder.EVAL_SPLIT in builder.FILES
     files = {file for split in builder.FILES for file in builder.FILES[split]} | set(builder.ARCHIVES)
@@ -73,10 +73,10 @@ def test_gsm8k(build):
     }
 
 
-def test_gsm8k_without_a_last_line(build):
+def test_gsm8k_errors(build):
     rows = [{"question": "How many?", "answer": "72"}, {"question": "How many?", "answer": "So 72.\n#### "}]
-    said = [f"train.jsonl, row {n}: answer has no last line '#### <number>'" for n in (1, 2)]
-    assert _faults(build, "gsm8k", {"train.jsonl": _lines(*rows)}, "train") == said
+    expected = [f"train.jsonl, row {n}: answer has no last line '#### <number>'" for n in (1, 2)]
+    assert _errors(build, "gsm8k", {"train.jsonl": _lines(*rows)}, "train") == expected
 
 
 # ------------------------------------------------------------------------------------------------------------- MATH
@@ -142,7 +142,7 @@ def test_math(build):
         ("It costs \\boxed{\\$32,\\!348}.", r"\$32,\!348"),
     ],
 )  # fmt: skip
-def test_the_answer_of_math_is_in_the_last_box(build, solution, answer):
+def test_math_answer_is_in_the_last_box(build, solution, answer):
     archive = _tar({"MATH/train/algebra/1.json": _math(solution)})
     problem = build("math", {"MATH.tar": archive}, "train")["train/algebra/1.json"]
     assert problem.answer == answer
@@ -162,13 +162,13 @@ def test_the_answer_of_math_is_in_the_last_box(build, solution, answer):
          ("We get \\begin{align*} x &= 1. \\\\ Y &= 2. \\end{align*} So $2$.",)),
     ],
 )  # fmt: skip
-def test_a_solution_of_math_is_cut_between_sentences(build, solution, steps):
+def test_math_solution_is_split_into_sentences(build, solution, steps):
     archive = _tar({"MATH/train/algebra/1.json": _math(solution)})
     problem = build("math", {"MATH.tar": archive}, "train")["train/algebra/1.json"]
     assert problem.solution[0] == steps
 
 
-def test_math_comes_as_a_zip_file_or_unpacked_as_well(build, tmp_path):
+def test_math_opens_zipped_or_unpacked(build, tmp_path):
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:
         for place in ("train/geometry/7", "test/geometry/8"):
@@ -182,7 +182,7 @@ def test_math_comes_as_a_zip_file_or_unpacked_as_well(build, tmp_path):
     assert list(build("math", {}, "test")) == ["test/geometry/8.json"]
 
 
-def test_all_faults_of_math_are_listed(build):
+def test_math_errors(build):
     published = {
         "MATH/test/algebra/1.json": _math("No box."),
         "MATH/test/algebra/2.json": _math("$\\boxed{}$"),
@@ -191,14 +191,17 @@ def test_all_faults_of_math_are_listed(build):
         "MATH/test/algebra/5.json": [],
         "MATH/test/algebra/6.json": _math("$\\boxed{1}$", level=None),
     }
-    said = _faults(build, "math", {"MATH.tar": _tar(published)}, "test")
-    assert said[:3] == [rf"MATH.tar, test/algebra/{n}.json: solution has no \boxed{{answer}}" for n in (1, 2, 3)]
-    assert said[3].startswith("MATH.tar, test/algebra/4.json: not JSON")
-    assert said[4:] == ["MATH.tar, test/algebra/5.json: no object", "MATH.tar, test/algebra/6.json: level is empty"]
+    errors = _errors(build, "math", {"MATH.tar": _tar(published)}, "test")
+    assert errors[:3] == [rf"MATH.tar, test/algebra/{n}.json: solution has no \boxed{{answer}}" for n in (1, 2, 3)]
+    assert errors[3].startswith("MATH.tar, test/algebra/4.json: not JSON")
+    assert errors[4:] == [
+        "MATH.tar, test/algebra/5.json: a list, not an object",
+        "MATH.tar, test/algebra/6.json: level is empty",
+    ]
 
 
-def test_a_damaged_archive_of_math(build):
-    with pytest.raises(ValueError, match="MATH.tar: no tar or zip file, or a damaged one"):
+def test_math_damaged_archive(build):
+    with pytest.raises(ValueError, match="MATH.tar: not a tar or zip file, or a damaged one"):
         build("math", {"MATH.tar": b"<html>404</html>" * 99}, "train")
 
 
@@ -228,10 +231,10 @@ def test_svamp(build):
     }
 
 
-def test_faults_of_svamp(build):
+def test_svamp_errors(build):
     rows = [{"ID": "chal-1", "Body": "b", "Question": "q", "Answer": None, "Type": "Sum"}, {"ID": "chal-2", "Body": 1}]
-    said = ["SVAMP.json, row 1: Answer is empty", "SVAMP.json, row 2: Question is missing"]
-    assert _faults(build, "svamp", {"SVAMP.json": json.dumps(rows)}) == said
+    expected = ["SVAMP.json, row 1: Answer is empty", "SVAMP.json, row 2: Question is missing"]
+    assert _errors(build, "svamp", {"SVAMP.json": json.dumps(rows)}) == expected
 
 
 def _asdiv(*problems) -> str:
@@ -280,16 +283,16 @@ def test_asdiv(build):
         ("Yes", "Comparison", ("Yes", "yes_no")),
     ],
 )
-def test_answers_of_asdiv_have_many_forms(build, answer, solution_type, expected):
+def test_asdiv_answers(build, answer, solution_type, expected):
     (problem,) = build("asdiv", {"ASDiv.xml": _asdiv(_asdiv_problem(1, answer, solution_type))}).values()
     assert (problem.answer, problem.kind) == expected
 
 
-def test_faults_of_asdiv(build):
+def test_asdiv_errors(build):
     no_answer = _asdiv_problem(2, "").replace("<Body>It&apos;s 2 \u00b0C,</Body>", "<Body>b</Body>")
     no_grade = _asdiv_problem(3, "9 (apples)").replace('Grade="3"', "")
-    said = ["ASDiv.xml, row 2: Answer is empty", "ASDiv.xml, row 3: Grade is missing"]
-    assert _faults(build, "asdiv", {"ASDiv.xml": _asdiv(_asdiv_problem(1, "1"), no_answer, no_grade)}) == said
+    expected = ["ASDiv.xml, row 2: Answer is empty", "ASDiv.xml, row 3: Grade is missing"]
+    assert _errors(build, "asdiv", {"ASDiv.xml": _asdiv(_asdiv_problem(1, "1"), no_answer, no_grade)}) == expected
     with pytest.raises(ValueError, match="ASDiv.xml: not XML"):
         build("asdiv", {"ASDiv.xml": "404: Not Found"})
 
@@ -321,10 +324,10 @@ def test_commonsense_qa(build):
     }
 
 
-def test_commonsense_qa_without_answers_is_no_split(build):
+def test_commonsense_qa_errors(build):
     five = ("a", "b", "c", "d", "e")
     files = {"test_rand_split_no_answers.jsonl": _lines(_csqa("t", None, *five))}
-    with pytest.raises(BenchmarkError, match="no split 'test'; there are train, validation"):
+    with pytest.raises(BenchmarkError, match="no split 'test'; available: train, validation"):
         build("commonsense_qa", files, "test")
     rows = [
         _csqa("t", None, *five),
@@ -334,12 +337,12 @@ def test_commonsense_qa_without_answers_is_no_split(build):
         {"id": "x", "answerKey": "A", "question": "What?"},
         _csqa("y", "A", "", "b", "c", "d", "e"),
     ]
-    assert _faults(build, "commonsense_qa", {"train_rand_split.jsonl": _lines(*rows)}, "train") == [
+    assert _errors(build, "commonsense_qa", {"train_rand_split.jsonl": _lines(*rows)}, "train") == [
         "train_rand_split.jsonl, row 1: answerKey is missing",
         "train_rand_split.jsonl, row 2: answerKey is 'F', not one of A, B, C, D, E",
         "train_rand_split.jsonl, row 3: question: choices: 2: label is 'D', not one of C",
         "train_rand_split.jsonl, row 4: answerKey is 'AB', not one of A, B, C, D, E",
-        "train_rand_split.jsonl, row 5: question is a text, not an object",
+        "train_rand_split.jsonl, row 5: question is a string, not an object",
         "train_rand_split.jsonl, row 6: question: choices: 0: text is empty",
     ]
 
@@ -394,7 +397,7 @@ def test_scq5k_en(build):
     }
 
 
-def test_faults_of_scq5k_en(build):
+def test_scq5k_en_errors(build):
     rows = [
         _scq("a", "C", "1", "2"),
         _scq("b", "A", "1", "2", answer_option_list=[{"aoVal": "A", "content": "1"}]),
@@ -403,12 +406,12 @@ def test_faults_of_scq5k_en(build):
         _scq("e", "A", "1", answer_option_list=None),
     ]
     where = "en_single_choice_train_3K.jsonl, row"
-    assert _faults(build, "scq5k_en", {"en_single_choice_train_3K.jsonl": _lines(*rows)}, "train") == [
+    assert _errors(build, "scq5k_en", {"en_single_choice_train_3K.jsonl": _lines(*rows)}, "train") == [
         f"{where} 1: answer_value is 'C', not one of A, B",
-        f"{where} 2: answer_option_list is no list of lists with one option each",
+        f"{where} 2: answer_option_list is not a list of lists with one option each",
         f"{where} 3: answer_option_list: 0: aoVal is 'B', not one of A",
         f"{where} 4: answer_option_list: 1: content is empty",
-        f"{where} 5: answer_option_list is no list of lists with one option each",
+        f"{where} 5: answer_option_list is not a list of lists with one option each",
     ]
 
 
@@ -429,13 +432,13 @@ def test_aime_2025(build):
     }
 
 
-def test_faults_of_aime_2025(build):
+def test_aime_2025_errors(build):
     rows = [{"question": "q", "answer": answer} for answer in ("1000", "-1", "3.5", "")]
     files = {"aime2025-I.jsonl": _lines({"question": "q", "answer": "7"}), "aime2025-II.jsonl": _lines(*rows)}
-    said = [f"aime2025-II.jsonl, row {n + 1}: answer is " for n in range(4)]
-    said = [text + end for text, end in zip(said, ("'1000'", "'-1'", "'3.5'", "empty"), strict=True)]
-    given = _faults(build, "aime_2025", files)
-    assert [line.removesuffix(", not an integer from 0 to 999") for line in given] == said
+    expected = [f"aime2025-II.jsonl, row {n + 1}: answer is " for n in range(4)]
+    expected = [text + end for text, end in zip(expected, ("'1000'", "'-1'", "'3.5'", "empty"), strict=True)]
+    found = _errors(build, "aime_2025", files)
+    assert [line.removesuffix(", not an integer from 0 to 999") for line in found] == expected
 
 
 # ---------------------------------------------------------------------------------------------------------- CMM-Math
@@ -467,9 +470,9 @@ def _cmm(id: str, answer: str, options="", question="问题", image=(), analysis
 
 
 def _cmm_files(rows, **types) -> dict:
-    """The published files for rows whose ids, but for those in `types`, are of choices."""
-    given = {"blank": BLANK, "judgement": JUDGEMENT, "written": WRITTEN}
-    ids = {given[name]: ids for name, ids in types.items()}
+    """Return the published files for these rows; all ids but those in `types` are multiple choice."""
+    type_of = {"blank": BLANK, "judgement": JUDGEMENT, "written": WRITTEN}
+    ids = {type_of[name]: ids for name, ids in types.items()}
     others = {id for ids in ids.values() for id in ids}
     ids[CHOICE] = [row["id"] for row in rows if row["id"] not in others]
     index = {}
@@ -491,7 +494,7 @@ def test_cmm_math(build):
     options = "A. $-\\frac{1}{3}$\nB. $-\\frac{1}{2}$\nC. 1\nD. 2"
     figure = "如图, 平行四边形 $A B C D$ 中\n\n<ImageHere>\n\n则 $x=$ ____"
     rows = [
-        # Its image belongs to the solution.
+        # The image belongs to the solution.
         _cmm("19900", "A", options, slope, ["9285.jpg"], "可行域如图\n\n<ImageHere>\n\n所以 $k=-\\frac{1}{3}$."),
         _cmm("2", "$3-\\sqrt{3}$", [], figure, ["9284.jpg"]),
     ]
@@ -517,17 +520,17 @@ def test_cmm_math(build):
     }
 
 
-def test_choices_of_cmm_math(build):
+def test_cmm_math_choices(build):
     pictures = "A. <ImageHere>\nB. <ImageHere>"
     images = ["9286.jpg", "9285.jpg", "9284.jpg", "9284.jpg"]
     rows = [
         _cmm("one line", "B.", "A. (-1, 1)  B．{2, 3}  C、4"),
         _cmm("several", "AC", "A. 1\nB. 2\nC. 3"),
         _cmm("pictures", "（B）", pictures, "哪个?<ImageHere>", images),
-        # As text recognition left it: C is missing.
+        # An error of text recognition: C is missing.
         _cmm("broken", "D", "A. 1\nB. 3 c. $\\frac{3}{2}$\nD. 2"),
         _cmm("in the question", "C", "[]", "哪个? A. 1 B. 2 C. 3"),
-        _cmm("no letter of theirs", "D", "A. 1\nB. 2"),
+        _cmm("letter without a choice", "D", "A. 1\nB. 2"),
         _cmm("no letter", "见解析", "A. 1\nB. 2"),
         _cmm("no answer", "", "A. 1\nB. 2"),
         _cmm("no images", "A", pictures, image=["9284.jpg"]),
@@ -546,7 +549,7 @@ def test_choices_of_cmm_math(build):
     assert problems["broken"].question == "问题\nA. 1\nB. 3 c. $\\frac{3}{2}$\nD. 2"
 
 
-def test_blanks_and_judgements_of_cmm_math(build):
+def test_cmm_math_blanks_and_judgements(build):
     answers = {
         "11": ("11", "expression"),
         "-4.": ("-4", "expression"),
@@ -561,7 +564,7 @@ def test_blanks_and_judgements_of_cmm_math(build):
         "√": ("Yes", "yes_no"),
         "$\\times$": ("No", "yes_no"),
         "错误。": ("No", "yes_no"),
-        # What cannot be checked is left out.
+        # Answers that cannot be checked are left out.
         "null": None,
         "不一定": None,
     }  # fmt: skip
@@ -569,11 +572,11 @@ def test_blanks_and_judgements_of_cmm_math(build):
     rows = [_cmm(str(n), answer) for n, answer in enumerate(answers)]
     blank = [row["id"] for row in rows if row["id"] not in judged]
     problems = build("cmm_math", _cmm_files(rows, blank=blank, judgement=judged))
-    given = {rows[int(id)]["answer"]: (problem.answer, problem.kind) for id, problem in problems.items()}
-    assert given == {answer: expected for answer, expected in answers.items() if expected}
+    found = {rows[int(id)]["answer"]: (problem.answer, problem.kind) for id, problem in problems.items()}
+    assert found == {answer: expected for answer, expected in answers.items() if expected}
 
 
-def test_faults_of_cmm_math(build):
+def test_cmm_math_errors(build):
     rows = [
         _cmm("unknown", "A"),
         _cmm("a", "A", question=""),
@@ -583,20 +586,20 @@ def test_faults_of_cmm_math(build):
         _cmm("e", "A") | {"level": None},
     ]
     files = _cmm_files(rows[1:]) | {"test_data.jsonl": _lines(*rows, "{torn")}
-    said = _faults(build, "cmm_math", files)
-    assert said[:-1] == [
+    errors = _errors(build, "cmm_math", files)
+    assert errors[:-1] == [
         "test_data.jsonl, row 1: id is in no list of Question_type_index.txt",
         "test_data.jsonl, row 2: question is empty",
         "test_data.jsonl, row 3: options is an object, not a list",
         "test_data.jsonl, row 4: image 1.jpg is not in images.zip",
-        "test_data.jsonl, row 5: image is a text, not a list",
+        "test_data.jsonl, row 5: image is a string, not a list",
         "test_data.jsonl, row 6: level is empty",
     ]
-    assert said[-1].startswith("test_data.jsonl, row 7: not JSON")
+    assert errors[-1].startswith("test_data.jsonl, row 7: not JSON")
 
 
 @pytest.mark.parametrize("index", ["[]", "{torn", '{"选择题列表": ["1"]}', '{"选择题列表": 1}'])
-def test_a_wrong_index_of_cmm_math(build, index):
+def test_cmm_math_wrong_index(build, index):
     files = _cmm_files([_cmm("1", "A")]) | {"Question_type_index.txt": index}
-    with pytest.raises(ValueError, match="Question_type_index.txt: no object with lists of ids"):
+    with pytest.raises(ValueError, match="Question_type_index.txt: not an object with lists of ids"):
         build("cmm_math", files)

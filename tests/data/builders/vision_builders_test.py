@@ -1,4 +1,4 @@
-"""The benchmarks that show something: what is published, row by row, becomes exactly these problems and complaints."""
+"""Benchmarks with images: rows as published, and the problems and errors they give."""
 
 import io
 import json
@@ -24,11 +24,11 @@ def _image(color: str, kind: str = "PNG", size: int = 8) -> bytes:
 
 
 RED, BLUE, GREEN = _image("red"), _image("blue", "JPEG"), _image("green", "WEBP")
-HALF = _image("red", "JPEG", size=64)[:400]  # opens, but ends too early
+HALF = _image("red", "JPEG", size=64)[:400]  # truncated: opens, but cannot be decoded
 
 
 def _zip(path, files: dict[str, bytes | object]) -> None:
-    """An archive of images, and of what is written as JSON; stored as it is, as images usually are."""
+    """Write an archive of images (bytes) and JSON files (other values), without compression."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
@@ -36,7 +36,7 @@ def _zip(path, files: dict[str, bytes | object]) -> None:
 
 
 def _unzip(path, folder) -> None:
-    """Leaves what was in the archive in a folder, as people do who have unpacked it."""
+    """Replace an archive by the folder of its files."""
     with zipfile.ZipFile(path) as archive:
         archive.extractall(folder)
     path.unlink()
@@ -53,23 +53,23 @@ def _table(path, rows: list[dict]) -> None:
 
 
 def _built(name: str, data_dir, split: str = "") -> list[Problem]:
-    """The problems by their ids, which TFDS does not keep in order."""
+    """Return the problems sorted by id, because TFDS does not keep their order."""
     return sorted(open_benchmark(name, split=split, data_dir=data_dir), key=lambda problem: problem.id)
 
 
-def _complaints(name: str, data_dir, split: str = "") -> list[str]:
+def _errors(name: str, data_dir, split: str = "") -> list[str]:
     with pytest.raises(BenchmarkError) as error:
         open_benchmark(name, split=split, data_dir=data_dir)
-    title, *faults = str(error.value).split("\n  ")
+    title, *errors = str(error.value).split("\n  ")
     assert title.startswith(f"{name} (") and title.endswith("is not as published:")
-    return faults
+    return errors
 
 
 # ------------------------------------------------------------------------------------------------------- Super-CLEVR
 
 
 def _vehicles(image_index: int, question: str, answer: object, template: str = "compare_integer.json") -> dict:
-    """A row with all that the authors' generator writes."""
+    """Return a row with all fields that the authors' generator writes."""
     return {
         "split": "new", "image_filename": f"superCLEVR_new_{image_index:06d}.png", "image_index": image_index,
         "image": f"superCLEVR_new_{image_index:06d}", "question": question, "answer": answer,
@@ -84,7 +84,7 @@ def _super_clevr(folder, rows: list[object], images: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("unpacked", [None, "", "images"])
-def test_super_clevr_is_split_by_images_and_knows_what_kinds_of_answers_there_are(tmp_path, unpacked):
+def test_super_clevr_splits_by_image_and_sets_answer_kinds(tmp_path, unpacked):
     gray = "Is the number of gray bicycles the same as the number of cyan metallic minivans?"
     rows = [
         _vehicles(0, gray, False),
@@ -107,7 +107,7 @@ def test_super_clevr_is_split_by_images_and_knows_what_kinds_of_answers_there_ar
         problem("train/1", gray, "no", "yes_no", RED, "compare_integer"),
         problem("train/2", "Is there a bus?", "yes", "yes_no", BLUE, "zero_hop"),
     ]
-    # 1 and 0 are numbers, not true and false.
+    # 1 and 0 are numbers, not booleans.
     assert _built("super_clevr", tmp_path, "val") == [
         problem("val/3", "How many things are there?", "1", "number", GREEN, "zero_hop"),
         problem("val/4", "How many buses are there?", "0", "number", RED, "zero_hop"),
@@ -119,7 +119,7 @@ def test_super_clevr_is_split_by_images_and_knows_what_kinds_of_answers_there_ar
     ]
 
 
-def test_super_clevr_says_which_row_is_wrong(tmp_path):
+def test_super_clevr_errors(tmp_path):
     nowhere, unanswered = _vehicles(3, "Where?", 1), _vehicles(4, "Why?", 1)
     nowhere["image_index"] = "three"
     del unanswered["answer"]
@@ -134,13 +134,13 @@ def test_super_clevr_says_which_row_is_wrong(tmp_path):
     ]
     _super_clevr(tmp_path, rows, {"superCLEVR_new_000000.png": RED, "superCLEVR_new_000002.png": HALF})
     file = "superCLEVR_questions_30k.json"
-    assert _complaints("super_clevr", tmp_path, "train") == [
+    assert _errors("super_clevr", tmp_path, "train") == [
         f"{file}, row 2: image images/superCLEVR_new_000001.png is not in images.zip",
         f"{file}, row 3: image images/superCLEVR_new_000002.png: not an image, or a damaged one",
-        f"{file}, row 4: image_index is 'three', not a number from 0",
+        f"{file}, row 4: image_index is 'three', not a non-negative integer",
         f"{file}, row 5: answer is missing",
-        f"{file}, row 6: answer is a list, not a text or a number",
-        f"{file}, row 7: a text, not an object",
+        f"{file}, row 6: answer is a list, not a string or a number",
+        f"{file}, row 7: a string, not an object",
     ]
 
 
@@ -186,42 +186,42 @@ def test_clevr_cogent_reads_questions_and_images_from_one_archive(tmp_path, unpa
     assert _built(source, tmp_path, "valA") == [
         Problem("valA/0", "Is it red?", "yes", "yes_no", images=(GREEN,), source=source)
     ]
-    with pytest.raises(BenchmarkError, match="no split 'testB'; there are trainA, valA, valB"):
+    with pytest.raises(BenchmarkError, match="no split 'testB'; available: trainA, valA, valB"):
         open_benchmark(source, split="testB", data_dir=tmp_path)
 
 
-def test_clevr_cogent_says_what_is_not_in_the_archive(tmp_path):
+def test_clevr_cogent_errors(tmp_path):
     unanswered = _solids("trainA", 1, "What color is it?", "")
     questions = {"trainA": [_solids("trainA", 0, "Is it red?", "yes"), unanswered]}
     _clevr_cogent(tmp_path, questions, {"valA": RED})
-    assert _complaints("clevr_cogent", tmp_path, "trainA") == [
+    assert _errors("clevr_cogent", tmp_path, "trainA") == [
         "questions/CLEVR_trainA_questions.json, row 1: image images/trainA/CLEVR_trainA_000000.png is not in "
         "CLEVR_CoGenT_v1.0.zip",
         "questions/CLEVR_trainA_questions.json, row 2: answer is empty",
     ]
 
 
-def test_fields_that_fill_the_memory_are_dropped_at_any_depth_while_a_file_is_read(tmp_path):
+def test_large_fields_are_dropped_at_any_depth_while_parsing(tmp_path):
     row = {"question": "How many?", "program": [{"program": 1}], "scene": {"program": 2, "size": 3}}
     _write(tmp_path / "rows.json", {"questions": [row]})
     _zip(tmp_path / "archive.zip", {"a/rows.json": {"questions": [row]}, "a/broken.json": b"{"})
     archive = ImageArchive(tmp_path / "archive.zip")
     options = {"under": "questions", "without": ("program",)}
-    for rows in (read_rows(tmp_path / "rows.json", **options), archive.rows("rows.json", **options)):
-        assert [(row.where, row.values) for row in rows] == [
+    for rows in (read_rows(tmp_path / "rows.json", **options), archive.read_rows("rows.json", **options)):
+        assert [(row.location, row.values) for row in rows] == [
             ("rows.json, row 1", {"question": "How many?", "scene": {"size": 3}})
         ]
-    assert next(archive.rows("a/rows.json", under="questions")).values == row
+    assert next(archive.read_rows("a/rows.json", under="questions")).values == row
     for name, message in {"no.json": "no.json is not in archive.zip", "broken.json": "broken.json: not JSON"}.items():
         with pytest.raises(RowError, match=message):
-            list(archive.rows(name))
+            list(archive.read_rows(name))
 
 
 # ----------------------------------------------------------------------------------------------------------- ChartQA
 
 
 def _chartqa(folder, rows: dict[str, list[dict]], images: dict[str, bytes]) -> None:
-    """Empty files of questions where there are none."""
+    """Write the archive; files of questions that are not given have no rows."""
     files = {
         f"{split}/{split}_{author}.json": rows.get(f"{split}_{author}", [])
         for split in ("train", "val", "test")
@@ -232,7 +232,7 @@ def _chartqa(folder, rows: dict[str, list[dict]], images: dict[str, bytes]) -> N
 
 
 @pytest.mark.parametrize("unpacked", [None, "", "ChartQA Dataset"])
-def test_chartqa_reads_labels_of_every_kind(tmp_path, unpacked):
+def test_chartqa_reads_all_kinds_of_labels(tmp_path, unpacked):
     def row(label: object, query: str = "What?", imgname: str = "166.png") -> dict:
         return {"imgname": imgname, "query": query, "label": label}
 
@@ -246,7 +246,7 @@ def test_chartqa_reads_labels_of_every_kind(tmp_path, unpacked):
             row("Cooking (e.g., MasterChef, Chopped, etc.)"),
         ],
         "test_augmented": [row("62%"), row(0.57), row(" 977,633 ")],
-        # The same name, in another folder.
+        # The same image name in another folder.
         "train_human": [row("1")],
         "val_augmented": [row("2")],
     }
@@ -273,7 +273,7 @@ def test_chartqa_reads_labels_of_every_kind(tmp_path, unpacked):
     assert _built("chartqa", tmp_path, "val") == [problem("val/augmented/1", "2", image=RED)]
 
 
-def test_chartqa_says_which_row_of_which_file_is_wrong(tmp_path):
+def test_chartqa_errors(tmp_path):
     rows = [
         {"imgname": "gone.png", "query": "What?", "label": "1"},
         {"imgname": "half.png", "query": "What?", "label": "1"},
@@ -285,12 +285,12 @@ def test_chartqa_says_which_row_of_which_file_is_wrong(tmp_path):
     images = {"train/png/half.png": HALF, "train/png/whole.png": RED}
     _chartqa(tmp_path, {"train_augmented": rows}, images)
     where = "train/train_augmented.json, row"
-    assert _complaints("chartqa", tmp_path, "train") == [
+    assert _errors("chartqa", tmp_path, "train") == [
         f"{where} 1: image train/png/gone.png is not in ChartQA Dataset.zip",
         f"{where} 2: image train/png/half.png: not an image, or a damaged one",
-        f"{where} 3: label is a list with no or with empty texts",
-        f"{where} 4: label is a list with no or with empty texts",
-        f"{where} 5: label is an object, not a text or a number",
+        f"{where} 3: label is an empty list, or has an empty item",
+        f"{where} 4: label is an empty list, or has an empty item",
+        f"{where} 5: label is an object, not a string or a number",
         f"{where} 6: query is empty",
     ]
 
@@ -299,7 +299,7 @@ def test_chartqa_says_which_row_of_which_file_is_wrong(tmp_path):
 
 
 def _hallusion(**changed) -> dict:
-    # As evalscope 1.14.1 quotes it, where there is no file name and no note, but the details of the answer.
+    # As evalscope 1.14.1 quotes it; file name and note are added, and the details of the answer are cut.
     row = {
         "category": "VS", "subcategory": "chart", "visual_input": "1", "set_id": "0", "figure_id": "1",
         "sample_note": "import", "question_id": "0", "question": "Is China, Hongkong SAR, the leading importing "
@@ -310,7 +310,7 @@ def _hallusion(**changed) -> dict:
 
 
 @pytest.mark.parametrize("unpacked", [None, "", "hallusion_bench"])
-def test_hallusion_bench_names_figures_and_questions_in_its_ids(tmp_path, unpacked):
+def test_hallusion_bench_ids_name_figures_and_questions(tmp_path, unpacked):
     rows = [
         _hallusion(visual_input="0", figure_id="0", filename=None),
         _hallusion(),
@@ -338,7 +338,7 @@ def test_hallusion_bench_names_figures_and_questions_in_its_ids(tmp_path, unpack
     ]
 
 
-def test_hallusion_bench_says_which_row_is_wrong(tmp_path):
+def test_hallusion_bench_errors(tmp_path):
     rows = [
         _hallusion(),
         _hallusion(filename=None),
@@ -350,9 +350,9 @@ def test_hallusion_bench_says_which_row_is_wrong(tmp_path):
     _write(tmp_path / "hallusion_bench/HallusionBench.json", rows)
     archive = tmp_path / "hallusion_bench/hallusion_bench.zip"
     _zip(archive, {"hallusion_bench/VS/chart/0_1.png": RED})
-    # A byte of the image was changed on its way; an archive notices.
+    # Change a byte of the image; its checksum in the archive shows it.
     archive.write_bytes(archive.read_bytes().replace(RED, RED[:-1] + b"!"))
-    assert _complaints("hallusion_bench", tmp_path) == [
+    assert _errors("hallusion_bench", tmp_path) == [
         "HallusionBench.json, row 1: image ./VS/chart/0_1.png cannot be read from hallusion_bench.zip (Bad CRC-32 for "
         "file 'hallusion_bench/VS/chart/0_1.png')",
         "HallusionBench.json, row 2: filename is empty",
@@ -384,7 +384,7 @@ def _star(index: int, question: str, answer: str, **changed) -> dict:
     return row | changed
 
 
-def test_mmstar_takes_the_choices_out_of_the_question(tmp_path):
+def test_mmstar_separates_choices_from_the_question(tmp_path):
     which = "Which option describe the object relationship in the image correctly?"
     options = ", ".join(f"{letter}: {text}" for letter, text in zip("ABCD", SUITCASE, strict=True))
     rows = [
@@ -418,11 +418,11 @@ def test_mmstar_takes_the_choices_out_of_the_question(tmp_path):
         ("What?\nOptions: A: D, B: C, C: B, D: A", "What?", ("D", "C", "B", "A")),
         ("What?\nChoices:\n(A) A\n(B) (B) or C\n(C) C, D", "What?", ("A", "(B) or C", "C, D")),
         ("What?\n(A) 54\n(B) 52", "What?", ("54", "52")),
-        # nan in the middle fills up nothing.
+        # nan is padding only at the end.
         ("What?\nOptions: A: nan, B: 1, C: nan", "What?", ("nan", "1")),
     ],
 )  # fmt: skip
-def test_choices_that_are_plain_to_see(text, question, choices):
+def test_mmstar_splits_clear_choices(text, question, choices):
     assert mmstar.split_choices(text) == (question, choices)
 
 
@@ -441,16 +441,16 @@ def test_choices_that_are_plain_to_see(text, question, choices):
         "What?\nChoices:\n(A) one\n(A) one\n(B) two",
     ],
 )
-def test_choices_that_are_not_plain_stay_in_the_question(text):
+def test_mmstar_keeps_ambiguous_choices_in_the_question(text):
     assert mmstar.split_choices(text) == (text, ())
 
 
-def test_mmstar_says_which_row_is_wrong(tmp_path):
+def test_mmstar_errors(tmp_path):
     options = "What?\nOptions: A: one, B: two, C: nan, D: nan"
     rows = [_star(0, options, "C"), _star(1, options, "AB"), _star(2, options, "A", image=HALF),
             _star(3, "What?", "a"), _star(4, options, "A", meta_info=None)]  # fmt: skip
     _table(tmp_path / "mmstar/mmstar.parquet", rows)
-    assert _complaints("mmstar", tmp_path) == [
+    assert _errors("mmstar", tmp_path) == [
         "mmstar.parquet, row 1: answer is 'C', not one of A, B",
         "mmstar.parquet, row 2: answer is 'AB', not one of A, B",
         "mmstar.parquet, row 3: image: not an image, or a damaged one",
@@ -480,14 +480,14 @@ def _mathvista(folder, rows: list[dict]) -> None:
     _table(folder / "mathvista/testmini-00000-of-00001-725687bf7a18d64b.parquet", rows)
 
 
-# As evalscope 1.14.1 quotes it, where it is shortened; only its end is here.
+# As evalscope 1.14.1 quotes it; only the end of the question is used here.
 SPRING = (
     "When the canister is momentarily stopped by the spring, by what distance $d$ is the spring compressed?", "1.2",
     "float",
 )  # fmt: skip
 
 
-def test_mathvista_knows_how_each_answer_is_compared(tmp_path):
+def test_mathvista_sets_answer_kinds(tmp_path):
     choices = {"question_type": "multi_choice"}
     ranges, numbers = ["[0, 2]", "[3, 2]", "[2, 4]", "[-3, 4]"], ["9", "12", "18", "18"]
     rows = [
@@ -519,13 +519,13 @@ def test_mathvista_knows_how_each_answer_is_compared(tmp_path):
         problem("117", "What is the range of this function?", "D", "nearest_choice", choices=tuple(ranges)),
         problem("2", cup, "1000", "integer", subject="visual question answering", source="TextVQA"),
         problem("506", "Between which two years does the line  graph saw its maximum peak?", "[2014, 2016]", "text"),
-        # Of two choices that are the same, the first.
+        # Of two equal choices, the first.
         problem("781", "Find $CD$.", "C", "nearest_choice", choices=tuple(numbers)),
         problem("782", "Who?", "Ada", "text"),
     ]
 
 
-def test_mathvista_says_which_row_is_wrong(tmp_path):
+def test_mathvista_errors(tmp_path):
     choices = {"question_type": "multi_choice"}
     rows = [
         _vista(1, "What?", "5", "text", choices=["1", "2"], **choices),
@@ -542,16 +542,16 @@ def test_mathvista_says_which_row_is_wrong(tmp_path):
     ]
     _mathvista(tmp_path, rows)
     where = "testmini-00000-of-00001-725687bf7a18d64b.parquet, row"
-    assert _complaints("mathvista", tmp_path) == [
+    assert _errors("mathvista", tmp_path) == [
         f"{where} 1: answer is '5', not one of 1, 2",
-        f"{where} 2: choices has 0 texts, not 2 to 26",
+        f"{where} 2: choices has 0 items, not 2 to 26",
         f"{where} 3: answer_type is 'fraction', not one of integer, float, list, text",
         f"{where} 4: answer is 'five', not a number with at most 1 decimals",
         f"{where} 5: answer is '1.25', not a number with at most 1 decimals",
         f"{where} 6: precision is empty",
-        f"{where} 7: precision is '1.5', not a number of decimals",
+        f"{where} 7: precision is '1.5', not a non-negative integer",
         f"{where} 8: answer is 'nan', not a number with at most 1 decimals",
-        f"{where} 9: decoded_image holds no image",
+        f"{where} 9: decoded_image is not an image",
         f"{where} 10: answer is '1.5', not a number with at most 0 decimals",
         f"{where} 11: answer is empty",
     ]
