@@ -1,8 +1,9 @@
-"""What each step of a response has earned: from ℓ_k to gains.
+"""Credit rules: from the answer likelihood ℓ_k after each step to the reward of each step.
 
-Every function takes one response and is vmapped by its caller. `ell_k` holds ℓ_0 … ℓ_K (nats), so it is one longer
-than `gain_k`, which holds a number for each of the K steps. Steps beyond the end of a response are padding, marked
-False in `valid_k` (which is as long as `ell_k`; its first entry, "no step yet", is always there).
+Every function takes one response; use `jax.vmap` for a batch. All share two arguments:
+
+    ell_k:    `[K+1]` answer log-likelihood ℓ₀ … ℓ_K, in nats per token; ℓ₀ is before the first step.
+    valid_k:  `[K+1]` bool, False at padding after the last step; the first entry must be True.
 """
 
 from collections.abc import Callable
@@ -14,10 +15,10 @@ import jax.numpy as jnp
 
 
 class Credit(NamedTuple):
-    """What a response has earned, and which step earned it.
+    """The process reward of one response, split into its steps.
 
     reward: scalar, the process reward of the whole response.
-    gain_k: `[K]` the part of each step; 0 at padding.
+    gain_k: `[K]` the share of each step; 0 at padding.
     """
 
     reward: jax.Array
@@ -25,27 +26,29 @@ class Credit(NamedTuple):
 
 
 def watermark_gains(ell_k: jax.Array, valid_k: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Gain of every step beyond the best that any earlier step had reached.
+    """Return the gain of each step over the best likelihood that any earlier step reached.
 
         h₀ = ℓ₀        gₖ = max(0, ℓₖ − hₖ₋₁)        hₖ = max(hₖ₋₁, ℓₖ)
 
-    So g ≥ 0, a step that falls below the mark and climbs back earns nothing, and Σₖ gₖ = maxₖ ℓₖ − ℓ₀.
+    So gₖ ≥ 0, and Σₖ gₖ = maxₖ ℓₖ − ℓ₀. A step that falls below the watermark and climbs back to it earns nothing.
 
     Args:
-      ell_k: `[K+1]` answer log-likelihood after each step, in nats; k = 0 is before the first.
+      ell_k: `[K+1]` answer log-likelihood after each step, in nats per token; k = 0 is before the first step.
       valid_k: `[K+1]` bool, False at padding.
 
     Returns:
-      gain_k `[K]` and watermark_k `[K+1]` (h₀ … h_K), in nats.
+      gain_k `[K]` and watermark_k `[K+1]` (h₀ … h_K), in nats per token.
+
+    Raises:
+      AssertionError: the arguments differ in shape, or have a batch axis.
 
     References:
       arXiv 2602.01034, Algorithm 1, lines 12–18.
     """
-    chex.assert_rank([ell_k, valid_k], 1)
-    chex.assert_equal_shape([ell_k, valid_k])
+    _assert_one_response(ell_k, valid_k)
 
-    def step(watermark, now):
-        ell, valid = now
+    def step(watermark, ell_and_valid):
+        ell, valid = ell_and_valid
         raised = jnp.where(valid, jnp.maximum(watermark, ell), watermark)
         return raised, (raised - watermark, raised)
 
@@ -54,45 +57,49 @@ def watermark_gains(ell_k: jax.Array, valid_k: jax.Array) -> tuple[jax.Array, ja
 
 
 def watermark(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
-    """R = Σₖ gₖ, the monotonic watermark (the method; see `watermark_gains`)."""
+    """Return R = Σₖ gₖ with the gains of `watermark_gains`, in nats per token (arXiv 2602.01034, the method)."""
     gain_k, _ = watermark_gains(ell_k, valid_k)
     return Credit(gain_k.sum(), gain_k)
 
 
 def final(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
-    """R = ℓ_K, the likelihood after the last step; its parts are the signed changes from ℓ₀ (Table 4)."""
-    gain_k = _changes(ell_k, valid_k)
+    """Return R = ℓ_K, the likelihood after the last step (arXiv 2602.01034, Table 4).
+
+    The gains are the signed changes ℓₖ − ℓₖ₋₁, so they sum to R − ℓ₀.
+    """
+    gain_k = _signed_changes(ell_k, valid_k)
     return Credit(ell_k[0] + gain_k.sum(), gain_k)
 
 
 def delta_sum(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
-    """R = Σₖ (ℓₖ − ℓₖ₋₁) = ℓ_K − ℓ₀, signed (Table 4)."""
-    gain_k = _changes(ell_k, valid_k)
+    """Return R = Σₖ (ℓₖ − ℓₖ₋₁) = ℓ_K − ℓ₀, signed (arXiv 2602.01034, Table 4)."""
+    gain_k = _signed_changes(ell_k, valid_k)
     return Credit(gain_k.sum(), gain_k)
 
 
 def position_weighted(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
-    """R = Σₖ k·(ℓₖ − ℓ₀) / Σₖ k, later steps weigh more (Table 4); shifted, so that no step is worth 0."""
-    chex.assert_equal_shape([ell_k, valid_k])
+    """Return R = Σₖ k·(ℓₖ − ℓ₀) / Σₖ k, so that later steps count more (arXiv 2602.01034, Table 4).
+
+    ℓ₀ is subtracted so that a response without steps earns 0.
+    """
+    _assert_one_response(ell_k, valid_k)
     weight_k = jnp.where(valid_k[1:], jnp.arange(1, ell_k.shape[0]), 0)
-    gain_k = jnp.where(valid_k[1:], ell_k[1:] - ell_k[0], 0.0) * weight_k / jnp.maximum(weight_k.sum(), 1)
+    rise_k = jnp.where(valid_k[1:], ell_k[1:] - ell_k[0], 0.0)
+    gain_k = rise_k * weight_k / jnp.maximum(weight_k.sum(), 1)
     return Credit(gain_k.sum(), gain_k)
 
 
 def segment_progress(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
-    """gₖ = exp ℓₖ − exp ℓₖ₋₁, signed progress in probability, as in GRPO-VPS (2604.20659) and IGPO (2510.14967)."""
-    gain_k = _changes(jnp.exp(ell_k), valid_k)
+    """Return R = Σₖ gₖ with gₖ = exp ℓₖ − exp ℓₖ₋₁, the signed progress in probability.
+
+    References:
+      GRPO-VPS (arXiv 2604.20659); IGPO (arXiv 2510.14967).
+    """
+    gain_k = _signed_changes(jnp.exp(ell_k), valid_k)
     return Credit(gain_k.sum(), gain_k)
 
 
-def _changes(value_k: jax.Array, valid_k: jax.Array) -> jax.Array:
-    """`[K]` signed change brought by each step; 0 at padding."""
-    chex.assert_rank([value_k, valid_k], 1)
-    chex.assert_equal_shape([value_k, valid_k])
-    return jnp.where(valid_k[1:], value_k[1:] - value_k[:-1], 0.0)
-
-
-# Every way of turning ℓ into credit, by the name that the config uses.
+# Every credit rule, by the name that configs use.
 CREDITS: dict[str, Callable[[jax.Array, jax.Array], Credit]] = {
     "watermark": watermark,
     "final": final,
@@ -100,3 +107,14 @@ CREDITS: dict[str, Callable[[jax.Array, jax.Array], Credit]] = {
     "position_weighted": position_weighted,
     "segment_progress": segment_progress,
 }
+
+
+def _signed_changes(value_k: jax.Array, valid_k: jax.Array) -> jax.Array:
+    """Return the signed change of `value_k` at each step, `[K]`; 0 at padding."""
+    _assert_one_response(value_k, valid_k)
+    return jnp.where(valid_k[1:], value_k[1:] - value_k[:-1], 0.0)
+
+
+def _assert_one_response(ell_k: jax.Array, valid_k: jax.Array) -> None:
+    chex.assert_rank([ell_k, valid_k], 1, custom_message="a credit rule takes one response: use jax.vmap for a batch")
+    chex.assert_equal_shape([ell_k, valid_k])

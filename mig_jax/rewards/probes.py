@@ -1,10 +1,10 @@
-"""How likely is the right answer after each step? All probes of a response in one pass of the model.
+"""Probes: the likelihood of the reference answer after each step, for all steps of a response in one forward pass.
 
-A response, with its prompt, is the *trunk*. Behind each of its K+1 cuts (before the first step, after the first, …)
-hang A *leaves*, one for each spelling of the answer: the lead-in, the answer, the closing tag. A leaf sees the trunk
-up to its cut and itself, at the positions it would have if it stood there, and the trunk sees no leaf:
-
-    three tokens to a leaf, one spelling, a trunk of four (x sees, · does not)
+A prompt with its response is the *trunk*. It has K+1 cuts: before the first step, after the first step, and so on.
+After each cut come A *leaves*, one for each variant of the answer: the lead-in, the answer and the closing tag. A leaf
+attends to the trunk up to its cut and, causally, to itself. Its positions continue from the cut. The trunk attends to
+no leaf. The mask of the leaves, drawn for a trunk of four tokens, one variant and leaves of three tokens (x attends,
+· does not):
 
                      trunk      itself
                   ┌──────────┬─────────┐
@@ -16,21 +16,15 @@ up to its cut and itself, at the positions it would have if it stood there, and 
                   │ x x x ·  │ x x x   │
                   └──────────┴─────────┘
 
-So leaves are short sequences that share the keys and values of the trunk, a rectangle that nobody has to square: one
-pass computes what K·A passes, one for each prefix and spelling, would compute, and where the trunk's keys and values
-are there from the rollout, only the leaves are computed.
+So leaves are short sequences that share the keys and values of the trunk, and no square mask over all of them is ever
+built. One pass gives what (K+1)·A passes would give, one for each prefix and variant. With the KV cache of the rollout
+(`score_on_cache`), only the leaves are computed; without it (`score_packed`), the trunk is computed first.
 
-The model is an argument:
-
-    forward(token_rt, position_rt, visible_rx, cache) -> (hidden_rtd, keys and values of these tokens)
-
-Each of its R sequences is causal in itself. `cache` is a tuple of what earlier calls have returned, each of B rows: of
-R = B·n sequences n neighbours share one. `visible_rx` is bool, `[R, S]`: which of the S cached tokens a sequence sees;
-without a cache, (), `[R, T]`: which of its own tokens are no padding.
+The model is an argument, see `Forward`. Nothing here has a gradient.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import chex
 import jax
@@ -39,70 +33,97 @@ import numpy as np
 
 from mig_jax.rewards import likelihood
 
-Forward = Callable[[jax.Array, jax.Array, jax.Array, tuple], tuple[jax.Array, Any]]
+# Probes are built with numpy on the host, and scored on devices.
+Array = jax.Array | np.ndarray
+
+
+class Forward(Protocol):
+    """The model: R sequences of T tokens, each causal in itself, that may continue sequences in a KV cache."""
+
+    def __call__(
+        self, token_rt: jax.Array, position_rt: jax.Array, visible_rx: jax.Array, cache: tuple, /
+    ) -> tuple[jax.Array, Any]:
+        """Return the hidden states and the keys and values of these tokens.
+
+        Args:
+          token_rt: `[R, T]` token ids.
+          position_rt: `[R, T]` positions; or `[R, T, X]` where positions have several axes (M-RoPE).
+          visible_rx: bool. With a cache, `[R, S]`: the cached tokens that each sequence attends to, S in all. Without
+            one, `[R, T]`: its own tokens that are not padding.
+          cache: keys and values returned by earlier calls, one entry a call; () for none. An entry has B rows where
+            R = B·n, and n neighbouring sequences share one row.
+
+        Returns:
+          hidden_rtd `[R, T, D]`, ready for the output matrix, and the keys and values in a form of the model's own.
+        """
+        ...
 
 
 class Answers(NamedTuple):
-    """The spellings of one answer, ready to be put behind any cut. `Y` of the `P` positions predict a scored token.
+    """The variants of one answer as leaves for any cut. Y of the P positions of a leaf predict a scored token.
 
-    token_ap: `[A, P]` lead-in, answer and closing tag but for its last token, then padding.
-    target_ay: `[A, Y]` the answer and its closing tag; the last Y positions of `token_ap` predict them.
-    scored_ay: `[A, Y]` bool, False at padding; a row of False is no spelling.
+    token_ap: `[A, P]` lead-in, answer and closing tag without its last token, then padding.
+    target_ay: `[A, Y]` answer and closing tag, then padding; the last Y positions of `token_ap` predict them.
+    scored_ay: `[A, Y]` bool, False at padding; a row that is all False is no variant.
     """
 
-    token_ap: jax.Array
-    target_ay: jax.Array
-    scored_ay: jax.Array
+    token_ap: Array
+    target_ay: Array
+    scored_ay: Array
 
 
 class Cuts(NamedTuple):
-    """Where a trunk is probed.
+    """The positions at which a trunk is probed.
 
-    cut_k: `[K+1]` number of slots of the trunk (its padding included) that lie before each cut; at least 1.
-    valid_k: `[K+1]` bool, which cuts there are.
+    cut_k: `[K+1]` number of slots of the trunk before each cut, its padding included; at least 1.
+    valid_k: `[K+1]` bool, False where there is no cut.
     """
 
-    cut_k: jax.Array
-    valid_k: jax.Array
+    cut_k: Array
+    valid_k: Array
 
 
 class Trunk(NamedTuple):
-    """What has been said so far, padded anywhere.
+    """A prompt with its response, in S slots of which any may be padding.
 
     position_s: `[S]` position of each token; or `[S, X]` where positions have several axes (M-RoPE).
     valid_s: `[S]` bool, False at padding.
     """
 
-    position_s: jax.Array
-    valid_s: jax.Array
+    position_s: Array
+    valid_s: Array
 
 
 def pack_answers(
     lead_in: Sequence[int],
-    spellings: Sequence[Sequence[int]],
+    variants: Sequence[Sequence[int]],
     closing: Sequence[int],
     *,
     max_variants: int,
     max_tokens: int,
 ) -> Answers:
-    """Lay the spellings of one answer out in fixed shapes (numpy, on the host).
+    """Pack the variants of one answer into arrays of fixed shape, with numpy on the host.
 
     Args:
-      lead_in: ids that close the thinking and open the answer; context, not scored.
-      spellings: ids of each spelling, the reference first.
+      lead_in: ids that close the think block and open the answer block; context, not scored.
+      variants: ids of each variant of the answer, the reference answer first.
       closing: ids of the closing tag, scored with the answer.
-      max_variants: A; later spellings are left out.
-      max_tokens: the longest answer, without its closing tag; longer spellings are left out.
+      max_variants: A; the variants after the first A that fit are left out.
+      max_tokens: the longest answer in tokens, without its closing tag; longer variants are left out.
+
+    Returns:
+      Answers with P = len(lead_in) + Y − 1 and Y = max_tokens + len(closing).
 
     Raises:
-      ValueError: a part is empty, or no spelling fits.
+      ValueError: the lead-in or the closing tag is empty, or no variant fits.
     """
-    fitting = [list(ids) + list(closing) for ids in spellings if 0 < len(ids) <= max_tokens][:max_variants]
+    fitting = [[*ids, *closing] for ids in variants if 0 < len(ids) <= max_tokens][:max_variants]
     if not fitting or not lead_in or not closing:
-        lengths = [len(ids) for ids in spellings]
+        lengths = [len(ids) for ids in variants]
         raise ValueError(
-            f"no probe can be laid out: lead-in of {len(lead_in)} tokens, closing tag of {len(closing)}, answers of "
-            f"{lengths} tokens where 1 to {max_tokens} fit"
+            f"cannot build a probe from a lead-in of {len(lead_in)} tokens, a closing tag of {len(closing)} and "
+            f"answers of {lengths} tokens where 1 to {max_tokens} fit; raise the limit on answer tokens, or leave this "
+            "answer out"
         )
     width = max_tokens + len(closing)
     token_ap = np.zeros((max_variants, len(lead_in) + width - 1), np.int32)
@@ -116,35 +137,38 @@ def pack_answers(
     return Answers(token_ap, target_ay, scored_ay)
 
 
-class Leaves(NamedTuple):
-    """All leaves of one response, (K+1)·A sequences of P tokens, in the order k, a.
+def score_packed(
+    forward: Forward,
+    unembed_dv: jax.Array,
+    token_bs: jax.Array,
+    trunk: Trunk,
+    cuts: Cuts,
+    answers: Answers,
+    *,
+    chunk: int = 128,
+) -> tuple[jax.Array, jax.Array]:
+    """Return ℓ after every step and the log-probs of the trunk, by one pass over the trunk and one over the leaves.
 
-    token_rp: `[R, P]`; position_rp: `[R, P]`, or `[R, P, X]`; visible_rs: `[R, S]` bool, what each sees of the trunk.
+    Args:
+      forward: the model, see `Forward`.
+      unembed_dv: `[D, V]` output matrix.
+      token_bs: `[B, S]` token ids of the trunks.
+      trunk, cuts, answers: with a leading axis B on every field.
+      chunk: tokens of a row whose logits are in memory at once.
+
+    Returns:
+      ell_bk `[B, K+1]` in nats per token, meaningless where a cut is not valid; and logprob_bs `[B, S]` in nats, the
+      log-prob of each token of the trunk given those before it (0 for the first, meaningless at padding).
+
+    References:
+      arXiv 2602.01034, Eq. 9, there with one pass for each prefix and variant.
     """
-
-    token_rp: jax.Array
-    position_rp: jax.Array
-    visible_rs: jax.Array
-
-
-def build_leaves(trunk: Trunk, cuts: Cuts, answers: Answers) -> Leaves:
-    """The leaves of one response, without what they look like in a batch."""
-    chex.assert_rank([trunk.valid_s, cuts.cut_k], 1)
-    (n_cuts,), (variants, width) = cuts.cut_k.shape, answers.token_ap.shape
-    token_rp = jnp.tile(answers.token_ap, (n_cuts, 1))
-    # A leaf goes on from its cut, as if it stood in the trunk's place.
-    position_kp = _first_positions(trunk, cuts.cut_k)[:, None] + jnp.arange(width)[None, :]
-    position_rp = jnp.repeat(position_kp, variants, axis=0)
-    if trunk.position_s.ndim == 2:
-        position_rp = jnp.broadcast_to(position_rp[..., None], (*position_rp.shape, trunk.position_s.shape[1]))
-    before_ks = jnp.arange(trunk.valid_s.shape[0])[None, :] < cuts.cut_k[:, None]
-    return Leaves(token_rp, position_rp, jnp.repeat(before_ks & trunk.valid_s[None, :], variants, axis=0))
-
-
-def _first_positions(trunk: Trunk, cut_k: jax.Array) -> jax.Array:
-    """`[K+1]` where text goes on behind each cut: one more than the greatest position before it, on whatever axis."""
-    greatest_s = trunk.position_s if trunk.position_s.ndim == 1 else trunk.position_s.max(-1)
-    return jax.lax.cummax(jnp.where(trunk.valid_s, greatest_s, -1))[cut_k - 1] + 1
+    _assert_batch(trunk, cuts, answers)
+    chex.assert_equal_shape([token_bs, trunk.valid_s])
+    hidden_bsd, keys_values = forward(token_bs, jnp.asarray(trunk.position_s), jnp.asarray(trunk.valid_s), ())
+    ell_bk = score_on_cache(forward, unembed_dv, (keys_values,), trunk, cuts, answers, chunk=chunk)
+    logprob_bs = _token_logprobs(hidden_bsd[:, :-1], unembed_dv, token_bs[:, 1:], chunk)
+    return ell_bk, jax.lax.stop_gradient(jnp.pad(logprob_bs, ((0, 0), (1, 0))))
 
 
 def score_on_cache(
@@ -157,59 +181,79 @@ def score_on_cache(
     *,
     chunk: int = 128,
 ) -> jax.Array:
-    """ℓ after every step, computing the leaves alone: the trunk's keys and values are in `cache`.
+    """Return ℓ after every step, computing the leaves alone on a KV cache of the trunk.
 
     Args:
-      forward: the model (see the head of this file); `cache` is passed to it as it is.
+      forward: the model, see `Forward`.
       unembed_dv: `[D, V]` output matrix.
-      cache: of B responses and S slots, or, with parts of fewer rows, of B / n that n neighbours share.
+      cache: keys and values of the S slots of the trunks, passed to `forward` as they are. Its entries have B rows, or
+        B / n rows of which each is shared by n neighbouring responses.
       trunk, cuts, answers: with a leading axis B on every field.
-      chunk: leaf tokens of a row whose logits are alive at once.
+      chunk: leaf tokens of a row whose logits are in memory at once.
 
     Returns:
-      ell_bk `[B, K+1]` in nats per token, without gradient; where a cut is not valid, the value means nothing.
+      ell_bk `[B, K+1]` in nats per token, meaningless where a cut is not valid.
     """
-    leaves = jax.vmap(build_leaves)(trunk, cuts, answers)
-    hidden_rpd, _ = forward(*(x.reshape(-1, *x.shape[2:]) for x in leaves), cache)
-    return _leaf_likelihood(hidden_rpd, unembed_dv, cuts, answers, chunk)
+    _assert_batch(trunk, cuts, answers)
+    leaves = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), jax.vmap(build_leaves)(trunk, cuts, answers))
+    hidden_rpd, _ = forward(leaves.token_rp, leaves.position_rp, leaves.visible_rs, cache)
+    return jax.lax.stop_gradient(_leaf_likelihood(hidden_rpd, unembed_dv, cuts, answers, chunk))
 
 
-def score_packed(
-    forward: Forward,
-    unembed_dv: jax.Array,
-    token_bs: jax.Array,
-    trunk: Trunk,
-    cuts: Cuts,
-    answers: Answers,
-    *,
-    chunk: int = 128,
-) -> tuple[jax.Array, jax.Array]:
-    """ℓ after every step and the trunk's own log-probs: the trunk, and then the leaves on its keys and values.
+class Leaves(NamedTuple):
+    """All leaves of one response: R = (K+1)·A sequences of P tokens, ordered by cut, then by variant.
 
-    Args:
-      token_bs: `[B, S]` the trunks; the rest as in `score_on_cache`.
-
-    Returns:
-      ell_bk `[B, K+1]`, and logprob_bs `[B, S]`: of each token of the trunk given those before it (0 for the first,
-      meaningless at padding). Both without gradient, in nats.
+    token_rp: `[R, P]` token ids.
+    position_rp: `[R, P]` positions; or `[R, P, X]` like those of the trunk.
+    visible_rs: `[R, S]` bool, the slots of the trunk that each leaf attends to.
     """
-    hidden_bsd, new = forward(token_bs, trunk.position_s, trunk.valid_s, ())
-    ell_bk = score_on_cache(forward, unembed_dv, (new,), trunk, cuts, answers, chunk=chunk)
-    logprob, _ = _logprobs(hidden_bsd[:, :-1], unembed_dv, token_bs[:, 1:], chunk)
-    return ell_bk, jax.lax.stop_gradient(jnp.pad(logprob, ((0, 0), (1, 0))))
+
+    token_rp: jax.Array
+    position_rp: jax.Array
+    visible_rs: jax.Array
 
 
-def _leaf_likelihood(hidden_rpd, unembed_dv, cuts, answers, chunk) -> jax.Array:
-    """ℓ from the hidden states of all leaves; of each leaf only the positions that predict a scored token count."""
-    rows, n_cuts = cuts.cut_k.shape
-    _, variants, n_scored = answers.target_ay.shape
-    leaves = (rows, n_cuts, variants, n_scored)
-    hidden = hidden_rpd[:, -n_scored:]
-    target = jnp.broadcast_to(answers.target_ay[:, None], leaves)
-    logprob, _ = _logprobs(hidden.reshape(rows, -1, hidden.shape[-1]), unembed_dv, target.reshape(rows, -1), chunk)
-    ell_bk = jax.vmap(likelihood.answer_likelihood)(logprob.reshape(leaves), answers.scored_ay)
-    return jax.lax.stop_gradient(ell_bk)
+def build_leaves(trunk: Trunk, cuts: Cuts, answers: Answers) -> Leaves:
+    """Return the leaves of one response, with the mask drawn at the head of this module."""
+    chex.assert_rank([trunk.valid_s, cuts.cut_k], 1)
+    (n_cuts,), (n_variants, width) = cuts.cut_k.shape, answers.token_ap.shape
+    token_rp = jnp.tile(answers.token_ap, (n_cuts, 1))
+    position_kp = _next_positions(trunk, cuts.cut_k)[:, None] + jnp.arange(width)[None, :]
+    position_rp = jnp.repeat(position_kp, n_variants, axis=0)
+    if trunk.position_s.ndim == 2:
+        position_rp = jnp.broadcast_to(position_rp[..., None], (*position_rp.shape, trunk.position_s.shape[1]))
+    before_cut_ks = jnp.arange(trunk.valid_s.shape[0])[None, :] < cuts.cut_k[:, None]
+    visible_rs = jnp.repeat(before_cut_ks & trunk.valid_s[None, :], n_variants, axis=0)
+    return Leaves(token_rp, position_rp, visible_rs)
 
 
-def _logprobs(hidden_btd, unembed_dv, target_bt, chunk):
-    return jax.vmap(lambda h, y: likelihood.token_logprobs(h, unembed_dv, y, chunk=chunk))(hidden_btd, target_bt)
+def _assert_batch(trunk: Trunk, cuts: Cuts, answers: Answers) -> None:
+    chex.assert_rank(
+        [trunk.valid_s, cuts.cut_k, answers.token_ap],
+        [2, 2, 3],
+        custom_message="every field of trunk, cuts and answers needs a leading axis B",
+    )
+
+
+def _next_positions(trunk: Trunk, cut_k: Array) -> jax.Array:
+    """Return the position of the first token after each cut, `[K+1]`: one more than the greatest on any axis before."""
+    greatest_s = trunk.position_s if trunk.position_s.ndim == 1 else trunk.position_s.max(-1)
+    return jax.lax.cummax(jnp.where(trunk.valid_s, greatest_s, -1))[cut_k - 1] + 1
+
+
+def _leaf_likelihood(
+    hidden_rpd: jax.Array, unembed_dv: jax.Array, cuts: Cuts, answers: Answers, chunk: int
+) -> jax.Array:
+    """Return ℓ `[B, K+1]` from the hidden states of all leaves, of which the last Y predict the scored tokens."""
+    (rows, n_cuts), (_, n_variants, n_scored) = cuts.cut_k.shape, answers.target_ay.shape
+    shape_bkay = rows, n_cuts, n_variants, n_scored
+    hidden = hidden_rpd[:, -n_scored:].reshape(rows, -1, hidden_rpd.shape[-1])
+    target = jnp.broadcast_to(answers.target_ay[:, None], shape_bkay).reshape(rows, -1)
+    logprob_bkay = _token_logprobs(hidden, unembed_dv, target, chunk).reshape(shape_bkay)
+    return jax.vmap(likelihood.answer_likelihood)(logprob_bkay, jnp.asarray(answers.scored_ay))
+
+
+def _token_logprobs(hidden_btd: jax.Array, unembed_dv: jax.Array, target_bt: jax.Array, chunk: int) -> jax.Array:
+    """Return the log-prob of each target `[B, T]`, in nats."""
+    logprobs = jax.vmap(lambda h, y: likelihood.token_logprobs(h, unembed_dv, y, chunk=chunk))
+    return logprobs(hidden_btd, target_bt)[0]

@@ -1,4 +1,4 @@
-"""Watermark gains: hand-computed tables, properties over seeds, and reductions of one credit to another."""
+"""Credit rules: hand-computed tables, properties over seeds, and reductions of one rule to another."""
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,13 @@ from mig_jax import rewards
 
 # ℓ:          -4   -3   -5   -2   -2   -1
 # watermark:  -4   -3   -3   -2   -2   -1      the best so far
-# gain:             1    0    1    0    1      step 2 falls, step 3 is paid only for what exceeds step 1
+# gain:             1    0    1    0    1      step 2 falls; step 3 earns only what exceeds step 1
 ELL = jnp.array([-4.0, -3.0, -5.0, -2.0, -2.0, -1.0])
 ALL = jnp.ones(6, bool)
 
 
 def random_ells(seed, n=64, k=8):
-    """`n` random walks of ℓ and validity masks with at least the first entry."""
+    """Return `n` random walks of ℓ, and validity masks whose first entry is True."""
     rng = np.random.default_rng(seed)
     ell = rng.normal(size=(n, k + 1)).cumsum(1) - 5
     valid = np.arange(k + 1)[None] <= rng.integers(0, k + 1, size=(n, 1))
@@ -28,7 +28,7 @@ def test_watermark_table():
     np.testing.assert_array_equal(watermark_k, [-4, -3, -3, -2, -2, -1])
 
 
-# name: reward, gain of each step, for ELL with all steps valid.
+# Reward and gain of each step for ELL, with all steps valid.
 TABLE = {
     "watermark": (3.0, [1, 0, 1, 0, 1]),
     "final": (-1.0, [1, -2, 3, 0, 1]),
@@ -60,29 +60,45 @@ def test_watermark_properties(seed):
 
 @pytest.mark.parametrize("name", rewards.CREDITS)
 @pytest.mark.parametrize("seed", range(3))
-def test_padding_is_never_read(name, seed):
+def test_padding_has_no_effect(name, seed):
     ell_bk, valid_bk = random_ells(seed)
     credit = jax.vmap(rewards.CREDITS[name])
     clean, dirty = credit(ell_bk, valid_bk), credit(jnp.where(valid_bk, ell_bk, 99.0), valid_bk)
     np.testing.assert_array_equal(clean.reward, dirty.reward)
     np.testing.assert_array_equal(clean.gain_k, dirty.gain_k)
+    assert np.isfinite(clean.reward).all() and np.isfinite(clean.gain_k).all()
+
+
+@pytest.mark.parametrize("name", rewards.CREDITS)
+def test_padded_response_earns_what_it_earns_alone(name):
+    alone = rewards.CREDITS[name](ELL[:4], ALL[:4])
+    padded = rewards.CREDITS[name](ELL, jnp.arange(6) < 4)
+    np.testing.assert_allclose(padded.reward, alone.reward, rtol=1e-6)
+    np.testing.assert_allclose(padded.gain_k, jnp.pad(alone.gain_k, (0, 2)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["watermark", "delta_sum", "position_weighted"])
-def test_shift_changes_nothing(name):
+def test_constant_shift_has_no_effect(name):
     ell_bk, valid_bk = random_ells(0)
     credit = jax.vmap(rewards.CREDITS[name])
     np.testing.assert_allclose(credit(ell_bk, valid_bk).reward, credit(ell_bk - 7, valid_bk).reward, atol=1e-4)
 
 
-def test_rising_likelihood_makes_all_credits_agree():
+def test_rules_agree_where_the_likelihood_only_rises():
     ell_k = jnp.sort(ELL)
     watermark, delta, final = (rewards.CREDITS[name](ell_k, ALL) for name in ("watermark", "delta_sum", "final"))
     np.testing.assert_allclose(watermark.gain_k, delta.gain_k, atol=1e-6)
     np.testing.assert_allclose(watermark.reward, final.reward - ell_k[0], atol=1e-6)
 
 
-def test_no_step_earns_nothing():
-    valid_k = jnp.arange(6) == 0
-    assert rewards.CREDITS["watermark"](ELL, valid_k).reward == 0
-    assert rewards.CREDITS["final"](ELL, valid_k).reward == ELL[0]
+@pytest.mark.parametrize("name", rewards.CREDITS)
+def test_response_without_steps_earns_nothing(name):
+    credit = rewards.CREDITS[name](ELL, jnp.arange(6) == 0)
+    assert credit.reward == (ELL[0] if name == "final" else 0)
+    np.testing.assert_array_equal(credit.gain_k, jnp.zeros(5))
+
+
+@pytest.mark.parametrize("rule", [rewards.watermark_gains, *rewards.CREDITS.values()])
+def test_batch_without_vmap_raises(rule):
+    with pytest.raises(AssertionError, match="use jax.vmap for a batch"):
+        rule(jnp.stack([ELL, ELL]), jnp.stack([ALL, ALL]))

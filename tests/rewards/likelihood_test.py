@@ -1,4 +1,4 @@
-"""Chunked log-probs equal the plain ones at any size, and no array of size [T, V] is built."""
+"""Chunked log-probs equal plain ones at any size, and the answer likelihood by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -22,39 +22,70 @@ def random_case(tokens, vocab, dtype, width=16):
     return hidden, unembed, jax.random.randint(keys[2], (tokens,), 0, vocab)
 
 
-# 151,936 is Qwen2.5's vocabulary, at which others' chunked losses were off by a hundredth of a nat.
+# 151,936 is Qwen2.5's vocabulary. Losses chunked over the vocabulary have been 0.01 nats off there: no chunk divides it,
+# and padded columns entered the log-sum-exp.
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("tokens, vocab, chunk", [(5, 11, 2), (8, 11, 8), (3, 11, 128), (7, 151_936, 3)])
 def test_equals_log_softmax(tokens, vocab, chunk, dtype):
     case = random_case(tokens, vocab, dtype)
-    for mine, plain in zip(rewards.token_logprobs(*case, chunk=chunk), plain_logprobs(*case), strict=True):
-        assert mine.dtype == jnp.float32
-        np.testing.assert_allclose(mine, plain, rtol=1e-5, atol=2e-5)
+    for chunked, plain in zip(rewards.token_logprobs(*case, chunk=chunk), plain_logprobs(*case), strict=True):
+        assert chunked.dtype == jnp.float32
+        np.testing.assert_allclose(chunked, plain, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("chunk, expected", [(2, 2), (4, 4), (99, 6)])
+def test_logits_of_one_chunk_at_a_time(chunk, expected):
+    """The largest array with the vocabulary as an axis has one row for each token of a chunk."""
+    jaxpr = jax.make_jaxpr(lambda *case: rewards.token_logprobs(*case, chunk=chunk))(*random_case(6, 23, jnp.float32))
+    shapes = output_shapes(jaxpr.jaxpr)
+    assert max(shape[0] for shape in shapes if shape[-1:] == (23,)) == expected
+
+
+def output_shapes(jaxpr):
+    """Return the shapes of everything that a program computes, at any depth."""
+    inner = [getattr(x, "jaxpr", x) for eqn in jaxpr.eqns for x in eqn.params.values()]
+    parts = [output_shapes(x) for x in inner if hasattr(x, "eqns")]
+    return {var.aval.shape for eqn in jaxpr.eqns for var in eqn.outvars}.union(*parts)
 
 
 def test_temperature_divides_the_logits():
     case = random_case(6, 11, jnp.float32)
-    mine, _ = rewards.token_logprobs(*case, temperature=0.5, chunk=4)
-    np.testing.assert_allclose(mine, plain_logprobs(*case, temperature=0.5)[0], rtol=1e-5, atol=1e-5)
-    assert not np.allclose(mine, plain_logprobs(*case)[0])
+    halved, plain = plain_logprobs(*case, temperature=0.5), plain_logprobs(*case)
+    chunked = rewards.token_logprobs(*case, temperature=0.5, chunk=4)
+    for found, expected, other in zip(chunked, halved, plain, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        assert not np.allclose(found, other)
 
 
 def test_gradient_equals_that_of_log_softmax():
     hidden, unembed, target = random_case(7, 11, jnp.float32)
     chunked = jax.grad(lambda h, u: rewards.token_logprobs(h, u, target, chunk=3)[0].sum(), (0, 1))(hidden, unembed)
     plain = jax.grad(lambda h, u: plain_logprobs(h, u, target)[0].sum(), (0, 1))(hidden, unembed)
-    for mine, other in zip(chunked, plain, strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+    for found, expected in zip(chunked, plain, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_entropy_carries_no_gradient():
+def test_entropy_has_no_gradient():
     hidden, unembed, target = random_case(7, 11, jnp.float32)
     gradient = jax.grad(lambda h: rewards.token_logprobs(h, unembed, target, chunk=3)[1].sum())(hidden)
     assert (gradient == 0).all()
 
 
 def test_answer_likelihood_by_hand():
-    # Two cuts; "a" of two tokens, "b" of one, and a row that is no spelling.
+    # Two cuts; a variant of two tokens, one of one token, and a row that is no variant.
     logprob_kap = jnp.array([[[-1.0, -3.0], [-4.0, 99.0], [99.0, 99.0]], [[-5.0, -5.0], [-1.0, 99.0], [99.0, 99.0]]])
     scored_ap = jnp.array([[True, True], [True, False], [False, False]])
     np.testing.assert_array_equal(rewards.answer_likelihood(logprob_kap, scored_ap), [-2.0, -1.0])
+
+
+def test_answer_without_variants_has_no_likelihood():
+    ell_k = rewards.answer_likelihood(jnp.zeros((2, 1, 3)), jnp.zeros((1, 3), bool))
+    np.testing.assert_array_equal(ell_k, [-np.inf, -np.inf])
+
+
+def test_batch_without_vmap_raises():
+    hidden, unembed, target = random_case(6, 11, jnp.float32)
+    with pytest.raises(AssertionError, match="use jax.vmap for a batch"):
+        rewards.token_logprobs(hidden[None], unembed, target[None])
+    with pytest.raises(AssertionError, match="use jax.vmap for a batch"):
+        rewards.answer_likelihood(jnp.zeros((5, 2, 1, 3)), jnp.ones((5, 1, 3), bool))

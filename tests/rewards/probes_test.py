@@ -1,4 +1,4 @@
-"""Packed probes equal the plain loop (one forward for each prefix and spelling), with and without a cache."""
+"""Packed probes equal a loop with one forward pass for each prefix and variant, with and without a cache."""
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +14,19 @@ LEAD_IN, CLOSING = (3, 4), (5, 6)
 TOKENS = jnp.array([[0, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0], [7, 7, 8, 16, 17, 18, 1, 0, 0, 0, 0]])
 START, END = (1, 0), (10, 7)
 CUTS = ((3, 5, 8, 10), (3, 6))
-SPELLINGS = (((19,), (20, 21, 22), (1, 2)), ((2, 2),))
+VARIANTS = (((19,), (20, 21, 22), (1, 2)), ((2, 2),))
 
 
 def loop_likelihood(forward, unembed, row):
-    """ℓ_k the obvious way: every prefix and spelling is a sequence of its own."""
-    slots = 20  # one shape for all, so that it compiles once; what pads the right end cannot be seen
+    """Return ℓ_k with one sequence for every prefix and variant."""
+    slots = 20  # one shape, so that it compiles once; padding on the right has no effect
     valid, positions = jnp.ones((1, slots), bool), jnp.arange(slots)[None]
     ell_k = []
     for cut in CUTS[row]:
         ells = []
-        for spelling in SPELLINGS[row]:
+        for variant in VARIANTS[row]:
             prefix = TOKENS[row, START[row] : cut].tolist() + list(LEAD_IN)
-            tokens = prefix + list(spelling) + list(CLOSING)
+            tokens = prefix + list(variant) + list(CLOSING)
             padded = jnp.array(tokens + [0] * (slots - len(tokens)))[None]
             logprobs = np.array(jax.nn.log_softmax(forward(padded, positions, valid, ())[0][0] @ unembed))
             ells.append(np.mean([logprobs[t - 1, tokens[t]] for t in range(len(prefix), len(tokens))]))
@@ -36,9 +36,7 @@ def loop_likelihood(forward, unembed, row):
 
 @pytest.fixture(scope="module")
 def packed():
-    answers = [
-        rewards.pack_answers(LEAD_IN, spellings, CLOSING, max_variants=3, max_tokens=4) for spellings in SPELLINGS
-    ]
+    answers = [rewards.pack_answers(LEAD_IN, variants, CLOSING, max_variants=3, max_tokens=4) for variants in VARIANTS]
     cut_bk = jnp.array([cuts + (1,) * (4 - len(cuts)) for cuts in CUTS])
     valid_bk = jnp.array([[k < len(cuts) for k in range(4)] for cuts in CUTS])
     slot = jnp.arange(TOKENS.shape[1])[None]
@@ -64,8 +62,8 @@ def test_packed_equals_loop(packed, seed):
         np.testing.assert_allclose(logprob_bs[row, START[row] + 1 : END[row]], own, atol=1e-5)
 
 
-def test_tokens_after_the_cut_cannot_matter(packed):
-    """Changing the trunk behind cut k leaves ℓ_0 … ℓ_k as they were, bit for bit."""
+def test_tokens_after_the_cut_have_no_effect(packed):
+    """Changing the trunk after cut k leaves ℓ_0 … ℓ_k unchanged, bit for bit."""
     forward, unembed = toy_model.make_forward()
     before, _ = rewards.score_packed(forward, unembed, TOKENS, *packed)
     after, _ = rewards.score_packed(forward, unembed, TOKENS.at[0, 5:].set(1), *packed)
@@ -73,40 +71,57 @@ def test_tokens_after_the_cut_cannot_matter(packed):
     assert (before[0, 2:] != after[0, 2:]).all()
 
 
-def test_order_of_spellings_is_indifferent(packed):
+def test_order_of_variants_has_no_effect(packed):
     forward, unembed = toy_model.make_forward()
     trunk, cuts, answers = packed
     ell, _ = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers)
-    turned = jax.tree.map(lambda x: x[:, ::-1], answers)
-    np.testing.assert_allclose(ell, rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, turned)[0], atol=1e-6)
+    reversed_answers = jax.tree.map(lambda x: x[:, ::-1], answers)
+    reversed_ell, _ = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, reversed_answers)
+    np.testing.assert_allclose(ell, reversed_ell, atol=1e-6)
 
 
-def test_leaves_see_what_is_drawn_in_the_docstring():
+def test_mask_of_leaves_is_the_one_drawn_in_the_docstring():
     trunk = rewards.Trunk(jnp.arange(4), jnp.ones(4, bool))
-    leaves = probes.build_leaves(trunk, rewards.Cuts(jnp.array([2, 3]), jnp.ones(2, bool)), one_spelling(width=3))
+    leaves = probes.build_leaves(trunk, rewards.Cuts(jnp.array([2, 3]), jnp.ones(2, bool)), build_one_variant(width=3))
     rows = [line.split("│")[1] for line in probes.__doc__.splitlines() if "│ x" in line]
     drawn = [[mark == "x" for mark in row.split()] for row in rows]
     np.testing.assert_array_equal(jnp.repeat(leaves.visible_rs, 3, axis=0), drawn)
     np.testing.assert_array_equal(leaves.position_rp, [[2, 3, 4], [3, 4, 5]])
 
 
-def test_padding_of_the_trunk_is_not_seen():
+def test_padding_of_the_trunk_is_not_visible():
     trunk = rewards.Trunk(jnp.arange(3), jnp.array([False, True, True]))
-    leaves = probes.build_leaves(trunk, rewards.Cuts(jnp.array([3]), jnp.ones(1, bool)), one_spelling(width=1))
+    leaves = probes.build_leaves(trunk, rewards.Cuts(jnp.array([3]), jnp.ones(1, bool)), build_one_variant(width=1))
     np.testing.assert_array_equal(leaves.visible_rs, [[False, True, True]])
 
 
-def one_spelling(width):
+def test_leaves_continue_from_the_greatest_position():
+    """On every axis of M-RoPE, after an image whose last token has a smaller position, and after padding."""
+    position_sx = jnp.array([[0, 0, 0], [1, 1, 1], [1, 3, 1], [1, 2, 2], [9, 9, 9]])
+    trunk = rewards.Trunk(position_sx, jnp.array([True, True, True, True, False]))
+    cuts = rewards.Cuts(jnp.array([2, 4, 5]), jnp.ones(3, bool))
+    leaves = probes.build_leaves(trunk, cuts, build_one_variant(width=2))
+    expected = jnp.repeat(jnp.array([[2, 3], [4, 5], [4, 5]])[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(leaves.position_rp, expected)
+
+
+def build_one_variant(width):
     return rewards.Answers(jnp.zeros((1, width), jnp.int32), jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool))
 
 
-def test_pack_answers_leaves_out_what_does_not_fit():
+def test_pack_answers_leaves_out_variants_that_do_not_fit():
     answers = rewards.pack_answers(LEAD_IN, [(1, 1, 1), (7,), (8,), (9,)], CLOSING, max_variants=2, max_tokens=2)
     np.testing.assert_array_equal(answers.token_ap, [[3, 4, 7, 5, 0], [3, 4, 8, 5, 0]])
     np.testing.assert_array_equal(answers.target_ay, [[7, 5, 6, 0], [8, 5, 6, 0]])
     np.testing.assert_array_equal(answers.scored_ay, [[True, True, True, False]] * 2)
 
 
-def test_pack_answers_says_why_nothing_fits():
+def test_pack_answers_raises_if_no_variant_fits():
     with pytest.raises(ValueError, match=r"answers of \[3\] tokens where 1 to 2 fit"):
         rewards.pack_answers(LEAD_IN, [(1, 1, 1)], CLOSING, max_variants=2, max_tokens=2)
+
+
+def test_unbatched_cuts_raise(packed):
+    forward, unembed = toy_model.make_forward()
+    with pytest.raises(AssertionError, match="leading axis B"):
+        rewards.score_packed(forward, unembed, TOKENS[:1], *jax.tree.map(lambda x: x[0], packed))
