@@ -189,7 +189,7 @@ class Run:
         width, vision, images = self.config.data.max_prompt_tokens, self.policy.config.vision, None
         if vision:
             slots = questions, self.config.model.vision.max_patches
-            pixels = Pixels(_float(*slots, vision.patch_numbers), _int(*slots, 2), _int(*slots))
+            pixels = Pixels(_float(*slots, vision.values_per_patch), _int(*slots, 2), _int(*slots))
             images = Images(_int(questions, width), _int(questions, width, 3), _int(questions), pixels)
         return self._rows(sampler.Prompts(_int(questions, width), _int(questions), images))
 

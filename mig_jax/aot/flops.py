@@ -96,7 +96,7 @@ def step_work(config: Config, shape: DecoderConfig) -> dict[str, Work]:
     }
     if v := shape.vision:
         patches, full = config.model.vision.max_patches, len(v.full_layers)
-        visible = full * patches + (v.layers - full) * v.window_slots
+        visible = full * patches + (v.layers - full) * v.patches_per_window
         parts["encode_images"] = Work(patches=r.questions * patches, patch_pairs=r.questions * patches * visible)
     return parts
 
@@ -120,7 +120,7 @@ def forward_flops(work: Work, shape: DecoderConfig) -> float:
     total = 2.0 * text * work.tokens + 4 * shape.layers * shape.heads * shape.head_size * work.pairs
     total += 2 * shape.width * shape.vocab_size * work.logits
     if v := shape.vision:
-        total += 2 * (tower + merger / v.merge_slots) * work.patches + 4 * v.width * work.patch_pairs
+        total += 2 * (tower + merger / v.patches_per_unit) * work.patches + 4 * v.width * work.patch_pairs
     return total
 
 

@@ -1,1 +1,5 @@
-"""Several hosts and devices: process coordination, and which device holds what. The ground floor."""
+"""Several hosts and devices: coordination of processes, and the sharding of arrays.
+
+May import: no other room.
+Main names: `multihost.initialize`, `sharding.make_mesh`, `sharding.shardings`.
+"""

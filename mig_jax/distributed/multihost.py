@@ -1,7 +1,7 @@
-"""A run of several processes, each with devices of its own: how they find each other, and stay of one mind.
+"""Runs of several processes, each with its own devices: start-up, exchange of values, and errors.
 
-All run the same program and come by the same calls of this file in the same order. What they tell each other must be
-JSON; it travels over the devices, as everything else does.
+All processes run the same program and call the functions of this file in the same order. Exchanged values must be JSON
+serializable; they travel over the devices, as all other data does.
 """
 
 import hashlib
@@ -10,169 +10,201 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-# A process that was not heard of for so long is dead, and the others end.
+from mig_jax.errors import UserError
+
+# Seconds without a heartbeat after which a process counts as dead and the others exit.
 HEARTBEAT_S = 60
-# So long a process that ends waits for the others to end with it.
+# Seconds that a process waits at its end for the others to end.
 SHUTDOWN_S = 30
 
-# Where launchers say how many processes they have started.
-LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+# Environment variables in which launchers give the number of processes they started.
+_TASK_COUNT_VARIABLES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
-# How the errors of devices begin that come without a class of their own.
-_STATUS = re.compile(r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION)\b")
-# Errors of which every process knows, so that none waits for another.
-_known: list[BaseException] = []
+# First words of device errors, which have no class of their own.
+_DEVICE_STATUS = re.compile(r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION)\b")
+# Errors that every process knows of, so that none waits for another.
+_synced_errors: list[BaseException] = []
 
 T = TypeVar("T")
 
 
-class PeerError(ValueError):
-    """Another process of this run cannot go on, for the reason given."""
+class PeerError(UserError):
+    """Another process of this run has failed, for the reason given; that process shows the stack trace."""
+
+
+# ------------------------------------------------------------------------------------------------------------ start-up
 
 
 def count_launched() -> int:
-    """How many processes a launcher has started, as far as it says so; 1 where there is none."""
-    return max(int(os.environ.get(name, 1)) for name in LAUNCHERS)
+    """Return how many processes SLURM or Open MPI has started; 1 without a launcher."""
+    return max(int(os.environ.get(name, 1)) for name in _TASK_COUNT_VARIABLES)
 
 
 def initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Join the other processes of this run, before anything touches a device.
+    """Connect to the other processes of this run; must be called before any device is used.
 
-    Those that are named by hand, with all three arguments; else those that SLURM or Open MPI has launched, if they are
-    several; else those of a TPU pod. Everywhere else this does nothing.
+    With all three arguments, connects to the processes that they describe. Otherwise connects to those that SLURM or
+    Open MPI has launched, if there are several, or to those of a TPU pod. Does nothing in all other cases.
+
+    Args:
+      coordinator: address of process 0, "host:port".
+      num_processes: number of processes.
+      process_id: index of this process.
     """
-    # Signals are ours, see `stopping`.
+    # mig-jax catches SIGTERM itself (`trainer.preemption`).
     jax.config.update("jax_enable_preemption_service", False)
-    limits = {"heartbeat_timeout_seconds": HEARTBEAT_S, "shutdown_timeout_seconds": SHUTDOWN_S}
+    timeouts: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT_S, "shutdown_timeout_seconds": SHUTDOWN_S}
     if coordinator:
-        # Otherwise jax would leave a process that SLURM has started one GPU alone.
-        by_hand = {"cluster_detection_method": "deactivate"}
-        jax.distributed.initialize(coordinator, num_processes, process_id, **by_hand, **limits)
+        # Without this, jax would give a process started by SLURM a single GPU.
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id, cluster_detection_method="deactivate", **timeouts
+        )
     elif count_launched() > 1:
-        jax.distributed.initialize(num_processes=count_launched(), **limits)
-    elif (jax.config.jax_platforms or "").startswith("tpu"):  # which jax itself has set where there are TPUs
-        _start_on_tpu(limits)
+        jax.distributed.initialize(num_processes=count_launched(), **timeouts)
+    elif (jax.config.jax_platforms or "").startswith("tpu"):  # jax sets this where it finds TPUs
+        _initialize_tpu_pod(timeouts)
     if jax.distributed.is_initialized() and not is_main_process():
-        _be_quiet()
+        _silence_output()
 
 
-def _start_on_tpu(limits: dict[str, int]) -> None:
+def _initialize_tpu_pod(timeouts: dict[str, Any]) -> None:
     try:
-        jax.distributed.initialize(**limits)
+        jax.distributed.initialize(**timeouts)
     except ValueError as error:
+        # TPUs that are not part of a pod: there are no other processes.
         if "coordinator_address" not in str(error):
             raise
-        # TPUs that nobody calls a pod: there are no others.
 
 
-def _be_quiet() -> None:
-    """What all processes would say alike is said by the first one alone; faults are said by whom they befall."""
+def _silence_output() -> None:
+    """Suppress the output that all processes share; the main process prints it. Errors are still printed."""
     os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
     sys.stdout = open(os.devnull, "w")
     logging.set_verbosity(logging.ERROR)
 
 
 def is_main_process() -> bool:
-    """Is this the process that writes what is written once?"""
+    """Return whether this process writes the files that are written once."""
     return jax.process_index() == 0
 
 
+# ------------------------------------------------------------------------------------------------------------ exchange
+
+
 def all_gather_objects(value: Any) -> list[Any]:
-    """What every process has for `value`, in the order of the processes, on each of them."""
+    """Return the `value` of every process, in the order of processes.
+
+    Args:
+      value: JSON serializable; any object if there is one process.
+    """
     if jax.process_count() == 1:
         return [value]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     length_p = multihost_utils.process_allgather(np.int32(len(text)))
-    # Few different widths, because each is compiled once.
+    # Widths are powers of two, because each width is compiled once.
     padded = np.zeros(1 << int(length_p.max() - 1).bit_length(), np.uint8)
     padded[: len(text)] = text
     rows = multihost_utils.process_allgather(padded)
     return [json.loads(row[:length].tobytes()) for row, length in zip(rows, length_p, strict=True)]
 
 
-def sync_errors(do: Callable[[], T]) -> T:
-    """What `do` gives here; when it fails on one process all raise, so that none waits for one that is gone.
+def sync_errors(fn: Callable[[], T]) -> T:
+    """Call `fn` on every process and return its result; if it fails on any, raise on all, so that none hangs.
 
     Raises:
-      FailedElsewhere: it has failed on other processes only. What fails here is raised as it is.
+      PeerError: `fn` failed on other processes only. An error of this process is raised as it is.
     """
     result, error = None, None
     try:
-        result = do()
+        result = fn()
     except Exception as caught:
         error = caught
-    faults = all_gather_objects(error and f"{type(error).__name__}: {error}")
+    messages = all_gather_objects(error and f"{type(error).__name__}: {error}")
     if error:
-        _known.append(error)
+        _synced_errors.append(error)
         raise error
-    if any(faults):
-        listed = "\n".join(f"process {number}: {fault}" for number, fault in enumerate(faults) if fault)
-        raise PeerError(listed)
-    return result
+    if any(messages):
+        raise PeerError("\n".join(f"process {i}: {message}" for i, message in enumerate(messages) if message))
+    return cast(T, result)
 
 
-def broadcast_from_main(do: Callable[[], T]) -> T:
-    """What `do` gives on the first process, which alone does it, on all of them.
+def broadcast_from_main(fn: Callable[[], T]) -> T:
+    """Call `fn` on the main process only and return its result, JSON serializable, on all processes.
 
     Raises:
-      FailedElsewhere: it has failed there.
+      PeerError: `fn` failed on the main process; there the error itself is raised.
     """
-    return all_gather_objects(sync_errors(do if is_main_process() else lambda: None))[0]
+    return all_gather_objects(sync_errors(fn if is_main_process() else lambda: None))[0]
 
 
-def split_work(items: list[Any], do: Callable[[list[Any]], list[Any]]) -> list[Any]:
-    """`do(items)`, of which every process does an equal part: the results of all, in order, on each.
+def split_work(items: list[Any], fn: Callable[[list[Any]], list[Any]]) -> list[Any]:
+    """Return `fn(items)`, of which every process computes an equal share.
 
-    `items` are the same on all processes, and need not be JSON.
+    Args:
+      items: the same on all processes; need not be JSON serializable.
+      fn: list of items to list of results, JSON serializable, in the same order.
     """
     count = jax.process_count()
-    dealt = all_gather_objects(sync_errors(lambda: do(items[jax.process_index() :: count])))
-    return [dealt[n % count][n // count] for n in range(len(items))]
+    shares = all_gather_objects(sync_errors(lambda: fn(items[jax.process_index() :: count])))
+    return [shares[n % count][n // count] for n in range(len(items))]
 
 
 def assert_equal_across_processes(values: dict[str, Any]) -> None:
-    """Raises:
-    ValueError: on all processes, with the names of the values, JSON each, that are not the same on all.
+    """Check that all processes have the same values.
+
+    Args:
+      values: JSON serializable values by name.
+
+    Raises:
+      UserError: on all processes, with the names of the values that differ.
     """
-    first, *others = all_gather_objects(
-        {name: hashlib.sha256(json.dumps(x).encode()).hexdigest() for name, x in values.items()}
-    )
+    digests = {name: hashlib.sha256(json.dumps(x).encode()).hexdigest() for name, x in values.items()}
+    first, *others = all_gather_objects(digests)
     different = sorted(name for name in first if any(other.get(name) != first[name] for other in others))
     if different:
-        error = ValueError(
-            f"not the same on all processes of this run: {', '.join(different)}; give all the same command, and the "
-            "same files (data.dir is a folder on each machine)"
+        error = UserError(
+            f"not the same on all processes of this run: {', '.join(different)}; give all processes the same command "
+            "and the same files (data.dir is a folder on each machine)"
         )
-        _known.append(error)
+        _synced_errors.append(error)
         raise error
 
 
+# ------------------------------------------------------------------------------------------------------ failing peers
+
+
 def may_be_peer_failure(error: BaseException | None) -> bool:
-    """May this error come from the end of another process? Then nothing that needs the others will come to an end."""
-    is_of_devices = isinstance(error, ValueError) and _STATUS.match(str(error))
-    return bool(jax.process_count() > 1 and (is_of_devices or isinstance(error, jax.errors.JaxRuntimeError)))
+    """Return whether the end of another process may have caused this error, so that any collective would hang."""
+    is_device_error = isinstance(error, ValueError) and _DEVICE_STATUS.match(str(error))
+    return bool(jax.process_count() > 1 and (is_device_error or isinstance(error, jax.errors.JaxRuntimeError)))
 
 
-def abort_on_peer_failure(error: Exception, said: str) -> None:
-    """End this process at once, with what it has to say, when the others do not know that it cannot go on.
+def abort_on_peer_failure(error: Exception, message: str) -> None:
+    """Print the message and exit at once, unless the other processes know of the error.
 
-    They would be waited for otherwise, and wait for it; so they notice, and end, too.
+    A regular exit would wait for the others while they wait for this process. After an abort they notice and exit too.
+    Does nothing with one process, or if every process knows of the error.
 
     Args:
-      said: a sentence, or a stack trace.
+      error: what ended this process.
+      message: what to print: one sentence, or a stack trace.
     """
-    if jax.process_count() == 1 or isinstance(error, PeerError) or any(error is known for known in _known):
+    is_synced = isinstance(error, PeerError) or any(error is synced for synced in _synced_errors)
+    if jax.process_count() == 1 or is_synced:
         return
-    print(said, file=sys.stderr)
+    print(message, file=sys.stderr)
     if may_be_peer_failure(error):
-        why = "most likely because another process of this run has ended; the same command goes on"
-        print(f"mig-jax: this process ends, {why}", file=sys.stderr)
+        print(
+            "mig-jax: exiting, most likely because another process of this run has ended; rerun the same command to "
+            "resume",
+            file=sys.stderr,
+        )
     sys.stderr.flush()
     os._exit(1)

@@ -1,0 +1,7 @@
+"""Language models as pure functions of their parameters.
+
+Lives here: the decoder, attention kernels, rotary embeddings, adapters, the vision tower and the sampler.
+`huggingface/` reads and writes model files. Knows nothing of text, problems, rewards or training.
+May import: distributed.
+Main names: `decoder.Decoder`, `attention.attend`, `sampler.sample`.
+"""

@@ -1,16 +1,16 @@
-"""Where the patches of images go: slots in window order, merged units in the prompt, and M-RoPE positions; on the host.
+"""Order of image patches on the host: slots in window order, merged units in the prompt, and M-RoPE positions.
 
-An image of 6 × 10 patches, merge_size 2, windows of 4 × 4 patches. Merged units, numbered in reading order, as they
-stand in the prompt:
+An image of 6 × 10 patches with merge_size 2 and windows of 4 × 4 patches. Merged units are numbered in reading order,
+which is their order in the prompt:
 
-     0  1 |  2  3 |  4 ·         window by window, each with all its slots:
+     0  1 |  2  3 |  4 ·         window by window, each with all of its slots:
      5  6 |  7  8 |  9 ·
     ------+-------+----          0 1 5 6 | 2 3 7 8 | 4 · 9 · | 10 11 · · | 12 13 · · | 14 · · ·
     10 11 | 12 13 | 14 ·
-     ·  · |  ·  · |  · ·         · is padding: no patch, seen by none
+     ·  · |  ·  · |  · ·         · is padding: no patch, masked everywhere
 
-A unit's merge_size² patches are neighbours in both orders. Nothing is ever put back into reading order: each slot of
-the prompt says which unit stands there.
+The merge_size² patches of a unit are neighbours in both orders. Patches are never reordered back: each token of the
+prompt holds the index of its unit.
 
 Sources: Qwen2.5-VL (arXiv 2502.13923) for windows, Qwen2-VL (2409.12191) section 2.1 for M-RoPE.
 """
@@ -24,19 +24,19 @@ from mig_jax.models.qwen2_vl import VisionConfig
 
 
 class Grid(NamedTuple):
-    """How many patches an image has, from top to bottom and from left to right."""
+    """Size of an image in patches, top to bottom and left to right."""
 
     rows: int
     columns: int
 
 
-class Layout(NamedTuple):
-    """The slots of one image, N of them, in window order.
+class ImageLayout(NamedTuple):
+    """The slots of one image in window order; N is their number here, I that of its merged units.
 
-    patch_n: `[N]` which patch stands in each slot, as the image processor of Hugging Face counts them (unit by unit in
-      reading order, each unit's patches one after the other); −1: padding.
-    position_n2: `[N, 2]` its row and column; 0 at padding.
-    unit_i: `[I]` at which merged unit of the slots each of the image's units stands, in reading order.
+    patch_n: `[N]` index of the patch in each slot, in the order of Hugging Face's image processor (unit by unit in
+      reading order, the patches of a unit one after the other); −1 at padding.
+    position_n2: `[N, 2]` row and column of the patch; 0 at padding.
+    unit_i: `[I]` slot unit that holds each merged unit of the image, in reading order.
     """
 
     patch_n: np.ndarray
@@ -45,38 +45,40 @@ class Layout(NamedTuple):
 
 
 def count_units(grid: Grid, config: VisionConfig) -> int:
-    """Merged units of an image: how often the image token stands in the prompt."""
-    return grid.rows * grid.columns // config.merge_slots
+    """Return the number of merged units of an image, which is the number of its tokens in the prompt."""
+    return grid.rows * grid.columns // config.patches_per_unit
 
 
 def count_slots(grid: Grid, config: VisionConfig) -> int:
-    """Slots that an image takes, its windows filled up."""
+    """Return the number of slots of an image, with its windows padded."""
     side = config.window_size // config.patch_size
-    return -(-grid.rows // side) * -(-grid.columns // side) * config.window_slots
+    return -(-grid.rows // side) * -(-grid.columns // side) * config.patches_per_window
 
 
-def lay_image(grid: Grid, config: VisionConfig) -> Layout:
-    """Window order of one image.
+def build_layout(grid: Grid, config: VisionConfig) -> ImageLayout:
+    """Return the window order of one image.
 
     Raises:
-      ValueError: the grid is empty, or its merge_size × merge_size squares do not cover it exactly.
+      ValueError: the grid is empty, or squares of merge_size × merge_size patches do not cover it exactly.
     """
     merge = config.merge_size
     if min(grid) < 1 or grid.rows % merge or grid.columns % merge:
-        raise ValueError(f"an image of {grid.rows} × {grid.columns} patches has no whole units of {merge} × {merge}")
+        raise ValueError(
+            f"an image of {grid.rows} × {grid.columns} patches cannot be divided into units of {merge} × {merge}"
+        )
     by_unit = np.arange(grid.rows * grid.columns).reshape(grid.rows // merge, grid.columns // merge, merge, merge)
     patch_rc = by_unit.transpose(0, 2, 1, 3).reshape(grid)
     row_rc, column_rc = np.indices(grid)
-    patch_n = _window_order(patch_rc, config, fill=-1)
-    position_n2 = np.stack([_window_order(x, config, fill=0) for x in (row_rc, column_rc)], axis=-1)
-    unit_of_slot = patch_n[:: config.merge_slots] // config.merge_slots
+    patch_n = _to_window_order(patch_rc, config, fill=-1)
+    position_n2 = np.stack([_to_window_order(x, config, fill=0) for x in (row_rc, column_rc)], axis=-1)
+    unit_of_slot = patch_n[:: config.patches_per_unit] // config.patches_per_unit
     is_unit = unit_of_slot >= 0
     unit_i = np.flatnonzero(is_unit)[np.argsort(unit_of_slot[is_unit])]
-    return Layout(patch_n, position_n2.astype(np.int32), unit_i.astype(np.int32))
+    return ImageLayout(patch_n, position_n2.astype(np.int32), unit_i.astype(np.int32))
 
 
-def _window_order(x_rc: np.ndarray, config: VisionConfig, *, fill: int) -> np.ndarray:
-    """`[rows, columns]` to `[N]`: window by window, in it unit by unit, in it patch by patch, each row by row."""
+def _to_window_order(x_rc: np.ndarray, config: VisionConfig, *, fill: int) -> np.ndarray:
+    """Flatten `[rows, columns]` to `[N]`: by windows, within them by units, within them by patches, each row-major."""
     side, merge = config.window_size // config.patch_size, config.merge_size
     padded = np.pad(x_rc, [(0, -size % side) for size in x_rc.shape], constant_values=fill)
     rows, columns = padded.shape
@@ -86,23 +88,30 @@ def _window_order(x_rc: np.ndarray, config: VisionConfig, *, fill: int) -> np.nd
 
 
 def prompt_positions(is_image_s: np.ndarray, grids: Sequence[Grid], merge_size: int) -> tuple[np.ndarray, int]:
-    """M-RoPE: position in time, height and width `[S, 3]` of each token of a prompt, and that of the next token.
+    """Return the M-RoPE positions of a prompt.
 
-    Text counts up on all three axes at once. An image that begins at position p stands at time p, its unit in row r and
-    column c at height p + r and width p + c; the text behind it goes on from the greatest position + 1.
+    The positions of text increase by 1 on all three axes. For an image that begins at position p, the unit in row r and
+    column c has time p, height p + r and width p + c. Text after it continues at its largest position + 1.
 
     Args:
-      is_image_s: `[S]` bool, where image tokens are.
-      grids: the images, in order.
+      is_image_s: `[S]` bool, True at image tokens.
+      grids: sizes of the images, in order.
+      merge_size: patches per side of a unit.
+
+    Returns:
+      `[S, 3]` positions in time, height and width, and the position of the next token.
 
     Raises:
-      ValueError: there are more or fewer image tokens than units.
+      ValueError: the number of image tokens is not the number of units.
     """
     sizes = [(grid.rows // merge_size, grid.columns // merge_size) for grid in grids]
     units = [rows * columns for rows, columns in sizes]
     image_slots = np.flatnonzero(is_image_s)
     if len(image_slots) != sum(units):
-        raise ValueError(f"{len(image_slots)} image tokens in the prompt, {sum(units)} units in {len(grids)} images")
+        raise ValueError(
+            f"{len(image_slots)} image tokens in the prompt, {sum(units)} units in {len(grids)} images; "
+            "each unit needs one token"
+        )
     position_s3 = np.empty((len(is_image_s), 3), np.int32)
     slot, position = 0, 0
     for first, (rows, columns) in zip(image_slots[np.cumsum([0, *units[:-1]])] if units else (), sizes, strict=True):
@@ -115,6 +124,6 @@ def prompt_positions(is_image_s: np.ndarray, grids: Sequence[Grid], merge_size: 
 
 
 def _count_up(text_s3: np.ndarray, position: int) -> int:
-    """Fill in the positions of text that begins at `position`; returns the one behind it."""
+    """Write the positions of text that begins at `position` into `text_s3`; return the position after it."""
     text_s3[:] = position + np.arange(len(text_s3))[:, None]
     return position + len(text_s3)

@@ -1,14 +1,14 @@
-"""The vision tower of Qwen2.5-VL: patches of images to what stands in the place of image tokens.
+"""The vision tower of Qwen2.5-VL (arXiv 2502.13923): image patches to features that replace image tokens.
 
-A pre-norm transformer over patches with rotary positions in row and column. Most layers attend within windows of an
-image, a few to the whole image; at the end each square of merge_size² neighbouring patches becomes one token:
+A pre-norm transformer over patches, with rotary positions in row and column. Most layers attend within windows of an
+image, a few to the whole image. At the end each square of merge_size² neighbouring patches becomes one feature:
 
     feature_qid = tower(pixels)                  # decoder.Decoder.vision; I = N / merge_size² merged units
 
-Patches stand in **window order** and every window keeps all its slots, those beyond the edge of the image as padding
-(`image_layout` lays them so). Windows are then a reshape, and the patches of a merged unit are neighbours.
+Patches are in **window order**, and every window keeps all of its slots; those beyond the edge of the image are padding
+(`image_layout` builds this order). So windows are a reshape, and the patches of a merged unit are neighbours.
 
-Source: Qwen2.5-VL (arXiv 2502.13923).
+In `Pixels` and the tower N counts patch slots. In `Attention` and `Mlp` slots are tokens T, and N counts heads.
 """
 
 import dataclasses
@@ -21,31 +21,32 @@ import numpy as np
 from flax import nnx
 
 from mig_jax.distributed import sharding
-from mig_jax.models import remat, rope
+from mig_jax.errors import UserError
+from mig_jax.models import remat
 from mig_jax.models.attention import attend_within
 from mig_jax.models.layers import Initializer, rms_norm
-from mig_jax.models.rope import Rope
+from mig_jax.models.rope import Rope, apply_rope, make_rope, rope_frequencies
 
-THETA = 10_000.0  # of the rotary positions; no config.json of the family has another
+ROPE_THETA = 10_000.0  # no config.json of the family has another
 
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-    """The shape of a vision tower; its output is as wide as the decoder.
+    """Shape of a vision tower; its output has the width of the decoder.
 
     width, layers, heads, mlp_width: D, L, N, F of the tower.
-    full_layers: the layers that attend to the whole image, from 0; the others attend within windows.
-    patch_size: pixels a side.
-    temporal_patch_size: frames of a patch; an image is that many equal frames.
-    merge_size: patches a side that become one token.
-    window_size: pixels a side of a window.
-    channels: colours of a pixel.
+    full_layers: indices, from 0, of layers that attend to the whole image; the others attend within windows.
+    patch_size: pixels per side of a patch.
+    temporal_patch_size: frames per patch; an image is repeated for this many frames.
+    merge_size: patches per side of a merged unit.
+    window_size: pixels per side of a window.
+    channels: colour channels of a pixel.
     norm_eps: added to the mean square in every RMSNorm.
-    image_token_id: stands in a prompt once for every merged unit of an image.
-    start_token_id, end_token_id: stand before and behind the units of an image.
+    image_token_id: token in the prompt for each merged unit of an image.
+    start_token_id, end_token_id: tokens before and after the units of an image.
 
     Raises:
-      ValueError: sizes do not divide, or a layer is not there; all of it is listed.
+      UserError: sizes are not divisible, or a layer does not exist. Lists every error.
     """
 
     width: int
@@ -64,41 +65,41 @@ class VisionConfig:
     end_token_id: int = 151_653
 
     def __post_init__(self):
-        problems = []
+        errors = []
         if self.width % (4 * self.heads):
-            problems.append(f"width={self.width} must be a multiple of 4 · heads, heads={self.heads}")
+            errors.append(f"width={self.width} must be a multiple of 4 · heads, heads={self.heads}")
         if self.window_size % (self.patch_size * self.merge_size):
-            problems.append(
+            errors.append(
                 f"window_size={self.window_size} must be a multiple of patch_size={self.patch_size} · "
                 f"merge_size={self.merge_size}"
             )
         if absent := [layer for layer in self.full_layers if not 0 <= layer < self.layers]:
-            problems.append(f"full_layers={self.full_layers} names {absent}, there are layers 0 to {self.layers - 1}")
-        if problems:
-            raise ValueError("; ".join(problems))
+            errors.append(f"full_layers={self.full_layers} names {absent}, there are layers 0 to {self.layers - 1}")
+        if errors:
+            raise UserError("; ".join(errors))
 
     @property
-    def patch_numbers(self) -> int:
-        """C: the numbers of a patch."""
+    def values_per_patch(self) -> int:
+        """C, the number of pixel values of a patch."""
         return self.channels * self.temporal_patch_size * self.patch_size**2
 
     @property
-    def merge_slots(self) -> int:
-        """Patches of a merged unit."""
+    def patches_per_unit(self) -> int:
+        """Number of patches of a merged unit."""
         return self.merge_size**2
 
     @property
-    def window_slots(self) -> int:
-        """Patches of a window."""
+    def patches_per_window(self) -> int:
+        """Number of patch slots of a window."""
         return (self.window_size // self.patch_size) ** 2
 
 
 class Pixels(NamedTuple):
-    """The patches of Q questions' images, N slots each, in window order; see `image_layout`.
+    """Patches of the images of Q questions, N slots each, in window order; see `image_layout`.
 
-    patch_qnc: `[Q, N, C]` the numbers of each patch; 0 at padding.
+    patch_qnc: `[Q, N, C]` pixel values of each patch; 0 at padding.
     position_qn2: `[Q, N, 2]` row and column of each patch in its image.
-    image_qn: `[Q, N]` int32 which of its question's images a patch belongs to; −1: padding.
+    image_qn: `[Q, N]` int32 index of the image, among those of the question, that a patch belongs to; −1 at padding.
     """
 
     patch_qnc: jax.Array
@@ -107,13 +108,13 @@ class Pixels(NamedTuple):
 
 
 class Images(NamedTuple):
-    """What Q prompts of S' slots need of their images; each prompt's are shared by all that is answered to it.
+    """Images of Q prompts of S' slots; all completions of a prompt share them.
 
-    index_qs: `[Q, S']` int32 which merged unit stands at each slot of the prompt; −1: the token itself.
-    position_qs3: `[Q, S', 3]` int32 position of each slot in time, height and width (M-RoPE); 0 at padding.
-    next_q: `[Q]` int32 position, on all three axes, of the first token behind the prompt.
-    pixels: the images; None where features are enough.
-    feature_qid: `[Q, I, D]` what the tower makes of them; None where it has not looked yet.
+    index_qs: `[Q, S']` int32 index of the merged unit that replaces each token of the prompt; −1 for text.
+    position_qs3: `[Q, S', 3]` int32 position of each token in time, height and width (M-RoPE); 0 at padding.
+    next_q: `[Q]` int32 position, on all three axes, of the first token after the prompt.
+    pixels: input of the vision tower; None where features are enough.
+    feature_qid: `[Q, I, D]` output of the vision tower; None before it has run.
     """
 
     index_qs: jax.Array
@@ -123,16 +124,16 @@ class Images(NamedTuple):
     feature_qid: jax.Array | None = None
 
 
-def patch_angles(position_qn2: jax.Array, head_size: int) -> Rope:
-    """Rotary cos and sin, each `[Q, N, H/2]`: the first half of the frequencies turns by row, the other by column."""
-    frequency_f = rope.frequencies(head_size // 2, THETA)
-    # A third axis without frequencies, so that the tower's rotary positions are the decoder's.
-    sections = (len(frequency_f), len(frequency_f), 0)
-    return rope.angles(position_qn2, np.tile(frequency_f, 2), sections)
+def patch_rope(position_qn2: jax.Array, head_size: int) -> Rope:
+    """Return rotary cos and sin, `[Q, N, H/2]` each: the first half of the frequencies uses rows, the rest columns."""
+    frequencies = rope_frequencies(head_size // 2, ROPE_THETA)
+    # A third axis without frequencies, so that `make_rope` takes patches as it takes M-RoPE positions.
+    sections = (len(frequencies), len(frequencies), 0)
+    return make_rope(position_qn2, np.tile(frequencies, 2), sections)
 
 
 class Attention(nnx.Module):
-    """Projections around `attend_within`; patch slots are T here. Holds all layers' parameters, is called on one's."""
+    """Projections around `attend_within`. Holds the parameters of all layers; is called on the slice of one layer."""
 
     def __init__(self, config: VisionConfig, init: Initializer, kernel: str):
         self.config, self.kernel, width = config, kernel, config.width
@@ -142,26 +143,26 @@ class Attention(nnx.Module):
         self.out = init.residual((*heads, width), ("heads", "head_size", "embed"), inputs=width)
         self.out_bias = init.constant(0, (width,), ("embed",))
 
-    def __call__(self, x_btd: jax.Array, turn: Rope, image_bt: jax.Array, is_full: jax.Array) -> jax.Array:
-        qkv = jnp.einsum("btd,dpnh->pbtnh", x_btd, self.qkv) + self.qkv_bias[:, None, None]
-        q_btnh, k_btnh = (rope.rotate(x, turn) for x in qkv[:2])
-        slots = self.config.window_slots
+    def __call__(self, x_btd: jax.Array, rope: Rope, image_bt: jax.Array, is_full: jax.Array) -> jax.Array:
+        qkv_3btnh = jnp.einsum("btd,dpnh->pbtnh", x_btd, self.qkv) + self.qkv_bias[:, None, None]
+        q_btnh, k_btnh = (apply_rope(x_btnh, rope) for x_btnh in qkv_3btnh[:2])
+        slots = self.config.patches_per_window
 
         def within_images(q, k, v):
             return attend_within(q, k, v, image_bt, is_causal=False, kernel=self.kernel)
 
         def within_windows(*qkv):
-            # No window holds patches of two images. Windows are too short for a kernel to gain by its tiles.
+            # No window holds patches of two images. Windows are too short for a tiled kernel to be faster.
             q, k, v = (x.reshape(-1, slots, *x.shape[2:]) for x in qkv)
-            mixed = attend_within(q, k, v, image_bt.reshape(-1, slots), is_causal=False, kernel="xla")
-            return mixed.reshape(qkv[0].shape)
+            out = attend_within(q, k, v, image_bt.reshape(-1, slots), is_causal=False, kernel="xla")
+            return out.reshape(qkv[0].shape)
 
-        mixed_btnh = jax.lax.cond(is_full, within_images, within_windows, q_btnh, k_btnh, qkv[2])
-        return jnp.einsum("btnh,nhd->btd", mixed_btnh, self.out) + self.out_bias[None, None]
+        out_btnh = jax.lax.cond(is_full, within_images, within_windows, q_btnh, k_btnh, qkv_3btnh[2])
+        return jnp.einsum("btnh,nhd->btd", out_btnh, self.out) + self.out_bias[None, None]
 
 
 class Mlp(nnx.Module):
-    """W_down(silu(W_gate x) ⊙ W_up x), all with biases; parameters as in `Attention`."""
+    """W_down(silu(W_gate x) ⊙ W_up x), each projection with a bias; parameters as in `Attention`."""
 
     def __init__(self, config: VisionConfig, init: Initializer):
         shape, axes = (config.width, config.mlp_width), ("embed", "mlp")
@@ -177,7 +178,7 @@ class Mlp(nnx.Module):
 
 
 class Layer(nnx.Module):
-    """Attention and MLP, each behind its norm and added to the stream; parameters as in `Attention`."""
+    """Pre-norm attention and MLP with residual connections; parameters as in `Attention`."""
 
     def __init__(self, config: VisionConfig, init: Initializer, kernel: str):
         self.norm_eps = config.norm_eps
@@ -185,18 +186,18 @@ class Layer(nnx.Module):
         self.attention_norm = init.constant(1, (config.width,), ("embed",))
         self.mlp_norm = init.constant(1, (config.width,), ("embed",))
 
-    def __call__(self, x_btd: jax.Array, turn: Rope, image_bt: jax.Array, is_full: jax.Array) -> jax.Array:
+    def __call__(self, x_btd: jax.Array, rope: Rope, image_bt: jax.Array, is_full: jax.Array) -> jax.Array:
         y_btd = rms_norm(x_btd, self.attention_norm, self.norm_eps)
-        x_btd = x_btd + self.attention(y_btd, turn, image_bt, is_full)
+        x_btd = x_btd + self.attention(y_btd, rope, image_bt, is_full)
         return x_btd + self.mlp(rms_norm(x_btd, self.mlp_norm, self.norm_eps))
 
 
 class Merger(nnx.Module):
-    """The merge_size² patches of a unit, normalised and side by side, through an MLP to the decoder's width."""
+    """An MLP from the concatenated, normalized patches of a merged unit to the width of the decoder."""
 
     def __init__(self, config: VisionConfig, out_width: int, init: Initializer):
         self.config = config
-        width = config.width * config.merge_slots
+        width = config.width * config.patches_per_unit
         self.norm = init.constant(1, (config.width,), ("embed",))
         self.hidden = init.normal((width, width), ("embed", "mlp"), inputs=width)
         self.hidden_bias = init.constant(0, (width,), ("mlp",))
@@ -206,21 +207,23 @@ class Merger(nnx.Module):
     def __call__(self, x_qnd: jax.Array) -> jax.Array:
         c = self.config
         x_qnd = rms_norm(x_qnd, self.norm, c.norm_eps)
-        x_qif = x_qnd.reshape(x_qnd.shape[0], -1, c.merge_slots * c.width)
-        hidden_qif = jnp.einsum("qif,fg->qig", x_qif, self.hidden) + self.hidden_bias[None, None]
+        unit_qie = x_qnd.reshape(x_qnd.shape[0], -1, c.patches_per_unit * c.width)
+        hidden_qif = jnp.einsum("qie,ef->qif", unit_qie, self.hidden) + self.hidden_bias[None, None]
         hidden_qif = jax.nn.gelu(hidden_qif, approximate=False)
         return jnp.einsum("qif,fd->qid", hidden_qif, self.out) + self.out_bias[None, None]
 
 
 class VisionTower(nnx.Module):
-    """Patches to features, one for each merged unit; see the module.
+    """Patches to features, one for each merged unit; see the module docstring.
 
     Args:
+      config: shape of the tower.
       out_width: D of the decoder.
+      rngs: source of initial parameters.
       dtype: of activations; norms, rotary angles and softmax are float32.
       param_dtype: of the parameters.
-      remat: what the backward pass computes again, see `remat.POLICIES`.
-      attention: the kernel for layers that attend to whole images.
+      remat: what the backward pass recomputes, a key of `remat.POLICIES`.
+      attention: kernel of layers that attend to whole images, a key of `attention.KERNELS`.
     """
 
     def __init__(
@@ -236,40 +239,40 @@ class VisionTower(nnx.Module):
     ):
         self.config, self.dtype, self.remat = config, dtype, remat
         init = Initializer(rngs, param_dtype)
-        patch = (config.patch_numbers, config.width)
+        patch = (config.values_per_patch, config.width)
         self.patch_embedding = init.normal(patch, ("patch", "embed"), inputs=patch[0])
         self.layers = Layer(config, Initializer(rngs, param_dtype, config.layers), attention)
         self.merger = Merger(config, out_width, init)
 
     def __call__(self, pixels: Pixels) -> jax.Array:
-        """Features `[Q, I, D]` of the merged units, in the order of their slots; arbitrary but finite at padding.
+        """Return features `[Q, I, D]` of the merged units, in slot order; arbitrary but finite at padding.
 
         Raises:
-          AssertionError: the slots are no whole windows, or a patch has other numbers than the config says.
+          AssertionError: the slots are not whole windows, or patches do not have C values.
         """
         c = self.config
         questions, slots, _ = pixels.patch_qnc.shape
-        chex.assert_shape(pixels.patch_qnc, (questions, slots, c.patch_numbers))
-        chex.assert_is_divisible(slots, c.window_slots)
+        chex.assert_shape(pixels.patch_qnc, (questions, slots, c.values_per_patch))
+        chex.assert_is_divisible(slots, c.patches_per_window)
         x_qnd = self.embed(pixels.patch_qnc)
-        turn = patch_angles(pixels.position_qn2, c.width // c.heads)
-        x_qnd = self.run_layers(x_qnd, turn, pixels.image_qn)
+        rope = patch_rope(pixels.position_qn2, c.width // c.heads)
+        x_qnd = self.run_layers(x_qnd, rope, pixels.image_qn)
         merger = jax.tree.map(lambda x: x.astype(self.dtype), self.merger)
         return merger(x_qnd)
 
     def embed(self, patch_qnc: jax.Array) -> jax.Array:
-        """`[Q, N, D]` of each patch alone."""
+        """Return the embedding of each patch, `[Q, N, D]`."""
         patch_qnc, matrix_cd = (x.astype(self.dtype) for x in (patch_qnc, self.patch_embedding))
         return sharding.constrain_batch(jnp.einsum("qnc,cd->qnd", patch_qnc, matrix_cd))
 
-    def run_layers(self, x_qnd: jax.Array, turn: Rope, image_qn: jax.Array) -> jax.Array:
-        """All layers, scanned."""
+    def run_layers(self, x_qnd: jax.Array, rope: Rope, image_qn: jax.Array) -> jax.Array:
+        """Scan over all layers."""
         graphdef, params = nnx.split(self.layers)
         is_full_l = np.isin(np.arange(self.config.layers), self.config.full_layers)
 
-        def run_layer(x_qnd, params_and_kind):
-            layer_params, is_full = params_and_kind
+        def run_layer(x_qnd, params_and_is_full):
+            layer_params, is_full = params_and_is_full
             layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(self.dtype), layer_params))
-            return sharding.constrain_batch(layer(x_qnd, turn, image_qn, is_full)), None
+            return sharding.constrain_batch(layer(x_qnd, rope, image_qn, is_full)), None
 
         return jax.lax.scan(remat.checkpoint(run_layer, self.remat), x_qnd, (params, is_full_l))[0]

@@ -1,8 +1,8 @@
-"""What a layer keeps for the backward pass, and what is computed again there, by name.
+"""Rematerialization: what a layer stores for the backward pass, and what is computed again there.
 
-none      every number that a derivative needs is kept; of XLA's attention its weights [B, N, T, T], too
-matmuls   the outputs of products with weights are kept; attention weights, norms, silu are computed again
-layer     the input of each layer is kept; all of its forward pass is computed again
+none      stores everything that a derivative needs, including attention weights [B, N, T, T] of the XLA kernel
+matmuls   stores the outputs of products with parameters; recomputes attention weights, norms and silu
+layer     stores the input of each layer; recomputes the whole forward pass of the layer
 """
 
 from collections.abc import Callable
@@ -17,6 +17,6 @@ POLICIES = {
 
 
 def checkpoint(run_layer: Callable, policy: str) -> Callable:
-    """`run_layer`, the body of a scan, under one of `POLICIES`."""
-    # A scan keeps what is computed again from being merged with what was computed before.
+    """Wrap `run_layer`, the body of a `jax.lax.scan`, in `jax.checkpoint` with one of `POLICIES`."""
+    # Inside a scan XLA cannot merge recomputed values with the original ones, so CSE need not be prevented.
     return jax.checkpoint(run_layer, prevent_cse=False, policy=POLICIES[policy])

@@ -1,37 +1,47 @@
-"""Rotary position embedding: which angle turns which pair of dimensions, in the variants that models publish.
+"""Rotary position embeddings (RoPE, arXiv 2104.09864) and the frequency scalings that published models use.
 
-All is rounded to float32 where Hugging Face rounds (`modeling_rope_utils.py` of transformers 5): far out, at position
-30,000, the last bit of a frequency shows in the logits.
+    rope = make_rope(position_bt, rope_frequencies(head_size, theta))
+    q_btnh = apply_rope(q_btnh, rope)
+
+Values are rounded to float32 where Hugging Face rounds (`modeling_rope_utils.py` of transformers 5): at position
+30,000 the last bit of a frequency is visible in the logits.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Rope = tuple[jax.Array, jax.Array]
+from mig_jax.errors import UserError
+
+
+class Rope(NamedTuple):
+    """Cosines and sines of the rotation angles of T tokens, each float32 `[B, T, H/2]`."""
+
+    cos: jax.Array
+    sin: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """How frequencies were changed for contexts longer than those of pretraining. Names are those of config.json.
+    """A change of the frequencies for contexts longer than in pretraining. Fields are named as in config.json.
 
-    kind: a key of `KINDS`; each of them says which of the other fields it reads.
-    factor: how many times longer contexts became.
-    original_max_position_embeddings: the context of pretraining, in tokens.
-    low_freq_factor, high_freq_factor: turns within that context, below which llama3 changes a frequency entirely, and
-      above which not at all.
-    beta_fast, beta_slow: the same for yarn, the other way round: turns above which a frequency stays, and below which
-      it is divided.
-    truncate: yarn's bounds are whole numbers of pairs.
-    attention_factor: by which yarn multiplies cos and sin; None: what follows from the factor.
-    mscale, mscale_all_dim: how, if both are given and not 0: by the quotient of two of these factors.
+    kind: a key of `KINDS`; `FIELDS` lists the fields that each kind reads.
+    factor: ratio of the longer context to that of pretraining.
+    original_max_position_embeddings: context of pretraining, in tokens.
+    low_freq_factor, high_freq_factor: llama3 divides a frequency by `factor` if it turns fewer times than
+      low_freq_factor within the pretraining context, and keeps it above high_freq_factor turns.
+    beta_fast, beta_slow: yarn keeps a frequency above beta_fast turns and divides it by `factor` below beta_slow.
+    truncate: round yarn's bounds to whole pairs of dimensions.
+    attention_factor: yarn multiplies cos and sin by it; None to derive it from `factor`.
+    mscale, mscale_all_dim: if both are given and not 0, the attention factor is the quotient of two, one from each.
 
     Raises:
-      ValueError: the kind is unknown, or it lacks or cannot use a field; all of it is listed.
+      UserError: the kind is unknown, or a field is missing or invalid. Lists every error, one a line.
     """
 
     kind: str
@@ -47,20 +57,24 @@ class RopeScaling:
     mscale_all_dim: float | None = None
 
     def __post_init__(self):
-        if problems := list(_problems(self)):
-            raise ValueError("\n".join(problems))
+        if errors := list(_scaling_errors(self)):
+            raise UserError("\n".join(errors))
 
 
-def frequencies(head_size: int, theta: float, scaling: RopeScaling | None = None) -> np.ndarray:
-    """θ^(−2i/H), i < H/2, or what `scaling` makes of it: float32 `[H/2]`, radians a token."""
+def rope_frequencies(head_size: int, theta: float, scaling: RopeScaling | None = None) -> np.ndarray:
+    """Return θ^(−2i/H) for i < H/2, changed by `scaling` if given: float32 `[H/2]`, in radians per token."""
     exponent = np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size)
-    # The float32 next to the true power, as in torch; numpy's own float32 power misses it for a pair in five.
+    # The float32 nearest to the true power, as in torch; numpy's own float32 power misses it for one pair in five.
     wavelength = np.power(np.float64(np.float32(theta)), exponent.astype(np.float64)).astype(np.float32)
     return KINDS[scaling.kind](wavelength, theta, scaling) if scaling else 1 / wavelength
 
 
-def magnitude(scaling: RopeScaling | None) -> float:
-    """What cos and sin are multiplied by: 1, or yarn's attention factor, 0.1·ln(factor) + 1 unless it is given."""
+def attention_factor(scaling: RopeScaling | None) -> float:
+    """Return the factor of cos and sin: 1, except for yarn.
+
+    For yarn it is the field of this name, else the quotient from `mscale` and `mscale_all_dim`, else
+    0.1 · ln(factor) + 1.
+    """
     if scaling is None or scaling.kind != "yarn":
         return 1.0
     if scaling.attention_factor is not None:
@@ -70,40 +84,50 @@ def magnitude(scaling: RopeScaling | None) -> float:
     return _mscale(scaling.factor, 1)
 
 
-def angles(
-    position_bt: jax.Array, frequency_f: np.ndarray, sections: tuple[int, ...] = (), magnitude: float = 1.0
+def _mscale(factor: float, scale: float) -> float:
+    return 0.1 * scale * math.log(factor) + 1 if factor > 1 else 1.0
+
+
+def make_rope(
+    position_bt: jax.Array,
+    frequencies: np.ndarray,
+    sections: tuple[int, ...] = (),
+    attention_factor: float = 1.0,
 ) -> Rope:
-    """cos and sin of position · frequency, times `magnitude`: each float32 `[B, T, H/2]`.
+    """Return cos and sin of position · frequency, times `attention_factor`.
 
     Args:
-      position_bt: `[B, T]`; or `[B, T, 3]`, with positions in time, height and width (M-RoPE).
-      frequency_f: `[H/2]`.
-      sections: how many frequencies, in order, belong to time, height and width. A text's three positions are equal,
-        so for `[B, T]` they make no difference.
+      position_bt: `[B, T]`; or `[B, T, 3]`, positions in time, height and width (M-RoPE).
+      frequencies: `[H/2]`, from `rope_frequencies`.
+      sections: numbers of consecutive frequencies that use the position in time, height and width. Ignored for
+        `[B, T]`: the three positions of text are equal.
     """
     position = position_bt.astype(jnp.float32)
     if position.ndim == 3:
         position = position[..., np.repeat(np.arange(3), sections)]
     else:
         position = position[..., None]
-    angle = position * frequency_f[None, None]
-    return jnp.cos(angle) * magnitude, jnp.sin(angle) * magnitude
+    angle = position * frequencies[None, None]
+    return Rope(jnp.cos(angle) * attention_factor, jnp.sin(angle) * attention_factor)
 
 
-def rotate(x_btnh: jax.Array, rope: Rope) -> jax.Array:
-    """Queries or keys, turned; dimension i is paired with i + H/2, as Hugging Face does."""
+def apply_rope(x_btnh: jax.Array, rope: Rope) -> jax.Array:
+    """Rotate queries or keys; dimension i is paired with i + H/2, as in Hugging Face."""
     cos, sin = (part[:, :, None] for part in rope)
     left, right = jnp.split(x_btnh.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x_btnh.dtype)
 
 
+# ------------------------------------------------------------------------------------------------------------ scalings
+
+
 def _linear(wavelength: np.ndarray, theta: float, scaling: RopeScaling) -> np.ndarray:
-    """1 / (λ · factor): positions are squeezed into the old context (arXiv 2306.15595). Reads factor."""
+    """Return 1 / (λ · factor): positions are compressed into the old context (arXiv 2306.15595). Reads factor."""
     return 1 / wavelength / np.float32(scaling.factor)
 
 
 def _llama3(wavelength: np.ndarray, theta: float, scaling: RopeScaling) -> np.ndarray:
-    """Low frequencies are divided by `factor`, high ones stay, between them a blend (Llama 3.1, arXiv 2407.21783).
+    """Divide low frequencies by `factor`, keep high ones, blend between (Llama 3.1, arXiv 2407.21783).
 
         n = original context / wavelength: turns within the original context
         w = clip((n − low_freq_factor) / (high_freq_factor − low_freq_factor), 0, 1)
@@ -112,33 +136,35 @@ def _llama3(wavelength: np.ndarray, theta: float, scaling: RopeScaling) -> np.nd
     Reads factor, low_freq_factor, high_freq_factor, original_max_position_embeddings.
     """
     low, high, context = scaling.low_freq_factor, scaling.high_freq_factor, scaling.original_max_position_embeddings
+    assert low is not None and high is not None and context is not None
     frequency = 1 / wavelength
-    # Quotients in two roundings, as torch divides a number by an array.
+    # Quotients are rounded twice, as when torch divides a number by an array.
     length = 1 / frequency * (2 * math.pi)
     weight = (1 / length * context - low) / (high - low)
     blend = (1 - weight) * frequency / scaling.factor + weight * frequency
-    # Not by clipping the weight: outside the blend nothing may be rounded twice.
+    # The weight is not clipped: frequencies outside the blend must be rounded once only.
     divided = np.where(length > context / low, frequency / scaling.factor, blend)
     return np.where(length < context / high, frequency, divided).astype(np.float32)
 
 
 def _yarn(wavelength: np.ndarray, theta: float, scaling: RopeScaling) -> np.ndarray:
-    """As llama3, but the blend is linear in the number of the pair (YaRN, arXiv 2309.00071, "NTK by parts").
+    """Blend as llama3 does, but linearly in the index of the pair (YaRN, arXiv 2309.00071, "NTK by parts").
 
         i(r) = H · ln(original context / (2π r)) / (2 ln θ): the pair that turns r times within the original context
         w_i = 1 − clip((i − i(beta_fast)) / (i(beta_slow) − i(beta_fast)), 0, 1)
         f' = (1 − w) · f / factor + w · f
 
-    Reads factor, original_max_position_embeddings, beta_fast, beta_slow, truncate; and see `magnitude`.
+    Reads factor, original_max_position_embeddings, beta_fast, beta_slow, truncate; see also `attention_factor`.
     """
     head_size, context = 2 * wavelength.size, scaling.original_max_position_embeddings
+    assert context is not None
     first, last = (
         head_size * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(theta))
         for turns in (scaling.beta_fast, scaling.beta_slow)
     )
     if scaling.truncate:
         first, last = math.floor(first), math.ceil(last)
-    # To H − 1, although there are H/2 pairs: so it was published, and so models were trained.
+    # The bound is H − 1 although there are H/2 pairs: models were trained with the published code.
     first, last = max(first, 0), min(last, head_size - 1)
     ramp = (np.arange(wavelength.size, dtype=np.float32) - first) / (last - first or 0.001)
     weight = 1 - np.clip(ramp, 0, 1)
@@ -150,43 +176,53 @@ KINDS: dict[str, Callable[[np.ndarray, float, RopeScaling], np.ndarray]] = {
     "llama3": _llama3,
     "yarn": _yarn,
 }
-# What config.json says of each kind: what it must, and what it may.
+
+
+class ScalingFields(NamedTuple):
+    """Fields of `RopeScaling` that a kind reads: those that config.json must give, and those it may give."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
 FIELDS = {
-    "linear": (("factor",), ()),
-    "llama3": (("factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"), ()),
-    "yarn": (
+    "linear": ScalingFields(("factor",)),
+    "llama3": ScalingFields(
+        ("factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"),
+    ),
+    "yarn": ScalingFields(
         ("factor", "original_max_position_embeddings"),
         ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"),
     ),
 }
 
+# Supported values of fields for which "a number above 0" is not the whole truth.
+_SUPPORTED = {"factor": "a number of at least 1", "truncate": "true or false"}
 
-def _mscale(factor: float, scale: float) -> float:
-    return 0.1 * scale * math.log(factor) + 1 if factor > 1 else 1.0
 
-
-def _problems(scaling: RopeScaling) -> Iterator[str]:
-    """Everything that keeps `scaling` from being computed, with what would be supported."""
+def _scaling_errors(scaling: RopeScaling) -> Iterator[str]:
+    """Yield every error in the fields of `scaling`, with the supported values."""
     if not isinstance(scaling.kind, str) or scaling.kind not in KINDS:
         yield f"rope type = {scaling.kind!r}; supported: 'default', {', '.join(map(repr, KINDS))}"
         return
     values = dataclasses.asdict(scaling)
-    unusable = [field for field in sum(FIELDS[scaling.kind], ()) if not _is_usable(field, values[field], scaling.kind)]
-    for field in unusable:
-        yield f"{field} = {values[field]!r} of {scaling.kind} rope; supported: {_USABLE.get(field, 'a number above 0')}"
-    if scaling.kind == "llama3" and not unusable and scaling.low_freq_factor >= scaling.high_freq_factor:
-        yield "low_freq_factor ≥ high_freq_factor of llama3 rope; supported: the other way round"
-    if scaling.kind == "yarn" and not unusable and scaling.beta_slow > scaling.beta_fast:
-        yield "beta_slow > beta_fast of yarn rope; supported: the other way round"
+    invalid = [field for field in sum(FIELDS[scaling.kind], ()) if not _is_valid(field, values[field], scaling.kind)]
+    for field in invalid:
+        supported = _SUPPORTED.get(field, "a number above 0")
+        yield f"{field} = {values[field]!r} of {scaling.kind} rope; supported: {supported}"
+    if invalid:
+        return
+    if scaling.kind == "llama3" and values["low_freq_factor"] >= values["high_freq_factor"]:
+        yield "low_freq_factor ≥ high_freq_factor of llama3 rope; supported: low_freq_factor < high_freq_factor"
+    if scaling.kind == "yarn" and scaling.beta_slow > scaling.beta_fast:
+        yield "beta_slow > beta_fast of yarn rope; supported: beta_slow ≤ beta_fast"
 
 
-def _is_usable(field: str, value: object, kind: str) -> bool:
+def _is_valid(field: str, value: object, kind: str) -> bool:
     if field == "truncate":
         return isinstance(value, bool)
     if value is None or field.startswith("mscale") and value == 0:
-        return field in FIELDS[kind][1]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
-    return is_number and (field != "factor" or value >= 1)
-
-
-_USABLE = {"factor": "a number of at least 1", "truncate": "true or false"}
+        return field in FIELDS[kind].optional
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 < value < math.inf and (field != "factor" or value >= 1)

@@ -128,7 +128,7 @@ class ImageReader:
             raise ValueError(f"a prompt has {longest} tokens with its images, data.max_prompt_tokens={width}")
         questions, slots = len(prompts), self.max_patches
         index_qs, position_qs3 = np.full((questions, width), -1, np.int32), np.zeros((questions, width, 3), np.int32)
-        patch_qnc = np.zeros((questions, slots, self.config.patch_numbers), np.float32)
+        patch_qnc = np.zeros((questions, slots, self.config.values_per_patch), np.float32)
         position_qn2, image_qn = np.zeros((questions, slots, 2), np.int32), np.full((questions, slots), -1, np.int32)
         for row, (ids, images) in enumerate(prompts):
             start, end = width - len(ids), len(images.image_n)
@@ -174,7 +174,7 @@ class ImageReader:
 
     def _lay_prompt(self, ids: Sequence[int], images: Sequence[Image.Image], grids: Sequence[Grid]) -> Prompt:
         """Image tokens repeated, and all arrays of one prompt."""
-        layouts = [image_layout.lay_image(grid, self.config) for grid in grids]
+        layouts = [image_layout.build_layout(grid, self.config) for grid in grids]
         units = iter([len(layout.unit_i) for layout in layouts])
         image_token = self.config.image_token_id
         repeats = [next(units) if token == image_token else 1 for token in ids]
@@ -185,11 +185,11 @@ class ImageReader:
         first_slot = np.cumsum([0, *(len(layout.patch_n) for layout in layouts)])
         index_s = np.full(len(ids), -1, np.int32)
         nothing = np.zeros(0, np.int32)
-        firsts = first_slot // self.config.merge_slots
+        firsts = first_slot // self.config.patches_per_unit
         index_s[is_image_s] = np.concatenate(
             [nothing, *(first + layout.unit_i for first, layout in zip(firsts[:-1], layouts, strict=True))]
         )
-        patch_nc = np.zeros((first_slot[-1], self.config.patch_numbers), np.float32)
+        patch_nc = np.zeros((first_slot[-1], self.config.values_per_patch), np.float32)
         image_n = np.full(first_slot[-1], -1, np.int32)
         for number, (image, layout) in enumerate(zip(images, layouts, strict=True)):
             slots, is_patch_n = slice(*first_slot[number : number + 2]), layout.patch_n >= 0
@@ -225,8 +225,8 @@ def make_reader(config: VisionConfig, tokenizer: Tokenizer, folder: str, sizes: 
             problems.append(f"{_TOKENS[field]} is {ours} to the tokenizer, {theirs} to the model (vision.{field})")
     if not 0 < smallest <= largest:
         problems.append(f"images cannot be scaled to between min_pixels={smallest} and max_pixels={largest}")
-    if sizes.max_patches < 1 or sizes.max_patches % config.window_slots:
-        problems.append(f"max_patches={sizes.max_patches} must be a multiple of a window's {config.window_slots}")
+    if sizes.max_patches < 1 or sizes.max_patches % config.patches_per_window:
+        problems.append(f"max_patches={sizes.max_patches} must be a multiple of a window's {config.patches_per_window}")
     if problems:
         raise ValueError(f"{folder or 'images'}: " + "; ".join(problems))
     return ImageReader(config, processor, sizes.max_patches)

@@ -153,7 +153,7 @@ def test_eight_devices_train_as_one(shape, on_one_device):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state, want_state)
     assert jax.tree.map(lambda x: x.sharding, state) == state_sharding
     # Activations are cut by rows and nothing else, as FSDP wants it.
-    assert hidden_btd.sharding.is_equivalent_to(NamedSharding(mesh, sharding.ROWS), hidden_btd.ndim)
+    assert hidden_btd.sharding.is_equivalent_to(NamedSharding(mesh, sharding.BATCH_SPEC), hidden_btd.ndim)
 
 
 @pytest.mark.parametrize("kv_heads, tensor", [(2, 4), (1, 2)])
@@ -183,5 +183,5 @@ def test_kv_heads_that_are_too_few_are_whole_and_query_heads_are_cut(kv_heads, t
 def test_rows_are_kept_where_a_mesh_divides_them():
     with jax.set_mesh(sharding.make_mesh({"data": 2, "fsdp": 4})):
         assert jax.jit(sharding.constrain_batch)(jnp.ones((3, 2))).shape == (3, 2)
-        assert jax.jit(sharding.constrain_batch)(jnp.ones((8, 2))).sharding.spec == sharding.ROWS
+        assert jax.jit(sharding.constrain_batch)(jnp.ones((8, 2))).sharding.spec == sharding.BATCH_SPEC
     assert len(jax.jit(sharding.constrain_batch)(jnp.ones((8, 2))).devices()) == 1

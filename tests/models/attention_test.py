@@ -1,4 +1,4 @@
-"""Attention: every kernel is the plain one, and what shares a past sees it as if it had one of its own."""
+"""Attention: every kernel equals a plain softmax, and sequences that share a cache attend as if each had a copy."""
 
 import functools
 
@@ -10,29 +10,29 @@ from jax._src.cudnn import fused_attention_stablehlo
 from jax.experimental.pallas.ops.tpu import splash_attention
 
 from mig_jax.distributed import sharding
-from mig_jax.models import attention, decoder
+from mig_jax.models import attention, decoder, flash_attention
 from mig_jax.models.qwen2_vl import Pixels, VisionConfig
 
 HEADS, KV_HEADS, HEAD_SIZE = 4, 2, 16
 
 
-def draw(*shape, seed=0):
+def random_array(*shape, seed=0):
     return jnp.array(np.random.default_rng([seed, *shape]).normal(size=shape), jnp.float32)
 
 
 def qkv(rows, length, heads=HEADS, kv_heads=KV_HEADS, head_size=HEAD_SIZE):
-    return (draw(rows, length, n, head_size, seed=i) for i, n in enumerate((heads, kv_heads, kv_heads)))
+    return (random_array(rows, length, n, head_size, seed=i) for i, n in enumerate((heads, kv_heads, kv_heads)))
 
 
 def plain_attention(q_rtnh, k_rtmh, v_rtmh, mask_rtt):
-    """Softmax over all that is seen, keys repeated for every query head."""
+    """Take the softmax over all visible keys, with keys repeated for every query head."""
     k, v = (jnp.repeat(x, q_rtnh.shape[2] // x.shape[2], axis=2) for x in (k_rtmh, v_rtmh))
     score = jnp.einsum("rtnh,rsnh->rnts", q_rtnh, k) / q_rtnh.shape[-1] ** 0.5
     return jnp.einsum("rnts,rsnh->rtnh", jax.nn.softmax(jnp.where(mask_rtt[:, None], score, -jnp.inf)), v)
 
 
 def segments(rows, length, *, left_padded):
-    """Rows that begin with padding, or that hold two images and padding behind them."""
+    """Return rows that begin with padding, or that hold two images followed by padding."""
     slot_t, rng = np.arange(length)[None], np.random.default_rng(1)
     first = rng.integers(1, length // 2, (rows, 1))
     if left_padded:
@@ -41,7 +41,7 @@ def segments(rows, length, *, left_padded):
     return jnp.array(np.where(slot_t < first, 0, np.where(slot_t < last, 1, -1)), jnp.int32)
 
 
-def in_pallas_interpreter(monkeypatch):
+def interpret_pallas(monkeypatch):
     monkeypatch.setattr(
         splash_attention, "make_splash_mha", functools.partial(splash_attention.make_splash_mha, interpret=True)
     )
@@ -49,11 +49,11 @@ def in_pallas_interpreter(monkeypatch):
 
 @pytest.mark.parametrize("is_causal", [True, False])
 @pytest.mark.parametrize("kernel", ["xla", "splash", "cudnn"])
-def test_every_kernel_is_plain_attention(kernel, is_causal, monkeypatch):
-    """Values and gradients; splash by Pallas' interpreter, cuDNN's by the same call to another implementation."""
-    in_pallas_interpreter(monkeypatch)
-    monkeypatch.setattr(attention, "_dot_product", jax.nn.dot_product_attention)
-    length = 150  # of neither kernel's tiles a multiple
+def test_every_kernel_equals_plain_attention(kernel, is_causal, monkeypatch):
+    """Values and gradients. Splash runs in the Pallas interpreter, cuDNN is replaced by another implementation."""
+    interpret_pallas(monkeypatch)
+    monkeypatch.setattr(flash_attention, "_dot_product", jax.nn.dot_product_attention)
+    length = 150  # not a multiple of the tiles of either kernel
     q, k, v = qkv(2, length)
     segment_rt = segments(2, length, left_padded=is_causal)
     is_real = (segment_rt >= (1 if is_causal else 0))[..., None, None]
@@ -77,10 +77,10 @@ def test_every_kernel_is_plain_attention(kernel, is_causal, monkeypatch):
     [("splash", {"fsdp": 2, "tensor": 4}, 4), ("splash", {"data": 2, "fsdp": 2, "tensor": 2}, 2),
      ("cudnn", {"fsdp": 2, "tensor": 4}, 4)],
 )  # fmt: skip
-def test_kernels_on_many_devices(kernel, shape, rows, monkeypatch):
-    """Rows and heads are cut where they can be; what needs more devices than there are key heads has copies of them."""
-    in_pallas_interpreter(monkeypatch)
-    monkeypatch.setattr(attention, "_dot_product", jax.nn.dot_product_attention)
+def test_kernels_on_several_devices(kernel, shape, rows, monkeypatch):
+    """Rows and heads are split where divisible; key heads are repeated where `tensor` exceeds their number."""
+    interpret_pallas(monkeypatch)
+    monkeypatch.setattr(flash_attention, "_dot_product", jax.nn.dot_product_attention)
     q, k, v = qkv(rows, 40)
     segment_rt = segments(rows, 40, left_padded=True)
 
@@ -95,8 +95,8 @@ def test_kernels_on_many_devices(kernel, shape, rows, monkeypatch):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), got, want)
 
 
-def test_cudnn_gets_text_without_a_mask(monkeypatch):
-    """Traced as for a GPU, with its gradient: nothing is as large as all tokens by all tokens."""
+def test_cudnn_takes_text_without_a_mask(monkeypatch):
+    """Traced as for a GPU, with the gradient: no array has all tokens by all tokens."""
     monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
     monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda capability: True)
     monkeypatch.setattr(fused_attention_stablehlo, "is_cuda_compute_capability_equal", lambda capability: False)
@@ -113,12 +113,12 @@ def test_cudnn_gets_text_without_a_mask(monkeypatch):
         assert ("576,576]" in str(traced)) != is_causal and "513,513]" not in str(traced)
 
 
-def test_a_model_attends_by_the_kernel_of_its_config():
-    """The decoder without a cache, and the tower over whole images."""
+def test_models_use_the_kernel_of_their_config():
+    """The decoder without a cache, and the vision tower over whole images."""
     vision = VisionConfig(width=16, layers=2, heads=2, mlp_width=16, full_layers=(1,), window_size=56)
     shape = {"vocab_size": 9, "width": 16, "layers": 2, "heads": 2, "kv_heads": 1, "head_size": 8, "mlp_width": 16}
     token_bt = jnp.ones((2, 4), int)
-    pixels = Pixels(jnp.ones((2, 16, vision.patch_numbers)), jnp.ones((2, 16, 2), int), jnp.zeros((2, 16), int))
+    pixels = Pixels(jnp.ones((2, 16, vision.values_per_patch)), jnp.ones((2, 16, 2), int), jnp.zeros((2, 16), int))
     for kernel in ("xla", "splash"):
         config = decoder.DecoderConfig(**shape, vision=vision, attention=kernel)
         model = decoder.bind(config, decoder.init_params(config, jax.random.key(0)))
@@ -129,33 +129,33 @@ def test_a_model_attends_by_the_kernel_of_its_config():
         assert ["pallas_call" in str(program) for program in programs] == [kernel == "splash"] * 2
 
 
-@pytest.mark.parametrize(("sharing", "length"), [(1, 1), (5, 3), (7, 100)], ids=str)
-def test_a_shared_past_is_one_of_its_own(sharing, length):
-    """Also where more sequences share it than are computed at once."""
+@pytest.mark.parametrize(("per_row", "length"), [(1, 1), (5, 3), (7, 100)], ids=str)
+def test_shared_cache_equals_a_copy_for_each_sequence(per_row, length):
+    """Also where more sequences share a row than fit in one chunk."""
     rows, slots = 2, 9
-    sequences = rows * sharing
-    q, *new = qkv(sequences, length)
-    shared = tuple(draw(rows, slots, KV_HEADS, HEAD_SIZE, seed=i + 5) for i in range(2))
-    own = tuple(draw(sequences, 4, KV_HEADS, HEAD_SIZE, seed=i + 7) for i in range(2))
+    sequences = rows * per_row
+    q, *new_kv = qkv(sequences, length)
+    shared = tuple(random_array(rows, slots, KV_HEADS, HEAD_SIZE, seed=i + 5) for i in range(2))
+    own = tuple(random_array(sequences, 4, KV_HEADS, HEAD_SIZE, seed=i + 7) for i in range(2))
     visible_rs = jnp.array(np.random.default_rng(0).random((sequences, slots + 4)) < 0.6)
     attend = jax.jit(functools.partial(attention.attend, kernel="xla"))
-    got = attend(q, tuple(new), (shared, own), visible_rs)
+    got = attend(q, tuple(new_kv), (shared, own), visible_rs)
 
-    repeated = (jnp.repeat(x, sharing, axis=0) for x in shared)
-    key, value = (jnp.concatenate(parts, axis=1) for parts in zip(repeated, own, new, strict=True))
-    past_rts = jnp.broadcast_to(visible_rs[:, None], (sequences, length, slots + 4))
-    own_rtt = jnp.broadcast_to(jnp.tri(length, dtype=bool), (sequences, length, length))
-    want = jax.jit(plain_attention)(q, key, value, jnp.concatenate([past_rts, own_rtt], axis=2))
+    repeated = (jnp.repeat(x, per_row, axis=0) for x in shared)
+    key, value = (jnp.concatenate(parts, axis=1) for parts in zip(repeated, own, new_kv, strict=True))
+    cache_rts = jnp.broadcast_to(visible_rs[:, None], (sequences, length, slots + 4))
+    causal_rtt = jnp.broadcast_to(jnp.tri(length, dtype=bool), (sequences, length, length))
+    want = jax.jit(plain_attention)(q, key, value, jnp.concatenate([cache_rts, causal_rtt], axis=2))
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
-def test_no_mask_is_as_large_as_all_tokens_by_all_tokens():
-    """400 probes of 10 tokens on 1,000 slots: nothing of the size of 4,000 × 5,000 is there, nor all scores at once."""
+def test_memory_stays_below_all_scores_at_once():
+    """400 probes of 10 tokens on 1,000 slots: no mask of 4,000 × 5,000 is allocated, and scores only by chunks."""
     key = jax.ShapeDtypeStruct((1, 1000, 1, HEAD_SIZE), jnp.float32)
-    q, new = (jax.ShapeDtypeStruct((400, 10, n, HEAD_SIZE), jnp.float32) for n in (2, 1))
-    seen = jax.ShapeDtypeStruct((400, 1000), jnp.bool_)
+    q, new_key = (jax.ShapeDtypeStruct((400, 10, n, HEAD_SIZE), jnp.float32) for n in (2, 1))
+    visible_rs = jax.ShapeDtypeStruct((400, 1000), jnp.bool_)
     attend = functools.partial(attention.attend, kernel="xla")
-    memory = jax.jit(attend).lower(q, (new, new), ((key, key),), seen).compile().memory_analysis()
+    memory = jax.jit(attend).lower(q, (new_key, new_key), ((key, key),), visible_rs).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 4000 * 1000 * 2 * 4 / 4
 
 
@@ -164,12 +164,12 @@ def test_no_mask_is_as_large_as_all_tokens_by_all_tokens():
     [("tpu", "bfloat16", "splash"), ("tpu", "float32", "splash"), ("gpu", "bfloat16", "cudnn"),
      ("gpu", "float32", "xla"), ("cpu", "bfloat16", "xla")],
 )  # fmt: skip
-def test_each_chip_has_its_kernel(platform, dtype, kernel):
+def test_each_platform_has_its_kernel(platform, dtype, kernel):
     assert attention.choose_kernel("", platform=platform, dtype=dtype) == kernel
     assert attention.choose_kernel("xla", platform=platform, dtype=dtype) == "xla"
 
 
 @pytest.mark.parametrize(("platform", "dtype", "wanted"), [("cpu", "bfloat16", "splash"), ("gpu", "float32", "cudnn")])
-def test_a_kernel_of_another_chip_is_refused(platform, dtype, wanted):
-    with pytest.raises(ValueError, match=f"'{wanted}' does not run on a {platform} in {dtype}.*'' takes xla"):
+def test_kernel_of_another_platform_is_rejected(platform, dtype, wanted):
+    with pytest.raises(ValueError, match=f"'{wanted}' does not run on a {platform} in {dtype}.*'' selects xla"):
         attention.choose_kernel(wanted, platform=platform, dtype=dtype)

@@ -1,4 +1,4 @@
-"""The decoder equals an obvious one in numpy; caches, masks, flags and dtypes do what they say and no more."""
+"""The decoder equals a slow reference in numpy; caches, masks, flags, dtypes and rematerialization."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ ROWS, LENGTH = 2, 6
 
 
 def random_params(config, seed=0):
-    """Parameters that are far from their initial values, norms and biases too."""
+    """Return parameters far from their initial values, including norms and biases."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda x: jnp.array(rng.normal(size=x.shape) * 0.4, jnp.float32), decoder.abstract_params(config)
@@ -33,7 +33,7 @@ def random_params(config, seed=0):
 
 
 def inputs(seed=1):
-    """Tokens, positions with gaps, and padding anywhere in the first half."""
+    """Return tokens, positions with gaps, and a mask with padding anywhere in the first half."""
     rng = np.random.default_rng(seed)
     token_bt = jnp.array(rng.integers(0, PLAIN.vocab_size, (ROWS, LENGTH)))
     position_bt = jnp.array(np.cumsum(rng.integers(0, 4, (ROWS, LENGTH)), axis=1))
@@ -42,11 +42,11 @@ def inputs(seed=1):
 
 
 @jax.jit(static_argnums=0)
-def run(config, params, token_bt, position_bt, visible_bx, cache=()):
-    return decoder.bind(config, params)(token_bt, position_bt, visible_bx, cache)
+def run(config, params, token_bt, position_bt, visible_bx, kv_cache=()):
+    return decoder.bind(config, params)(token_bt, position_bt, visible_bx, kv_cache)
 
 
-# --- the obvious decoder: float64, one token, one head, one key at a time ---
+# --- the slow reference: float64, one token, one head, one key at a time ---
 
 
 def slow_norm(x, scale, eps):
@@ -54,14 +54,14 @@ def slow_norm(x, scale, eps):
 
 
 def slow_rotate(x_h, position, theta):
-    """Pairs (i, i + H/2) are complex numbers, turned by position · theta^(−2i/H)."""
+    """Rotate the complex numbers (i, i + H/2) by position · theta^(−2i/H)."""
     half = x_h.size // 2
-    turned = (x_h[:half] + 1j * x_h[half:]) * np.exp(1j * position * theta ** (-np.arange(half) / half))
-    return np.concatenate([turned.real, turned.imag])
+    rotated = (x_h[:half] + 1j * x_h[half:]) * np.exp(1j * position * theta ** (-np.arange(half) / half))
+    return np.concatenate([rotated.real, rotated.imag])
 
 
 def slow_projections(c, p, y_d, position):
-    """Queries `[N, H]`, keys and values `[M, H]` of one token."""
+    """Return queries `[N, H]`, keys and values `[M, H]` of one token."""
     q_nh, k_mh, v_mh = (np.tensordot(y_d, p[name], 1) for name in ("query", "key", "value"))
     if c.qkv_bias:
         q_nh, k_mh, v_mh = q_nh + p["query_bias"], k_mh + p["key_bias"], v_mh + p["value_bias"]
@@ -71,27 +71,29 @@ def slow_projections(c, p, y_d, position):
     return *rotated, v_mh
 
 
-def slow_attention(c, p, y_td, position_t, sees_ts):
-    q, k, v = zip(*(slow_projections(c, p, y, at) for y, at in zip(y_td, position_t, strict=True)), strict=True)
+def slow_attention(c, p, y_td, position_t, visible_ts):
+    q, k, v = zip(
+        *(slow_projections(c, p, y, position) for y, position in zip(y_td, position_t, strict=True)), strict=True
+    )
     out_td = np.zeros_like(y_td)
-    for t, sees_s in enumerate(sees_ts):
+    for t, visible_s in enumerate(visible_ts):
         for head in range(c.heads):
             group = head // (c.heads // c.kv_heads)
-            seen = np.flatnonzero(sees_s)
-            weight = np.exp([q[t][head] @ k[s][group] / np.sqrt(c.head_size) for s in seen])
-            mixed_h = sum(w * v[s][group] for w, s in zip(weight / weight.sum(), seen, strict=True))
+            visible = np.flatnonzero(visible_s)
+            weight = np.exp([q[t][head] @ k[s][group] / np.sqrt(c.head_size) for s in visible])
+            mixed_h = sum(w * v[s][group] for w, s in zip(weight / weight.sum(), visible, strict=True))
             out_td[t] += mixed_h @ p["out"][head]
     return out_td + p["out_bias"] if c.o_bias else out_td
 
 
-def slow_decoder(c, params, token_t, position_t, sees_ts):
-    """Hidden states `[T, D]` of one row."""
+def slow_decoder(c, params, token_t, position_t, visible_ts):
+    """Return hidden states `[T, D]` of one row."""
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     x_td = params["embedding"][token_t]
     for layer in range(c.layers):
         p = jax.tree.map(lambda x: x[layer], params["layers"])  # noqa: B023
         y_td = slow_norm(x_td, p["attention_norm"], c.norm_eps)
-        x_td = x_td + slow_attention(c, p["attention"], y_td, position_t, sees_ts)
+        x_td = x_td + slow_attention(c, p["attention"], y_td, position_t, visible_ts)
         y_td = slow_norm(x_td, p["mlp_norm"], c.norm_eps)
         gate_tf = y_td @ p["mlp"]["gate"]
         x_td = x_td + (gate_tf / (1 + np.exp(-gate_tf)) * (y_td @ p["mlp"]["up"])) @ p["mlp"]["down"]
@@ -106,31 +108,31 @@ def test_decoder_equals_slow_reference(family):
     hidden_btd, _ = run(config, params, token_bt, position_bt, valid_bt)
     for row in range(ROWS):
         valid_t = np.asarray(valid_bt[row])
-        sees_tt = np.tril(valid_t[None] == valid_t[:, None])
-        want = slow_decoder(config, params, *(np.asarray(x[row]) for x in (token_bt, position_bt)), sees_tt)
+        visible_tt = np.tril(valid_t[None] == valid_t[:, None])
+        want = slow_decoder(config, params, *(np.asarray(x[row]) for x in (token_bt, position_bt)), visible_tt)
         np.testing.assert_allclose(hidden_btd[row][valid_t], want[valid_t], atol=2e-5)
 
 
 @pytest.mark.parametrize("pieces", [(4, 2), (3, 1, 2), (3, 1, 1, 1)])
 def test_cached_pieces_equal_full_forward(pieces):
-    """The cache is a tuple of what earlier calls returned, each piece a part of it."""
+    """The cache is a tuple of the keys and values that earlier calls returned."""
     params, (token_bt, position_bt, valid_bt) = random_params(FULL), inputs()
     want_btd, want = run(FULL, params, token_bt, position_bt, valid_bt)
-    cache, hidden, start = (), [], 0
+    kv_cache, hidden, start = (), [], 0
     for size in pieces:
         part = slice(start, start + size)
-        visible_bx = valid_bt[:, :start] if cache else valid_bt[:, part]
-        hidden_btd, new = run(FULL, params, token_bt[:, part], position_bt[:, part], visible_bx, cache)
-        assert new.key_lbsmh.shape == (FULL.layers, ROWS, size, FULL.kv_heads, FULL.head_size)
-        cache, start = (*cache, new), start + size
+        visible_bx = valid_bt[:, :start] if kv_cache else valid_bt[:, part]
+        hidden_btd, new_kv = run(FULL, params, token_bt[:, part], position_bt[:, part], visible_bx, kv_cache)
+        assert new_kv.key_lbsmh.shape == (FULL.layers, ROWS, size, FULL.kv_heads, FULL.head_size)
+        kv_cache, start = (*kv_cache, new_kv), start + size
         hidden.append(hidden_btd)
     np.testing.assert_allclose(jnp.concatenate(hidden, 1), want_btd, atol=1e-5)
-    for mine, full in zip(jax.tree.map(lambda *parts: jnp.concatenate(parts, 2), *cache), want, strict=True):
+    for mine, full in zip(jax.tree.map(lambda *parts: jnp.concatenate(parts, 2), *kv_cache), want, strict=True):
         np.testing.assert_allclose(mine, full, atol=1e-5)
 
 
-def test_what_is_hidden_has_no_influence():
-    """Neither padding nor a cached token that is not seen nor a later one, not in the last bit; what is seen has."""
+def test_masked_tokens_have_no_influence():
+    """Padding, masked cache slots and later tokens do not change a bit; visible tokens do."""
     params, (token_bt, position_bt, valid_bt) = random_params(PLAIN), inputs()
     before, cache = run(PLAIN, params, token_bt, position_bt, valid_bt)
     other_bt = (token_bt + 1) % PLAIN.vocab_size
@@ -139,15 +141,15 @@ def test_what_is_hidden_has_no_influence():
 
     visible_bs = jnp.ones((ROWS, LENGTH), bool).at[:, 2].set(False)
     before, _ = run(PLAIN, params, token_bt, position_bt, visible_bs, (cache,))
-    spoiled = jax.tree.map(lambda x: x.at[:, :, 2].set(1e3), cache)
-    np.testing.assert_array_equal(run(PLAIN, params, token_bt, position_bt, visible_bs, (spoiled,))[0], before)
+    changed = jax.tree.map(lambda x: x.at[:, :, 2].set(1e3), cache)
+    np.testing.assert_array_equal(run(PLAIN, params, token_bt, position_bt, visible_bs, (changed,))[0], before)
     after, _ = run(PLAIN, params, token_bt.at[:, 4].set(other_bt[:, 4]), position_bt, visible_bs, (cache,))
     np.testing.assert_array_equal(after[:, :4], before[:, :4])
     assert (jnp.abs(after - before)[:, 4:].max(-1) > 1e-3).all()
 
 
-def test_sequences_that_share_a_row_of_the_cache():
-    """Two sequences behind each row, of which each sees something else, equal rows of their own."""
+def test_sequences_that_share_a_cache_row():
+    """Two sequences for each row, with different masks, equal sequences with rows of their own."""
     params, (token_bt, position_bt, valid_bt) = random_params(FULL), inputs()
     _, shared = run(FULL, params, token_bt, position_bt, valid_bt)
     rng = np.random.default_rng(3)
@@ -157,7 +159,7 @@ def test_sequences_that_share_a_row_of_the_cache():
     own = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=1), shared)
     want, _ = run(FULL, params, token_rt, position_rt, visible_rs, (own,))
     np.testing.assert_allclose(run(FULL, params, token_rt, position_rt, visible_rs, (shared,))[0], want, atol=1e-5)
-    # A part that is shared, and behind it one of their own.
+    # A shared part, followed by one of their own.
     _, mine = run(FULL, params, token_rt, position_rt, visible_rs, (shared,))
     both_rs = jnp.concatenate([visible_rs, jnp.ones_like(token_rt, bool)], axis=1)
     got, want = (run(FULL, params, token_rt, position_rt + 3, both_rs, (first, mine))[0] for first in (shared, own))
@@ -175,7 +177,7 @@ def test_grouped_attention_is_multi_head_attention_with_repeated_keys():
     np.testing.assert_allclose(run(full, repeated, *inputs())[0], run(grouped, params, *inputs())[0], atol=1e-5)
 
 
-def test_rope_sees_differences_of_positions_only():
+def test_only_differences_of_positions_matter():
     params, (token_bt, position_bt, valid_bt) = random_params(PLAIN), inputs()
     hidden = [run(PLAIN, params, token_bt, position_bt + shift, valid_bt)[0] for shift in (0, 1000)]
     np.testing.assert_allclose(*hidden, atol=1e-3)
@@ -189,19 +191,19 @@ def loss(config, params, valid_bt):
     return (jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv()) ** 2).mean()
 
 
-def test_gradient_is_finite_where_rows_see_nothing_and_the_same_with_remat():
+def test_gradient_is_finite_for_fully_masked_rows_and_equal_with_remat():
     valid_bt = inputs()[2].at[1].set(False)
     compiled = jax.jit(jax.grad(loss, argnums=1), static_argnums=0)
-    kept, *others = (
+    stored, *others = (
         compiled(dataclasses.replace(FULL, remat=policy), random_params(FULL), valid_bt) for policy in remat.POLICIES
     )
-    assert all(jnp.isfinite(g).all() and jnp.abs(g).max() > 0 for g in jax.tree.leaves(kept))
+    assert all(jnp.isfinite(g).all() and jnp.abs(g).max() > 0 for g in jax.tree.leaves(stored))
     for recomputed in others:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), kept, recomputed)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), stored, recomputed)
 
 
-def numbers_kept(policy):
-    """What the forward pass of a gradient hands on from each layer, in numbers for each token."""
+def count_stored(policy):
+    """Return how many numbers per token the forward pass stores in each layer for the backward pass."""
     config, params, valid_bt = dataclasses.replace(FULL, remat=policy), random_params(FULL), inputs()[2]
     forward = jax.make_jaxpr(lambda params: jax.vjp(lambda params: loss(config, params, valid_bt), params)[1])(params)
     (scan,) = [eqn for eqn in forward.eqns if eqn.primitive.name == "scan"]
@@ -209,23 +211,25 @@ def numbers_kept(policy):
     return sum(stacked) / (config.layers * ROWS * LENGTH)
 
 
-def test_gradients_of_embeddings_are_added_up_in_the_dtype_of_the_weights():
-    """A thousand ones are a thousand, of which bfloat16 would make 256."""
+def test_embedding_gradients_are_summed_in_the_dtype_of_the_parameters():
+    """A thousand ones sum to 1000; in bfloat16 the sum would stop at 256."""
     token_bt = jnp.zeros((1, 1000), int)
-    sum_of = jax.grad(lambda table_vd: sharding.embed_lookup(table_vd, token_bt, "bfloat16").astype(jnp.float32).sum())
-    np.testing.assert_array_equal(sum_of(jnp.ones((3, 2))), [[1000, 1000], [0, 0], [0, 0]])
+    gradient = jax.grad(
+        lambda table_vd: sharding.embed_lookup(table_vd, token_bt, "bfloat16").astype(jnp.float32).sum()
+    )
+    np.testing.assert_array_equal(gradient(jnp.ones((3, 2))), [[1000, 1000], [0, 0], [0, 0]])
 
 
-def test_what_is_kept_for_the_backward_pass():
+def test_stored_activations_of_each_remat_policy():
     c = FULL
     cache = products = 2 * c.kv_heads * c.head_size
-    products += c.heads * c.head_size + c.width + 2 * c.mlp_width  # not of `down`: nothing but a sum follows it
-    assert numbers_kept("layer") == cache + c.width
-    assert numbers_kept("matmuls") == cache + c.width + products
-    assert numbers_kept("none") > cache + c.width + products + c.heads * LENGTH
+    products += c.heads * c.head_size + c.width + 2 * c.mlp_width  # not the output of `down`: only a sum follows it
+    assert count_stored("layer") == cache + c.width
+    assert count_stored("matmuls") == cache + c.width + products
+    assert count_stored("none") > cache + c.width + products + c.heads * LENGTH
 
 
-def test_sequences_that_see_nothing_are_finite():
+def test_fully_masked_sequences_are_finite():
     params, (token_bt, position_bt, valid_bt) = random_params(FULL), inputs()
     _, cache = run(FULL, params, token_bt, position_bt, valid_bt & False)
     hidden_btd, _ = run(FULL, params, token_bt, position_bt, valid_bt & False, (cache,))
@@ -262,20 +266,20 @@ def test_initial_parameters():
 
 
 @pytest.mark.parametrize("config", [PLAIN, FULL])
-def test_abstract_parameters_and_axes_describe_the_real_ones(config):
+def test_abstract_parameters_and_axes_match_initial_parameters(config):
     params = jax.eval_shape(lambda: decoder.init_params(config, jax.random.key(0)))
     chex.assert_trees_all_equal_shapes_and_dtypes(params, decoder.abstract_params(config))
     ranks = jax.tree.map(lambda x, axes: (x.ndim, len(axes)), params, decoder.param_axes(config))
     assert all(rank == axes for rank, axes in jax.tree.leaves(ranks, is_leaf=lambda x: isinstance(x, tuple)))
 
 
-def test_output_matrix_is_the_embedding_when_tied():
+def test_unembedding_is_the_embedding_when_tied():
     tied, untied = random_params(PLAIN), random_params(FULL)
     np.testing.assert_array_equal(decoder.bind(PLAIN, tied).unembed_dv(), tied["embedding"].T)
     np.testing.assert_array_equal(decoder.bind(FULL, untied).unembed_dv(), untied["head"])
 
 
-def test_wrong_shapes_are_refused():
+def test_wrong_shapes_are_rejected():
     token_bt, position_bt, valid_bt = inputs()
     model = decoder.bind(PLAIN, random_params(PLAIN))
     with pytest.raises(AssertionError):

@@ -1,4 +1,4 @@
-"""Window order by a table, by its properties and by an obvious loop; M-RoPE positions likewise."""
+"""Window order and M-RoPE positions: the table of the docstring, invariants, and a token-by-token reference."""
 
 import numpy as np
 import pytest
@@ -12,25 +12,25 @@ GRIDS = [Grid(2, 2), Grid(4, 4), Grid(6, 10), Grid(10, 6), Grid(2, 14), Grid(12,
 WIDE = VisionConfig(width=8, layers=1, heads=1, mlp_width=8, full_layers=(), patch_size=2, merge_size=3, window_size=18)
 
 
-def test_the_table_of_the_docstring():
-    layout = image_layout.lay_image(Grid(6, 10), CONFIG)
+def test_docstring_table():
+    layout = image_layout.build_layout(Grid(6, 10), CONFIG)
     no = -1
     want = [0, 1, 5, 6, 2, 3, 7, 8, 4, no, 9, no, 10, 11, no, no, 12, 13, no, no, 14, no, no, no]
     np.testing.assert_array_equal(layout.patch_n[::4] // 4, want)
     np.testing.assert_array_equal(layout.unit_i, [want.index(unit) for unit in range(15)])
-    # The patches of unit 6, which stands in the second row and second column of units.
+    # The patches of unit 6, in the second row and second column of units.
     np.testing.assert_array_equal(layout.patch_n[12:16], [24, 25, 26, 27])
     np.testing.assert_array_equal(layout.position_n2[12:16], [[2, 2], [2, 3], [3, 2], [3, 3]])
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_window_order(grid):
-    layout = image_layout.lay_image(grid, CONFIG)
+    layout = image_layout.build_layout(grid, CONFIG)
     valid_n = layout.patch_n >= 0
     assert len(layout.patch_n) == image_layout.count_slots(grid, CONFIG)
     assert len(layout.unit_i) == image_layout.count_units(grid, CONFIG)
     assert sorted(layout.patch_n[valid_n]) == list(range(grid.rows * grid.columns))
-    for slots in np.arange(len(layout.patch_n)).reshape(-1, CONFIG.window_slots):
+    for slots in np.arange(len(layout.patch_n)).reshape(-1, CONFIG.patches_per_window):
         window_of_patch = {tuple(position // 4) for position in layout.position_n2[slots][valid_n[slots]]}
         assert len(window_of_patch) == 1
     for unit, slot in enumerate(layout.unit_i):
@@ -41,20 +41,20 @@ def test_window_order(grid):
 
 
 def test_units_of_nine_patches():
-    layout = image_layout.lay_image(Grid(6, 12), WIDE)
-    assert WIDE.window_slots == 81 and len(layout.patch_n) == 2 * 81
+    layout = image_layout.build_layout(Grid(6, 12), WIDE)
+    assert WIDE.patches_per_window == 81 and len(layout.patch_n) == 2 * 81
     np.testing.assert_array_equal(layout.unit_i, [0, 1, 2, 9, 3, 4, 5, 12])
     np.testing.assert_array_equal(layout.position_n2[9 * 9 + 1], [0, 10])
 
 
 @pytest.mark.parametrize("grid", [Grid(0, 2), Grid(3, 4), Grid(4, 5)])
-def test_what_has_no_whole_units_is_refused(grid):
+def test_grids_without_whole_units_are_rejected(grid):
     with pytest.raises(ValueError, match=f"{grid.rows} × {grid.columns}"):
-        image_layout.lay_image(grid, CONFIG)
+        image_layout.build_layout(grid, CONFIG)
 
 
 def slow_positions(is_image_s, grids):
-    """Token by token."""
+    """Count positions token by token."""
     positions, at, grids = [], 0, list(grids)
     slot = 0
     while slot < len(is_image_s):
@@ -81,11 +81,11 @@ def test_positions_of_text_around_an_image():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_positions_equal_those_counted_token_by_token(seed):
+def test_positions_equal_slow_reference(seed):
     rng = np.random.default_rng(seed)
     grids = [GRIDS[i] for i in rng.integers(len(GRIDS), size=rng.integers(0, 4))]
     parts = [np.zeros(rng.integers(0, 4), bool)]
-    for grid in grids:  # text between images may be missing
+    for grid in grids:  # sometimes without text between images
         parts += [np.ones(grid.rows * grid.columns // 4, bool), np.zeros(rng.integers(0, 3), bool)]
     is_image_s = np.concatenate(parts)
     position_s3, after = image_layout.prompt_positions(is_image_s, grids, 2)
@@ -94,6 +94,6 @@ def test_positions_equal_those_counted_token_by_token(seed):
     assert after == want_after
 
 
-def test_image_tokens_and_units_must_agree():
+def test_image_tokens_must_match_units():
     with pytest.raises(ValueError, match="3 image tokens in the prompt, 4 units in 1 images"):
         image_layout.prompt_positions(np.array([1, 1, 1, 0], bool), [Grid(4, 4)], 2)

@@ -1,4 +1,4 @@
-"""The tower equals transformers by a stored reference; windows, images and padding see what they may and no more."""
+"""The vision tower equals a stored reference of transformers; windows, images and padding are masked correctly."""
 
 import dataclasses
 import functools
@@ -42,16 +42,16 @@ SLOTS = 8 * 16
 
 
 def random_params(config, seed=0):
-    """Parameters that are far from their initial values, norms and biases too."""
+    """Return parameters far from their initial values, including norms and biases."""
     rng, shapes = np.random.default_rng(seed), decoder.abstract_params(config)
     return jax.tree.map(lambda x: jnp.array(rng.normal(size=x.shape) * 0.4, jnp.float32), shapes)
 
 
 def make_pixels(grids=GRIDS, slots=SLOTS, seed=1):
-    """One question's images, one after the other; the slots behind them hold numbers that nobody must see."""
+    """Return the images of one question, one after the other; the slots after them hold values that must be masked."""
     rng = np.random.default_rng(seed)
-    layouts = [image_layout.lay_image(grid, VISION) for grid in grids]
-    patch_nc = rng.normal(size=(sum(len(layout.patch_n) for layout in layouts), VISION.patch_numbers))
+    layouts = [image_layout.build_layout(grid, VISION) for grid in grids]
+    patch_nc = rng.normal(size=(sum(len(layout.patch_n) for layout in layouts), VISION.values_per_patch))
     image_n = np.concatenate([np.where(layout.patch_n < 0, -1, i) for i, layout in enumerate(layouts)])
     position_n2 = np.concatenate([layout.position_n2 for layout in layouts])
     rest = slots - len(image_n)
@@ -62,7 +62,7 @@ def make_pixels(grids=GRIDS, slots=SLOTS, seed=1):
     )
 
 
-# Compiling takes much longer here than computing.
+# Compilation takes much longer than computation here.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -72,8 +72,8 @@ def encode(config, params, pixels):
 
 
 def units_of(pixels, image):
-    """Which merged units belong to an image."""
-    return np.flatnonzero(np.asarray(pixels.image_qn)[0, :: VISION.merge_slots] == image)
+    """Return the indices of the merged units of an image."""
+    return np.flatnonzero(np.asarray(pixels.image_qn)[0, :: VISION.patches_per_unit] == image)
 
 
 def with_layers(*full_layers):
@@ -83,8 +83,8 @@ def with_layers(*full_layers):
 # --- against transformers ---
 
 
-def test_logits_equal_those_of_transformers():
-    """Two prompts of unequal length with two images each, none of whose sides is a multiple of the window."""
+def test_logits_equal_transformers():
+    """Two prompts of different lengths with two images each; no side is a multiple of the window."""
     config = hf_config.read_config(REFERENCE)
     model = decoder.bind(config, hf_weights.load(REFERENCE, config))
     stored = np.load(REFERENCE / "logits.npz")
@@ -96,39 +96,39 @@ def test_logits_equal_those_of_transformers():
     ]
     width = stored["token_qs"].shape[1]
     token_qs, start_q = encoding.pad_left([prompt.ids for prompt in read], width, pad_id=93)
-    seen = reader.stack(read, width)
+    stacked = reader.stack(read, width)
     np.testing.assert_array_equal(token_qs, stored["token_qs"])
-    np.testing.assert_array_equal(seen.next_q, stored["next_q"])
+    np.testing.assert_array_equal(stacked.next_q, stored["next_q"])
     valid_qs = stored["valid_qs"]
-    np.testing.assert_array_equal(seen.position_qs3[valid_qs], stored["position_qs3"][valid_qs])
+    np.testing.assert_array_equal(stacked.position_qs3[valid_qs], stored["position_qs3"][valid_qs])
 
-    seen = seen._replace(feature_qid=quick_jit(lambda pixels: model.vision(pixels))(seen.pixels))
-    position_qs3, is_valid_qs = sampler.row_positions(jnp.array(start_q), width, seen)
-    features = sampler.row_features(seen, *token_qs.shape)
+    stacked = stacked._replace(feature_qid=quick_jit(lambda pixels: model.vision(pixels))(stacked.pixels))
+    position_qs3, is_valid_qs = sampler.row_positions(jnp.array(start_q), width, stacked)
+    features = sampler.row_features(stacked, *token_qs.shape)
     hidden_qsd, _ = model(jnp.array(token_qs), position_qs3, is_valid_qs, features=features)
     logits_qsv = jnp.einsum("qsd,dv->qsv", hidden_qsd, model.unembed_dv())
     np.testing.assert_allclose(logits_qsv[valid_qs], stored["logits_qsv"][valid_qs], atol=3e-5)
 
 
-# --- who sees whom ---
+# --- visibility ---
 
 
-def test_a_window_layer_is_a_full_layer_whose_images_are_the_windows():
+def test_window_layer_equals_full_layer_with_windows_as_images():
     pixels = make_pixels()
     params = jax.tree.map(lambda x: x[0], random_params(CONFIG)["vision"]["layers"])
-    layer = quick_jit(nnx_layer(params))
+    layer = quick_jit(bind_layer(params))
     x_qnd = jnp.array(np.random.default_rng(2).normal(size=(1, SLOTS, VISION.width)), jnp.float32)
-    turn = qwen2_vl.patch_angles(pixels.position_qn2, VISION.width // VISION.heads)
+    rope = qwen2_vl.patch_rope(pixels.position_qn2, VISION.width // VISION.heads)
     image_qn, valid_n = pixels.image_qn, np.asarray(pixels.image_qn[0]) >= 0
-    window_qn = jnp.where(image_qn >= 0, jnp.arange(SLOTS)[None] // VISION.window_slots, -1)
-    got = layer(x_qnd, turn, image_qn, jnp.array(False))
-    want = layer(x_qnd, turn, window_qn, jnp.array(True))
+    window_qn = jnp.where(image_qn >= 0, jnp.arange(SLOTS)[None] // VISION.patches_per_window, -1)
+    got = layer(x_qnd, rope, image_qn, jnp.array(False))
+    want = layer(x_qnd, rope, window_qn, jnp.array(True))
     np.testing.assert_allclose(got[0][valid_n], want[0][valid_n], atol=1e-5)
-    assert not np.allclose(got, layer(x_qnd, turn, image_qn, jnp.array(True)), atol=1e-2)
+    assert not np.allclose(got, layer(x_qnd, rope, image_qn, jnp.array(True)), atol=1e-2)
 
 
-def nnx_layer(params):
-    """One layer of the tower with these parameters."""
+def bind_layer(params):
+    """Return one layer of the tower with these parameters."""
     tower = nnx.eval_shape(
         lambda: qwen2_vl.VisionTower(VISION, CONFIG.width, nnx.Rngs(0), dtype="float32", param_dtype="float32")
     )
@@ -136,7 +136,7 @@ def nnx_layer(params):
     return lambda *args: nnx.merge(graphdef, params)(*args)
 
 
-def test_an_image_does_not_see_another():
+def test_images_do_not_see_each_other():
     pixels, params = make_pixels(), random_params(CONFIG)
     other = pixels._replace(patch_qnc=jnp.where(pixels.image_qn[..., None] == 1, 7.0, pixels.patch_qnc))
     before_id, after_id = (encode(CONFIG, params, x)[0] for x in (pixels, other))
@@ -146,13 +146,13 @@ def test_an_image_does_not_see_another():
 
 
 @pytest.mark.parametrize("full_layers", [(), (1,)])
-def test_a_patch_is_seen_by_its_window_or_by_its_image(full_layers):
+def test_patch_is_visible_to_its_window_or_its_image(full_layers):
     pixels, params, config = make_pixels(), random_params(CONFIG), with_layers(*full_layers)
     other = pixels._replace(patch_qnc=pixels.patch_qnc.at[0, 0].add(1.0))
     changed_i = np.any(np.asarray(encode(config, params, pixels) != encode(config, params, other))[0], axis=-1)
-    units_of_window = VISION.window_slots // VISION.merge_slots
+    units_of_window = VISION.patches_per_window // VISION.patches_per_unit
     want = units_of(pixels, 0) if full_layers else np.arange(units_of_window)
-    valid_i = np.asarray(pixels.image_qn)[0, :: VISION.merge_slots] >= 0
+    valid_i = np.asarray(pixels.image_qn)[0, :: VISION.patches_per_unit] >= 0
     np.testing.assert_array_equal(np.flatnonzero(changed_i & valid_i), want)
 
 
@@ -163,7 +163,7 @@ def test_padding_changes_nothing():
     np.testing.assert_allclose(encode(CONFIG, params, few)[0][units], encode(CONFIG, params, many)[0][units], atol=1e-5)
 
 
-def test_questions_are_apart_and_one_may_have_no_image():
+def test_questions_are_independent_and_may_have_no_image():
     params = random_params(CONFIG)
     with_images, other = make_pixels(), make_pixels(GRIDS[::-1], seed=3)
     without = Pixels(jnp.zeros_like(other.patch_qnc), 0 * other.position_qn2, jnp.full_like(other.image_qn, -1))
@@ -177,7 +177,7 @@ def test_questions_are_apart_and_one_may_have_no_image():
 # --- gradients, dtypes, shards ---
 
 
-def test_gradients_are_finite_and_reach_every_weight():
+def test_gradients_are_finite_and_reach_every_parameter():
     pixels, params = make_pixels(), random_params(CONFIG)
     target = jnp.array(np.random.default_rng(4).normal(size=(1, SLOTS // 4, CONFIG.width)), jnp.float32)
     is_unit = (pixels.image_qn[:, ::4] >= 0)[..., None]
@@ -194,13 +194,13 @@ def test_gradients_are_finite_and_reach_every_weight():
         assert np.abs(leaf).max() > 1e-4, path
 
 
-def test_remat_decides_what_the_backward_pass_computes_again():
-    def lines(policy):
+def test_remat_policies_recompute_more_and_more():
+    def count_products(policy):
         config, pixels = dataclasses.replace(CONFIG, remat=policy), make_pixels()
         features = jax.grad(lambda p: decoder.bind(config, p).vision(pixels).sum())
         return str(jax.make_jaxpr(features)(decoder.abstract_params(config))).count("dot_general")
 
-    assert lines("none") < lines("matmuls") < lines("layer")
+    assert count_products("none") < count_products("matmuls") < count_products("layer")
 
 
 def test_bfloat16_is_close_and_stays_bfloat16():
@@ -212,23 +212,23 @@ def test_bfloat16_is_close_and_stays_bfloat16():
     assert np.abs(got.astype(jnp.float32) - want)[0][units].max() < 0.05 * np.abs(want[0][units]).max()
 
 
-def test_sharded_over_devices_it_sees_the_same():
+def test_sharded_tower_equals_one_device():
     mesh, params = sharding.make_mesh({"fsdp": 4, "tensor": 2}), random_params(CONFIG)
     pixels = jax.tree.map(lambda x: jnp.concatenate([x] * 4), make_pixels())
     want = encode(CONFIG, params, pixels)
-    placed = jax.device_put(params, sharding.shardings(params, decoder.param_axes(CONFIG), mesh))
-    assert len(placed["vision"]["layers"]["attention"]["qkv"].sharding.device_set) == 8
+    sharded = jax.device_put(params, sharding.shardings(params, decoder.param_axes(CONFIG), mesh))
+    assert len(sharded["vision"]["layers"]["attention"]["qkv"].sharding.device_set) == 8
     with jax.set_mesh(mesh):
-        got = encode(CONFIG, placed, jax.device_put(pixels, sharding.batch_sharding(mesh)))
+        got = encode(CONFIG, sharded, jax.device_put(pixels, sharding.batch_sharding(mesh)))
     units = units_of(pixels, 0)
     np.testing.assert_allclose(got[:, units], want[:, units], rtol=1e-4, atol=1e-4)
 
 
-def test_a_shape_that_cannot_be_is_refused_with_all_reasons():
+def test_all_errors_of_a_config_are_reported():
     with pytest.raises(ValueError, match="width=18.*window_size=10.*full_layers=.*there are layers 0 to 2"):
         dataclasses.replace(VISION, width=18, window_size=10, full_layers=(1, 3))
 
 
-def test_half_a_window_is_refused():
+def test_partial_windows_are_rejected():
     with pytest.raises(AssertionError):
         encode(CONFIG, random_params(CONFIG), jax.tree.map(lambda x: x[:, :-8], make_pixels()))

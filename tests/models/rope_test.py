@@ -1,4 +1,4 @@
-"""Frequencies: hand-made values, the papers' formulas in float64, and figures that transformers computed."""
+"""Rotary embeddings: values by hand, and the formulas of the papers in float64."""
 
 import math
 
@@ -6,27 +6,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax.models import rope
-from mig_jax.models.rope import RopeScaling
+from mig_jax.models.rope import FIELDS, RopeScaling, attention_factor, make_rope, rope_frequencies
 
 LLAMA3 = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
 YARN = dict(factor=4.0, original_max_position_embeddings=32768)
 
 
 def test_frequencies_by_hand():
-    np.testing.assert_array_equal(rope.frequencies(4, 100.0), np.float32([1, 0.1]))
-    np.testing.assert_array_equal(rope.frequencies(4, 100.0, RopeScaling("linear", 4.0)), np.float32([1, 0.1]) / 4)
+    np.testing.assert_array_equal(rope_frequencies(4, 100.0), np.float32([1, 0.1]))
+    np.testing.assert_array_equal(rope_frequencies(4, 100.0, RopeScaling("linear", 4.0)), np.float32([1, 0.1]) / 4)
 
 
 def test_frequencies_are_the_nearest_float32():
     for head_size, theta in [(64, 1e5), (128, 1e6), (128, 5e5), (80, 12345.0)]:
         exact = theta ** (-np.arange(0, head_size, 2) / head_size)
-        # Three roundings: of the exponent (some ulps of the power, at large θ), of the power, of its inverse.
-        np.testing.assert_allclose(rope.frequencies(head_size, theta), exact, rtol=6e-7)
+        # Three roundings: the exponent (several ulps of the power at large θ), the power, and its inverse.
+        np.testing.assert_allclose(rope_frequencies(head_size, theta), exact, rtol=6e-7)
 
 
-def obvious_llama3(frequency, factor, low_freq_factor, high_freq_factor, original_max_position_embeddings):
-    """One frequency, as in the code that was published with Llama 3.1."""
+def slow_llama3(frequency, factor, low_freq_factor, high_freq_factor, original_max_position_embeddings):
+    """Scale one frequency as the code published with Llama 3.1 does."""
     wavelength = 2 * math.pi / frequency
     if wavelength < original_max_position_embeddings / high_freq_factor:
         return frequency
@@ -37,25 +36,25 @@ def obvious_llama3(frequency, factor, low_freq_factor, high_freq_factor, origina
 
 
 @pytest.mark.parametrize("changes", [{}, {"factor": 32.0}, {"low_freq_factor": 2.0}, {"high_freq_factor": 9.0}])
-def test_llama3_is_the_published_loop(changes):
-    plain, given = rope.frequencies(128, 5e5), LLAMA3 | changes
-    want = [obvious_llama3(float(f), **given) for f in plain]
-    got = rope.frequencies(128, 5e5, RopeScaling("llama3", **given))
+def test_llama3_equals_the_published_loop(changes):
+    plain, given = rope_frequencies(128, 5e5), LLAMA3 | changes
+    want = [slow_llama3(float(f), **given) for f in plain]
+    got = rope_frequencies(128, 5e5, RopeScaling("llama3", **given))
     np.testing.assert_allclose(got, want, rtol=5e-7)
-    assert 0 < (got == plain).sum() < (got >= plain / 8 * 1.001).sum() < 64  # all three parts of it occur
+    assert 0 < (got == plain).sum() < (got >= plain / 8 * 1.001).sum() < 64  # all three ranges occur
 
 
 def test_yarn_by_hand():
-    """θ = 10⁴, H = 8: frequencies 1, 0.1, 0.01, 0.001; a context of 2π·1000 tokens turns them 1000, 100, 10, 1 times.
+    """θ = 10⁴, H = 8: frequencies 1, 0.1, 0.01, 0.001 turn 1000, 100, 10, 1 times in a context of 2π·1000 tokens.
 
-    beta_fast = 100, beta_slow = 1: pair 1 stays, pair 3 is divided, pair 2 is half way.
+    With beta_fast = 100 and beta_slow = 1, pair 1 is kept, pair 3 is divided, and pair 2 is halfway between.
     """
     given = dict(factor=5.0, original_max_position_embeddings=2 * math.pi * 1000, beta_fast=100, beta_slow=1)
-    got = rope.frequencies(8, 1e4, RopeScaling("yarn", truncate=False, **given))
+    got = rope_frequencies(8, 1e4, RopeScaling("yarn", truncate=False, **given))
     np.testing.assert_allclose(got, [1, 0.1, 0.01 * (0.5 / 5 + 0.5), 0.001 / 5], rtol=1e-6)
-    # Bounds at pairs 1 and 2 instead, to which 1.3 and 1.7 are rounded outwards.
+    # Bounds at pairs 1.3 and 1.7 are rounded outwards to 1 and 2.
     inner = given | {"beta_fast": 1000 / 10**1.3, "beta_slow": 1000 / 10**1.7}
-    got = rope.frequencies(8, 1e4, RopeScaling("yarn", **inner))
+    got = rope_frequencies(8, 1e4, RopeScaling("yarn", **inner))
     np.testing.assert_allclose(got, [1, 0.1, 0.01 / 5, 0.001 / 5], rtol=1e-6)
 
 
@@ -70,16 +69,16 @@ def test_yarn_by_hand():
         ({"mscale": 2.0, "mscale_all_dim": 0}, 0.1 * math.log(4) + 1),
     ],
 )
-def test_magnitude(given, want):
-    assert rope.magnitude(RopeScaling("yarn", **YARN | given)) == pytest.approx(want, rel=1e-15)
+def test_attention_factor(given, want):
+    assert attention_factor(RopeScaling("yarn", **YARN | given)) == pytest.approx(want, rel=1e-15)
 
 
-def test_magnitude_multiplies_cos_and_sin():
-    position_bt, frequency_f = jnp.array([[0, 3, 70]]), rope.frequencies(8, 1e4)
-    cos, sin = rope.angles(position_bt, frequency_f)
-    for got, want in zip(rope.angles(position_bt, frequency_f, magnitude=1.5), (cos, sin), strict=True):
+def test_attention_factor_multiplies_cos_and_sin():
+    position_bt, frequencies = jnp.array([[0, 3, 70]]), rope_frequencies(8, 1e4)
+    cos, sin = make_rope(position_bt, frequencies)
+    for got, want in zip(make_rope(position_bt, frequencies, attention_factor=1.5), (cos, sin), strict=True):
         np.testing.assert_array_equal(got, 1.5 * want)
-    assert rope.magnitude(None) == rope.magnitude(RopeScaling("linear", 2.0)) == 1.0
+    assert attention_factor(None) == attention_factor(RopeScaling("linear", 2.0)) == 1.0
     np.testing.assert_allclose(cos**2 + sin**2, 1, rtol=1e-6)
 
 
@@ -90,10 +89,10 @@ def test_every_field_of_a_kind_changes_something(kind, given):
         "beta_fast": 90.0, "beta_slow": 5.0, "truncate": False, "attention_factor": 0.7,
     }  # fmt: skip
     before = RopeScaling(kind, **given)
-    for field in set(sum(rope.FIELDS[kind], ())) - {"mscale", "mscale_all_dim"}:
+    for field in set(sum(FIELDS[kind], ())) - {"mscale", "mscale_all_dim"}:
         after = RopeScaling(kind, **given | {field: changes[field]})
-        is_same = np.array_equal(rope.frequencies(64, 1e4, before), rope.frequencies(64, 1e4, after))
-        assert not is_same or rope.magnitude(before) != rope.magnitude(after), field
+        is_same = np.array_equal(rope_frequencies(64, 1e4, before), rope_frequencies(64, 1e4, after))
+        assert not is_same or attention_factor(before) != attention_factor(after), field
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ def test_every_field_of_a_kind_changes_something(kind, given):
         ("llama3", LLAMA3 | {"low_freq_factor": 4.0}, "low_freq_factor ≥ high_freq_factor"),
     ],
 )
-def test_what_cannot_be_is_refused(kind, given, want):
+def test_invalid_scalings_are_rejected(kind, given, want):
     with pytest.raises(ValueError, match=want):
         RopeScaling(kind, **given)
 

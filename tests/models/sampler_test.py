@@ -1,4 +1,4 @@
-"""Sampling: log-probs equal those of the full forward, early ends, keys, groups, and the cache that is handed on."""
+"""Sampling: log-probs and cache equal those of a full forward pass; stop ids, keys, groups and temperature."""
 
 import functools
 
@@ -24,7 +24,7 @@ def params():
 
 
 @functools.partial(jax.jit, static_argnames=("group_size", "max_new_tokens", "temperature", "stop_ids"))
-def draw(params, key, *, group_size=4, max_new_tokens=12, temperature=1.0, stop_ids=STOP_IDS):
+def run(params, key, *, group_size=4, max_new_tokens=12, temperature=1.0, stop_ids=STOP_IDS):
     return sampler.sample(
         decoder.bind(CONFIG, params),
         sampler.Prompts(PROMPTS, START),
@@ -51,8 +51,8 @@ def rows_of(completions, group_size=4):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_logprobs_are_those_of_the_full_forward(params, temperature):
-    completions = draw(params, jax.random.key(0), temperature=temperature)
+def test_logprobs_equal_full_forward(params, temperature):
+    completions = run(params, jax.random.key(0), temperature=temperature)
     logits, _ = full_forward(params, *rows_of(completions))
     logprobs = jax.nn.log_softmax(logits[:, 4:-1] / temperature)
     expected = jnp.take_along_axis(logprobs, completions.token_bt[..., None], axis=2)[..., 0]
@@ -60,12 +60,12 @@ def test_logprobs_are_those_of_the_full_forward(params, temperature):
     np.testing.assert_allclose(completions.logprob_bt, jnp.where(is_sampled, expected, 0.0), atol=1e-4)
 
 
-def test_cache_is_that_of_the_full_forward(params):
-    completions = draw(params, jax.random.key(0))
+def test_cache_equals_full_forward(params):
+    completions = run(params, jax.random.key(0))
     _, cache = full_forward(params, *rows_of(completions))
-    prompt, part = completions.cache
-    assert prompt.key_lbsmh.shape[1:3] == (3, 5) and part.key_lbsmh.shape[1:3] == (12, 12)
-    joined = jax.tree.map(lambda p, c: jnp.concatenate([jnp.repeat(p, 4, axis=1), c], axis=2), prompt, part)
+    prompt, chunk = completions.cache
+    assert prompt.key_lbsmh.shape[1:3] == (3, 5) and chunk.key_lbsmh.shape[1:3] == (12, 12)
+    joined = jax.tree.map(lambda p, c: jnp.concatenate([jnp.repeat(p, 4, axis=1), c], axis=2), prompt, chunk)
     slots = jnp.arange(cache.key_lbsmh.shape[2])[None]
     _, start_b = rows_of(completions)
     is_real = (slots >= start_b[:, None]) & (slots < 5 + completions.length_b[:, None])
@@ -75,35 +75,35 @@ def test_cache_is_that_of_the_full_forward(params):
 
 
 def test_completions_end_at_any_stop_id(params):
-    completions = draw(params, jax.random.key(0))
-    lengths, seen = [], set()
+    completions = run(params, jax.random.key(0))
+    lengths, found = [], set()
     for tokens in np.array(completions.token_bt):
         stops = np.flatnonzero(np.isin(tokens, STOP_IDS))
         lengths.append(stops[0] + 1 if len(stops) else 12)
-        seen |= {tokens[stops[0]]} if len(stops) else set()
+        found |= {tokens[stops[0]]} if len(stops) else set()
         assert (tokens[lengths[-1] :] == 0).all()
     np.testing.assert_array_equal(completions.length_b, lengths)
     np.testing.assert_array_equal(completions.is_truncated_b, ~np.isin(completions.token_bt, STOP_IDS).any(1))
-    assert seen == set(STOP_IDS), "the seed must show both"
+    assert found == set(STOP_IDS), "the seed must produce both"
 
 
 def test_decoding_stops_when_all_rows_have_ended(params):
-    """When every id ends a completion, only the first slot behind the prompt is ever written."""
-    completions = draw(params, jax.random.key(0), stop_ids=tuple(range(19)))
+    """If every id ends a completion, only the first slot after the prompt is written."""
+    completions = run(params, jax.random.key(0), stop_ids=tuple(range(19)))
     assert (completions.length_b == 1).all()
     written = jnp.abs(completions.cache[1].key_lbsmh).sum((0, 1, 3, 4)) > 0
     np.testing.assert_array_equal(written, [True] + [False] * 11)
 
 
 def test_samples_differ_and_keys_matter(params):
-    one, other = draw(params, jax.random.key(0)), draw(params, jax.random.key(1))
+    one, other = run(params, jax.random.key(0)), run(params, jax.random.key(1))
     assert len(np.unique(one.token_bt, axis=0)) == 12
     assert (one.token_bt != other.token_bt).any(1).all()
-    np.testing.assert_array_equal(one.token_bt, draw(params, jax.random.key(0)).token_bt)
+    np.testing.assert_array_equal(one.token_bt, run(params, jax.random.key(0)).token_bt)
 
 
-def test_greedy_takes_the_likeliest(params):
-    completions = draw(params, jax.random.key(0), temperature=0.0, group_size=1)
+def test_greedy_takes_the_most_likely_token(params):
+    completions = run(params, jax.random.key(0), temperature=0.0, group_size=1)
     logits, _ = full_forward(params, *rows_of(completions, group_size=1))
     is_sampled = jnp.arange(12)[None] < completions.length_b[:, None]
     np.testing.assert_array_equal(
@@ -112,12 +112,12 @@ def test_greedy_takes_the_likeliest(params):
 
 
 def test_temperature_sharpens(params):
-    cold, warm = (draw(params, jax.random.key(0), temperature=t).logprob_bt[:, 0].mean() for t in (0.2, 1.0))
+    cold, warm = (run(params, jax.random.key(0), temperature=t).logprob_bt[:, 0].mean() for t in (0.2, 1.0))
     assert cold > warm
 
 
-def test_padding_of_a_prompt_cannot_matter(params):
-    """The group is the same whether the prompt stands in a wide or a narrow row."""
+def test_prompt_padding_does_not_matter(params):
+    """The samples are the same whether the prompt is in a wide or a narrow row."""
     model = decoder.bind(CONFIG, params)
     options = {"group_size": 3, "max_new_tokens": 4, "temperature": 1.0, "stop_ids": STOP_IDS, "pad_id": 0}
     rows = ([[7, 8, 9]], [0]), ([[4, 4, 7, 8, 9]], [2])
@@ -127,9 +127,9 @@ def test_padding_of_a_prompt_cannot_matter(params):
     np.testing.assert_allclose(narrow.logprob_bt, wide.logprob_bt, atol=1e-5)
 
 
-def test_probes_on_the_rollouts_cache_equal_packed_scoring(params):
-    """The real decoder, the real cache: the leaves see what the packed trunk shows them."""
-    completions = draw(params, jax.random.key(0))
+def test_probes_on_the_rollout_cache_equal_packed_scoring(params):
+    """With the real decoder and cache, leaves see the same tokens as in a packed sequence."""
+    completions = run(params, jax.random.key(0))
     token_bs, start_b = rows_of(completions)
     position_bs, valid_bs = sampler.row_positions(start_b, token_bs.shape[1])
     trunk = rewards.Trunk(position_bs, valid_bs)

@@ -141,12 +141,12 @@ def test_cos_and_sin(kind):
         )  # fmt: skip
         rotary = transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(theirs)
         scaling = validation.scaling_of(parameters)
-        frequency_f = rope.frequencies(head_size, theta, scaling)
+        frequency_f = rope.rope_frequencies(head_size, theta, scaling)
         # Of the same float32, but for a pair here and there that torch's own power misses by a unit in the last place.
         np.testing.assert_array_max_ulp(frequency_f, rotary.inv_freq.numpy(), maxulp=2)
         assert (frequency_f == rotary.inv_freq.numpy()).mean() > 0.95
         want = rotary(torch.zeros(1), torch.tensor(position_bt))
-        for ours, part in zip(rope.angles(position_bt, frequency_f, (), rope.magnitude(scaling)), want, strict=True):
+        for ours, part in zip(rope.make_rope(position_bt, frequency_f, (), rope.attention_factor(scaling)), want, strict=True):
             # A unit in the last place of a frequency turns position 131,071 by up to 0.004.
             np.testing.assert_allclose(np.concatenate([ours, ours], -1)[:, :6], part.numpy()[:, :6], atol=2e-3)
             exact = np.concatenate([frequency_f == rotary.inv_freq.numpy()] * 2)
@@ -164,8 +164,8 @@ def test_part_by_part(name, tmp_path):
     ours = nnx.merge(graphdef, jax.tree.map(lambda x: x[1], stacked))
     x_btd = np.random.default_rng(8).normal(size=(2, 11, config.width)).astype(np.float32)
     _, position_bt = make_reference.sample_inputs(seed=9)
-    frequency_f = rope.frequencies(config.head_size, config.rope_theta, config.rope_scaling)
-    turn = rope.angles(jnp.array(position_bt), frequency_f, (), rope.magnitude(config.rope_scaling))
+    frequency_f = rope.rope_frequencies(config.head_size, config.rope_theta, config.rope_scaling)
+    turn = rope.make_rope(jnp.array(position_bt), frequency_f, (), rope.attention_factor(config.rope_scaling))
     valid_bt = jnp.ones(position_bt.shape, bool)
     x, x_torch = jnp.array(x_btd), torch.tensor(x_btd)
     both = {

@@ -111,7 +111,7 @@ def test_patches_embedded(both):
 def test_rotary_angles(both):
     want = capture(both.theirs.model.visual.blocks[0], look(both))["kwargs"]["position_embeddings"]
     vision = both.config.vision
-    got = qwen2_vl.patch_angles(jnp.array(both.images.pixels.position_qn2), vision.width // vision.heads)
+    got = qwen2_vl.patch_rope(jnp.array(both.images.pixels.position_qn2), vision.width // vision.heads)
     for ours, theirs in zip(got, want, strict=True):
         half = theirs.shape[-1] // 2
         np.testing.assert_allclose(joined(both, ours), theirs.numpy()[:, :half], atol=1e-6)
@@ -124,7 +124,7 @@ def test_one_layer(both, layer):
     pixels, vision = both.images.pixels, both.config.vision
     graphdef, params = nnx.split(both.model.vision.layers)
     ours = nnx.merge(graphdef, jax.tree.map(lambda x: x[layer], params))
-    turn = qwen2_vl.patch_angles(jnp.array(pixels.position_qn2), vision.width // vision.heads)
+    turn = qwen2_vl.patch_rope(jnp.array(pixels.position_qn2), vision.width // vision.heads)
     is_full = jnp.array(layer in vision.full_layers)
     got_qnd = ours(spread(both, images["args"][0].numpy()), turn, jnp.array(pixels.image_qn), is_full)
     np.testing.assert_allclose(joined(both, got_qnd), images["output"].numpy(), atol=1e-5)

@@ -86,7 +86,7 @@ def test_stack_pads_prompts_on_the_left_and_patches_on_the_right():
     np.testing.assert_array_equal(images.position_qs3[1], [[0] * 3] * 8 + [[1] * 3])
     np.testing.assert_array_equal(images.position_qs3[0, :, 2], [0, 0, 0, 0, 1, 2, 1, 2, 3][:9])
     np.testing.assert_array_equal(images.next_q, [4, 2])
-    assert images.pixels.patch_qnc.shape == (2, 112, VISION.patch_numbers)
+    assert images.pixels.patch_qnc.shape == (2, 112, VISION.values_per_patch)
     np.testing.assert_array_equal((images.pixels.image_qn >= 0).sum(1), [16, 0])
     assert images.feature_qid is None
     with pytest.raises(ValueError, match="6 tokens.*max_prompt_tokens=5"):
@@ -119,7 +119,7 @@ def test_a_photograph_is_turned_as_it_says():
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "I;16", "CMYK"])
 def test_all_kinds_of_colours_are_read(mode):
     picture = Image.new("I;16", (16, 16)) if mode == "I;16" else noise(16, 16).convert(mode)
-    assert READER.read([IMAGE], [picture]).images.patch_nc.shape == (16, VISION.patch_numbers)
+    assert READER.read([IMAGE], [picture]).images.patch_nc.shape == (16, VISION.values_per_patch)
 
 
 def test_faults_are_said_all_at_once(tmp_path):

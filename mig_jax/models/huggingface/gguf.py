@@ -183,7 +183,7 @@ def _llama3_scaling(factor_f: np.ndarray, raw: dict[str, Any]) -> RopeScaling:
         high_freq_factor=4.0,
     )
     head_size, theta = raw["attention.key_length"], raw.get("rope.freq_base", 10_000)
-    want_f = rope.frequencies(head_size, theta) / rope.frequencies(head_size, theta, scaling)
+    want_f = rope.rope_frequencies(head_size, theta) / rope.rope_frequencies(head_size, theta, scaling)
     if factor_f.shape != want_f.shape or not np.allclose(factor_f, want_f, rtol=1e-4):
         raise ValueError("rope_freqs.weight: rotary factors that are not those of Llama 3; supported: " + repr(scaling))
     return scaling

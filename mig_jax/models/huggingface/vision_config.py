@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mig_jax.models.decoder import DecoderConfig
-from mig_jax.models.qwen2_vl import THETA, VisionConfig
+from mig_jax.models.qwen2_vl import ROPE_THETA, VisionConfig
 
 FAMILY = "qwen2_5_vl"
 
@@ -69,8 +69,8 @@ def vision_problems(raw: dict[str, Any]) -> Iterator[str]:
     angles = vision.get("rope_parameters") or {}
     if not isinstance(angles, dict):
         yield f"vision_config.rope_parameters = {angles!r}; supported: an object of fields"
-    elif angles.get("rope_theta", THETA) != THETA:
-        yield f"vision_config.rope_theta = {angles['rope_theta']!r}; supported: {THETA}"
+    elif angles.get("rope_theta", ROPE_THETA) != ROPE_THETA:
+        yield f"vision_config.rope_theta = {angles['rope_theta']!r}; supported: {ROPE_THETA}"
     if vision.get("out_hidden_size") != text.get("hidden_size"):
         yield f"vision_config.out_hidden_size = {vision.get('out_hidden_size')!r}; supported: hidden_size of the text"
     yield from _section_problems(text)

@@ -141,7 +141,7 @@ def test_rope_scaling_of_llama_3(tmp_path):
     theta = 500_000.0
     config = dataclasses.replace(LLAMA, head_size=64, rope_theta=theta)
     want = RopeScaling("llama3", 8.0, original_max_position_embeddings=8192, low_freq_factor=1.0, high_freq_factor=4.0)
-    factor_f = rope.frequencies(64, theta) / rope.frequencies(64, theta, want)
+    factor_f = rope.rope_frequencies(64, theta) / rope.rope_frequencies(64, theta, want)
     assert factor_f[0] == 1 and factor_f[-1] == 8 and len(set(factor_f.round(3))) > 2
     tensors, file = checkpoint(config), tmp_path / "tiny.gguf"
     write(file, config, tensors, extra={"rope_freqs.weight": factor_f.astype(np.float32)})

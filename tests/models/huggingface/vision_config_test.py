@@ -98,7 +98,7 @@ def test_the_published_file(tmp_path):
     assert config.vision == VisionConfig(width=1280, layers=32, heads=16, mlp_width=3420, full_layers=(7, 15, 23, 31))
     assert (config.rope_sections, config.rope_theta, config.rope_scaling) == ((16, 24, 24), 1e6, None)
     assert (config.tied_head, config.qkv_bias, config.head_size) == (True, True, 128)
-    assert (config.vision.patch_numbers, config.vision.window_slots) == (1176, 64)
+    assert (config.vision.values_per_patch, config.vision.patches_per_window) == (1176, 64)
 
 
 # As the metadata of the published weights count them.
