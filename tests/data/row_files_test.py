@@ -7,6 +7,7 @@ import pytest
 from mig_jax.data import row_files
 from mig_jax.data.row_files import read_rows
 from mig_jax.data.rows import RowError
+from mig_jax.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,14 @@ def test_unclosed_quotation_mark_is_reported(tmp_path, monkeypatch):
     with pytest.raises(RowError, match=r"rows.csv, line \d+: not a table .*quotation mark"):
         list(read_rows(path))
     csv.field_size_limit(limit)
+
+
+def test_unreadable_files_are_user_errors(tmp_path, monkeypatch):
+    def deny(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{}")
+    monkeypatch.setattr("builtins.open", deny)
+    with pytest.raises(UserError, match="rows.jsonl: cannot be read .Permission denied"):
+        list(read_rows(path))

@@ -12,7 +12,7 @@ _STYLES = (
     (re.compile(r"\n+Options: (?=A: )"), re.compile(r"(?:^|, )([A-Z]): ")),
     (re.compile(r"\n+(?:Choices:\n)?(?=\(A\) )"), re.compile(r"(?:^|\n)\(([A-Z])\) ")),
 )
-# Some questions start with an instruction about the form of the answer, which the prompt has already.
+# Some questions start with an instruction about the form of the answer; the prompt already has one.
 _HINT = re.compile(r"^Hint: Please answer .* at the end\.\nQuestion: ")
 
 

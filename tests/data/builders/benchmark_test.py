@@ -198,6 +198,12 @@ def test_unknown_split_is_rejected(open_sums):
         open_sums("dev")
 
 
+def test_unwritable_data_dir_is_reported(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(benchmark.BenchmarkError, match=r"sums \(test\) cannot be built: .*file/sums cannot be written"):
+        benchmark.build(Sums, split="test", data_dir=tmp_path / "file")
+
+
 def test_missing_files_are_downloaded(open_sums, server, tmp_path, monkeypatch):
     _write_rows(tmp_path / "published" / "here.jsonl", [_sum("1+1")])
     monkeypatch.setattr(Sums, "URLS", {"one.jsonl": f"{server}/here.jsonl"})
