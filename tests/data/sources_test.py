@@ -118,7 +118,10 @@ def test_source_is_finite():
     "name, message",
     [
         ("chian:terms=4", "did you mean chain"),
-        ("chain:term=4,slip_prob=lots", r"unknown option 'term' \(did you mean terms\?\); slip_prob='lots' is not a float"),
+        (
+            "chain:term=4,slip_prob=lots",
+            r"unknown option 'term' \(did you mean terms\?\); slip_prob='lots' is not a float",
+        ),
         ("chain:slip_prob=0", "option terms is missing"),
         ("chain:terms=1", "at least 2 terms"),
         ("chain:terms=4,slip_prob=2", "probability"),
