@@ -1,60 +1,81 @@
-"""What a compiled program sends between devices, read off its HLO text: which operations, how often, how many bytes."""
+"""Collectives of a compiled program, read from its HLO text: which operations, how often, how many bytes."""
 
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterator
+from typing import NamedTuple
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
 _OPERATION = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = (.*?) ([a-z][a-z0-9-]*)\((.*)$")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition|branch_computations)=(\{[^}]*\}|%?[\w.-]+)")
+_CONDITION = re.compile(r"condition=%?([\w.-]+)")
 _CHANNEL = re.compile(r"channel_id=(\d+)")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _BOUND = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = [su]\d+\[\](?:\{[^}]*\})? constant\((\d+)\)")
 _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]")
 
+Computations = dict[str, list[str]]  # name → lines
 
-class Sent(NamedTuple):
-    """One kind of operation in one place.
+
+class Collective(NamedTuple):
+    """One kind of operation within one nest of loops.
 
     kind: one of `KINDS`.
-    loops: how often the loops around it go round at most, the outermost first.
+    trip_counts: maximum number of iterations of each enclosing loop, the outermost first.
     """
 
     kind: str
-    loops: tuple[int, ...]
+    trip_counts: tuple[int, ...]
 
 
-class Amount(NamedTuple):
-    """operations: how many there are in the program's text. nbytes: what all of them leave on a chip in a run."""
+class Traffic(NamedTuple):
+    """What a program sends by one `Collective`.
+
+    operations: number of operations in the program's text.
+    nbytes: bytes of all their results on one device, over one run of the program.
+    """
 
     operations: int
     nbytes: int
 
 
-def read_collectives(hlo: str) -> dict[Sent, Amount]:
-    """The collectives of a program, from the text of its optimised HLO, as `compiled.as_text()` gives it.
+class _Operation(NamedTuple):
+    """One line of HLO. channel: the same for all pieces that the compiler splits one collective into."""
 
-    Shapes in it are those of one device. A loop that may end early (decoding) is counted as if it did not.
+    collective: Collective
+    channel: Hashable
+    result_nbytes: int
+
+
+def read_collectives(hlo: str) -> dict[Collective, Traffic]:
+    """Return the collectives of a program, the largest first.
+
+    A loop that may end early (decoding) is counted as if it ran to its limit.
+
+    Args:
+      hlo: text of the optimized program, from `compiled.as_text()`. Its shapes are those of one device.
     """
-    computations, entry = _split(hlo)
-    operations, nbytes, begun = Counter(), Counter(), {}
-    for sent, channel, size in _walk(entry, (), computations):
-        # An operation that is hidden behind others is written several times, in pieces of one channel, which may stand
-        # in a loop: it is sent as often as it begins.
-        if channel not in begun or len(sent.loops) < len(begun[channel][0].loops):
-            begun[channel] = sent, size
-    for sent, size in begun.values():
-        operations[sent] += 1
-        nbytes[sent] += size * math.prod(sent.loops)
-    return {sent: Amount(operations[sent], nbytes[sent]) for sent in sorted(nbytes, key=nbytes.get, reverse=True)}
+    computations, entry = _split_computations(hlo)
+    # To overlap an operation with others, the compiler may write it several times, in pieces of one channel. Some of
+    # them may be inside a loop. The operation is sent as often as its outermost piece starts.
+    outermost: dict[Hashable, _Operation] = {}
+    for operation in _walk(entry, (), computations):
+        known = outermost.setdefault(operation.channel, operation)
+        if len(operation.collective.trip_counts) < len(known.collective.trip_counts):
+            outermost[operation.channel] = operation
+    operations, nbytes = Counter[Collective](), Counter[Collective]()
+    for collective, _, result_nbytes in outermost.values():
+        operations[collective] += 1
+        nbytes[collective] += result_nbytes * math.prod(collective.trip_counts)
+    largest_first = sorted(nbytes, key=lambda collective: nbytes[collective], reverse=True)
+    return {collective: Traffic(operations[collective], nbytes[collective]) for collective in largest_first}
 
 
-def _split(hlo: str) -> tuple[dict[str, list[str]], str]:
-    """The lines of each computation, and the name of the one that is run."""
+def _split_computations(hlo: str) -> tuple[Computations, str]:
+    """Return the lines of each computation, and the name of the entry computation."""
     computations, entry, lines = {}, "", []
     for line in hlo.splitlines():
         if found := _COMPUTATION.match(line):
@@ -65,8 +86,8 @@ def _split(hlo: str) -> tuple[dict[str, list[str]], str]:
     return computations, entry
 
 
-def _walk(name: str, loops: tuple[int, ...], computations: dict[str, list[str]]) -> Iterator[tuple[Sent, Any, int]]:
-    """Every collective of a computation and of those that it calls, with its channel and the bytes of its result."""
+def _walk(name: str, trip_counts: tuple[int, ...], computations: Computations) -> Iterator[_Operation]:
+    """Yield every collective of a computation and of the computations it calls."""
     for line in computations[name]:
         found = _OPERATION.match(line)
         if not found:
@@ -75,10 +96,12 @@ def _walk(name: str, loops: tuple[int, ...], computations: dict[str, list[str]])
         kind = operation.removesuffix("-start")
         if kind in KINDS:
             channel = _CHANNEL.search(rest)
-            yield Sent(kind, loops), channel[1] if channel else (name, line), _result_bytes(result, operation)
+            nbytes = _result_nbytes(result, operation)
+            yield _Operation(Collective(kind, trip_counts), channel[1] if channel else (name, line), nbytes)
+        # The reducer of a collective is not a call. The body of an asynchronous call was counted at its start.
         if kind in KINDS or operation in ("async-update", "async-done"):
-            continue  # what a reduction applies is no call, and what has started was counted there
-        inside = (*loops, _trips(rest, computations)) if operation == "while" else loops
+            continue
+        inside = (*trip_counts, _trip_count(rest, computations)) if operation == "while" else trip_counts
         for called in _called(rest):
             yield from _walk(called, inside, computations)
 
@@ -87,11 +110,11 @@ def _called(rest: str) -> list[str]:
     return [name for names in _CALLED.findall(rest) for name in re.findall(r"[\w.-]+", names)]
 
 
-def _trips(rest: str, computations: dict[str, list[str]]) -> int:
-    """How often a loop goes round: as the compiler says, else the largest number that its condition compares with."""
-    if known := _TRIPS.search(rest):
+def _trip_count(rest: str, computations: Computations) -> int:
+    """Return a loop's trip count if the compiler states it, else the largest constant its condition compares with."""
+    if known := _TRIP_COUNT.search(rest):
         return int(known[1])
-    pending, bounds = [re.search(r"condition=%?([\w.-]+)", rest)[1]], [1]
+    pending, bounds = _CONDITION.findall(rest)[:1], [1]
     while pending:
         for line in computations[pending.pop()]:
             bounds += [int(found[1]) for found in [_BOUND.match(line)] if found]
@@ -99,8 +122,11 @@ def _trips(rest: str, computations: dict[str, list[str]]) -> int:
     return max(bounds)
 
 
-def _result_bytes(result: str, operation: str) -> int:
-    """Bytes of a type such as "f32[4,8]" or a tuple. Where an operation starts, operands may stand before results."""
+def _result_nbytes(result: str, operation: str) -> int:
+    """Return the bytes of a type such as "f32[4,8]" or of a tuple of types.
+
+    The result of a "-start" operation lists its operands before its results; only results are counted.
+    """
     sizes = [
         math.prod(map(int, filter(None, shape.split(",")))) * int(bits or 8) // 8
         for _, bits, shape in _ARRAY.findall(result)

@@ -1,15 +1,16 @@
-"""What a step costs by formula, and the chips it is paid on. Nothing here is compiled, and nothing was measured.
+"""FLOPs of a training step by formula, and the peak rates of chips. Nothing here is compiled or measured.
 
-FLOPs are those of the model, not of a program: two for each weight of a matrix and token, four for each number of a
-query and token that it sees. What is computed and then masked away, or computed again (`model.remat`), is not counted;
-nor is the compiler asked, which counts the body of a loop once. All prompts and completions are at their full lengths.
+The FLOPs are those of the model: two per matrix element and token, four per query element and visible token. Work that
+is masked away or recomputed (`model.remat`) is not counted. The compiler's own count is not used, because it counts the
+body of a loop once. All prompts and completions have their maximum lengths.
 
-    forward = 2 · weights · tokens + 4 · L·N·H · pairs + 2 · D·V · logits        backward = 2 · forward
-    floor of a step = FLOPs / (chips · peak)
+    forward = 2 · matrix parameters · tokens + 4 · L·N·H · pairs + 2 · D·V · logits        backward = 2 · forward
+    minimum time of a step = FLOPs / (chips · peak rate)
 """
 
 import dataclasses
 import math
+from typing import Any, NamedTuple
 
 from flax import traverse_util
 
@@ -23,14 +24,14 @@ LEAD_IN, CLOSING = 6, 3
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One device, as JAX counts them.
+    """One JAX device of a kind of accelerator.
 
-    hbm_gib: memory that programs can have. Of a TPU, what its compiler says; of a GPU 90 %, for which
-      XLA_PYTHON_CLIENT_MEM_FRACTION=0.9 must be set (JAX takes 75 % otherwise).
-    tflops: at peak, dense bfloat16.
-    gb_per_s: of its memory, at peak.
-    source: where the peaks are published.
-    target: a GPU, as its compiler wants it described; "" for a TPU.
+    hbm_gib: memory that programs can use, in GiB. TPU: the limit that its compiler reports. GPU: 90 % of the memory,
+      which needs XLA_PYTHON_CLIENT_MEM_FRACTION=0.9 (the default of JAX is 75 %).
+    tflops: peak rate in TFLOP/s, dense bfloat16.
+    gb_per_s: peak memory bandwidth in GB/s.
+    source: where the peak rates are published.
+    target: the GPU's description for its compiler; "" for a TPU.
     """
 
     hbm_gib: float
@@ -55,23 +56,23 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 """
 
 CHIPS = {
-    "v5e": Chip(15.75, 197.0, 800.0, "cloud.google.com/tpu/docs/v6e, beside v6e"),
+    "v5e": Chip(15.75, 197.0, 800.0, "cloud.google.com/tpu/docs/v6e, in its comparison with v5e"),
     "v5p": Chip(95.74, 459.0, 2765.0, "cloud.google.com/tpu/docs/v5p"),
-    "v6e": Chip(31.25, 918.0, 1638.0, "cloud.google.com/tpu/docs/tpu7x, beside TPU7x"),
-    "tpu7x": Chip(94.75, 1153.5, 3690.0, "cloud.google.com/tpu/docs/tpu7x, half a chip, which is a device of JAX"),
-    "h100": Chip(71.22, 989.4, 3350.0, "NVIDIA's data sheet of the H100 SXM5, without sparsity", _H100),
+    "v6e": Chip(31.25, 918.0, 1638.0, "cloud.google.com/tpu/docs/tpu7x, in its comparison with v6e"),
+    "tpu7x": Chip(94.75, 1153.5, 3690.0, "cloud.google.com/tpu/docs/tpu7x, half a chip, which is one JAX device"),
+    "h100": Chip(71.22, 989.4, 3350.0, "NVIDIA H100 SXM5 data sheet, without sparsity", _H100),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What the model computes in a forward pass.
+    """Amounts that determine the FLOPs of a forward pass.
 
-    tokens: that pass through the decoder's layers.
-    pairs: of a token and one that it sees, in each layer.
+    tokens: tokens that pass through the decoder's layers.
+    pairs: pairs of a token and a token visible to it, in one layer.
     logits: tokens whose logits are computed.
-    patches: that pass through the vision tower.
-    patch_pairs: of a patch and one that it sees, in all layers of the tower together.
+    patches: patches that pass through the vision tower.
+    patch_pairs: pairs of a patch and a patch visible to it, summed over the tower's layers.
     """
 
     tokens: float = 0
@@ -82,67 +83,86 @@ class Work:
 
 
 def step_work(config: Config, shape: DecoderConfig) -> dict[str, Work]:
-    """The parts of a step of training. Cuts are taken to lie evenly, all steps and spellings to be there."""
-    r, w, width, length = config.rollout, config.reward, config.data.max_prompt_tokens, config.rollout.max_new_tokens
-    rows, slots = r.questions * r.group_size, width + length - 1  # the last token predicts nothing
-    leaves = rows * (w.max_steps + 1) * w.max_variants
+    """Return program → work of its forward pass, for one training step.
+
+    Every response has the maximum number of reasoning steps, evenly spaced, and every answer all its variants.
+    """
+    questions, rows = config.rollout.questions, config.rollout.questions * config.rollout.group_size
+    prompt, completion = config.data.max_prompt_tokens, config.rollout.max_new_tokens
+    slots = prompt + completion - 1  # the last token predicts nothing
+    leaves = rows * (config.reward.max_steps + 1) * config.reward.max_variants
     scored = config.data.max_answer_tokens + CLOSING
     probe = LEAD_IN + scored - 1
-    parts = {
-        "prefill": Work(r.questions * width, r.questions * _triangle(width)),
-        "decode": Work(rows * length, rows * (length * width + _triangle(length)), rows * length),
-        "score": Work(leaves * probe, leaves * (probe * (width + length / 2) + _triangle(probe)), leaves * scored),
-        "learn": Work(rows * slots, rows * _triangle(slots), rows * length),
+    programs = {
+        "prefill": Work(questions * prompt, questions * _causal_pairs(prompt)),
+        "decode": Work(rows * completion, rows * (completion * prompt + _causal_pairs(completion)), rows * completion),
+        "score": Work(
+            leaves * probe, leaves * (probe * (prompt + completion / 2) + _causal_pairs(probe)), leaves * scored
+        ),
+        "update": Work(rows * slots, rows * _causal_pairs(slots), rows * completion),
     }
     if v := shape.vision:
         patches, full = config.model.vision.max_patches, len(v.full_layers)
         visible = full * patches + (v.layers - full) * v.patches_per_window
-        parts["encode_images"] = Work(patches=r.questions * patches, patch_pairs=r.questions * patches * visible)
-    return parts
+        programs["encode_images"] = Work(patches=questions * patches, patch_pairs=questions * patches * visible)
+    return programs
 
 
 def step_flops(config: Config, shape: DecoderConfig) -> dict[str, float]:
-    """FLOPs of the parts of a step; "learn" is its updates, forward and backward."""
-    parts = {name: forward_flops(work, shape) for name, work in step_work(config, shape).items()}
-    forward = parts["learn"]
-    parts["learn"] *= 2 if shape.lora else 3  # frozen weights pass gradients on, but have none
+    """Return program → FLOPs in one training step. "update" is forward and backward, for all updates of a rollout."""
+    flops = {name: forward_flops(work, shape) for name, work in step_work(config, shape).items()}
+    forward = flops["update"]
+    flops["update"] *= 2 if shape.lora else 3  # frozen parameters pass gradients on, but have none of their own
     if shape.vision and not config.model.vision.freeze:
-        parts["learn"] += 3 * parts["encode_images"]
-    parts["learn"] *= config.optimizer.updates_per_rollout
+        flops["update"] += 3 * flops["encode_images"]
+    flops["update"] *= config.optimizer.updates_per_rollout
     if not config.loss.alpha:
-        del parts["score"]
-    return parts | ({"reference": forward} if config.loss.kl_coef else {})
+        del flops["score"]
+    return flops | ({"reference": forward} if config.loss.kl_coef else {})
 
 
 def forward_flops(work: Work, shape: DecoderConfig) -> float:
-    """FLOPs of a forward pass."""
-    text, tower, merger = matrix_weights(shape)
-    total = 2.0 * text * work.tokens + 4 * shape.layers * shape.heads * shape.head_size * work.pairs
+    """Return the FLOPs of a forward pass, by the formula above."""
+    sizes = count_matrix_params(shape)
+    total = 2.0 * sizes.layers * work.tokens + 4 * shape.layers * shape.heads * shape.head_size * work.pairs
     total += 2 * shape.width * shape.vocab_size * work.logits
     if v := shape.vision:
-        total += 2 * (tower + merger / v.patches_per_unit) * work.patches + 4 * v.width * work.patch_pairs
+        total += 2 * (sizes.vision + sizes.merger / v.patches_per_unit) * work.patches + 4 * v.width * work.patch_pairs
     return total
 
 
-def matrix_weights(shape: DecoderConfig) -> tuple[int, int, int]:
-    """Weights of the matrices that a token passes through: in the decoder's layers, in the tower, in its merger."""
-    sizes = dict.fromkeys(("layers", "vision", "merger"), 0)
-    for path, x in traverse_util.flatten_dict(decoder.abstract_params(shape), sep="/").items():
+class MatrixParams(NamedTuple):
+    """Parameters in matrices, without norms and biases. merger: of the vision tower, which `vision` leaves out."""
+
+    layers: int
+    vision: int
+    merger: int
+
+
+def count_matrix_params(shape: DecoderConfig) -> MatrixParams:
+    """Count the parameters in matrices of the decoder's layers, the vision tower and its merger."""
+    sizes = dict.fromkeys(MatrixParams._fields, 0)
+    params: dict[str, Any] = traverse_util.flatten_dict(decoder.abstract_params(shape), sep="/")
+    for path, x in params.items():
         part = "merger" if "merger" in path else path.split("/")[0]
         if part in sizes and "norm" not in path and "bias" not in path:
             sizes[part] += math.prod(x.shape)
-    return sizes["layers"], sizes["vision"], sizes["merger"]
+    return MatrixParams(**sizes)
 
 
 def decode_seconds(config: Config, shape: DecoderConfig, *, chips: int, tensor: int, chip: Chip) -> float:
-    """Floor of decoding by memory: for each token a chip reads all weights of its part of `tensor`, and its cache."""
-    r, number = config.rollout, 2 if shape.dtype == "bfloat16" else 4
-    weights = matrix_weights(shape)[0] + shape.width * shape.vocab_size
+    """Return the minimum seconds that decoding takes by memory bandwidth.
+
+    For each token, a chip reads the parameters of its shard along the mesh axis `tensor`, and its share of the KV cache
+    at half of the completion's length.
+    """
+    r, itemsize = config.rollout, 2 if shape.dtype == "bfloat16" else 4
+    params = count_matrix_params(shape).layers + shape.width * shape.vocab_size
     slots = r.questions * r.group_size * (config.data.max_prompt_tokens + r.max_new_tokens / 2)
     cache = 2 * shape.layers * shape.kv_heads * shape.head_size * slots
-    return r.max_new_tokens * number * (weights / tensor + cache / chips) / (chip.gb_per_s * 1e9)
+    return r.max_new_tokens * itemsize * (params / tensor + cache / chips) / (chip.gb_per_s * 1e9)
 
 
-def _triangle(length: int) -> float:
-    """Pairs of `length` tokens of which each sees itself and those before it."""
+def _causal_pairs(length: int) -> float:
+    """Return the pairs among `length` tokens of which each sees itself and the tokens before it."""
     return length * (length + 1) / 2

@@ -1,69 +1,71 @@
-"""Does a run fit on machines that are not here, with how many questions, what to turn, how long a step must be."""
+"""The report of `mig-jax aot`: whether a training run fits on a topology, with how many questions, and what to change.
+
+Also the minimum time of a step by formula. Everything is compiled, not run.
+"""
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jaxlib
+from jaxlib import version as jaxlib_version
 from tqdm import tqdm
 
-from mig_jax.aot.compile import Compiled, Run, largest_that_fits, open_topology
+from mig_jax.aot.compile import CompiledProgram, largest_that_fits, open_topology
 from mig_jax.aot.flops import decode_seconds, step_flops
+from mig_jax.aot.programs import TrainingPrograms
 from mig_jax.check_config import check_config
 from mig_jax.config import Config
 from mig_jax.models import decoder
 
 GIB = 2**30
-PARTS = ("parameters", "optimizer", "reference", "rollout weights", "KV cache", "prompts", "batch")
+PARTS = ("parameters", "optimizer", "reference", "rollout parameters", "KV cache", "prompts", "batch")
 REST = "activations, temporaries"
 
 
 def compile_run(config: Config, topology: str) -> dict[str, Any]:
-    """Compile what `mig-jax train` would run on a topology, and find how many questions fit; `render` makes it a page.
+    """Compile what `mig-jax train` would run on a topology, and find how many questions fit.
+
+    Returns:
+      The report, which can be written as JSON. `render` turns it into Markdown.
 
     Raises:
-      ValueError: there is no such topology, or what compiles for it is not installed.
-      ConfigError: with everything that is wrong with the config.
+      UserError: the topology does not exist, or its compiler is not installed.
+      ConfigError: the config has errors; it lists all of them.
     """
     devices, chip = open_topology(topology)
     check_config(config, mode="train", n_devices=len(devices))
-    run, questions, room = Run(config, devices), config.rollout.questions, chip.hbm_gib * GIB
-    shape, mesh = run.policy.config, dict(run.mesh.shape)
+    training, questions, available = TrainingPrograms(config, devices), config.rollout.questions, chip.hbm_gib * GIB
+    shape, mesh = training.policy.config, dict(training.mesh.shape)
 
     @functools.cache
-    def compiled(name: str, questions: int) -> Compiled:
-        tqdm.write(f"compiling the {name} of {questions} questions")
-        return run.compiled(name, questions)
+    def compiled(name: str, questions: int) -> CompiledProgram:
+        tqdm.write(f"compiling {name} for {questions} questions")
+        return training.compile(name, questions)
 
-    programs = {name: compiled(name, questions) for name in run.programs(questions)}
-    units = limited_by = None
-    # The fullest first: the others need then only be tried with as many questions as it leaves.
-    for name in sorted(programs, key=lambda name: -programs[name].peak):
-        before = units
-        units = largest_that_fits(
-            lambda n, name=name: compiled(name, n * run.unit).peak,
-            room,
-            start=max(questions // run.unit, 1),
-            limit=units,
-        )
-        limited_by = name if units != before else limited_by
+    programs = {name: compiled(name, questions) for name in training.programs(questions)}
+    unit = training.question_multiple
+    peaks = {name: program.peak_nbytes for name, program in programs.items()}
+    most, limited_by = most_units(
+        lambda name, n: compiled(name, n * unit).peak_nbytes, peaks, available, start=max(questions // unit, 1)
+    )
     flops = step_flops(config, shape)
     return {
         "topology": topology,
         "devices": len(devices),
         "device_kind": devices[0].device_kind,
         "platform": devices[0].platform,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": jaxlib_version.__version__,
         "mesh": mesh,
         "weights": sum(math.prod(x.shape) for x in jax.tree.leaves(decoder.abstract_params(shape))),
-        "model": run.config.model.to_dict() | {"attention": shape.attention},
+        "model": training.config.model.to_dict() | {"attention": shape.attention},
         "rollout": config.rollout.to_dict(),
         "optimizer": config.optimizer.to_dict(),
         "hbm_gib": chip.hbm_gib,
-        "programs": {name: describe(program, name, config, room) for name, program in programs.items()},
-        "unit": run.unit,
-        "most_questions": units * run.unit,
+        "programs": {name: describe(program, name, config, available) for name, program in programs.items()},
+        "unit": unit,
+        "most_questions": most * unit,
         "limited_by": limited_by,
         "flops": flops,
         "floor_seconds": {name: count / (len(devices) * chip.tflops * 1e12) for name, count in flops.items()},
@@ -72,74 +74,118 @@ def compile_run(config: Config, topology: str) -> dict[str, Any]:
     }
 
 
-def describe(program: Compiled, name: str, config: Config, room: float) -> dict[str, Any]:
-    """A program's memory on each device in GiB by part, whether it fits, what to turn if not, and what it sends."""
-    rest = program.peak - sum(program.parts.values())
-    gib = {part: size / GIB for part, size in (program.parts | {REST: rest}).items()}
-    fits = program.peak <= room
-    largest = sorted(gib, key=gib.get, reverse=True)[:2]
+def most_units(
+    peak_nbytes: Callable[[str, int], int], peaks: dict[str, int], available: float, *, start: int
+) -> tuple[int, str | None]:
+    """Return for how many units of questions every program fits, and the name of the program that limits them.
+
+    Args:
+      peak_nbytes: (program, units) → bytes at the peak.
+      peaks: program → bytes at the peak, for the config's number of questions.
+      available: bytes on a device.
+      start: first guess.
+    """
+    most = limited_by = None
+    # The fullest program first. The others then need to be tried only with the number that fits there.
+    for name in sorted(peaks, key=lambda name: -peaks[name]):
+        before = most
+        most = largest_that_fits(functools.partial(peak_nbytes, name), available, start=start, limit=before)
+        limited_by = name if most != before else limited_by
+    return most or 0, limited_by
+
+
+def describe(program: CompiledProgram, name: str, config: Config, available: float) -> dict[str, Any]:
+    """Return a program's section of the report, in GiB on each device.
+
+    It has the memory by part, whether it fits into `available` bytes, what to change if not, and the collectives.
+    """
+    rest = program.peak_nbytes - sum(program.part_nbytes.values())
+    gib = {part: nbytes / GIB for part, nbytes in (program.part_nbytes | {REST: rest}).items()}
+    fits = program.peak_nbytes <= available
+    largest = sorted(gib, key=lambda part: gib[part], reverse=True)[:2]
     return {
         "gib": gib,
-        "peak_gib": program.peak / GIB,
+        "peak_gib": program.peak_nbytes / GIB,
         "fits": fits,
-        "turn": [] if fits else [lever for part in largest for lever in suggestions(part, name, config)],
+        "turn": [] if fits else [change for part in largest for change in suggestions(part, name, config)],
         "sent": [
-            {"kind": sent.kind, "loops": list(sent.loops), "operations": amount.operations, "gib": amount.nbytes / GIB}
-            for sent, amount in program.sent.items()
+            {
+                "kind": collective.kind,
+                "loops": list(collective.trip_counts),
+                "operations": traffic.operations,
+                "gib": traffic.nbytes / GIB,
+            }
+            for collective, traffic in program.collectives.items()
         ],
     }
 
 
 def suggestions(part: str, program: str, config: Config) -> list[str]:
-    """What makes a part of a program's memory smaller: knobs, with a value where one follows from the config."""
+    """Return config changes that make a part of a program's memory smaller, with values where the config implies them.
+
+    Args:
+      part: one of `PARTS`, or `REST`.
+      program: name of the program.
+      config: the run's config.
+    """
     m, o, mesh = config.model, config.optimizer, config.mesh
-    narrow = ["model.compute_dtype=bfloat16"] if m.compute_dtype == "float32" else []
+    compute_dtype = ["model.compute_dtype=bfloat16"] if m.compute_dtype == "float32" else []
     fewer = ["rollout.questions lower", "rollout.max_new_tokens lower"]
     if part in ("parameters", "optimizer", "reference"):
-        spread = "mesh.fsdp=-1, mesh.data=1" if mesh.data != 1 else "mesh.fsdp higher, on more devices"
-        moments = ["optimizer.state_dtype=bfloat16"] if (o.state_dtype or m.param_dtype) == "float32" else []
-        copy = [] if config.loss.kl_reference_on_host else ["loss.kl_reference_on_host=True"]
-        own = {"parameters": [], "optimizer": moments, "reference": copy}[part]
+        shard = "mesh.fsdp=-1, mesh.data=1" if mesh.data != 1 else "mesh.fsdp higher, on more devices"
+        state_dtype = ["optimizer.state_dtype=bfloat16"] if (o.state_dtype or m.param_dtype) == "float32" else []
+        to_host = [] if config.loss.kl_reference_on_host else ["loss.kl_reference_on_host=True"]
+        own = {"parameters": [], "optimizer": state_dtype, "reference": to_host}[part]
+        param_dtype = [] if m.param_dtype == "bfloat16" else ["model.param_dtype=bfloat16"]
         adapters = [] if m.lora.rank else ["model.lora.rank=16"]
-        return [spread, *own] + ([] if m.param_dtype == "bfloat16" else ["model.param_dtype=bfloat16"]) + adapters
-    if part == "rollout weights":
-        return narrow + ["mesh.tensor higher", "rollout.gather_params=False"]
+        return [shard, *own, *param_dtype, *adapters]
+    if part == "rollout parameters":
+        return compute_dtype + ["mesh.tensor higher", "rollout.gather_params=False"]
     if part == "KV cache":
-        return narrow + fewer + ["mesh.tensor higher, up to the key-value heads"]
+        return compute_dtype + fewer + ["mesh.tensor higher, up to the number of key-value heads"]
     if program != "update":
-        return narrow + fewer + (["reward.max_variants lower"] if program == "score" else [])
-    less = {"none": ["model.remat=matmuls"], "matmuls": ["model.remat=layer"], "layer": []}[m.remat]
-    return narrow + less + [f"optimizer.microbatches={2 * o.microbatches}", *fewer]
+        return compute_dtype + fewer + (["reward.max_variants lower"] if program == "score" else [])
+    remat = {"none": ["model.remat=matmuls"], "matmuls": ["model.remat=layer"], "layer": []}[m.remat]
+    return compute_dtype + remat + [f"optimizer.microbatches={2 * o.microbatches}", *fewer]
 
 
 def render(report: dict[str, Any]) -> str:
-    """The report as Markdown."""
+    """Return the report as Markdown."""
+    return "\n".join(
+        [
+            f"# {report['model']['path'] or 'model.init'} on {report['topology']}",
+            "",
+            "**Compiled, not run**: no accelerator was used. Memory and collectives are the compiler's own figures "
+            f"(jaxlib {report['jaxlib']}); FLOPs and minimum times are formulas (mig_jax/aot/flops.py).",
+            "",
+            _setup(report),
+            "",
+            *_memory_table(report),
+            "",
+            *_conclusions(report),
+            "",
+            *_floor_table(report),
+            "",
+            f"Minimum times are at {report['chip']['tflops']:g} TFLOP/s and {report['chip']['gb_per_s']:g} GB/s per "
+            f"device ({report['chip']['source']}).",
+            "",
+            *_gather_note(report),
+            *_collective_table(report),
+            "",
+        ]
+    )
+
+
+def _setup(report: dict[str, Any]) -> str:
+    r, m, o = report["rollout"], report["model"], report["optimizer"]
     mesh = " × ".join(f"{axis} {size}" for axis, size in report["mesh"].items())
-    stands_in = " (cuDNN's, which takes less, cannot be compiled without it)" if report["platform"] == "gpu" else ""
-    r, m, o, chip = (report[section] for section in ("rollout", "model", "optimizer", "chip"))
-    lines = [
-        f"# {m['path'] or 'model.init'} on {report['topology']}",
-        "",
-        "**Compiled, not run**: nothing here has seen a chip. Memory and collectives are what the compiler says "
-        f"(jaxlib {report['jaxlib']}), FLOPs and floors are formulas (mig_jax/aot/flops.py).",
-        "",
-        f"{report['devices']} devices ({report['device_kind']}), {mesh}; {report['weights'] / 1e9:.2f}B weights in "
+    instead = " (in place of cuDNN's, which takes less memory but cannot be compiled without cuDNN)"
+    return (
+        f"{report['devices']} devices ({report['device_kind']}), {mesh}; {report['weights'] / 1e9:.2f}B parameters in "
         f"{m['param_dtype']}, computed in {m['compute_dtype']}, remat {m['remat']}, attention {m['attention']}"
-        f"{stands_in}; {r['questions']} questions × "
-        f"{r['group_size']} samples of {r['max_new_tokens']} tokens, {o['microbatches']} micro-batches.",
-        "",
-        *_memory_table(report),
-        "",
-        *_verdict(report),
-        "",
-        *_floor_table(report),
-        "",
-        f"Floors at {chip['tflops']:g} TFLOP/s and {chip['gb_per_s']:g} GB/s a device ({chip['source']}).",
-        "",
-        *_sent_once(report),
-        *_collective_table(report),
-    ]
-    return "\n".join(lines) + "\n"
+        f"{instead if report['platform'] == 'gpu' else ''}; {r['questions']} questions × {r['group_size']} samples of "
+        f"{r['max_new_tokens']} tokens, {o['microbatches']} micro-batches."
+    )
 
 
 def _memory_table(report: dict[str, Any]) -> list[str]:
@@ -152,41 +198,42 @@ def _memory_table(report: dict[str, Any]) -> list[str]:
     return _table(rows)
 
 
-def _verdict(report: dict[str, Any]) -> list[str]:
-    said = [
-        f"The {name} does not fit. Turn: {'; '.join(program['turn'])}."
+def _conclusions(report: dict[str, Any]) -> list[str]:
+    lines = [
+        f"The program `{name}` does not fit. Try: {'; '.join(program['turn'])}."
         for name, program in report["programs"].items()
         if not program["fits"]
     ]
     most, unit = report["most_questions"], report["unit"]
     if report["rollout"]["questions"] % unit:
-        said.append(
-            f"rollout.questions must be a multiple of {unit}, or devices cannot share a micro-batch's rows evenly."
+        lines.append(
+            f"rollout.questions must be a multiple of {unit}, so that every device gets the same number of rows of "
+            "each micro-batch."
         )
     if not most:
-        return [*said, "No number of questions fits."]
-    return [*said, f"At most rollout.questions={most} fits; the {report['limited_by']} is what stops more."]
+        return [*lines, "No number of questions fits."]
+    return [*lines, f"At most rollout.questions={most} fits; the limit is the memory of `{report['limited_by']}`."]
 
 
 def _floor_table(report: dict[str, Any]) -> list[str]:
-    rows = [["part of a step", "model PFLOPs", "seconds at least"]]
+    rows = [["program", "model PFLOPs", "minimum seconds"]]
     for name, count in report["flops"].items():
         rows.append([name, f"{count / 1e15:.3g}", f"{report['floor_seconds'][name]:.3g}"])
     total = sum(report["flops"].values()), sum(report["floor_seconds"].values())
     rows.append(["all", f"{total[0] / 1e15:.3g}", f"{total[1]:.3g}"])
-    rows.append(["decode, by memory", "", f"{report['decode_memory_seconds']:.3g}"])
+    rows.append(["decode, by memory bandwidth", "", f"{report['decode_memory_seconds']:.3g}"])
     return _table(rows)
 
 
-def _sent_once(report: dict[str, Any]) -> list[str]:
-    sizes = [p["gib"]["rollout weights"] for p in report["programs"].values() if "rollout weights" in p["gib"]]
+def _gather_note(report: dict[str, Any]) -> list[str]:
+    sizes = [p["gib"]["rollout parameters"] for p in report["programs"].values() if "rollout parameters" in p["gib"]]
     if not sizes or not report["rollout"]["gather_params"]:
         return []
-    return [f"The weights that sample and score are gathered once a step, {sizes[0]:.2f} GiB to a device.", ""]
+    return [f"The rollout's parameters are gathered once per step, {sizes[0]:.2f} GiB on each device.", ""]
 
 
 def _collective_table(report: dict[str, Any]) -> list[str]:
-    rows = [["collectives", "of the", "in loops of", "operations", "GiB on each device, a run"]]
+    rows = [["collective", "program", "loop trip counts", "operations", "GiB on each device per run"]]
     for name, program in report["programs"].items():
         for sent in program["sent"]:
             if sent["gib"] >= 0.001:

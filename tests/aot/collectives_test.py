@@ -1,6 +1,6 @@
-"""Collectives read off a program's text."""
+"""Collectives read from the text of a small HLO program."""
 
-from mig_jax.aot.collectives import Amount, Sent, read_collectives
+from mig_jax.aot.collectives import Collective, Traffic, read_collectives
 
 HLO = """HloModule jit_step, is_scheduled=true, num_partitions=4
 
@@ -73,20 +73,20 @@ ENTRY %main (a: f32[4]) -> f32[4] {
 """
 
 
-def test_operations_loops_and_bytes():
+def test_operations_trip_counts_and_bytes():
     assert read_collectives(HLO) == {
-        # Five rounds of three rounds: 8·16 numbers of two bytes.
-        Sent("all-gather", (5, 3)): Amount(1, 5 * 3 * 256),
-        # What starts has its operand beside its result; what comes in pieces is one, also with pieces in a loop inside.
-        Sent("all-gather", (5,)): Amount(2, 5 * (8 + 6) * 4),
-        Sent("all-reduce", (5,)): Amount(1, 5 * (4 + 6) * 4),
-        Sent("all-reduce", (9,)): Amount(1, 9 * 10),
-        Sent("collective-permute", ()): Amount(1, 24),
-        Sent("reduce-scatter", ()): Amount(1, 8),
-        Sent("all-to-all", ()): Amount(1, 7),
+        # Five iterations of three iterations: 8·16 numbers of two bytes.
+        Collective("all-gather", (5, 3)): Traffic(1, 5 * 3 * 256),
+        # A start lists its operand beside its result. Pieces of one channel count once, even if some are in a loop.
+        Collective("all-gather", (5,)): Traffic(2, 5 * (8 + 6) * 4),
+        Collective("all-reduce", (5,)): Traffic(1, 5 * (4 + 6) * 4),
+        Collective("all-reduce", (9,)): Traffic(1, 9 * 10),
+        Collective("collective-permute", ()): Traffic(1, 24),
+        Collective("reduce-scatter", ()): Traffic(1, 8),
+        Collective("all-to-all", ()): Traffic(1, 7),
     }
 
 
-def test_largest_come_first():
+def test_largest_comes_first():
     sizes = [amount.nbytes for amount in read_collectives(HLO).values()]
     assert sizes == sorted(sizes, reverse=True)

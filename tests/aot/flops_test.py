@@ -1,4 +1,4 @@
-"""FLOPs against loops that count them, weights against what is published, chips against their data sheets."""
+"""FLOPs against loops that count them, parameters against published numbers, chips against their data sheets."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from mig_jax import assets
-from mig_jax.aot import flops as costs
+from mig_jax.aot.flops import CHIPS, Chip, decode_seconds, step_flops
 from mig_jax.models import decoder
 from mig_jax.models.decoder import DecoderConfig
 from mig_jax.models.huggingface import config as hf_config
@@ -22,52 +22,53 @@ SHAPE = DecoderConfig(
 
 
 def get_config(**changes):
-    """Two questions of three samples, prompts of five slots, completions of four tokens, probes behind three cuts."""
+    """Return a config of two questions, three samples each; five prompt slots, four tokens, three cuts."""
     sizes = {"data__max_prompt_tokens": 5, "data__max_answer_tokens": 2, "rollout__max_new_tokens": 4}
     sizes |= {"rollout__questions": 2, "rollout__group_size": 3, "reward__max_steps": 2, "reward__max_variants": 2}
     return tiny.get_config(**sizes, **changes)
 
 
 def matmul(rows, inputs, outputs):
+    """Count the FLOPs of a matrix product, one multiplication and addition at a time."""
     return sum(2 for _ in range(rows) for _ in range(inputs) for _ in range(outputs))
 
 
-def token_flops(seen):
-    """One token through the layers of SHAPE, that sees `seen` tokens."""
+def token_flops(visible):
+    """Count the FLOPs of one token through the layers of SHAPE, with `visible` tokens visible to it."""
     queries, keys = 4 * 6, 2 * 6
     total = 0
     for _ in range(3):
         total += matmul(1, 8, queries) + 2 * matmul(1, 8, keys) + matmul(1, queries, 8) + 3 * matmul(1, 8, 10)
-        total += sum(matmul(1, 6, 1) + matmul(1, 1, 6) for _ in range(4) for _ in range(seen))  # scores, then values
+        total += sum(matmul(1, 6, 1) + matmul(1, 1, 6) for _ in range(4) for _ in range(visible))  # scores, then values
     return total
 
 
-def test_flops_of_every_part():
+def test_flops_of_every_program():
     prompt, logits = range(5), matmul(1, 8, 31)
     expected = {
         "prefill": 2 * sum(token_flops(t + 1) for t in prompt),
         "decode": 6 * sum(token_flops(5 + t + 1) + logits for t in range(4)),
-        "learn": 3 * 6 * (sum(token_flops(t + 1) for t in range(5 + 4 - 1)) + 4 * logits),
+        "update": 3 * 6 * (sum(token_flops(t + 1) for t in range(5 + 4 - 1)) + 4 * logits),
     }
-    # A leaf: six tokens of lead-in, two of answer, three of closing tag, the last of which is not put in.
+    # A leaf: six tokens of lead-in, two of answer, three of closing tag. The last one is only predicted.
     cuts = [5, 7, 9]
     leaf = sum(token_flops(cut + p + 1) for cut in cuts for p in range(6 + 2 + 3 - 1))
     expected["score"] = 6 * 2 * (leaf + len(cuts) * 5 * logits)
-    assert costs.step_flops(get_config(), SHAPE) == pytest.approx(expected)
+    assert step_flops(get_config(), SHAPE) == pytest.approx(expected)
 
 
-def test_knobs_that_change_what_is_computed():
-    plain = costs.step_flops(get_config(), SHAPE)
-    grpo = costs.step_flops(get_config(loss__alpha=0.0, loss__kl_coef=0.1, optimizer__updates_per_rollout=2), SHAPE)
+def test_options_change_flops():
+    plain = step_flops(get_config(), SHAPE)
+    grpo = step_flops(get_config(loss__alpha=0.0, loss__kl_coef=0.1, optimizer__updates_per_rollout=2), SHAPE)
     assert "score" not in grpo
-    assert grpo["reference"] * 3 == plain["learn"] and grpo["learn"] == 2 * plain["learn"]
-    adapted = costs.step_flops(get_config(), dataclasses.replace(SHAPE, lora=LoraConfig(1, 1.0, ("up",))))
+    assert grpo["reference"] * 3 == plain["update"] and grpo["update"] == 2 * plain["update"]
+    adapted = step_flops(get_config(), dataclasses.replace(SHAPE, lora=LoraConfig(1, 1.0, ("up",))))
     # A = 8 × 1 and B = 1 × 10 in three layers, for 6 · 8 tokens; two thirds of the passes.
-    assert adapted["learn"] == plain["learn"] * 2 / 3 + 2 * 6 * 8 * 3 * 2 * (8 + 10)
+    assert adapted["update"] == plain["update"] * 2 / 3 + 2 * 6 * 8 * 3 * 2 * (8 + 10)
 
 
-def test_flops_of_a_tower():
-    """Four patches in windows of one: a layer in windows, one over the image, a merger of all four."""
+def test_flops_of_vision_tower():
+    """Windows of 2 × 2 patches that are one merged unit; one layer with windows, one with full attention."""
     vision = VisionConfig(8, 2, 2, 12, (1,), patch_size=2, merge_size=2, window_size=4, temporal_patch_size=1)
     config = get_config(model__vision__max_patches=8, model__vision__freeze=False)
     slots, window = 8, 4
@@ -78,16 +79,16 @@ def test_flops_of_a_tower():
         )
     merger = matmul(1, 4 * 8, 4 * 8) + matmul(1, 4 * 8, SHAPE.width)
     seeing = dataclasses.replace(SHAPE, vision=vision, rope_sections=(1, 1, 1))
-    flops = costs.step_flops(config, seeing)
+    flops = step_flops(config, seeing)
     assert flops["encode_images"] == 2 * (slots * patch + slots // 4 * merger)
-    assert flops["learn"] == costs.step_flops(config, SHAPE)["learn"] + 3 * flops["encode_images"]
+    assert flops["update"] == step_flops(config, SHAPE)["update"] + 3 * flops["encode_images"]
 
 
-def test_decoding_reads_weights_and_cache():
-    config, chip = get_config(), costs.Chip(1.0, 1.0, 1e-9, "")  # a byte a second
+def test_decode_reads_parameters_and_cache():
+    config, chip = get_config(), Chip(1.0, 1.0, 1e-9, "")  # one byte per second
     layers = 3 * (8 * 24 * 2 + 2 * 8 * 12 + 3 * 8 * 10)
     cache = 2 * 3 * 2 * 6 * 6 * (5 + 4 / 2)
-    seconds = costs.decode_seconds(config, SHAPE, chips=4, tensor=2, chip=chip)
+    seconds = decode_seconds(config, SHAPE, chips=4, tensor=2, chip=chip)
     assert seconds == pytest.approx(4 * 4 * ((layers + 8 * 31) / 2 + cache / 4))
 
 
@@ -95,18 +96,18 @@ def test_decoding_reads_weights_and_cache():
     "name, billions",
     [("qwen2_5_3b", 3.09), ("qwen2_5_7b", 7.62), ("qwen2_5_32b", 32.8), ("qwen2_5_72b", 72.7), ("qwen2_5_vl_3b", 3.75)],
 )
-def test_published_shapes_have_as_many_weights_as_published(name, billions):
+def test_parameter_counts_equal_published_ones(name, billions):
     shape = hf_config.read_config(assets.SHAPES / name)
-    weights = sum(math.prod(x.shape) for x in jax.tree.leaves(decoder.abstract_params(shape)))
-    assert weights / 1e9 == pytest.approx(billions, rel=2e-3)
+    params = sum(math.prod(x.shape) for x in jax.tree.leaves(decoder.abstract_params(shape)))
+    assert params / 1e9 == pytest.approx(billions, rel=2e-3)
     assert json.loads((assets.SHAPES / name / "config.json").read_text())["model_type"].startswith("qwen2")
 
 
-def test_chips_have_nearly_the_memory_of_their_data_sheets():
+def test_chip_memory_is_near_that_of_data_sheets():
     published = {"v5e": 16, "v5p": 95, "v6e": 32, "tpu7x": 192 / 2, "h100": 0.9 * 80e9 / 2**30}
-    assert set(published) == set(costs.CHIPS)
-    for name, chip in costs.CHIPS.items():
+    assert set(published) == set(CHIPS)
+    for name, chip in CHIPS.items():
         assert chip.hbm_gib == pytest.approx(published[name], rel=0.07)
-        # Between 150 and 600 FLOPs for each byte from memory: else a number is in another unit.
+        # Between 150 and 600 FLOPs per byte from memory; outside of that, a number has the wrong unit.
         assert 150 < chip.tflops * 1e12 / (chip.gb_per_s * 1e9) < 600
         assert chip.source

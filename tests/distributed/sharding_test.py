@@ -1,4 +1,4 @@
-"""Eight devices compute what one does, each holding its part; on fake devices (see conftest.py)."""
+"""Eight fake devices (conftest.py) compute the same as one, with parameters and rows sharded by the rules."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mig_jax.aot.collectives import Sent, read_collectives
+from mig_jax.aot.collectives import Collective, read_collectives
 from mig_jax.distributed import sharding
 from mig_jax.models import decoder
 
@@ -40,17 +40,17 @@ def test_mesh_of_some_devices():
 
 
 @pytest.mark.parametrize("shape", [{}, {"data": 4}, {"data": 16}, {"data": 3, "fsdp": -1}, {"data": 0}, {"model": 8}])
-def test_mesh_that_does_not_fit(shape):
+def test_mesh_that_does_not_fit_is_rejected(shape):
     with pytest.raises(ValueError, match="does not fit 8 devices"):
         sharding.make_mesh(shape)
 
 
-def test_every_parameter_and_its_moments_are_cut_by_the_rules():
+def test_parameters_and_their_moments_are_sharded_by_the_rules():
     mesh = sharding.make_mesh({"fsdp": 2, "tensor": 4})
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
     state = jax.eval_shape(lambda: (params := decoder.init_params(CONFIG, jax.random.key(0)), tx.init(params)))
     params, opt_state = sharding.shardings(state, decoder.param_axes(CONFIG), mesh)
-    specs = jax.tree.map(lambda placed: placed.spec, params)
+    specs = jax.tree.map(lambda s: s.spec, params)
     assert specs == {
         "embedding": P("tensor", "fsdp"),
         "head": P("fsdp", "tensor"),
@@ -61,7 +61,7 @@ def test_every_parameter_and_its_moments_are_cut_by_the_rules():
             "attention": {
                 "query": P(None, "fsdp", "tensor", None),
                 "query_bias": P(None, "tensor", None),
-                # Two kv heads cannot be cut over four devices.
+                # Two kv heads cannot be split over four devices.
                 "key": P(None, "fsdp", None, None),
                 "key_bias": P(None, None, None),
                 "value": P(None, "fsdp", None, None),
@@ -82,13 +82,13 @@ def test_every_parameter_and_its_moments_are_cut_by_the_rules():
 def test_rules_are_an_argument():
     mesh = sharding.make_mesh({"fsdp": 8})
     rules = dict.fromkeys(sharding.RULES) | {"vocab": "fsdp"}
-    placed = sharding.shardings(decoder.abstract_params(CONFIG), decoder.param_axes(CONFIG), mesh, rules=rules)
-    cut = {jax.tree_util.keystr(path) for path, s in jax.tree_util.tree_leaves_with_path(placed) if any(s.spec)}
-    assert cut == {"['embedding']", "['head']"}
+    shardings = sharding.shardings(decoder.abstract_params(CONFIG), decoder.param_axes(CONFIG), mesh, rules=rules)
+    split = {jax.tree_util.keystr(path) for path, s in jax.tree_util.tree_leaves_with_path(shardings) if any(s.spec)}
+    assert split == {"['embedding']", "['head']"}
 
 
-def test_a_leaf_of_another_rank_is_replicated():
-    """As the factored moments of Adafactor: same keys, other shapes."""
+def test_leaf_of_another_rank_is_replicated():
+    """Such as the factored moments of Adafactor: same keys, other shapes."""
     mesh, axes = sharding.make_mesh({"fsdp": 8}), decoder.param_axes(CONFIG)
     factored = {"head": jax.ShapeDtypeStruct((16,), jnp.float32)}
     assert sharding.shardings(factored, axes, mesh) == {"head": sharding.replicated_sharding(mesh)}
@@ -102,7 +102,7 @@ def inputs():
 
 
 def update(tx, state, token_bt, position_bt, valid_bt):
-    """One step of training; also the hidden states that it computed."""
+    """Return the state after one training step, and the hidden states of its forward pass."""
 
     def loss(params):
         model = decoder.bind(CONFIG, params)
@@ -144,43 +144,43 @@ def on_one_device():
     return train(sharding.make_mesh({}, devices=jax.devices()[:1]))
 
 
-@pytest.mark.parametrize("shape", [{"fsdp": 2, "tensor": 4}])  # of all three axes: devices_test
-def test_eight_devices_train_as_one(shape, on_one_device):
+@pytest.mark.parametrize("shape", [{"fsdp": 2, "tensor": 4}])  # device_table_test has a mesh of all three axes
+def test_training_on_eight_devices_equals_one(shape, on_one_device):
     mesh = sharding.make_mesh(shape)
     state, state_sharding, hidden_btd = train(mesh)
     want_state, _, want_btd = on_one_device
     np.testing.assert_allclose(hidden_btd, want_btd, atol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state, want_state)
     assert jax.tree.map(lambda x: x.sharding, state) == state_sharding
-    # Activations are cut by rows and nothing else, as FSDP wants it.
+    # FSDP needs activations split by rows only.
     assert hidden_btd.sharding.is_equivalent_to(NamedSharding(mesh, sharding.BATCH_SPEC), hidden_btd.ndim)
 
 
 @pytest.mark.parametrize("kv_heads, tensor", [(2, 4), (1, 2)])
-def test_kv_heads_that_are_too_few_are_whole_and_query_heads_are_cut(kv_heads, tensor):
-    """What one device computes, and no head is sent: a sum behind attention, one behind the MLP, one of embeddings."""
+def test_few_kv_heads_are_replicated_and_query_heads_split(kv_heads, tensor):
+    """Equals one device without sending heads: one sum after attention, one after the MLP, one of embeddings."""
     config = dataclasses.replace(CONFIG, kv_heads=kv_heads)
     params = decoder.init_params(config, jax.random.key(0))
     one = decoder.bind(config, params)(*inputs())[0]
     mesh = sharding.make_mesh({"tensor": tensor}, devices=jax.devices()[:tensor])
-    placed = jax.device_put(params, sharding.shardings(params, decoder.param_axes(config), mesh))
-    attention = jax.tree.map(lambda x: x.sharding, placed["layers"]["attention"])
-    whole = {name for name, where in attention.items() if where.is_fully_replicated}
-    assert whole == {"key", "value", "key_bias", "value_bias"}
+    sharded = jax.device_put(params, sharding.shardings(params, decoder.param_axes(config), mesh))
+    attention = jax.tree.map(lambda x: x.sharding, sharded["layers"]["attention"])
+    replicated = {name for name, s in attention.items() if s.is_fully_replicated}
+    assert replicated == {"key", "value", "key_bias", "value_bias"}
     assert attention["query"].spec == P(None, "fsdp", "tensor", None)
     with jax.set_mesh(mesh):
         run = jax.jit(lambda params, *rows: decoder.bind(config, params)(*rows)[0])
-        compiled = run.lower(placed, *jax.device_put(inputs(), sharding.batch_sharding(mesh))).compile()
-        hidden_btd = compiled(placed, *jax.device_put(inputs(), sharding.batch_sharding(mesh)))
+        compiled = run.lower(sharded, *jax.device_put(inputs(), sharding.batch_sharding(mesh))).compile()
+        hidden_btd = compiled(sharded, *jax.device_put(inputs(), sharding.batch_sharding(mesh)))
     np.testing.assert_allclose(hidden_btd, one, atol=1e-4)
-    sent = read_collectives(compiled.as_text())
-    assert {where: amount.operations for where, amount in sent.items()} == {
-        Sent("all-reduce", (CONFIG.layers,)): 2,
-        Sent("all-reduce", ()): 1,
+    collectives = read_collectives(compiled.as_text())
+    assert {collective: traffic.operations for collective, traffic in collectives.items()} == {
+        Collective("all-reduce", (CONFIG.layers,)): 2,
+        Collective("all-reduce", ()): 1,
     }
 
 
-def test_rows_are_kept_where_a_mesh_divides_them():
+def test_rows_are_constrained_where_the_mesh_divides_them():
     with jax.set_mesh(sharding.make_mesh({"data": 2, "fsdp": 4})):
         assert jax.jit(sharding.constrain_batch)(jnp.ones((3, 2))).shape == (3, 2)
         assert jax.jit(sharding.constrain_batch)(jnp.ones((8, 2))).sharding.spec == sharding.BATCH_SPEC

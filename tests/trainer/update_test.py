@@ -5,7 +5,7 @@ import math
 import jax
 import pytest
 
-from mig_jax.aot.compile import Run
+from mig_jax.aot.programs import TrainingPrograms
 from tests import tiny
 
 MICROBATCHES, CHUNKS, LAYERS = 2, 5, 3
@@ -27,14 +27,14 @@ def test_chunks_of_logprobs_send_no_matrix(mesh, tied):
     )
     config.mesh.update(mesh)
     config.optimizer.logprob_chunk = config.rollout.max_new_tokens // CHUNKS
-    run = Run(config, jax.devices()[: math.prod(mesh.values())])
-    sent = run.compiled("update", 8).sent
-    of_chunks = {s.kind: amount for s, amount in sent.items() if s.loops == (MICROBATCHES, CHUNKS)}
-    assert any(s.loops == (MICROBATCHES, LAYERS) for s in sent)  # as those of the layers would be found
+    training = TrainingPrograms(config, jax.devices()[: math.prod(mesh.values())])
+    collectives = training.compile("update", 8).collectives
+    of_chunks = {c.kind: traffic for c, traffic in collectives.items() if c.trip_counts == (MICROBATCHES, CHUNKS)}
+    assert any(c.trip_counts == (MICROBATCHES, LAYERS) for c in collectives)  # as those of the layers would be found
     if "tensor" not in mesh:
         assert not of_chunks
         return
-    parts = run.mesh.shape["data"] * run.mesh.shape["fsdp"]
+    parts = training.mesh.shape["data"] * training.mesh.shape["fsdp"]
     tokens = config.rollout.questions * config.rollout.group_size // parts * config.rollout.max_new_tokens
     assert set(of_chunks) == {"all-reduce"}
     assert of_chunks["all-reduce"].nbytes <= 4 * tokens * (config.model.init.width + 4 * 4)
