@@ -1,8 +1,8 @@
-"""How good is the policy on held-out problems? Completions, greedy and drawn, each read strictly and leniently."""
+"""Evaluate a policy on held-out problems: greedy and sampled completions, each graded strictly and leniently."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,154 +13,180 @@ from mig_jax.config import Config
 from mig_jax.data import stream
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost, sharding
-from mig_jax.models import sampler
-from mig_jax.policy.generate import make_rollout_params, make_sampler
+from mig_jax.models.sampler import Completions, Prompts
+from mig_jax.policy.completions import parse_completions
+from mig_jax.policy.generate import Sampler, make_rollout_params_fn, make_sampler
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import encode_prompts
 from mig_jax.records import eval_metrics
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
-from mig_jax.rollout import rollout
 from mig_jax.rollout.grading import grade_transcripts
+from mig_jax.rollout.rollout import make_transcripts
 from mig_jax.text.answers.verifier import Verifier
+
+
+class EvalSlice(NamedTuple):
+    """Problems that are sampled together: `size` rows of prompts, from problem `first` on."""
+
+    first: int
+    size: int
+
+
+class _Loaded(NamedTuple):
+    """A slice made ready on the host: `prompts` to sample from, or the transcripts of an earlier call (`done`)."""
+
+    slice: EvalSlice
+    problems: list[Problem]
+    prompts: Prompts | None
+    done: list[Transcript]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalSampler:
+    """Answers problems by one way of sampling: batches of completions, graded and kept as they finish.
+
+    policy, config, verifier: what samples, with which limits, and what grades.
+    sampler: compiled; draws `samples` completions of each prompt.
+    samples: completions of each problem.
+    """
+
+    policy: Policy
+    config: Config
+    verifier: Verifier
+    sampler: Sampler
+    samples: int
+
+    def answer(
+        self, rollout_params: Any, problems: Sequence[Problem], key: jax.Array, *, name: str, folder: Path | None = None
+    ) -> list[Transcript]:
+        """Return `samples` graded transcripts of every problem, `config.eval.batch_size` rows at a time.
+
+        Prompts are read ahead, and answers are graded, while the accelerator samples. Samples depend only on `key` and
+        on the position of their slice.
+
+        Args:
+          rollout_params: parameters in the compute dtype (`generate.make_rollout_params_fn`).
+          problems: what to answer.
+          key: seed of the samples.
+          name: label of the progress bar.
+          folder: where each slice is written when it is done; slices that an earlier call left there are read, not
+            sampled again.
+        """
+        slices = eval_slices(self.policy, self.config, len(problems), self.samples)
+        # Decided by one process before any samples, so that all skip the same slices.
+        done = multihost.broadcast_from_main(
+            lambda: [part.first for part in slices if self._is_done(_select(problems, part), _path(folder, part))]
+        )
+        load = functools.partial(self._load, problems, folder, done)
+        ready = stream.in_order(slices, load, read_ahead=self.config.data.read_ahead)
+        progress = iter(tqdm(ready, total=len(slices), desc=name, unit="batch", leave=False))
+        transcripts: list[Transcript] = []
+        for loaded, completions in self._sample_ahead(rollout_params, key, progress):
+            transcripts += loaded.done if completions is None else self._grade(loaded, completions, folder)
+        return transcripts
+
+    def _load(self, problems: Sequence[Problem], folder: Path | None, done: list[int], part: EvalSlice) -> _Loaded:
+        """Read a slice's prompts, or its transcripts if it is done."""
+        selected, path = _select(problems, part), _path(folder, part)
+        if path is not None and part.first in done:
+            return _Loaded(part, selected, None, read_transcripts(str(path)))
+        # The last slice is padded, so that all have one shape; its extra rows are dropped.
+        padded = selected + selected[:1] * (part.size - len(selected))
+        return _Loaded(part, selected, encode_prompts(self.policy, self.config, padded).prompts, [])
+
+    def _sample_ahead(
+        self, rollout_params: Any, key: jax.Array, slices: Iterator[_Loaded]
+    ) -> Iterator[tuple[_Loaded, Completions | None]]:
+        """Yield each slice with its completions, one slice late: the next one is sampled while the host grades."""
+        last = None
+        for loaded in slices:
+            completions = None
+            if loaded.prompts:
+                prompts = sharding.to_mesh(loaded.prompts, self.policy.mesh)
+                completions = self.sampler(rollout_params, prompts, jax.random.fold_in(key, loaded.slice.first))
+                # Replicated before the next slice is sampled: afterwards it would wait for that.
+                completions = sharding.replicate(completions._replace(cache=()))
+            if last:
+                yield last
+            last = loaded, completions
+        if last:
+            yield last
+
+    def _grade(self, loaded: _Loaded, completions: Completions, folder: Path | None) -> list[Transcript]:
+        """Parse and grade the completions of a slice, and write them to its file."""
+        parsed = parse_completions(self.policy, completions, max_steps=self.config.reward.max_steps)
+        repeated = [problem for problem in loaded.problems for _ in range(self.samples)]
+        parsed = parsed[: len(repeated)]
+        transcripts = make_transcripts(repeated, parsed, [None] * len(repeated), None)
+        graded = grade_transcripts(transcripts, self.verifier)
+        path = _path(folder, loaded.slice)
+        if path is not None and multihost.is_main_process():
+            write_transcripts(graded, str(path))
+        return graded
+
+    def _is_done(self, problems: Sequence[Problem], path: Path | None) -> bool:
+        """Return whether an earlier call has written this slice, with answers to the same problems.
+
+        Slices differ with the number of devices, and a file of problems may have changed.
+        """
+        if path is None or not path.exists():
+            return False
+        wanted = [(problem.id, problem.question, problem.answer) for problem in problems for _ in range(self.samples)]
+        return [(t.id, t.question, t.answer) for t in read_transcripts(str(path))] == wanted
 
 
 class Evaluator:
     """Answers problems greedily once, and `config.eval.samples` times at the training temperature.
 
-    Compiled once for all sources that are evaluated, as far as their shapes are the same.
+    Programs are compiled once for all sources of the same shapes.
     """
 
     def __init__(self, policy: Policy, config: Config, verifier: Verifier):
         self.policy, self.config, self.verifier = policy, config, verifier
-        r, self.samples = config.rollout, config.eval.samples
-        self.prepare = make_rollout_params(policy, gather=r.gather_params)
-        sampled = make_sampler(policy, r, group_size=self.samples, temperature=r.temperature)
+        r, samples = config.rollout, config.eval.samples
+        self.rollout_params = make_rollout_params_fn(policy, gather=r.gather_params)
         greedy = make_sampler(policy, r, group_size=1, temperature=0.0)
-        self.ways = {"greedy": (greedy, 1), "sampled": (sampled, self.samples)}
+        sampled = make_sampler(policy, r, group_size=samples, temperature=r.temperature)
+        self.samplers = {
+            "greedy": EvalSampler(policy, config, verifier, greedy, 1),
+            "sampled": EvalSampler(policy, config, verifier, sampled, samples),
+        }
 
     def answer(
-        self,
-        params: Any,
-        problems: Sequence[Problem],
-        key: jax.Array,
-        *,
-        name: str,
-        parts: Path | None = None,
+        self, params: Any, problems: Sequence[Problem], key: jax.Array, *, name: str, folder: Path | None = None
     ) -> list[Transcript]:
-        """The transcripts of every problem, checked: one greedy, `eval.samples` sampled.
-
-        What is drawn depends on `key` and the number of the batch alone.
+        """Return the graded transcripts of every problem: one greedy, `eval.samples` sampled.
 
         Args:
-          name: of the progress bar.
-          parts: a folder to which every batch is written as soon as it is done; those that are there from an earlier
-            call with the same arguments are read instead of sampled again.
+          params: parameters, as they are trained.
+          problems: what to answer.
+          key: seed of the samples.
+          name: label of the progress bar.
+          folder: see `EvalSampler.answer`.
         """
-        transcripts, weights = [], self.prepare(params)
-        for sampling, (sample, samples) in self.ways.items():
-            drawn = answer_problems(
-                self.policy, self.config, self.verifier, sample, weights, problems, key, samples=samples,
-                name=f"{name}, {sampling}", parts=parts and parts / sampling,
-            )  # fmt: skip
-            transcripts += [dataclasses.replace(transcript, sampling=sampling) for transcript in drawn]
+        transcripts, rollout_params = [], self.rollout_params(params)
+        for sampling, sampler in self.samplers.items():
+            answered = sampler.answer(
+                rollout_params, problems, key, name=f"{name}, {sampling}", folder=folder and folder / sampling
+            )
+            transcripts += [dataclasses.replace(transcript, sampling=sampling) for transcript in answered]
         return transcripts
 
     def metrics(self, params: Any, problems: Sequence[Problem], key: jax.Array, *, name: str) -> dict[str, float]:
-        """The figures of a row of metrics, `eval/…`; see `eval_metrics.summarize`."""
+        """Return the numbers `eval/…` of a row of metrics; see `eval_metrics.summarize`."""
         transcripts = self.answer(params, problems, key, name=name)
-        return {f"eval/{figure}": value for figure, value in eval_metrics.summarize(transcripts).items()}
+        return {f"eval/{metric}": value for metric, value in eval_metrics.summarize(transcripts).items()}
 
 
-class _Batch(NamedTuple):
-    """Problems that are asked together.
-
-    first: place of the first one among all.
-    part: the file to which their transcripts are written; None for none.
-    prompts: on the host, of the rows of this process; None where the transcripts are there from an earlier call.
-    done: those.
-    """
-
-    first: int
-    problems: list[Problem]
-    part: Path | None
-    prompts: sampler.Prompts | None
-    done: list[Transcript]
-
-
-def answer_problems(
-    policy: Policy,
-    config: Config,
-    verifier: Verifier,
-    sample: Callable,
-    weights: Any,
-    problems: Sequence[Problem],
-    key: jax.Array,
-    *,
-    samples: int,
-    name: str,
-    parts: Path | None = None,
-) -> list[Transcript]:
-    """`samples` completions of every problem, read and checked, `config.eval.batch_size` rows at a time.
-
-    Prompts are read ahead and answers are checked while the accelerator samples.
-    """
-    transcripts: list[Transcript] = []
-    firsts = batches(policy, config, len(problems), samples)
-
-    def part_of(first: int, size: int) -> tuple[list[Problem], Path | None]:
-        asked = [problems[n] for n in range(first, min(first + size, len(problems)))]
-        return asked, parts / f"{first:08d}.jsonl" if parts else None
-
-    # Asked of one process before any samples, so that all leave out the same batches.
-    known = multihost.broadcast_from_main(lambda: [batch[0] for batch in firsts if _is_done(*part_of(*batch), samples)])
-
-    def prepare(batch: tuple[int, int]) -> _Batch:
-        (first, size), (asked, part) = batch, part_of(*batch)
-        if first in known:
-            return _Batch(first, asked, part, None, read_transcripts(str(part)))
-        # The last batch is filled up, so that all have one shape; the extra rows are dropped.
-        return _Batch(
-            first, asked, part, encode_prompts(policy, config, asked + asked[:1] * (size - len(asked))).prompts, []
-        )
-
-    def finish(batch: _Batch, completions: sampler.Completions | None) -> None:
-        done = batch.done
-        if completions:
-            parsed = rollout.parse_completions(policy, completions, max_steps=config.reward.max_steps)
-            parsed = parsed[: len(batch.problems) * samples]
-            drawn = rollout.make_transcripts(batch.problems, parsed, [None] * len(parsed), None)
-            done = grade_transcripts(drawn, verifier)
-            if batch.part and multihost.is_main_process():
-                write_transcripts(done, str(batch.part))
-        transcripts.extend(done)
-
-    finish_last = None
-    ready = stream.in_order(firsts, prepare, read_ahead=config.data.read_ahead)
-    for batch in tqdm(ready, total=len(firsts), desc=name, unit="batch", leave=False):
-        completions = None
-        if batch.prompts:
-            prompts = sharding.to_mesh(batch.prompts, policy.mesh)
-            completions = sample(weights, prompts, jax.random.fold_in(key, batch.first))._replace(cache=())
-            completions = sharding.replicate(completions)  # before the next batch is sampled, not behind it
-        if finish_last:
-            finish_last()
-        finish_last = functools.partial(finish, batch, completions)
-    finish_last()
-    return transcripts
-
-
-def _is_done(asked: Sequence[Problem], path: Path | None, samples: int) -> bool:
-    """Has an earlier call written this batch, and not the answers to other problems?
-
-    Batches differ with the number of devices, and a file of problems may have changed.
-    """
-    if path is None or not path.exists():
-        return False
-    wanted = [(problem.id, problem.question, problem.answer) for problem in asked for _ in range(samples)]
-    return [(t.id, t.question, t.answer) for t in read_transcripts(str(path))] == wanted
-
-
-def batches(policy: Policy, config: Config, n: int, samples: int) -> list[tuple[int, int]]:
-    """First problem and size of each batch: as many at a time as fit, in equal parts for the devices."""
+def eval_slices(policy: Policy, config: Config, n: int, samples: int) -> list[EvalSlice]:
+    """Cut n problems into slices of one size, as large as `eval.batch_size` allows, divided evenly by the devices."""
     size = sharding.pad_to_multiple(max(1, min(config.eval.batch_size // samples, n)), policy.mesh)
-    return [(first, size) for first in range(0, n, size)]
+    return [EvalSlice(first, size) for first in range(0, n, size)]
+
+
+def _select(problems: Sequence[Problem], part: EvalSlice) -> list[Problem]:
+    return [problems[n] for n in range(part.first, min(part.first + part.size, len(problems)))]
+
+
+def _path(folder: Path | None, part: EvalSlice) -> Path | None:
+    return folder / f"{part.first:08d}.jsonl" if folder else None

@@ -1,4 +1,4 @@
-"""Sampling from a policy: weights made ready for it, images looked at, completions drawn; compiled."""
+"""Sample completions: cast and gather parameters, encode images, prefill, decode. Everything here is compiled."""
 
 import functools
 from collections.abc import Callable
@@ -13,68 +13,75 @@ from mig_jax.policy.load import Policy
 
 
 def rollout_param_specs(policy: Policy, *, gather: bool) -> Any:
-    """Shape, dtype and place of the weights that sample and score: rounded to the compute dtype.
+    """Return shape, dtype and sharding of the parameters used to sample and score, in the compute dtype.
 
-    Where nothing is to be rounded nor gathered they are `policy.params` themselves.
+    Returns `policy.params` itself when there is nothing to cast or gather.
 
     Args:
-      gather: they are whole over the mesh's `fsdp`, too, instead of being sent again for every token.
+      policy: the policy whose parameters are trained.
+      gather: replicate the parameters over the mesh axis `fsdp`, instead of gathering them again for every token.
     """
     dtype = policy.config.dtype
-    rounded = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), policy.params)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), policy.params)
     rules = sharding.RULES | ({"embed": None} if gather else {})
     axes = decoder.param_axes(policy.config)
-    weights = sharding.with_shardings(rounded, sharding.shardings(rounded, axes, policy.mesh, rules=rules))
+    specs = sharding.with_shardings(shapes, sharding.shardings(shapes, axes, policy.mesh, rules=rules))
 
-    def is_ready(param, weight):
-        return param.dtype == weight.dtype and param.sharding.is_equivalent_to(weight.sharding, param.ndim)
+    def is_ready(param, spec):
+        return param.dtype == spec.dtype and param.sharding.is_equivalent_to(spec.sharding, param.ndim)
 
-    return policy.params if all(jax.tree.leaves(jax.tree.map(is_ready, policy.params, weights))) else weights
+    return policy.params if all(jax.tree.leaves(jax.tree.map(is_ready, policy.params, specs))) else specs
 
 
-def make_rollout_params(policy: Policy, *, gather: bool) -> Callable:
-    """(params) → `rollout_param_specs`, compiled."""
-    weights = rollout_param_specs(policy, gather=gather)
-    if weights is policy.params:
+def make_rollout_params_fn(policy: Policy, *, gather: bool) -> Callable[[Any], Any]:
+    """Return a compiled function: params -> params as `rollout_param_specs` describes them."""
+    specs = rollout_param_specs(policy, gather=gather)
+    if specs is policy.params:
         return lambda params: params
 
-    def compiled(weight):
-        return jax.jit(lambda param: param.astype(weight.dtype), out_shardings=weight.sharding)
+    def compile_cast(spec):
+        return jax.jit(lambda param: param.astype(spec.dtype), out_shardings=spec.sharding)
 
-    # A program for each, because what is gathered is there twice until it lies where it belongs.
-    prepare = jax.tree.map(compiled, weights)
-    return lambda params: jax.tree.map(lambda one, param: one(param), prepare, params)
+    # One program per parameter: while a parameter is gathered, its old and new copy are in memory together.
+    casts = jax.tree.map(compile_cast, specs)
+    return lambda params: jax.tree.map(lambda cast, param: cast(param), casts, params)
 
 
-def make_encode_images(policy: Policy) -> Callable:
-    """Compiled (weights, prompts) → prompts whose images are features: what the tower sees, once for each prompt.
+def make_encode_images_fn(policy: Policy) -> Callable[[Any, sampler.Prompts], sampler.Prompts]:
+    """Return a compiled function: (params, prompts) -> prompts with image features, computed once per prompt.
 
-    Pixels go on only where the tower is trained, which must see them again.
+    Pixels are kept only if the vision tower is trained, since the update must then run the tower again.
     """
 
     @jax.jit
-    def encode(weights: Any, prompts: sampler.Prompts) -> sampler.Prompts:
-        prompts = encode_images(decoder.bind(policy.config, weights), prompts)
-        return prompts._replace(images=prompts.images._replace(pixels=None)) if policy.freeze_vision else prompts
+    def encode(params: Any, prompts: sampler.Prompts) -> sampler.Prompts:
+        prompts = encode_images(decoder.bind(policy.config, params), prompts)
+        if prompts.images is None or not policy.freeze_vision:
+            return prompts
+        return prompts._replace(images=prompts.images._replace(pixels=None))
 
-    return lambda weights, prompts: encode(weights, prompts) if prompts.images else prompts
+    return lambda params, prompts: encode(params, prompts) if prompts.images else prompts
 
 
 def encode_images(model: decoder.Decoder, prompts: sampler.Prompts) -> sampler.Prompts:
-    """The prompts with what the tower makes of their images, unless that is there or there are none."""
-    if prompts.images is None or prompts.images.feature_qid is not None:
+    """Add the vision tower's features to the prompts, unless they have features already or no images."""
+    if prompts.images is None or prompts.images.feature_qid is not None or prompts.images.pixels is None:
         return prompts
     return prompts._replace(images=prompts.images._replace(feature_qid=model.vision(prompts.images.pixels)))
 
 
 class Sampler:
-    """Compiled (weights, prompts, key) → `sampler.Completions`, of `group_size` completions of every prompt.
+    """Samples `group_size` completions of every prompt: (params, prompts, key) -> `sampler.Completions`.
 
-    The cache grows by parts, each of which makes it about twice as long: between them the host asks whether all
-    completions have ended, so that short ones neither take the memory nor the time of the longest.
+    The KV cache grows in chunks, each about as long as all before it. Between chunks the host checks whether all rows
+    have ended, so short completions take neither the memory nor the time of the longest possible one.
 
     Args:
-      cache_parts: how many parts there are at most; a program is compiled for each.
+      policy: the policy's shape, tokenizer and mesh.
+      group_size: completions per prompt.
+      max_new_tokens: limit of a completion, in tokens.
+      temperature: divides the logits; 0 is greedy.
+      kv_cache_chunks: maximum number of chunks; each compiles one program.
     """
 
     def __init__(
@@ -89,30 +96,30 @@ class Sampler:
         )
 
         @jax.jit
-        def prefill(weights: Any, prompts: sampler.Prompts):
-            model = decoder.bind(policy.config, weights)
+        def prefill(params: Any, prompts: sampler.Prompts):
+            model = decoder.bind(policy.config, params)
             return prefill_prompts(model, encode_images(model, prompts))
 
         @functools.partial(jax.jit, static_argnames="width", donate_argnames="state")
-        def decode(weights: Any, state: sampler.DecodeState, cache: tuple, key: jax.Array, *, width: int):
-            state, part = decode_chunk(decoder.bind(policy.config, weights), state, cache, key, width=width)
-            return state, part, state.is_open_b.any()
+        def decode(params: Any, state: sampler.DecodeState, cache: tuple, key: jax.Array, *, width: int):
+            state, chunk = decode_chunk(decoder.bind(policy.config, params), state, cache, key, width=width)
+            return state, chunk, state.is_open_b.any()
 
         self.prefill, self.decode = prefill, decode
 
-    def __call__(self, weights: Any, prompts: sampler.Prompts, key: jax.Array) -> sampler.Completions:
-        state, prompt = self.prefill(weights, prompts)
-        cache, are_open = (prompt,), True
+    def __call__(self, params: Any, prompts: sampler.Prompts, key: jax.Array) -> sampler.Completions:
+        state, prompt_cache = self.prefill(params, prompts)
+        cache, any_open = (prompt_cache,), True
         for width in self.widths:
-            if len(cache) > 1 and not jax.device_get(are_open):
+            if len(cache) > 1 and not jax.device_get(any_open):
                 break
-            state, part, are_open = self.decode(weights, state, cache, key, width=width)
-            cache = (*cache, part)
+            state, chunk, any_open = self.decode(params, state, cache, key, width=width)
+            cache = (*cache, chunk)
         return sampler.to_completions(state, cache)
 
 
 def make_sampler(policy: Policy, rollout: RolloutConfig, *, group_size: int, temperature: float) -> Sampler:
-    """As `config.rollout` says, but with so many completions of a prompt, at this temperature."""
+    """Return a sampler with the limits of `config.rollout` but its own group size and temperature."""
     return Sampler(
         policy,
         group_size=group_size,
@@ -122,7 +129,10 @@ def make_sampler(policy: Policy, rollout: RolloutConfig, *, group_size: int, tem
     )
 
 
-def chunk_widths(tokens: int, parts: int) -> list[int]:
-    """Of 2048 tokens in 4 parts: 256, 256, 512, 1024; fewer parts where there are fewer tokens."""
-    ends = [0, *sorted({-(-tokens // 2**n) for n in range(parts)})]
+def chunk_widths(tokens: int, chunks: int) -> list[int]:
+    """Return the widths of the KV cache's chunks: 2048 tokens in 4 chunks are 256, 256, 512, 1024.
+
+    There are fewer chunks if there are fewer tokens.
+    """
+    ends = [0, *sorted({-(-tokens // 2**n) for n in range(chunks)})]
     return [end - start for start, end in zip(ends, ends[1:], strict=False)]

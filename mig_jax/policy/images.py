@@ -1,22 +1,23 @@
-"""Images to arrays: patches for the vision tower, and a place in the prompt for what it makes of them.
+"""Images to arrays: patches for the vision tower, and the prompt positions of their features.
 
     reader = make_reader(config.vision, tokenizer, folder, sizes)
     prompts = [reader.read(ids, images) for ids, images in …]      # ids hold one image token for each image
     images = reader.stack(prompts, width)                          # qwen2_vl.Images, padded to static shapes
 
-Resizing, normalising and cutting into patches are left to transformers' own image processor (PIL and numpy).
+transformers' image processor resizes, normalises and cuts into patches (PIL and numpy, no torch).
 """
 
 import dataclasses
 import io
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mig_jax.config import ModelVisionConfig
+from mig_jax.errors import UserError
 from mig_jax.models import image_layout
 from mig_jax.models.image_layout import Grid
 from mig_jax.models.qwen2_vl import Images, Pixels, VisionConfig
@@ -29,18 +30,18 @@ if TYPE_CHECKING:
 ImageSource = Image.Image | bytes | str | os.PathLike
 
 _PROCESSOR = "preprocessor_config.json"
-# What PIL raises over files that are broken, and images so large that they may be meant to do harm.
+# What PIL raises for broken files, and for images so large that they may be an attack.
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _PATCH_FIELDS = ("patch_size", "temporal_patch_size", "merge_size")
 _TOKENS = {"image_token_id": "<|image_pad|>", "start_token_id": "<|vision_start|>", "end_token_id": "<|vision_end|>"}
 
 
 class PromptImages(NamedTuple):
-    """What stands in one prompt of S tokens beside its text; N slots, nothing padded but within windows.
+    """The images of one prompt of S tokens, as N patch slots; only windows are padded.
 
-    index_s: `[S]` which merged unit stands at each token; −1: the token itself.
+    index_s: `[S]` index of the merged unit that replaces each token; −1 for text.
     position_s3: `[S, 3]` position of each token in time, height and width.
-    next: position of the token behind the prompt.
+    next: position of the first token after the prompt.
     patch_nc, position_n2, image_n: see `qwen2_vl.Pixels`.
     """
 
@@ -53,14 +54,14 @@ class PromptImages(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """A prompt's ids, in which every image has as many image tokens as merged units; None where no model sees."""
+    """A prompt's ids, with one image token per merged unit, and its images (None without a vision tower)."""
 
     ids: list[int]
     images: PromptImages | None = None
 
 
 class PromptSize(NamedTuple):
-    """What a prompt takes: tokens, those of its images included, and slots for patches, windows filled up."""
+    """Size of a prompt: tokens, those of its images included, and patch slots, windows padded."""
 
     tokens: int
     patches: int
@@ -70,9 +71,9 @@ class PromptSize(NamedTuple):
 class ImageReader:
     """Turns prompts with images into arrays; made by `make_reader`.
 
-    config: the tower's shape, and the id that stands for an image.
+    config: shape of the vision tower, and the id of the image token.
     processor: resizes an image and cuts it into patches.
-    max_patches: slots of every prompt's images together; a multiple of a window's.
+    max_patches: patch slots of all images of a prompt; a multiple of a window's.
     """
 
     config: VisionConfig
@@ -80,10 +81,10 @@ class ImageReader:
     max_patches: int
 
     def measure(self, ids: Sequence[int], images: Sequence[ImageSource]) -> PromptSize:
-        """How large a prompt becomes, without cutting its images into patches.
+        """Return the size of a prompt, without cutting its images into patches.
 
         Raises:
-          ValueError: see `read`; that there are too many patches is left to the caller.
+          UserError: see `read`; too many patches are no error here.
         """
         grids = self._open(ids, images)[1]
         units = sum(image_layout.count_units(grid, self.config) for grid in grids)
@@ -92,88 +93,94 @@ class ImageReader:
         )
 
     def read(self, ids: Sequence[int], images: Sequence[ImageSource]) -> Prompt:
-        """One prompt with its images.
+        """Return one prompt with its images.
 
         Args:
-          ids: of the prompt, with one image token where each image belongs.
-          images: in that order.
+          ids: ids of the prompt, with one image token per image.
+          images: the images, in that order.
 
         Raises:
-          ValueError: one is no image, empty, broken, or more than 200 times as long as wide; there are not as many as
-            image tokens; or they have more patches than `max_patches`. All of it is listed.
+          UserError: an image is not one, empty, broken, or more than 200 times as long as wide; their number differs
+            from that of the image tokens; or they have more patches than `max_patches`. Lists every error.
         """
         opened, grids = self._open(ids, images)
-        pixels, problems = [], []
+        pixels, errors = [], []
         for number, image in enumerate(opened, 1):
             try:
                 pixels.append(ImageOps.exif_transpose(image).convert("RGB"))
             except _UNREADABLE as error:
-                problems.append(f"image {number}: {error}")
+                errors.append(f"image {number}: {error}")
         slots = sum(image_layout.count_slots(grid, self.config) for grid in grids)
         if slots > self.max_patches:
-            problems.append(
-                f"{slots} patches with their windows filled up, model.vision.max_patches={self.max_patches}: raise it, "
-                "or lower model.vision.max_pixels"
+            errors.append(
+                f"{slots} patches, windows padded, model.vision.max_patches={self.max_patches}: raise it, or "
+                "lower model.vision.max_pixels"
             )
-        _raise_all(problems)
-        return self._lay_prompt(ids, pixels, grids)
+        _raise_all(errors)
+        return self._build_prompt(ids, pixels, grids)
 
     def stack(self, prompts: Sequence[Prompt], width: int) -> Images:
-        """Q prompts that were `read`, padded on the left to `width` slots as their tokens are; numpy.
+        """Stack Q prompts from `read`, padded on the left to `width` slots as their tokens are; numpy.
 
         Raises:
-          ValueError: a prompt is too long.
+          UserError: a prompt is too long.
         """
         if (longest := max(len(prompt.ids) for prompt in prompts)) > width:
-            raise ValueError(f"a prompt has {longest} tokens with its images, data.max_prompt_tokens={width}")
+            raise UserError(f"a prompt has {longest} tokens with its images, data.max_prompt_tokens={width}")
         questions, slots = len(prompts), self.max_patches
-        index_qs, position_qs3 = np.full((questions, width), -1, np.int32), np.zeros((questions, width, 3), np.int32)
-        patch_qnc = np.zeros((questions, slots, self.config.values_per_patch), np.float32)
-        position_qn2, image_qn = np.zeros((questions, slots, 2), np.int32), np.full((questions, slots), -1, np.int32)
+        # Host arrays, in the place of the jax.Arrays that they become on the mesh.
+        index_qs: Any = np.full((questions, width), -1, np.int32)
+        position_qs3: Any = np.zeros((questions, width, 3), np.int32)
+        patch_qnc: Any = np.zeros((questions, slots, self.config.values_per_patch), np.float32)
+        position_qn2: Any = np.zeros((questions, slots, 2), np.int32)
+        image_qn: Any = np.full((questions, slots), -1, np.int32)
+        next_q: Any = np.zeros(questions, np.int32)
         for row, (ids, images) in enumerate(prompts):
+            if images is None:
+                raise ValueError("a prompt was not read by an image reader")
             start, end = width - len(ids), len(images.image_n)
+            next_q[row] = images.next
             index_qs[row, start:], position_qs3[row, start:] = images.index_s, images.position_s3
             patch_qnc[row, :end], position_qn2[row, :end] = images.patch_nc, images.position_n2
             image_qn[row, :end] = images.image_n
-        next_q = np.array([prompt.images.next for prompt in prompts], np.int32)
         return Images(index_qs, position_qs3, next_q, Pixels(patch_qnc, position_qn2, image_qn))
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write preprocessor_config.json, as transformers and `make_reader` read it."""
+        """Write preprocessor_config.json for transformers and `make_reader`."""
         self.processor.save_pretrained(folder)
 
     def _open(self, ids: Sequence[int], images: Sequence[ImageSource]) -> tuple[list[Image.Image], list[Grid]]:
-        """The images, not yet decoded, and how many patches each will have."""
-        opened, grids, problems = [], [], []
+        """Open the images without decoding them, and return how many patches each will have."""
+        opened, grids, errors = [], [], []
         for number, source in enumerate(images, 1):
             try:
                 image = _open_image(source)
                 grids.append(self._grid(image))
             except _UNREADABLE as error:
-                problems.append(f"image {number}: {error}")
+                errors.append(f"image {number}: {error}")
             else:
                 opened.append(image)
         n_tokens = sum(token == self.config.image_token_id for token in ids)
         if n_tokens != len(images):
-            problems.append(f"{len(images)} images for {n_tokens} image tokens (id {self.config.image_token_id})")
-        _raise_all(problems)
+            errors.append(f"{len(images)} images for {n_tokens} image tokens (id {self.config.image_token_id})")
+        _raise_all(errors)
         return opened, grids
 
     def _grid(self, image: Image.Image) -> Grid:
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-        # A photograph may say that it is to be turned; 5 to 8 are the ways that swap height and width. PNG's own
-        # getexif would decode the whole image, in case that stands at its end.
-        is_turned = Image.Image.getexif(image).get(0x0112, 1) >= 5
-        height, width = image.size if is_turned else image.size[::-1]
-        c, size = self.config, self.processor.size
+        # EXIF orientations 5 to 8 swap height and width. PNG's own getexif would decode the whole image, because the
+        # tag may be at its end.
+        is_rotated = Image.Image.getexif(image).get(0x0112, 1) >= 5
+        height, width = image.size if is_rotated else image.size[::-1]
+        c, size = self.config, cast(Any, self.processor.size)
         if not height or not width:
-            raise ValueError(f"no pixels ({width} × {height})")
+            raise UserError(f"no pixels ({width} × {height})")
         resized = smart_resize(height, width, c.patch_size * c.merge_size, size.shortest_edge, size.longest_edge)
         return Grid(*(pixels // c.patch_size for pixels in resized))
 
-    def _lay_prompt(self, ids: Sequence[int], images: Sequence[Image.Image], grids: Sequence[Grid]) -> Prompt:
-        """Image tokens repeated, and all arrays of one prompt."""
+    def _build_prompt(self, ids: Sequence[int], images: Sequence[Image.Image], grids: Sequence[Grid]) -> Prompt:
+        """Repeat image tokens and build the arrays of one prompt."""
         layouts = [image_layout.build_layout(grid, self.config) for grid in grids]
         units = iter([len(layout.unit_i) for layout in layouts])
         image_token = self.config.image_token_id
@@ -201,42 +208,44 @@ class ImageReader:
 
 
 def make_reader(config: VisionConfig, tokenizer: Tokenizer, folder: str, sizes: ModelVisionConfig) -> ImageReader:
-    """The reader of a model's images.
+    """Return the reader of a model's images.
 
     Args:
-      folder: of the model, whose preprocessor_config.json says how colours are normalised; "" for the family's way.
-      sizes: `max_patches`; and `min_pixels` and `max_pixels`, to which images are scaled (0: as the folder says).
+      config: shape of the vision tower.
+      tokenizer: has the image tokens.
+      folder: folder of the model, whose preprocessor_config.json has the colour statistics; "" for the family's own.
+      sizes: `max_patches`; `min_pixels` and `max_pixels`, to which images are scaled (0: the folder's).
 
     Raises:
-      ValueError: the folder's file is missing or broken, or does not belong to the tower; sizes are impossible; or the
-        tokenizer has other tokens for images. All of it is listed.
+      UserError: the folder's file is missing, broken, or does not fit the vision tower; sizes are impossible; or the
+        tokenizer has other image tokens. Lists every error.
     """
     processor = _load_processor(config, folder)
     smallest = sizes.min_pixels or processor.size["shortest_edge"]
     largest = sizes.max_pixels or processor.size["longest_edge"]
     processor.size = type(processor.size)(shortest_edge=smallest, longest_edge=largest)
-    problems = []
+    errors = []
     for field in _PATCH_FIELDS:
         ours, theirs = dataclasses.asdict(config)[field], processor.to_dict()[field]
         if ours != theirs:
-            problems.append(f"{field} is {theirs} in {_PROCESSOR}, {ours} in config.json")
+            errors.append(f"{field} is {theirs} in {_PROCESSOR}, {ours} in config.json")
     for field, ours in image_tokens(tokenizer).items():
         if ours != (theirs := dataclasses.asdict(config)[field]):
-            problems.append(f"{_TOKENS[field]} is {ours} to the tokenizer, {theirs} to the model (vision.{field})")
+            errors.append(f"{_TOKENS[field]} is {ours} in the tokenizer, {theirs} in the model (vision.{field})")
     if not 0 < smallest <= largest:
-        problems.append(f"images cannot be scaled to between min_pixels={smallest} and max_pixels={largest}")
+        errors.append(f"min_pixels={smallest} and max_pixels={largest} must be positive and in this order")
     if sizes.max_patches < 1 or sizes.max_patches % config.patches_per_window:
-        problems.append(f"max_patches={sizes.max_patches} must be a multiple of a window's {config.patches_per_window}")
-    if problems:
-        raise ValueError(f"{folder or 'images'}: " + "; ".join(problems))
+        errors.append(f"max_patches={sizes.max_patches} must be a multiple of a window's {config.patches_per_window}")
+    if errors:
+        raise UserError(f"{folder or 'images'}: " + "; ".join(errors))
     return ImageReader(config, processor, sizes.max_patches)
 
 
 def image_tokens(tokenizer: Tokenizer) -> dict[str, int]:
-    """The ids of the tokens in and around an image, as `VisionConfig` names them.
+    """Return the ids of the image tokens, under the names of `VisionConfig`.
 
     Raises:
-      ValueError: the tokenizer does not have them.
+      UserError: the tokenizer does not have them.
     """
     return {field: tokenizer.token_id(text) for field, text in _TOKENS.items()}
 
@@ -250,23 +259,25 @@ def _load_processor(config: VisionConfig, folder: str) -> "Qwen2VLImageProcessor
     try:
         raw, _ = Qwen2VLImageProcessorPil.get_image_processor_dict(folder)
     except OSError as error:
-        raise ValueError(f"{folder}: {_PROCESSOR} is missing or broken ({error})") from error
+        raise UserError(f"{folder}: {_PROCESSOR} is missing or broken ({error})") from error
     if not isinstance(raw, dict):
-        raise ValueError(f"{folder}: {_PROCESSOR} is missing or broken (it holds {type(raw).__name__}, no fields)")
-    return Qwen2VLImageProcessorPil.from_dict(raw)
+        raise UserError(
+            f"{folder}: {_PROCESSOR} is missing or broken (it contains {type(raw).__name__}, not an object)"
+        )
+    return cast(Qwen2VLImageProcessorPil, Qwen2VLImageProcessorPil.from_dict(raw))
 
 
 def _open_image(source: ImageSource) -> Image.Image:
-    """Look at the header."""
+    """Read the header of an image."""
     if isinstance(source, Image.Image):
         return source
     try:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except UnidentifiedImageError as error:
         what = f"{len(source)} bytes that are" if isinstance(source, bytes) else f"{os.fspath(source)!r} is"
-        raise ValueError(f"{what} no image that PIL can read") from error
+        raise UserError(f"{what} no image that PIL can read") from error
 
 
-def _raise_all(problems: Sequence[str]) -> None:
-    if problems:
-        raise ValueError("images of a prompt: " + "; ".join(problems))
+def _raise_all(errors: Sequence[str]) -> None:
+    if errors:
+        raise UserError("images of a prompt: " + "; ".join(errors))

@@ -1,4 +1,4 @@
-"""Is a response right? Read strictly, from its one answer block, and leniently, from wherever its answer stands."""
+"""Grade responses: strictly, from their one answer block, and leniently, from wherever the answer is."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,42 +11,44 @@ from mig_jax.text.answers.verifier import AnswerPair, Verifier
 from mig_jax.text.response_format import parse_response
 
 
-def reference_answer(asked: Problem | Transcript) -> str:
-    """What an answer is checked against: the reference answer, or the problem whose task checks by itself."""
-    return asked.id if asked.kind == "reasoning_gym" else asked.answer
+def grade_answers(
+    verifier: Verifier, questions: Sequence[Problem | Transcript], answers: Sequence[str | None]
+) -> list[bool | None]:
+    """Return whether each answer equals its question's reference answer; None if grading timed out.
 
+    All processes call this with the same answers. Each distinct answer is graded by one process, and its verdict is
+    used by all: processes differ in speed, so their own verdicts could differ by a time-out.
 
-def grade_items(verifier: Verifier, items: Sequence[AnswerPair]) -> list[bool | None]:
-    """Is each answer right? None: the check did not come to an end.
-
-    All processes have the same items. Each different one is checked by one process, and what that says holds for all:
-    they are not equally fast.
+    Raises:
+      UserError: a transcript of a reasoning-gym task lacks the id of its problem.
     """
-    different = list(dict.fromkeys(items))
-    verdicts = dict(zip(different, multihost.split_work(different, verifier.grade), strict=True))
-    return [verdicts[item] for item in items]
+    pairs = [
+        AnswerPair(answer, _reference(question), question.kind, question.choices)
+        for question, answer in zip(questions, answers, strict=True)
+    ]
+    distinct = list(dict.fromkeys(pairs))
+    verdicts = dict(zip(distinct, multihost.split_work(distinct, verifier.grade), strict=True))
+    return [verdicts[pair] for pair in pairs]
 
 
 def grade_transcripts(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcript]:
-    """The same transcripts with both verdicts; None where a check did not come to an end.
+    """Return the transcripts with both verdicts, strict and lenient; None if grading timed out.
 
     Raises:
-      ValueError: a transcript of a reasoning-gym task lacks the id of its problem.
+      UserError: see `grade_answers`.
     """
     strict = [parse_response(t.response).answer for t in transcripts]
     lenient = [extract_lenient_answer(t.response, kind=t.kind, choices=t.choices) for t in transcripts]
-    references = [reference_answer(t) for t in transcripts]
-    # All in one call: most answers are the same on both readings, and what is the same is checked once.
-    verdicts = grade_items(
-        verifier,
-        [
-            AnswerPair(answer, reference, t.kind, t.choices)
-            for answers in (strict, lenient)
-            for answer, reference, t in zip(answers, references, transcripts, strict=True)
-        ],
-    )
-    n = len(transcripts)
+    # One call for both: most answers are the same either way, and equal ones are graded once.
+    verdicts = grade_answers(verifier, [*transcripts, *transcripts], [*strict, *lenient])
     return [
-        dataclasses.replace(t, is_correct=verdicts[row], is_correct_lenient=verdicts[n + row])
-        for row, t in enumerate(transcripts)
+        dataclasses.replace(transcript, is_correct=is_correct, is_correct_lenient=is_correct_lenient)
+        for transcript, is_correct, is_correct_lenient in zip(
+            transcripts, verdicts[: len(transcripts)], verdicts[len(transcripts) :], strict=True
+        )
     ]
+
+
+def _reference(question: Problem | Transcript) -> str:
+    """Return what an answer is compared with: the reference answer, or the id of a task that grades by itself."""
+    return question.id if question.kind == "reasoning_gym" else question.answer

@@ -1,9 +1,10 @@
-"""The problems of a run: those of its sources that fit the lengths of the config."""
+"""The problems of a run: those of its data sources that fit the limits of the config."""
 
 import dataclasses
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import overload
 
 import numpy as np
 from absl import logging
@@ -14,22 +15,23 @@ from mig_jax.data import sources
 from mig_jax.data.problem import Problem
 from mig_jax.data.row_files import read_rows
 from mig_jax.data.rows import RowError, format_errors
-from mig_jax.policy import encoding
+from mig_jax.errors import UserError
+from mig_jax.policy.encoding import rejection_reason
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import measure_prompt
 
-# Spellings of an answer by the `variant_key` its problem.
+# Variants of an answer, by the `variant_key` of its problem.
 Variants = Mapping[tuple[str, str, str], tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class FilteredDataset(Sequence):
-    """Some problems of a source, each read when it is asked for, with the spellings of its answer that are known.
+class FilteredDataset(Sequence[Problem]):
+    """The accepted problems of a source, read on access, with the known variants of their answers.
 
     source: all problems.
-    indices: those that are chosen, in order.
-    variants: further spellings of answers, see `read_variants`.
-    left_out: how many problems were left out for their length, by the reason.
+    indices: the accepted ones, in order.
+    variants: further variants of answers, see `read_variants`.
+    rejected: number of rejected problems, by reason.
     """
 
     source: Sequence[Problem]
@@ -40,65 +42,76 @@ class FilteredDataset(Sequence):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int | slice) -> "Problem | list[Problem]":
+    @overload
+    def __getitem__(self, index: int) -> Problem: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Problem]: ...
+    def __getitem__(self, index: int | slice) -> Problem | list[Problem]:
         if isinstance(index, slice):
             return [self[n] for n in range(len(self))[index]]
         problem = self.source[self.indices[index]]
         return problem._replace(variants=self.variants.get(variant_key(problem), ()))
 
 
-def open_training(policy: Policy, config: Config, *, solved: bool) -> tuple[list[FilteredDataset], list[float]]:
-    """What `data.train` mixes: the problems of each source, and its weight.
+def open_train_problems(
+    policy: Policy, config: Config, *, need_solution: bool
+) -> tuple[list[FilteredDataset], list[float]]:
+    """Open the sources of `data.train`.
 
     Args:
-      solved: only problems whose written solution is there and fits.
+      policy: its tokenizer and image reader measure the problems.
+      config: names the sources and sets the limits.
+      need_solution: accept only problems with a solution that fits (SFT).
+
+    Returns:
+      The problems of each source, and the mixture weight of each.
 
     Raises:
-      ValueError: a source is wrong, or nothing of it is left.
+      UserError: a source is wrong, or all its problems are rejected.
     """
     variants = read_variants(config.data.variants)
-    limit = config.rollout.max_new_tokens if solved else None
+    limit = config.rollout.max_new_tokens if need_solution else None
     parts = sources.parse_mixture(config.data.train)
 
-    def reason(problem: Problem) -> str:
-        return prompt_rejection_reason(policy, config, problem) or encoding.rejection_reason(
+    def reason(problem: Problem) -> str | None:
+        return prompt_rejection_reason(policy, config, problem) or rejection_reason(
             policy.tokenizer, problem, max_answer_tokens=config.data.max_answer_tokens, max_new_tokens=limit
         )
 
-    opened = [open_configured_source(config, part.name, split="train") for part in parts]
-    chosen = [
+    opened = [open_source(config, part.name, split="train") for part in parts]
+    filtered = [
         filter_problems(part.name, source, reason, variants=variants)
         for part, source in zip(parts, opened, strict=True)
     ]
-    return chosen, [part.weight for part in parts]
+    return filtered, [part.weight for part in parts]
 
 
-def held_out_source(config: Config) -> str:
-    """The name of the source that is evaluated unless others are named."""
+def eval_source(config: Config) -> str:
+    """Return the name of the source that is evaluated unless others are named."""
     return config.data.eval or config.data.train
 
 
-def open_held_out(policy: Policy, config: Config, name: str = "") -> FilteredDataset:
-    """The problems of a source that are evaluated; "" is that of the config.
+def open_eval_problems(policy: Policy, config: Config, name: str = "") -> FilteredDataset:
+    """Open the held-out problems of a source; "" is the config's own.
 
     Raises:
-      ValueError: the source is wrong, a mixture, or nothing of it is left.
+      UserError: the source is wrong or a mixture, or all its problems are rejected.
     """
-    name = name or held_out_source(config)
+    name = name or eval_source(config)
     if len(sources.parse_mixture(name)) > 1:
-        raise ValueError(f"data.eval={name!r}: figures are those of one source; name several as eval.benchmarks")
-    source = open_configured_source(config, name, split="test")
+        raise UserError(f"data.eval={name!r} is a mixture; evaluate one source, or name several in eval.benchmarks")
+    source = open_source(config, name, split="test")
     size = min(config.eval.problems or len(source), len(source))
     drawn = np.random.default_rng(config.data.eval_seed).permutation(len(source))[:size]
 
-    def reason(problem: Problem) -> str:
+    def reason(problem: Problem) -> str | None:
         return prompt_rejection_reason(policy, config, problem)
 
     return filter_problems(name, source, reason, variants={}, indices=sorted(drawn.tolist()))
 
 
-def open_configured_source(config: Config, name: str, *, split: str) -> Sequence[Problem]:
-    """A source with all its problems, as the config says; see `sources.open_source`."""
+def open_source(config: Config, name: str, *, split: str) -> Sequence[Problem]:
+    """Open all problems of a source with the config's seeds, sizes and columns; see `sources.open_source`."""
     d = config.data
     return sources.open_source(
         name,
@@ -113,66 +126,70 @@ def open_configured_source(config: Config, name: str, *, split: str) -> Sequence
 def filter_problems(
     name: str,
     source: Sequence[Problem],
-    reason: Callable[[Problem], str],
+    reason: Callable[[Problem], str | None],
     *,
     variants: Variants,
     indices: Sequence[int] | None = None,
 ) -> FilteredDataset:
-    """The problems for which there is no reason to leave them out; the others are counted aloud.
+    """Keep the problems without a reason to reject them; count and report the others.
 
     Args:
-      indices: those to choose from; None: all.
+      name: of the source, for messages.
+      source: all problems.
+      reason: returns why a problem is rejected, or None.
+      variants: see `FilteredDataset`.
+      indices: problems to choose from; None for all.
 
     Raises:
-      ValueError: nothing is left.
+      UserError: no problem is left.
     """
     indices = range(len(source)) if indices is None else indices
-    counted = tqdm(indices, desc=f"reading {name}", unit="problem", leave=False)
-    reasons = [reason(source[index]) for index in counted]
+    progress = tqdm(indices, desc=f"reading {name}", unit="problem", leave=False)
+    reasons = [reason(source[index]) for index in progress]
     rejected = Counter(filter(None, reasons))
-    if rejected:
-        listed = "; ".join(f"{count} {why}" for why, count in rejected.items())
-        logging.warning("%s: %d of %d problems left out: %s", name, rejected.total(), len(reasons), listed)
+    counts = "; ".join(f"{count} {why}" for why, count in rejected.items())
     kept = [index for index, why in zip(indices, reasons, strict=True) if not why]
     if not kept:
-        raise ValueError(f"no problem of {name} can be used: {dict(rejected)}")
+        raise UserError(f"no problem of {name} can be used: {counts or 'it has none'}")
+    if rejected:
+        logging.warning("%s: %d of %d problems rejected: %s", name, rejected.total(), len(reasons), counts)
     return FilteredDataset(source, kept, variants, rejected)
 
 
-def prompt_rejection_reason(policy: Policy, config: Config, problem: Problem) -> str:
-    """Why a problem cannot be asked, or "".
+def prompt_rejection_reason(policy: Policy, config: Config, problem: Problem) -> str | None:
+    """Return why a problem cannot be prompted, or None.
 
     Raises:
-      ValueError: an image cannot be read, or there are images that the model cannot see.
+      UserError: an image cannot be read, or the model has no vision tower.
     """
     try:
         size = measure_prompt(policy, config, problem)
     except ValueError as error:
-        raise ValueError(f"problem {problem.id}: {error}") from error
+        raise UserError(f"problem {problem.id}: {error}") from error
     if size.tokens > config.data.max_prompt_tokens:
         return f"with a prompt of more than {config.data.max_prompt_tokens} tokens (data.max_prompt_tokens)"
     if size.patches > config.model.vision.max_patches:
-        return f"with more than {config.model.vision.max_patches} patches of images (model.vision.max_patches)"
-    return ""
+        return f"with more than {config.model.vision.max_patches} image patches (model.vision.max_patches)"
+    return None
 
 
 def variant_key(problem: Problem) -> tuple[str, str, str]:
-    """What spellings are found by: ids are unique in a source only, and a file may have been written anew."""
+    """Return what variants are found by. Ids are unique only in a source, and a file may have been rewritten."""
     return problem.source, problem.id, problem.answer
 
 
 def read_variants(path: str) -> Variants:
-    """Spellings of answers by the `variant_key` their problem, from a file of `mig-jax variants`; none without a path.
+    """Read a file of `mig-jax variants`; an empty path gives none.
 
     Raises:
-      ValueError: a row is not one of such a file.
+      UserError: rows are not those of such a file; lists them.
     """
-    found, faults = {}, []
+    found, errors = {}, []
     for row in read_rows(pathlib.Path(path)) if path else ():
         try:
             found[row.optional_text("source"), row.text("id"), row.text("answer")] = row.texts("variants")
         except RowError as error:
-            faults.append(str(error))
-    if faults:
-        raise ValueError(format_errors(f"{path} is not a file of variants", faults))
+            errors.append(str(error))
+    if errors:
+        raise UserError(format_errors(f"{path} is not a file of variants", errors))
     return found

@@ -1,4 +1,4 @@
-"""Problems → completions → steps → probes → rewards → a batch to learn from."""
+"""One rollout: prompts to completions, grades, step scores and a batch to train on."""
 
 import dataclasses
 import time
@@ -13,159 +13,140 @@ from mig_jax.config import Config
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.learning.losses import Batch
-from mig_jax.models import sampler
-from mig_jax.policy import encoding
-from mig_jax.policy.encoding import ParsedCompletion
-from mig_jax.policy.generate import Sampler, make_encode_images, make_rollout_params, make_sampler
-from mig_jax.policy.load import Policy, make_logprob_fn, strip_adapters
+from mig_jax.policy.completions import ParsedCompletion, parse_completions
+from mig_jax.policy.encoding import pack_probes
+from mig_jax.policy.generate import Sampler, make_encode_images_fn, make_rollout_params_fn, make_sampler
+from mig_jax.policy.load import Policy, strip_adapters
+from mig_jax.policy.logprobs import make_logprob_fn
 from mig_jax.policy.prompts import PromptBatch
 from mig_jax.records.transcripts import Transcript
-from mig_jax.rollout.batch import Outcome, Scores, make_batch_fn, make_score_fn
-from mig_jax.rollout.grading import grade_items, reference_answer
-from mig_jax.text.answers.verifier import AnswerPair, Verifier
+from mig_jax.rollout.batch import make_outcome, make_train_batch_fn
+from mig_jax.rollout.grading import grade_answers
+from mig_jax.rollout.scoring import Scores, make_score_fn
+from mig_jax.text.answers.verifier import Verifier
+
+
+class RolloutResult(NamedTuple):
+    """What one rollout, or one batch of SFT targets, hands to the update and to the logs.
+
+    batch: on the mesh.
+    metrics: numbers by name; times are in seconds.
+    transcripts: one for each response; empty in SFT.
+    """
+
+    batch: Batch
+    metrics: dict[str, Any]
+    transcripts: list[Transcript]
 
 
 class RolloutFunctions(NamedTuple):
-    """What of a rollout runs on the accelerator; compiled once for its shapes, at the first call."""
+    """The compiled parts of a rollout; each compiles at its first call."""
 
-    prepare: Callable
+    rollout_params: Callable
     encode_images: Callable
     sample: Sampler
     score: Callable
-    assemble: Callable
+    make_train_batch: Callable
     ref_logprobs: Callable
 
 
 def make_rollout_functions(policy: Policy, config: Config) -> RolloutFunctions:
-    """The functions of a run; as many logits are alive at once in each as in the update."""
-    r, o, row_sharding = config.rollout, config.optimizer, sharding.batch_sharding(policy.mesh)
-    chunk = max(1, o.logprob_chunk // o.microbatches)
+    """Return the compiled parts of a rollout. As many logits are in memory at once as in an update."""
+    r, row_sharding = config.rollout, sharding.batch_sharding(policy.mesh)
+    chunk = max(1, config.optimizer.logprob_chunk // config.optimizer.microbatches)
     ref_logprobs = make_logprob_fn(strip_adapters(policy), temperature=r.temperature, chunk=chunk)
     return RolloutFunctions(
-        prepare=make_rollout_params(policy, gather=r.gather_params),
-        encode_images=make_encode_images(policy),
+        rollout_params=make_rollout_params_fn(policy, gather=r.gather_params),
+        encode_images=make_encode_images_fn(policy),
         sample=make_sampler(policy, r, group_size=r.group_size, temperature=r.temperature),
-        score=make_score_fn(policy, group_size=r.group_size, credit=config.reward.credit, chunk=chunk),
-        assemble=make_batch_fn(config, row_sharding),
+        score=make_score_fn(policy, credit=config.reward.credit, chunk=chunk),
+        make_train_batch=make_train_batch_fn(config, row_sharding, group_size=r.group_size),
         ref_logprobs=jax.jit(ref_logprobs, out_shardings=row_sharding),
     )
 
 
 class Rollout:
-    """Samples, reads, checks and scores: everything between a list of problems and the batch to learn from.
+    """Samples, grades and scores a batch of prompts: (params, prompt_batch, key) -> `RolloutResult`.
 
-    Called once a step. `reference` gives the weights, without adapters, of the policy that KL is measured
-    to, from those of the policy that samples.
+    Args:
+      policy: what is sampled from; its parameters are an argument of each call.
+      config: the run's config.
+      verifier: grades answers.
+      kl_reference: maps the current parameters to those of the KL reference, without adapters; None without KL.
     """
 
     def __init__(
-        self, policy: Policy, config: Config, verifier: Verifier, *, reference: Callable[[Any], Any] | None = None
+        self,
+        policy: Policy,
+        config: Config,
+        verifier: Verifier,
+        *,
+        kl_reference: Callable[[Any], Any] | None = None,
     ):
-        self.policy, self.config, self.verifier, self.reference = policy, config, verifier, reference
+        self.policy, self.config, self.verifier, self.kl_reference = policy, config, verifier, kl_reference
         self.compiled = make_rollout_functions(policy, config)
 
-    def __call__(
-        self, params: Any, prompt_batch: PromptBatch, key: jax.Array
-    ) -> tuple[Batch, dict[str, float], list[Transcript]]:
-        """One rollout of every problem: the batch, metrics by name, and a transcript of every response."""
-        problems = prompt_batch.problems
-        jax.block_until_ready(params)  # the end of the last update is no part of this rollout's time
+    def __call__(self, params: Any, prompt_batch: PromptBatch, key: jax.Array) -> RolloutResult:
+        problems, fns = prompt_batch.problems, self.compiled
+        jax.block_until_ready(params)  # do not count the end of the last update as rollout time
         watch = Stopwatch()
-        weights = self.compiled.prepare(params)
-        prompts = self.compiled.encode_images(weights, sharding.to_mesh(prompt_batch.prompts, self.policy.mesh))
-        completions = self.compiled.sample(weights, prompts, key)
+        rollout_params = fns.rollout_params(params)
+        prompts = fns.encode_images(rollout_params, sharding.to_mesh(prompt_batch.prompts, self.policy.mesh))
+        completions = fns.sample(rollout_params, prompts, key)
         parsed = parse_completions(self.policy, completions, max_steps=self.config.reward.max_steps)
         watch.lap("rollout")
 
-        # The accelerator scores while the host checks the answers.
-        cuts = self.place(rewards.Cuts(np.stack([r.cut_k for r in parsed]), np.stack([r.valid_k for r in parsed])))
+        # The accelerator scores while the host grades.
+        cuts = self.to_mesh(stack_cuts(parsed))
         scores = None
         if self.config.loss.alpha:
-            probes = self.place(self.encode_answers(problems))
-            scores = self.compiled.score(weights, prompts, completions, cuts, probes)
-        completions, weights = completions._replace(cache=()), None  # their memory is the update's
-        is_correct = grade_completions(self.verifier, problems, parsed)
+            probes = self.to_mesh(self.pack_probes(problems))
+            scores = fns.score(rollout_params, prompts, completions, cuts, probes)
+        completions, rollout_params = completions._replace(cache=()), None  # free their memory for the update
+        repeated = [problem for problem in problems for _ in range(len(parsed) // len(problems))]
+        is_correct = grade_answers(self.verifier, repeated, [completion.response.answer for completion in parsed])
         watch.lap("verify")
         jax.block_until_ready(scores)
         watch.lap("score")
 
-        step_bt = np.stack([r.step_t for r in parsed])
-        batch, metrics = self.compiled.assemble(
-            prompts, completions, scores, cuts, *self.place((make_outcome(is_correct, parsed), step_bt))
-        )
-        if self.reference:
-            batch = batch._replace(ref_logprob_bt=self.compiled.ref_logprobs(self.reference(params), batch)[0])
+        outcome = make_outcome(is_correct, [completion.response.is_well_formed for completion in parsed])
+        step_bt = np.stack([completion.step_t for completion in parsed])
+        batch, metrics = fns.make_train_batch(prompts, completions, *self.to_mesh((outcome, step_bt)), scores, cuts)
+        if self.kl_reference:
+            batch = batch._replace(ref_logprob_bt=fns.ref_logprobs(self.kl_reference(params), batch)[0])
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
         metrics["verifier/timeouts"] = float(is_correct.count(None))
         watch.lap("assemble")
-        return batch, metrics | watch.seconds, make_transcripts(problems, parsed, is_correct, scores)
+        return RolloutResult(batch, metrics | watch.seconds, make_transcripts(repeated, parsed, is_correct, scores))
 
-    def place(self, tree: Any) -> Any:
-        """Host arrays of all rows onto the mesh, over its data axes."""
+    def to_mesh(self, tree: Any) -> Any:
+        """Put host arrays of all rows on the mesh, sharded by rows."""
         mesh = self.policy.mesh
         return sharding.to_mesh(sharding.local_rows(tree, mesh), mesh)
 
-    def encode_answers(self, problems: Sequence[Problem]) -> rewards.Answers:
-        return encoding.pack_probes(
-            self.policy.tokenizer,
-            problems,
-            max_variants=self.config.reward.max_variants,
-            max_tokens=self.config.data.max_answer_tokens,
-        )
+    def pack_probes(self, problems: Sequence[Problem]) -> rewards.Answers:
+        """Pack the variants of the problems' reference answers, within the limits of the config."""
+        limits = self.config.reward.max_variants, self.config.data.max_answer_tokens
+        return pack_probes(self.policy.tokenizer, problems, max_variants=limits[0], max_tokens=limits[1])
 
 
 class Stopwatch:
-    """Seconds of wall clock between laps, by name."""
+    """Wall-clock seconds between laps, by name."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
         self.last = time.perf_counter()
 
     def lap(self, name: str) -> None:
+        """Record the time since the last lap as `time/NAME`."""
         now = time.perf_counter()
         self.seconds[f"time/{name}"] = now - self.last
         self.last = now
 
 
-def parse_completions(policy: Policy, completions: sampler.Completions, *, max_steps: int) -> list[ParsedCompletion]:
-    """What each completion says, in the order of the rows."""
-    token_bt, length_b, is_truncated_b = sharding.to_host(
-        (completions.token_bt, completions.length_b, completions.is_truncated_b)
-    )
-    return [
-        encoding.parse_completion(
-            policy.tokenizer,
-            ids[:length].tolist(),
-            is_truncated=bool(is_truncated),
-            max_steps=max_steps,
-            width=len(ids),
-        )
-        for ids, length, is_truncated in zip(token_bt, length_b, is_truncated_b, strict=True)
-    ]
-
-
-def grade_completions(
-    verifier: Verifier, problems: Sequence[Problem], parsed: Sequence[ParsedCompletion]
-) -> list[bool | None]:
-    """Is each response's answer right? None: the check timed out."""
-    group_size = len(parsed) // len(problems)
-    references = [reference_answer(problem) for problem in problems]
-    owners = [row // group_size for row in range(len(parsed))]
-    return grade_items(
-        verifier,
-        [
-            AnswerPair(completion.response.answer, references[q], problems[q].kind, problems[q].choices)
-            for q, completion in zip(owners, parsed, strict=True)
-        ],
-    )
-
-
-def make_outcome(is_correct: Sequence[bool | None], parsed: Sequence[ParsedCompletion]) -> Outcome:
-    return Outcome(
-        is_correct_b=np.array([correct is True for correct in is_correct]),
-        is_well_formed_b=np.array([completion.response.is_well_formed for completion in parsed]),
-        is_checked_b=np.array([correct is not None for correct in is_correct]),
-    )
+def stack_cuts(parsed: Sequence[ParsedCompletion]) -> rewards.Cuts:
+    """Stack the probe positions of completions."""
+    return rewards.Cuts(np.stack([p.cut_k for p in parsed]), np.stack([p.valid_k for p in parsed]))
 
 
 def make_transcripts(
@@ -174,12 +155,10 @@ def make_transcripts(
     is_correct: Sequence[bool | None],
     scores: Scores | None,
 ) -> list[Transcript]:
-    """A transcript of every response; without numbers where nothing was scored."""
-    group_size = len(parsed) // len(problems)
+    """Return a transcript of every response; `problems` has one entry for each. Without scores it has no numbers."""
     scores = sharding.to_host(scores)
     transcripts = []
-    for row, (completion, correct) in enumerate(zip(parsed, is_correct, strict=True)):
-        problem = problems[row // group_size]
+    for row, (problem, completion, correct) in enumerate(zip(problems, parsed, is_correct, strict=True)):
         transcript = Transcript(
             question=problem.question,
             response=completion.text,
@@ -197,11 +176,12 @@ def make_transcripts(
     return transcripts
 
 
-def add_scores(transcript: Transcript, parsed: ParsedCompletion, scores: Scores | None, row: int) -> Transcript:
-    """The transcript with its steps and, where it was scored, the numbers of its row."""
-    n_steps = int(parsed.valid_k.sum()) - 1
-    steps = tuple(parsed.text[step.start : step.end] for step in parsed.response.steps[:n_steps])
-    transcript = dataclasses.replace(transcript, format_error=parsed.response.format_error or "", steps=steps)
+def add_scores(transcript: Transcript, completion: ParsedCompletion, scores: Scores | None, row: int) -> Transcript:
+    """Return the transcript with its steps and, if there are scores, the numbers of its row."""
+    n_steps = int(completion.valid_k.sum()) - 1
+    steps = tuple(completion.text[step.start : step.end] for step in completion.response.steps[:n_steps])
+    format_error = completion.response.format_error or ""
+    transcript = dataclasses.replace(transcript, format_error=format_error, steps=steps)
     if scores is None:
         return transcript
     return dataclasses.replace(

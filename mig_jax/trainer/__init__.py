@@ -1,1 +1,6 @@
-"""The training loop, and everything that keeps a run alive."""
+"""Training runs: the loop, the update, checkpoints, and what keeps a run alive.
+
+Lives here: one run from config to trained model, its SFT stage, resume, stop signals, disk space, non-finite updates.
+May import: every room but aot.
+Main names: `train.run`, `update.build_update`, `checkpointing.Checkpoints`.
+"""

@@ -1,9 +1,9 @@
-"""Checkpoints of a run: weights, optimizer, step, position in the data, and the config; written by orbax.
+"""Checkpoints of a run: trained parameters, optimizer, step, position in the data, config; written by orbax.
 
-What is sampled at a step depends on the seed and the step alone, so there is no random state to keep.
+What a step samples depends on the seed and the step alone, so there is no random state to save.
 
-A checkpoint has its number for a name only when all of it is on the disk. With it are the checksums of its files,
-because orbax notices missing and mangled ones, but no flipped bit in the middle of the weights.
+A checkpoint gets its number as its name only when all of it is on disk. Checksums of its files are stored with it,
+because orbax notices missing and truncated files but not a flipped bit inside an array.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -20,24 +20,39 @@ from orbax.checkpoint import checkpoint_managers
 from tqdm import tqdm
 
 from mig_jax.distributed import multihost
-from mig_jax.learning.train_step import TrainState
+from mig_jax.errors import UserError
+from mig_jax.learning.train_step import TrainState, combine, partition
 
 CHECKSUMS = "checksums.json"
 
-# orbax rewrites it when it gives a checkpoint its name; nothing that is restored is in it.
-UNSUMMED = ("_CHECKPOINT_METADATA", CHECKSUMS)
+# orbax rewrites this file when it renames a finished checkpoint; nothing that is restored is in it.
+NO_CHECKSUM = ("_CHECKPOINT_METADATA", CHECKSUMS)
+
+
+class Restored(NamedTuple):
+    """A checkpoint that was read.
+
+    state: the run's state, frozen parameters included.
+    progress: what was saved with it: steps done, position in the data, whether an evaluation is pending.
+    """
+
+    state: TrainState
+    progress: dict[str, Any]
 
 
 class Checkpoints:
-    """The checkpoints of a run, in `workdir/checkpoints`; closed at the end of a `with` block.
+    """The checkpoints of a run, in `workdir/checkpoints`; a context manager, closed at the end of its block.
 
     Args:
-      keep: so many of the newest stay.
-      keep_best: and so many of those with the highest figure.
+      workdir: folder of the run.
+      keep: number of newest checkpoints to keep.
+      keep_best: number of checkpoints with the highest score to keep besides.
+      is_trainable: predicate on parameter paths; frozen parameters are not written.
     """
 
-    def __init__(self, workdir: str, *, keep: int, keep_best: int):
+    def __init__(self, workdir: str, *, keep: int, keep_best: int, is_trainable: Callable[[str], bool]):
         self.folder = Path(workdir).absolute() / "checkpoints"
+        self.is_trainable = is_trainable
         self.retention = _NewestAndBest(keep, keep_best)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self.retention,
@@ -47,53 +62,61 @@ class Checkpoints:
         )
         self.manager = ocp.CheckpointManager(self.folder, options=options)
         for step in self.manager.all_steps():
-            self.retention.note(step, _attempt(lambda step=step: float(self._read_json(step, "data")["figure"]))[0])
+            self.retention.add(step, _attempt(lambda step=step: float(self._read_json(step, "data")["score"])).value)
 
-    def save(self, state: TrainState, data_state: dict, config: dict, *, figure: float | None) -> None:
-        """Write a checkpoint in the background, under the number of rollouts or batches done (`data_state["done"]`).
+    def save(self, state: TrainState, progress: dict, config: dict, *, score: float | None) -> None:
+        """Write a checkpoint in the background, named after the number of steps done (`progress["done"]`).
 
         Args:
-          figure: how good it is; None: nobody knows, so it is not among the best.
+          state: the run's state; only trainable parameters and their moments are written.
+          progress: JSON-able, see `Restored`.
+          config: the run's config, JSON-able.
+          score: sampled accuracy on held-out problems after this step; None if it was not evaluated.
         """
-        self.retention.note(data_state["done"], figure)
+        self.retention.add(progress["done"], score)
+        trained = state._replace(params=partition(state.params, self.is_trainable)[0])
         self.manager.save(
-            data_state["done"],
+            progress["done"],
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                data=ocp.args.JsonSave(data_state | {"figure": figure}),
+                state=ocp.args.StandardSave(trained),
+                data=ocp.args.JsonSave(progress | {"score": score}),
                 config=ocp.args.JsonSave(config),
             ),
         )
 
-    def restore(self, state: TrainState, *, check: Callable[[dict], None]) -> tuple[TrainState, dict[str, Any]] | None:
-        """State and position in the data of the newest checkpoint that is not damaged; None where there is none at all.
+    def restore(self, state: TrainState, *, check: Callable[[dict], None]) -> Restored | None:
+        """Read the newest undamaged checkpoint; None if there is no checkpoint at all.
 
-        The state comes laid out as `state` is, and in its dtypes, whatever devices have written it. Damaged
-        checkpoints that are newer are put aside, aloud: the run will come by their steps again.
+        Arrays are resharded and cast as `state` is, whatever devices have written them. Newer, damaged checkpoints are
+        moved aside with a message; the run repeats their steps.
 
         Args:
-          state: arrays, or shapes with shardings.
-          check: raises what it has against the config of the run that has written the checkpoint.
+          state: arrays or shapes with shardings; its frozen parameters go into the result.
+          check: raises if the config of the checkpoint does not permit to resume.
 
         Raises:
-          ValueError: every checkpoint is damaged; each is named with the reason.
+          UserError: all checkpoints are damaged; names each with the reason.
         """
-        shapes, faults = jax.tree.map(ocp.utils.to_shape_dtype_struct, state), {}
+        trained, frozen = partition(state.params, self.is_trainable)
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, state._replace(params=trained))
+        errors: dict[int, str] = {}
         for step in sorted(self.manager.all_steps(), reverse=True):
-            config, faults[step] = _attempt(lambda step=step: self._read_sound(step))
-            if faults[step]:
+            config, error = _attempt(lambda step=step: self._read_verified_config(step))
+            if error:
+                errors[step] = error
                 continue
             check(config)
-            found, faults[step] = _attempt(lambda step=step: self._read_state(step, shapes))
-            if not faults[step]:
-                del faults[step]
-                multihost.broadcast_from_main(lambda step=step: self._put_aside(faults, step))
-                self.manager.reload()
-                return found
-        if faults:
-            listed = "\n  ".join(f"{step}: {fault}" for step, fault in faults.items())
-            raise ValueError(
-                f"no checkpoint in {self.folder} can be read; take another workdir to begin anew:\n  {listed}"
+            found, error = _attempt(lambda step=step: self._read_state(step, shapes))
+            if error:
+                errors[step] = error
+                continue
+            multihost.broadcast_from_main(lambda step=step: self._move_damaged(errors, step))
+            self.manager.reload()
+            return found._replace(state=found.state._replace(params=combine(found.state.params, frozen)))
+        if errors:
+            reasons = "\n  ".join(f"{step}: {error}" for step, error in errors.items())
+            raise UserError(
+                f"all checkpoints in {self.folder} are damaged; use another workdir to start over:\n  {reasons}"
             )
         return None
 
@@ -101,76 +124,89 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
-        # What other processes do not write any more would be waited for.
+        # Closing waits for the other processes, which may be gone.
         if not multihost.may_be_peer_failure(error):
             self.manager.close()
 
-    def _read_sound(self, step: int) -> dict:
-        """The config, when the files are those that were written, as the first process finds."""
-        multihost.broadcast_from_main(lambda: _check_checksums(self.folder / str(step)))
+    def _read_verified_config(self, step: int) -> dict:
+        """Read the config, after the main process has verified the checksums."""
+        multihost.broadcast_from_main(lambda: _verify_checksums(self.folder / str(step)))
         return self._read_json(step, "config")
 
     def _read_json(self, step: int, item: str) -> dict:
         return self.manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))[item]
 
-    def _read_state(self, step: int, shapes: Any) -> tuple[TrainState, dict]:
+    def _read_state(self, step: int, shapes: Any) -> Restored:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), data=ocp.args.JsonRestore())
-        found = self.manager.restore(step, args=args)
-        return found.state, found.data
+        found: Any = self.manager.restore(step, args=args)
+        return Restored(found.state, found.data)
 
-    def _put_aside(self, faults: dict[int, str], sound: int) -> None:
-        for step, fault in faults.items():
+    def _move_damaged(self, errors: dict[int, str], sound: int) -> None:
+        """Move damaged checkpoints out of the way; `sound` is the one that the run resumes from."""
+        for step, error in errors.items():
             aside = self.folder.parent / "damaged_checkpoints" / str(step)
-            tqdm.write(f"checkpoint {step} is damaged, so it is now {aside}, and the run goes back to {sound}: {fault}")
+            tqdm.write(f"checkpoint {step} is damaged and was moved to {aside}; resuming from {sound} ({error})")
             shutil.rmtree(aside, ignore_errors=True)
             aside.parent.mkdir(exist_ok=True)
             (self.folder / str(step)).rename(aside)
 
     def _write_checksums(self) -> None:
-        """Of the checkpoint that is about to get its name; runs behind everything else that is written of it."""
+        """Write checksums for the checkpoint being finalized, after all its files are written."""
         (folder,) = self.folder.glob("*.orbax-checkpoint-tmp*")
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in UNSUMMED]
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in NO_CHECKSUM]
         sums = {str(path.relative_to(folder)): _checksum(path) for path in files}
         (folder / CHECKSUMS).write_text(json.dumps(sums, indent=0))
 
 
 class _NewestAndBest(checkpoint_managers.PreservationPolicy):
-    """Which checkpoints stay, for orbax."""
+    """Tells orbax which checkpoints to keep."""
 
     def __init__(self, keep: int, keep_best: int):
-        self.keep, self.keep_best, self.figures = keep, keep_best, {}
+        self.keep, self.keep_best = keep, keep_best
+        self.scores: dict[int, float | None] = {}
 
-    def note(self, step: int, figure: float | None) -> None:
-        """How good a checkpoint is. Of two that are equally good the newer one is better."""
-        self.figures[step] = None if figure is None or math.isnan(figure) else figure
+    def add(self, step: int, score: float | None) -> None:
+        """Record the score of a checkpoint; None or NaN never counts as best."""
+        self.scores[step] = None if score is None or math.isnan(score) else score
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """Return which checkpoints to keep; of equal scores the newer one is better."""
+        del context
         steps = [checkpoint.step for checkpoint in checkpoints]
-        judged = [step for step in steps if self.figures[step] is not None]
-        best = sorted(judged, key=lambda step: (self.figures[step], step), reverse=True)[: self.keep_best]
+        scored = [(score, step) for step in steps if (score := self.scores[step]) is not None]
+        best = {step for _, step in sorted(scored, reverse=True)[: self.keep_best]}
         return [step in steps[-self.keep :] or step in best for step in steps]
 
 
-def _attempt(read: Callable[[], Any]) -> tuple[Any, str]:
-    """What is read and "", or None and why it cannot be read, on one process or all."""
+class _Attempt(NamedTuple):
+    """What was read, or why it could not be."""
+
+    value: Any
+    error: str | None
+
+
+def _attempt(read: Callable[[], Any]) -> _Attempt:
+    """Call `read` on every process; if it fails on any, return the error instead of raising."""
     try:
-        return multihost.sync_errors(read), ""
+        return _Attempt(multihost.sync_errors(read), None)
     except (MemoryError, jax.errors.JaxRuntimeError):
-        raise  # the fault of the machine
-    except Exception as error:  # whatever a reader stumbles over in a mangled file
+        raise  # the machine failed, not the checkpoint
+    except Exception as error:  # a damaged file can make readers raise anything
         if multihost.may_be_peer_failure(error):
             raise
-        return None, f"{type(error).__name__}: {str(error).strip()[:300]}"
+        return _Attempt(None, f"{type(error).__name__}: {str(error).strip()[:300]}")
 
 
-def _check_checksums(folder: Path) -> None:
-    """Raises:
-    ValueError: files are missing, or are not what was written.
+def _verify_checksums(folder: Path) -> None:
+    """Compare the files of a checkpoint with its checksums.
+
+    Raises:
+      ValueError: files are missing or changed.
     """
     sums = json.loads((folder / CHECKSUMS).read_bytes())
     wrong = [name for name in sums if not (folder / name).is_file() or _checksum(folder / name) != sums[name]]
     if wrong:
-        raise ValueError(f"missing, or not as they were written: {', '.join(wrong)}")
+        raise ValueError(f"files are missing or changed: {', '.join(wrong)}")
 
 
 def _checksum(path: Path) -> str:

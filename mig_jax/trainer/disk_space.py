@@ -1,4 +1,4 @@
-"""Is there room for a run on its disk: asked before it begins, and said plainly when it is used up on the way."""
+"""Check the workdir and its disk before a run begins, and recognise errors of a full disk."""
 
 import errno
 import math
@@ -14,32 +14,32 @@ import jax
 from mig_jax.check_config import ConfigError
 from mig_jax.distributed import multihost
 
-# No space; over quota; over the largest size of a file.
+# No space left; over quota; over the largest file size.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# So long a file may take to be seen from another machine, in seconds.
+# Seconds to wait for a file to appear on another machine.
 VISIBLE_S = 30
 
 
 def check_workdir(workdir: str) -> None:
-    """Make the folder unless it is there, try to write into it, and have all processes see what was written.
+    """Create the workdir if needed, and check that it is writable and that all processes share it.
 
     Raises:
-      ConfigError: that is not possible.
+      ConfigError: it is not.
     """
     name = multihost.broadcast_from_main(lambda: _write_token(workdir))
-    sees = multihost.all_gather_objects(_is_seen(os.path.join(workdir, name)))
+    visible = multihost.all_gather_objects(_appears(os.path.join(workdir, name)))
     if multihost.is_main_process():
         os.remove(os.path.join(workdir, name))
-    if not all(sees):
-        blind = ", ".join(str(number) for number, sees_it in enumerate(sees) if not sees_it)
+    if not all(visible):
+        blind = ", ".join(str(process) for process, sees_it in enumerate(visible) if not sees_it)
         raise ConfigError(
-            f"this config cannot be run:\n  workdir={workdir!r}: what process 0 writes there is not seen by process "
-            f"{blind}. All processes of a run need one folder, on a disk that they share"
+            f"this config cannot be run:\n  workdir={workdir!r}: process {blind} does not see what process 0 writes "
+            "there. Use a folder on a disk that all processes share"
         )
 
 
 def _write_token(workdir: str) -> str:
-    """The name of a file that was not there before."""
+    """Write a new file and return its name."""
     name = f".seen_by_all_{uuid.uuid4().hex}"
     try:
         os.makedirs(workdir, exist_ok=True)
@@ -50,8 +50,8 @@ def _write_token(workdir: str) -> str:
     return name
 
 
-def _is_seen(path: str) -> bool:
-    """Is the file there, now or after a while?"""
+def _appears(path: str) -> bool:
+    """Return whether the file exists, waiting up to `VISIBLE_S` seconds."""
     for _ in range(VISIBLE_S):
         if os.path.exists(path):
             return True
@@ -60,14 +60,15 @@ def _is_seen(path: str) -> bool:
 
 
 def check_room(workdir: str, *, checkpoint: int, kept: int, model: int) -> None:
-    """Will the checkpoints fit that are there at any time, and the trained model behind them?
+    """Check that a run's checkpoints and its trained model fit on the disk.
 
-    A checkpoint is complete before an older one is deleted, so that one more has to fit than are kept. What earlier
-    ones of this run take up will be free again.
+    A checkpoint is complete before an older one is deleted, so one more must fit than are kept. What this run already
+    has on disk will be replaced.
 
     Args:
+      workdir: folder of the run.
       checkpoint, model: bytes of one checkpoint and of the trained model, before compression.
-      kept: checkpoints that stay.
+      kept: number of checkpoints that are kept.
 
     Raises:
       ConfigError: with the numbers.
@@ -75,25 +76,22 @@ def check_room(workdir: str, *, checkpoint: int, kept: int, model: int) -> None:
     needed, free = checkpoint * (kept + 1) + model, shutil.disk_usage(workdir).free
     own = sum(_size_of(Path(workdir) / name) for name in ("checkpoints", "model"))
     if needed > free + own:
-        beside = f" beside {_text(own)} of this run" if own else ""
+        reusable = f", {_text(own)} are used by this run" if own else ""
         raise ConfigError(
             "this config cannot be run:\n"
-            f"  workdir={workdir!r}: {_text(needed)} are needed, {_text(free)} are free{beside}. There will be {kept} "
+            f"  workdir={workdir!r}: it needs {_text(needed)}, {_text(free)} are free{reusable}. There will be {kept} "
             f"checkpoints (checkpoint.keep + checkpoint.keep_best) of {_text(checkpoint)}, one more while it is "
-            f"written, and a model of {_text(model)}: keep fewer, or take another disk"
+            f"written, and a model of {_text(model)}: keep fewer checkpoints, or use another disk"
         )
 
 
 def nbytes(tree: Any) -> int:
-    """Bytes of all arrays, or shapes of arrays, in a tree."""
+    """Return the bytes of all arrays, or shapes of arrays, in a tree."""
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Has a full disk led to this error?
-
-    Libraries may have wrapped it, or have met another one while they cleaned up.
-    """
+    """Return whether a full disk caused this error, even if a library wrapped it or failed while cleaning up."""
     texts = [os.strerror(number) for number in FULL]
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL or any(text in str(error) for text in texts):
@@ -107,7 +105,7 @@ def _size_of(folder: Path) -> int:
 
 
 def _text(size: float) -> str:
-    """Bytes in the unit that reads best."""
+    """Format bytes in the unit that reads best."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.3g} {unit}"

@@ -1,8 +1,9 @@
-"""The update of a run, as its config says: the optimizer, the step, and their places on the mesh."""
+"""Build the update of a run from its config: optimizer, loss, compiled train step."""
 
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -13,13 +14,15 @@ from mig_jax.learning import losses
 from mig_jax.learning.optimizer import make_optimizer, make_schedule
 from mig_jax.learning.train_step import TrainState, compile_train_step, init_state, make_train_step
 from mig_jax.models import decoder
-from mig_jax.policy.load import Policy, make_logprob_fn
+from mig_jax.policy.load import Policy
+from mig_jax.policy.logprobs import make_logprob_fn
 
-# What a step on demonstrations reports.
+# Prefixes of the metrics that SFT reports: the others compare with a sampling policy.
 SFT_METRICS = ("loss/sft", "policy/", "gradient/")
 
 
 def build_optimizer(config: Config) -> optax.GradientTransformation:
+    """Return the optimizer of `config.optimizer`, its schedule spread over all updates of the run."""
     o = config.optimizer
     schedule = make_schedule(
         peak_lr=o.peak_lr,
@@ -38,7 +41,7 @@ def build_optimizer(config: Config) -> optax.GradientTransformation:
 
 
 def build_loss_config(config: Config, mode: str) -> losses.LossConfig:
-    """Return the coefficients of the loss; in sft mode only imitation counts: α = β = κ = 0, γ = 1."""
+    """Return the coefficients of the loss; SFT uses the SFT term alone: α = β = κ = 0, γ = 1."""
     c = config.loss
     loss_config = losses.LossConfig(
         alpha=c.alpha,
@@ -54,24 +57,35 @@ def build_loss_config(config: Config, mode: str) -> losses.LossConfig:
 
 
 def build_update(policy: Policy, config: Config, mode: str) -> tuple[TrainState, Callable]:
-    """The state before the first update, on the mesh, and (state, batch) → (state, metrics): all updates of a batch."""
-    init, compiled = build_step(policy, config, mode)
+    """Return the initial state, on the mesh, and the function (state, batch) -> (state, metrics).
+
+    The function makes all updates of a batch, and returns the metrics of the last one. `policy.params` are donated.
+    """
+    step = build_step(policy, config, mode)
 
     def update(state: TrainState, batch: losses.Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        metrics: dict[str, jax.Array] = {}
         for _ in range(config.optimizer.updates_per_rollout):
-            state, metrics = compiled(state, batch)
-        # Nothing was sampled in sft: what compares with the sampling policy means nothing.
-        rest = {name: value for name, value in metrics.items() if mode == "train" or name.startswith(SFT_METRICS)}
-        return state, rest
+            state, metrics = step.update(state, batch)
+        reported = {name: value for name, value in metrics.items() if mode == "train" or name.startswith(SFT_METRICS)}
+        return state, reported
 
-    return init(policy.params), update
+    return step.init(policy.params), update
 
 
-def build_step(policy: Policy, config: Config, mode: str) -> tuple[Callable, Callable]:
-    """Compiled params → the state before the first update, which consumes them, and (state, batch) → (state, metrics).
+class CompiledStep(NamedTuple):
+    """The compiled functions of an update.
 
-    Demonstrations are learned by the same step as everything else: α = β = 0, γ = 1 and all gates open.
+    init: params -> the state before the first update; donates the parameters.
+    update: (state, batch) -> (state, metrics); donates the state.
     """
+
+    init: Callable[[Any], TrainState]
+    update: Callable
+
+
+def build_step(policy: Policy, config: Config, mode: str) -> CompiledStep:
+    """Compile one update. SFT uses the same step as RL, with other coefficients and every SFT gate open."""
     o = config.optimizer
     tx = build_optimizer(config)
     axes = decoder.param_axes(policy.config)
@@ -86,4 +100,4 @@ def build_step(policy: Policy, config: Config, mode: str) -> tuple[Callable, Cal
         trainable=policy.is_trainable,
     )
     compiled = compile_train_step(step, state_sharding, sharding.batch_sharding(policy.mesh))
-    return jax.jit(init, out_shardings=state_sharding, donate_argnums=0), compiled
+    return CompiledStep(jax.jit(init, out_shardings=state_sharding, donate_argnums=0), compiled)

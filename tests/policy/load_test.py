@@ -1,4 +1,4 @@
-"""What training and sampling compute agrees, and the loss never holds [B, T, V]."""
+"""Training and sampling compute the same log-probs, and the loss never holds [B, T, V]."""
 
 import functools
 import math
@@ -13,7 +13,8 @@ from mig_jax.learning import losses
 from mig_jax.models import decoder, sampler
 from mig_jax.policy import load as policies
 from mig_jax.policy.generate import Sampler
-from mig_jax.policy.load import Policy, load_policy, make_logprob_fn, save_policy
+from mig_jax.policy.load import Policy, load_policy, save_policy
+from mig_jax.policy.logprobs import make_logprob_fn
 from mig_jax.text import tokenizer as tokenizers
 from tests import tiny
 from tests.learning.toy_training import LOSS_CONFIG, random_batch
@@ -28,7 +29,7 @@ def start():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.8])
-def test_the_samplers_logprobs_are_the_trainers(start, temperature):
+def test_sampler_and_trainer_logprobs_agree(start, temperature):
     prompt = start.tokenizer.chat_prompt([{"role": "user", "content": "Last digits of 7 +5 -3 *3 +8 -2 +6"}])
     prompts, starts = jnp.array([[0, 0, *prompt]]), jnp.array([2])
     sample = Sampler(start, kv_cache_chunks=1, group_size=6, max_new_tokens=74, temperature=temperature)
@@ -44,16 +45,16 @@ def test_the_samplers_logprobs_are_the_trainers(start, temperature):
     assert (entropy >= 0).all() and float(completions.logprob_bt.sum()) < -1
 
 
-def test_a_width_that_fsdp_does_not_divide_is_said(monkeypatch):
-    said = []
-    monkeypatch.setattr(policies.logging, "warning", lambda text, *values: said.append(text % values))
+def test_undivided_width_is_warned_about(monkeypatch):
+    warnings = []
+    monkeypatch.setattr(policies.logging, "warning", lambda text, *values: warnings.append(text % values))
     for width in (16, 12):
         model = tiny.get_config(model__init__width=width).model
         policies.abstract_policy(model, sharding.make_mesh({"fsdp": 8}))
-    assert [text[:60] for text in said] == ["mesh.fsdp=8 does not divide the model's width of 12: each ch"]
+    assert [text[:60] for text in warnings] == ["mesh.fsdp=8 does not divide the model's width of 12, so ever"]
 
 
-def test_saved_policy_is_read_as_it_was_written(start, tmp_path):
+def test_saved_policy_loads_as_it_was(start, tmp_path):
     config = tiny.get_quickstart(model__path=str(tmp_path))
     save_policy(start, start.params, str(tmp_path), config=config)
     again = load_policy(config.model, start.mesh, seed=1)

@@ -1,4 +1,4 @@
-"""What of a source a run takes, and that the knobs of the config reach the sources."""
+"""A run takes the problems that fit, and its config reaches the sources."""
 
 import json
 
@@ -28,32 +28,32 @@ def config_of(path, rows, **changes):
     return tiny.get_config(data__train=f"jsonl:{path}", data__eval=f"jsonl:{path}", **changes)
 
 
-def test_every_column_is_where_the_config_says(tmp_path):
+def test_columns_are_read_where_the_config_says(tmp_path):
     config = config_of(tmp_path / "rows.jsonl", [ROW])
     config.data.columns.update(dict(zip(FIELDS, ROW, strict=True)))
-    (problem,) = problem_set.open_configured_source(config, config.data.train, split="train")
+    (problem,) = problem_set.open_source(config, config.data.train, split="train")
     assert problem == problem_set.Problem(
         "a", "Where?", "B", "choice", (("Look.", "East."), "B"), (), ("west", "east"), "3", "sun", "almanac"
     )
     config.data.columns.question = "{ask} ({topic})"
-    assert problem_set.open_configured_source(config, config.data.train, split="train")[0].question == "Where? (sun)"
+    assert problem_set.open_source(config, config.data.train, split="train")[0].question == "Where? (sun)"
 
 
-def test_what_does_not_fit_is_left_out_and_counted(policy, tmp_path, caplog):
+def test_problems_that_do_not_fit_are_rejected_and_counted(policy, tmp_path, caplog):
     rows = [{"question": "7" * n, "answer": "1" * m} for n, m in ((3, 1), (99, 1), (98, 2), (4, 9))]
     config = config_of(tmp_path / "rows.jsonl", rows)
-    ((chosen,), weights) = problem_set.open_training(policy, config, solved=False)
-    assert [p.question for p in chosen] == ["777"] and weights == [1.0]
+    ((chosen,), mixture) = problem_set.open_train_problems(policy, config, need_solution=False)
+    assert [p.question for p in chosen] == ["777"] and mixture == [1.0]
     assert sorted(chosen.rejected.values()) == [1, 2]
-    # An answer that is too long to be probed can be evaluated all the same.
-    held_out = problem_set.open_held_out(policy, config)
+    # An answer too long to probe can still be evaluated.
+    held_out = problem_set.open_eval_problems(policy, config)
     assert [p.answer for p in held_out] == ["1", "1" * 9] and held_out.rejected.total() == 2
-    assert "2 of 4 problems left out: 2 with a prompt of more than 32 tokens" in caplog.text
+    assert "2 of 4 problems rejected: 2 with a prompt of more than 32 tokens" in caplog.text
 
 
-def test_a_chosen_part_reads_like_a_sequence(policy, tmp_path):
+def test_filtered_dataset_is_a_sequence(policy, tmp_path):
     config = config_of(tmp_path / "rows.jsonl", [{"question": str(n), "answer": n} for n in range(5)])
-    chosen = problem_set.open_held_out(policy, config)
+    chosen = problem_set.open_eval_problems(policy, config)
     assert [p.answer for p in chosen[1:3]] == ["1", "2"] and len(chosen) == 5
     with pytest.raises(IndexError):
         chosen[5]

@@ -1,4 +1,4 @@
-"""The first signal is noted, the second one ends the process at once, also while no handler of Python's can run."""
+"""The first signal is noted, the second ends the process at once, even while no Python handler can run."""
 
 import os
 import signal
@@ -14,36 +14,36 @@ import pytest
 from mig_jax.trainer import preemption, train
 
 with warnings.catch_warnings():
-    # ml_collections loads the file of a config in a way that later Pythons drop.
+    # ml_collections loads config files in a way that later Pythons drop.
     warnings.simplefilter("ignore", DeprecationWarning)
     from mig_jax import main
 
 ROOT = Path(__file__).parents[2]
 
-# pbkdf2 keeps the main thread in C for hours, without the lock of the interpreter: as compiling does.
+# pbkdf2 keeps the main thread in C for hours and releases the GIL, as compiling does.
 BUSY = """
 import hashlib
-from mig_jax.trainer.preemption import catch_stop_signals as listen
-with listen():
+from mig_jax.trainer.preemption import catch_stop_signals
+with catch_stop_signals():
     print("listening", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 """
 
 
 @pytest.mark.parametrize("number", preemption.SIGNALS)
-def test_the_second_signal_ends_a_process_that_is_busy(number):
+def test_second_signal_ends_a_busy_process(number):
     command = [sys.executable, "-c", BUSY]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout.readline() == "listening\n"
         process.send_signal(number)
         assert process.stderr.readline() == "\n"
-        assert "the step under way ends first; a second signal ends at once" in process.stderr.readline()
+        assert "stopping after the current step; a second signal stops at once" in process.stderr.readline()
         assert process.poll() is None
         process.send_signal(number)
         assert process.wait(timeout=60) == 128 + number
 
 
-def test_behind_the_block_signals_do_what_they_did():
+def test_handlers_are_restored_after_the_block():
     before = [signal.getsignal(number) for number in preemption.SIGNALS]
     with preemption.catch_stop_signals() as should_stop:
         assert not should_stop()
@@ -64,29 +64,29 @@ def wait_until(condition):
 
 
 def run_main(monkeypatch, run):
-    """`mig-jax train` with something else in the place of training."""
+    """Run `mig-jax train` with a stand-in for training."""
     monkeypatch.setattr(train, "run", run)
     monkeypatch.setattr(main, "WORKDIR", SimpleNamespace(value="/workdir"))
-    for name in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID"):
+    for name in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID", "DEBUG"):
         monkeypatch.setattr(main, name, SimpleNamespace(value=None))
     monkeypatch.setattr(main, "chosen_config", lambda: None)
     main.run_command(["train"])
 
 
-def test_a_stopped_run_leaves_with_a_code_of_its_own(monkeypatch, capsys):
+def test_stopped_run_has_its_own_exit_code(monkeypatch, capsys):
     def run(config, workdir, *, mode, should_stop):
         os.kill(os.getpid(), signal.SIGINT)
         wait_until(should_stop)
-        raise preemption.Preempted("stopped behind step 3 of 10")
+        raise preemption.Preempted("stopped after step 3 of 10")
 
     with pytest.raises(SystemExit) as ended:
         run_main(monkeypatch, run)
     assert ended.value.code == 75
-    assert "mig-jax train: stopped behind step 3 of 10; the same command goes on" in capsys.readouterr().err
+    assert "mig-jax train: stopped after step 3 of 10; rerun the same command to resume" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_said_without_a_stack_trace(monkeypatch):
-    """Also when a library has wrapped it, or stumbled while it cleaned up."""
+def test_full_disk_is_reported_without_a_trace(monkeypatch):
+    """Even when a library wrapped the error, or failed while cleaning up."""
 
     def run(config, workdir, *, mode, should_stop):
         try:
@@ -94,7 +94,9 @@ def test_a_full_disk_is_said_without_a_stack_trace(monkeypatch):
         except OSError:
             raise RuntimeError("could not close") from None
 
-    with pytest.raises(SystemExit, match="^mig-jax train: the disk is full; make room, and the same command goes on"):
+    with pytest.raises(
+        SystemExit, match="^mig-jax train: the disk is full; free some space and rerun the same command to resume"
+    ):
         run_main(monkeypatch, run)
 
 

@@ -1,4 +1,4 @@
-"""A run that is killed and started again is the run that was never killed, bit for bit."""
+"""A run that is killed and resumed equals one that was never killed, bit for bit."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 from mig_jax.records import metrics
 
 ROOT = Path(__file__).parents[2]
-# Of a row, all that is no measurement of time.
+# Metrics that are no measurement of time.
 TIMELESS = (
     "loss/", "reward/", "policy/", "ratio/", "gradient/", "eval/", "ell/", "advantage/", "rollout/", "kl/", "verifier/",
 )  # fmt: skip
@@ -44,30 +44,30 @@ def start(workdir, tmp_path):
         return subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=ROOT)
 
 
-def kill_behind(process, log, n_rows):
-    """Kill a run some time after it has itself said so many rows of metrics."""
+def kill_after(process, log, n_rows):
+    """Kill a run some time after it has printed `n_rows` rows of metrics."""
     already = log.stat().st_size if log.exists() else 0
     while process.poll() is None and len(re.findall(rb"step +[0-9]+ ", log.read_bytes()[already:])) < n_rows:
         time.sleep(0.02)
     time.sleep(random.random() / 2)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it was at its end before it could be killed"
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
 
 
 @pytest.mark.parametrize(
-    "behind, state_dtype", [((4,), ""), pytest.param((4, 2), "bfloat16", marks=pytest.mark.slow)], ids=["once", "twice"]
+    "after, state_dtype", [((4,), ""), pytest.param((4, 2), "bfloat16", marks=pytest.mark.slow)], ids=["once", "twice"]
 )
-def test_killed_and_resumed_equals_uninterrupted(tmp_path, behind, state_dtype):
-    """Killed at moments that nobody chose, behind the first checkpoint and behind a later one."""
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, after, state_dtype):
+    """Killed at random moments, after the first checkpoint and after a later one."""
     (tmp_path / "config.py").write_text(CONFIG_FILE.format(state_dtype=state_dtype))
     whole = start(tmp_path / "whole", tmp_path)
     assert whole.wait() == 0, (tmp_path / "whole.log").read_text()
     log = tmp_path / "killed.log"
-    for n_rows in behind:
-        kill_behind(start(tmp_path / "killed", tmp_path), log, n_rows)
+    for n_rows in after:
+        kill_after(start(tmp_path / "killed", tmp_path), log, n_rows)
     process = start(tmp_path / "killed", tmp_path)
     assert process.wait() == 0, log.read_text()
-    assert log.read_text().count("going on in") == len(behind)
+    assert log.read_text().count("resuming in") == len(after)
     expected, found = (timeless(metrics.read_metrics(str(tmp_path / name))[1]) for name in ("whole", "killed"))
     assert json.dumps(expected) == json.dumps(found)
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "killed")]

@@ -1,4 +1,4 @@
-"""The loop: it leaves what it promises, learns, compiles once, and is guarded against another config."""
+"""The training loop writes its files, learns, compiles once, and refuses to resume with another config."""
 
 import json
 from collections import Counter
@@ -10,25 +10,27 @@ import pytest
 
 from mig_jax.check_config import ConfigError
 from mig_jax.distributed import sharding
+from mig_jax.learning.train_step import train_all
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.policy.load import load_policy
 from mig_jax.records import metrics, transcripts
 from mig_jax.trainer import checkpointing, train
+from mig_jax.trainer.kl_reference import make_kl_reference
 from mig_jax.trainer.update import build_step
 from tests import tiny
 from tests.trainer.resume_test import timeless
 
 
 def run_and_read(workdir, config, mode="train"):
-    """One device: eight fake ones on two cores are slow, and have a test of their own."""
+    """Train on one device: eight fake ones on two cores are slow, and have a test of their own."""
     train.run(config, str(workdir), mode=mode, devices=jax.devices()[:1])
     return metrics.read_metrics(str(workdir))[1]
 
 
 @pytest.fixture(scope="module")
 def mig_run(tmp_path_factory):
-    """Trained on a mixture of a generator and a benchmark, whose published file is written first."""
+    """Train on a mixture of a generator and a benchmark, whose published file is written first."""
     workdir, data_dir = tmp_path_factory.mktemp("mig"), tmp_path_factory.mktemp("data")
     rows = [{"question": f"Last digits of {n} +5 -3 *3 +8 -2 +6", "answer": f"7+5=2\n#### {n}"} for n in range(9)]
     (data_dir / "gsm8k").mkdir()
@@ -38,14 +40,14 @@ def mig_run(tmp_path_factory):
     return workdir, run_and_read(workdir, config)
 
 
-def test_a_mixture_is_trained_on(mig_run):
+def test_mixture_is_trained_on(mig_run):
     written = transcripts.read_transcripts(str(mig_run[0] / "transcripts" / "step_000001.jsonl"))
     assert Counter(t.source for t in written) == {"chain": 24, "gsm8k": 8}
     assert {t.kind for t in written if t.source == "gsm8k"} == {"number"}
     assert all(t.ell_k and t.id for t in written)
 
 
-def test_a_run_leaves_what_it_promises(mig_run):
+def test_run_writes_its_files(mig_run):
     workdir, rows = mig_run
     for name in ("curves.png", "gains_first.png", "gains_last.html", "metrics.jsonl", "model/config.json",
                  "model/model.safetensors", "model/tokenizer.json", "transcripts/step_000001.jsonl"):  # fmt: skip
@@ -65,16 +67,16 @@ def test_metrics_are_complete_and_shares_add_up(mig_run):
     row = mig_run[1][1]
     assert set(row) >= WANTED
     assert sum(value for name, value in row.items() if name.endswith("_share")) == pytest.approx(1, abs=1e-6)
-    assert row["ratio/mean"] == pytest.approx(1, abs=1e-4), "before the first update the ratio is 1"
+    assert row["ratio/mean"] == pytest.approx(1, abs=1e-4), "the ratio is 1 before the first update"
 
 
 def test_saved_model_is_the_trained_one(mig_run):
-    """It is read again as it was written, and it has moved."""
+    """The saved model equals the checkpoint, and differs from the start."""
     start, trained = (
         hf_weights.load(path, hf_config.read_config(path))
         for path in (tiny.get_quickstart().model.path, str(mig_run[0] / "model"))
     )
-    with checkpointing.Checkpoints(str(mig_run[0]), keep=1, keep_best=0) as kept:
+    with checkpointing.Checkpoints(str(mig_run[0]), keep=1, keep_best=0, is_trainable=train_all) as kept:
         in_checkpoint = kept.manager.restore(2, args=ocp.args.Composite(state=ocp.args.StandardRestore())).state[
             "params"
         ]
@@ -84,7 +86,7 @@ def test_saved_model_is_the_trained_one(mig_run):
 
 
 def test_nothing_is_compiled_after_the_first_step(tmp_path, caplog, monkeypatch):
-    """Not by rollout, scoring, update, checkpoint or evaluation, with a reference and with two updates a rollout."""
+    """Neither rollout, scoring, update, checkpoint nor evaluation recompiles, with a KL reference and two updates."""
     compiled_by_row = []
     write = metrics.Metrics.write
 
@@ -98,14 +100,14 @@ def test_nothing_is_compiled_after_the_first_step(tmp_path, caplog, monkeypatch)
     )
     with jax.log_compiles():
         run_and_read(tmp_path, config)
-    # Rows: evaluation, five steps, evaluation. A checkpoint is written behind the second step.
+    # Rows: evaluation, five steps, evaluation. A checkpoint is written after the second step.
     assert len(compiled_by_row) == 7
     assert sum("train_step" in message for message in compiled_by_row[1]) == 1
     assert compiled_by_row[-1] == compiled_by_row[1], compiled_by_row[-1][len(compiled_by_row[1]) :]
 
 
-def test_a_run_does_not_go_on_with_another_config(mig_run):
-    """GRPO in the folder of a MIG run would be neither."""
+def test_resume_with_another_config_is_refused(mig_run):
+    """Resuming a MIG run as GRPO would be neither."""
     before = (mig_run[0] / "metrics.jsonl").read_bytes()
     with pytest.raises(ConfigError, match="loss.alpha: 1.0 before, 0.0 now"):
         run_and_read(mig_run[0], tiny.get_quickstart(loss__alpha=0.0))
@@ -114,7 +116,7 @@ def test_a_run_does_not_go_on_with_another_config(mig_run):
     assert (mig_run[0] / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_finished_run_can_be_taken_further(tmp_path):
+def test_finished_run_can_be_extended(tmp_path):
     rows = run_and_read(tmp_path, tiny.get_quickstart(steps=1))
     further = run_and_read(tmp_path, tiny.get_quickstart(steps=2))
     assert timeless(further[: len(rows)]) == timeless(rows) and [row["step"] for row in further] == [0, 1, 1, 2, 2]
@@ -126,8 +128,8 @@ def test_grpo_scores_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_kl_holds_on_to_the_start(tmp_path):
-    """κ is measured from the second step on, and pulls back."""
+def test_kl_keeps_the_policy_near_the_start(tmp_path):
+    """The KL term is measured from the second step on, and pulls the policy back."""
     free, held = (
         run_and_read(
             tmp_path / str(kl_coef),
@@ -146,8 +148,8 @@ def test_sft_learns(tmp_path):
 
 
 @pytest.mark.parametrize("on_host", [False, True])
-def test_the_reference_is_what_the_weights_were(on_host):
-    """On four devices, behind an update that was given the memory of the weights."""
+def test_kl_reference_keeps_the_initial_parameters(on_host):
+    """On four devices, after an update that was donated the parameters."""
     config = tiny.get_config()
     mesh = sharding.make_mesh({"fsdp": 2, "tensor": 2}, devices=jax.devices()[:4])
     with jax.set_mesh(mesh):
@@ -155,7 +157,7 @@ def test_the_reference_is_what_the_weights_were(on_host):
         start = jax.device_get(policy.params)
         places = jax.tree.map(lambda x: x.sharding, policy.params)
         before = count_on_host()
-        reference = train.reference_of(policy, on_host=on_host)
+        reference = make_kl_reference(policy, on_host=on_host)
         assert (count_on_host() - before > 0) == on_host
         init, _ = build_step(policy, config, "train")
         state = init(policy.params)

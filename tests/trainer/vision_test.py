@@ -1,4 +1,4 @@
-"""A model that sees, from pictures to weights: rollout, probes, update and score; its tower frozen and trained."""
+"""A vision-language model end to end: rollout, probes, update and score, its vision tower frozen or trained."""
 
 import dataclasses
 
@@ -14,14 +14,16 @@ from mig_jax.learning.losses import Batch
 from mig_jax.learning.train_step import partition
 from mig_jax.models import decoder, sampler
 from mig_jax.policy import encoding
-from mig_jax.policy.generate import Sampler, make_encode_images
-from mig_jax.policy.load import load_policy, make_logprob_fn
-from mig_jax.policy.prompts import encode_prompts, tokenize_prompts
+from mig_jax.policy.generate import Sampler, make_encode_images_fn
+from mig_jax.policy.load import load_policy
+from mig_jax.policy.logprobs import make_logprob_fn
+from mig_jax.policy.prompts import encode_prompts
 from mig_jax.records import metrics, transcripts
-from mig_jax.rollout.problem_set import open_held_out, open_training, prompt_rejection_reason
+from mig_jax.rollout.problem_set import open_eval_problems, open_train_problems, prompt_rejection_reason
 from mig_jax.rollout.rollout import Rollout
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.trainer import train
+from mig_jax.trainer.update import build_update
 from tests import tiny
 
 CONFIG = tiny.get_scenes()
@@ -34,20 +36,20 @@ def policy():
 
 @pytest.fixture(scope="module")
 def problems(policy):
-    ((chosen,), _) = open_training(policy, CONFIG, solved=False)
+    ((chosen,), _) = open_train_problems(policy, CONFIG, need_solution=False)
     return chosen[:4]
 
 
 @pytest.fixture(scope="module")
 def rollout(policy, problems):
-    """Prompts that have been looked at, and three completions of each."""
-    prompts = make_encode_images(policy)(policy.params, tokenize_prompts(policy, CONFIG, problems))
+    """Return prompts with image features, and three completions of each."""
+    prompts = make_encode_images_fn(policy)(policy.params, encode_prompts(policy, CONFIG, problems).prompts)
     sample = Sampler(policy, kv_cache_chunks=1, group_size=3, max_new_tokens=20, temperature=0.9)
     return prompts, sample(policy.params, prompts, jax.random.key(0))
 
 
 def batch_of(prompts, completions):
-    """Of what was sampled, to learn nothing in particular from."""
+    """Return a batch of the samples with arbitrary advantages."""
     mask_bt = jnp.arange(completions.token_bt.shape[1])[None] < completions.length_b[:, None]
     rows = len(completions.length_b)
     group_size = rows // len(prompts.start_q)
@@ -83,8 +85,8 @@ def test_what_is_seen_matters(policy, rollout):
 
 def test_features_are_computed_once(policy, problems):
     """With a frozen tower no pixels go on to the update; what was there already is not looked at again."""
-    prompts = tokenize_prompts(policy, CONFIG, problems)
-    looked = make_encode_images(policy)(policy.params, prompts)
+    prompts = encode_prompts(policy, CONFIG, problems).prompts
+    looked = make_encode_images_fn(policy)(policy.params, prompts)
     assert looked.images.pixels is None and looked.images.feature_qid.shape == (4, 4, 16)
     sample = Sampler(policy, kv_cache_chunks=1, group_size=1, max_new_tokens=4, temperature=0.0)
     blank = looked._replace(images=looked.images._replace(feature_qid=jnp.zeros_like(looked.images.feature_qid)))
@@ -128,16 +130,16 @@ def test_probes_equal_prompts_written_out(policy, rollout):
 
 @pytest.mark.slow
 def test_micro_batches_with_images(problems):
-    """Rows and the images of their prompts are dealt out together: the update, of the tower too, is the same."""
+    """Rows stay with the images of their prompts: the update is the same, the vision tower's too."""
     results = []
     for microbatches in (1, 2):
         config = tiny.get_scenes(model__vision__freeze=False, optimizer__microbatches=microbatches)
         policy = load_policy(config.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
         start = jax.device_get(policy.params)
-        prompts = make_encode_images(policy)(policy.params, tokenize_prompts(policy, config, problems))
+        prompts = make_encode_images_fn(policy)(policy.params, encode_prompts(policy, config, problems).prompts)
         sample = Sampler(policy, kv_cache_chunks=1, group_size=2, max_new_tokens=6, temperature=1.0)
         completions = sample(policy.params, prompts, jax.random.key(0))
-        state, update = train.build_update(policy, config, "train")
+        state, update = build_update(policy, config, "train")
         state, numbers = update(state, batch_of(prompts, completions))
         results.append((jax.device_get(state), float(numbers["gradient/norm"])))
     (state, norm), (in_parts, norm_in_parts) = results
@@ -147,59 +149,59 @@ def test_micro_batches_with_images(problems):
     assert any(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), start, state.params)["vision"]))
 
 
-def test_a_frozen_tower_is_not_trained(policy):
+def test_frozen_vision_tower_is_not_trained(policy):
     trained, frozen = partition(policy.params, policy.is_trainable)
     assert not jax.tree.leaves(trained["vision"]) and not jax.tree.leaves(frozen["layers"])
     assert dataclasses.replace(policy, freeze_vision=False).is_trainable("vision/patch_embedding")
 
 
 @pytest.mark.slow
-def test_a_run_from_warm_up_to_score(tmp_path, monkeypatch, capsys):
-    """It leaves pictures of what it saw, goes on without a second warm-up, and its transcripts can be scored."""
+def test_run_from_sft_stage_to_score(tmp_path, monkeypatch, capsys):
+    """A run writes its images, resumes without repeating the SFT stage, and its transcripts can be scored."""
     first = jax.devices()[:1]
     config = tiny.get_scenes(
         steps=1, sft__steps=2, sft__data_size=32, model__vision__freeze=False, log__transcripts_every=1
     )
     train.run(config, str(tmp_path), mode="train", devices=first)
-    assert "start → warmed up → start of RL → end" in capsys.readouterr().out
+    assert "start → after SFT → start of RL → end" in capsys.readouterr().out
     file = tmp_path / "transcripts" / "step_000001.jsonl"
     written = transcripts.read_transcripts(str(file))
     assert all(len(t.images) == 1 for t in written) and list((tmp_path / "transcripts" / "images").glob("*.png"))
     assert (tmp_path / "model" / "preprocessor_config.json").exists()
-    warm_up = (tmp_path / "warm_up" / "metrics.jsonl").read_bytes()
-    described, rows = metrics.read_metrics(str(tmp_path / "warm_up"))
+    sft_metrics = (tmp_path / "sft" / "metrics.jsonl").read_bytes()
+    described, rows = metrics.read_metrics(str(tmp_path / "sft"))
     assert [row["step"] for row in rows] == [0, 1, 2, 2] and described["data"]["train_size"] == 32
 
     config.steps = 2
     train.run(config, str(tmp_path), mode="train", devices=first)
     assert [row["step"] for row in metrics.read_metrics(str(tmp_path))[1]] == [0, 1, 1, 2, 2]
-    assert (tmp_path / "warm_up" / "metrics.jsonl").read_bytes() == warm_up
+    assert (tmp_path / "sft" / "metrics.jsonl").read_bytes() == sft_metrics
 
-    # The policy of the first rollout, by the folder of its run: packed, without the rollout's cache.
+    # The policy of the first rollout, found by its workdir; scored by packed passes, without the rollout's cache.
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     monkeypatch.setattr(jax, "devices", lambda: first)
-    config.model.path, config.model.tokenizer = str(tmp_path / "warm_up"), ""
+    config.model.path, config.model.tokenizer = str(tmp_path / "sft"), ""
     commands.score(config, str(file), str(tmp_path / "scores"))
     for old, new in zip(written, transcripts.read_transcripts(str(tmp_path / "scores" / "scores.jsonl")), strict=True):
         np.testing.assert_allclose(old.ell_k, new.ell_k, atol=1e-3)
 
 
-def test_images_that_cannot_be_used(policy):
+def test_unusable_images_are_rejected(policy):
     config = tiny.get_scenes()
     with pytest.raises(ValueError, match="problem 7: .*image 1"):
         prompt_rejection_reason(policy, config, Problem("7", "What?", "1", images=(b"no image",)))
     blind = load_policy(tiny.get_config().model, policy.mesh, seed=0)
-    problem = open_held_out(policy, config)[0]
+    problem = open_eval_problems(policy, config)[0]
     with pytest.raises(ValueError, match="no vision tower"):
         prompt_rejection_reason(blind, config, problem)
     config.model.vision.max_patches = 8
-    assert "more than 8 patches" in prompt_rejection_reason(policy, config, problem)
+    assert "more than 8 image patches" in prompt_rejection_reason(policy, config, problem)
 
 
-def test_a_rollout_is_collected(policy, problems):
+def test_rollout_returns_batch_metrics_and_transcripts(policy, problems):
     with Verifier(workers=1) as verifier:
-        batch, numbers, written = Rollout(policy, CONFIG, verifier)(
+        batch, rollout_metrics, written = Rollout(policy, CONFIG, verifier)(
             policy.params, encode_prompts(policy, CONFIG, problems), jax.random.key(0)
         )
     assert batch.images.index_qs.shape[0] == 4 and batch.token_bs.shape[0] == 8
-    assert numbers["ell/first"] < 0 and written[0].images == problems[0].images
+    assert rollout_metrics["ell/first"] < 0 and written[0].images == problems[0].images

@@ -1,0 +1,57 @@
+"""Log-probs of completions under a policy, as the update and the KL reference compute them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from mig_jax import rewards
+from mig_jax.distributed import sharding
+from mig_jax.learning.losses import Batch
+from mig_jax.models import decoder, sampler
+from mig_jax.policy.load import Policy
+
+
+def make_logprob_fn(policy: Policy, *, temperature: float, chunk: int) -> Callable:
+    """Return the pure function (params, batch) -> log-prob and entropy of each completion token.
+
+    Args:
+      policy: the model's shape; the parameters are an argument of the function.
+      temperature: divides the logits, as it did while sampling.
+      chunk: tokens of each row whose logits are in memory at once.
+
+    Returns:
+      A function that gives two arrays `[B, T]`, in nats.
+    """
+
+    def logprobs(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        model = decoder.bind(policy.config, params)
+        rows, slots = batch.token_bs.shape
+        width = batch.full_mask_bt.shape[1]
+        images = batch.images
+        # Pixels are kept only where the vision tower is trained: features from the rollout carry no gradient.
+        if images is not None and images.pixels is not None:
+            images = images._replace(feature_qid=model.vision(images.pixels))
+        position_bs, valid_bs = sampler.row_positions(batch.start_b, slots, images)
+        # The last token predicts nothing, so it is not computed.
+        hidden_bsd, _ = model(
+            batch.token_bs[:, :-1],
+            position_bs[:, :-1],
+            valid_bs[:, :-1],
+            features=sampler.row_features(images, rows, slots - 1),
+        )
+        unembed_pdv = sharding.copy_per_batch_shard(model.unembed_dv(), ("embed", "vocab"), rows)
+
+        def row_logprobs(hidden_td, unembed_dv, target_t):
+            return rewards.token_logprobs(hidden_td, unembed_dv, target_t, temperature=temperature, chunk=chunk)
+
+        def per_shard(x_bt):
+            return x_bt.reshape(len(unembed_pdv), -1, *x_bt.shape[1:])
+
+        shard_logprobs = jax.vmap(row_logprobs, in_axes=(0, None, 0))
+        logprob_pbt, entropy_pbt = jax.vmap(shard_logprobs)(
+            per_shard(hidden_bsd[:, -width:]), unembed_pdv, per_shard(batch.token_bs[:, -width:])
+        )
+        return logprob_pbt.reshape(rows, width), entropy_pbt.reshape(rows, width)
+
+    return logprobs

@@ -1,0 +1,45 @@
+"""Batches for SFT: solutions take the place of samples, and every SFT gate is open."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from mig_jax.config import Config
+from mig_jax.distributed import sharding
+from mig_jax.models.sampler import Completions
+from mig_jax.policy import encoding
+from mig_jax.policy.load import Policy
+from mig_jax.policy.prompts import PromptBatch
+from mig_jax.rollout.batch import Outcome, make_train_batch_fn
+from mig_jax.rollout.rollout import RolloutResult, Stopwatch
+
+
+class SftBatches:
+    """Turns prompts and their solutions into a batch: (params, prompt_batch, key) -> `RolloutResult`.
+
+    Called like `Rollout`, though the result depends on neither parameters nor key.
+    """
+
+    def __init__(self, policy: Policy, config: Config):
+        self.policy, self.width = policy, config.rollout.max_new_tokens
+        self.make_train_batch = make_train_batch_fn(config, sharding.batch_sharding(policy.mesh), group_size=1)
+
+    def __call__(self, params: Any, prompt_batch: PromptBatch, key: jax.Array) -> RolloutResult:
+        del params, key
+        watch = Stopwatch()
+        mesh, tokenizer, (problems, prompts) = self.policy.mesh, self.policy.tokenizer, prompt_batch
+        rows = sharding.local_row_indices(mesh, len(problems))
+        targets = [encoding.sft_target_ids(tokenizer, problems[row]) for row in rows]
+        token_bt, length_b = encoding.pad_right(targets, self.width, tokenizer.pad_id)
+        no_step_bt, yes_b = np.full(token_bt.shape, -1, np.int32), np.ones(len(rows), bool)
+        # No sampling policy: old log-probs of 0 never reach the SFT loss.
+        logprob_bt: Any = np.zeros(token_bt.shape, np.float32)
+        completions = Completions(token_bt, logprob_bt, length_b, length_b < 0, ())
+        outcome = Outcome(yes_b, yes_b, yes_b)
+        arrays = sharding.to_mesh((prompts, completions, outcome, no_step_bt), mesh)
+        batch, metrics = self.make_train_batch(*arrays, None, None)
+        watch.lap("assemble")
+        # Stays on the accelerator, so that nothing waits for it here.
+        tokens = {"rollout/tokens": metrics["rollout/tokens"], "verifier/timeouts": 0.0}
+        return RolloutResult(batch, tokens | watch.seconds, [])

@@ -1,0 +1,219 @@
+"""An open run: its compiled functions, its files, and what it carries from step to step."""
+
+import contextlib
+import functools
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grain
+import jax
+
+from mig_jax.check_config import COMPUTE_ONLY, check_unchanged
+from mig_jax.config import Config
+from mig_jax.data import stream
+from mig_jax.distributed import multihost
+from mig_jax.evaluation.evaluator import Evaluator
+from mig_jax.learning.losses import Batch
+from mig_jax.policy.load import Policy
+from mig_jax.policy.prompts import encode_prompts
+from mig_jax.records import metrics
+from mig_jax.records.metrics import LogWindow
+from mig_jax.records.transcripts import Transcript, write_transcripts
+from mig_jax.rollout.problem_set import FilteredDataset, open_eval_problems, open_train_problems
+from mig_jax.rollout.rollout import Rollout
+from mig_jax.rollout.sft_batch import SftBatches
+from mig_jax.text.answers.verifier import Verifier
+from mig_jax.trainer import nonfinite
+from mig_jax.trainer.checkpointing import Checkpoints
+from mig_jax.trainer.kl_reference import make_kl_reference
+from mig_jax.trainer.update import build_update
+
+
+class RunState:
+    """A run between two steps.
+
+    Made by `open_run`; `train.train_loop` drives it.
+
+    state: parameters, optimizer and counters, on the mesh.
+    batches: iterator over prompt batches, read ahead.
+    done: number of steps done.
+    eval_pending: an evaluation is due after step `done` and has not been made.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        workdir: str,
+        mode: str,
+        policy: Policy,
+        verifier: Verifier,
+        batches: grain.DatasetIterator,
+        eval_problems: FilteredDataset,
+    ):
+        self.config, self.workdir, self.mode, self.eval_problems = config, workdir, mode, eval_problems
+        self.batches, self.verifier, self.done, self.eval_pending = batches, verifier, 0, True
+        # As JSON reads it back, which knows no tuples.
+        self.description = json.loads(json.dumps(config.to_dict() | {"mode": mode}))
+        self.make_batch = _make_batch_maker(config, mode, policy, verifier)
+        self.state, self.update = build_update(policy, config, mode)
+        self.evaluator = Evaluator(policy, config, verifier)
+        self.window = LogWindow(verifier)
+        # The keys of a step depend on the seed and the step alone, so a resumed run samples what it would have.
+        self.key = jax.random.key(config.seed)
+
+    def open_files(self, policy: Policy, stack: contextlib.ExitStack) -> None:
+        """Open checkpoints and metrics, and resume if there is a checkpoint; `stack` closes them."""
+        k = self.config.checkpoint
+        self.checkpoints = stack.enter_context(
+            Checkpoints(self.workdir, keep=k.keep, keep_best=k.keep_best, is_trainable=policy.is_trainable)
+        )
+        check = functools.partial(check_resume, self.workdir, now=self.description)
+        restored = self.checkpoints.restore(self.state, check=check)
+        if restored:
+            self.state, progress = restored
+            self.batches.set_state(progress["stream"])
+            self.done, self.eval_pending = progress["done"], progress["eval_pending"]
+        resume_step = self.done + 1 if restored else None
+        self.metrics = stack.enter_context(
+            metrics.open_metrics(self.workdir, config=self.description, resume_step=resume_step)
+        )
+        if resume_step:
+            print(f"resuming in {self.workdir} after step {self.done} of {self.config.steps}")
+
+    @property
+    def is_last(self) -> bool:
+        """Whether all steps are done."""
+        return self.done >= self.config.steps
+
+    def step(self) -> tuple[Batch, dict[str, Any]]:
+        """Make a batch and update on it; return the batch and the update's metrics, which stay on the mesh."""
+        key = jax.random.fold_in(self.key, 2 * self.done)
+        result = self.make_batch(self.state.params, next(self.batches), key)
+        self.window.add(result.metrics)
+        self.write_transcripts(result.transcripts)
+        self.state, train_metrics = self.update(self.state, result.batch)
+        self.done += 1
+        return result.batch, train_metrics
+
+    def log(self, train_metrics: dict[str, Any], batch: Batch) -> Exception | None:
+        """Write a row of metrics if one is due; return the error that ends the run after too many skipped updates."""
+        if self.done % self.config.log.every and not self.is_last:
+            return None
+        train_metrics = jax.device_get(train_metrics)
+        self.metrics.write(self.done, self.window.summary(train_metrics))
+        self.window = LogWindow(self.verifier)
+        limit = self.config.optimizer.max_skipped
+        return nonfinite.error_of(train_metrics, batch, limit=limit, workdir=self.workdir, done=self.done)
+
+    def write_transcripts(self, transcripts: Sequence[Transcript]) -> None:
+        """Write some transcripts of the step under way, if they are due."""
+        log = self.config.log
+        is_due = self.done % log.transcripts_every == 0 or self.done + 1 == self.config.steps
+        if transcripts and is_due and multihost.is_main_process():
+            chosen = some_of_each_group(transcripts, self.config.rollout.group_size)[: log.transcripts]
+            write_transcripts(chosen, os.path.join(self.workdir, "transcripts", f"step_{self.done + 1:06d}.jsonl"))
+
+    def is_eval_due(self) -> bool:
+        """Return whether the step just done is followed by an evaluation."""
+        every = self.config.eval.every
+        return self.is_last or bool(every and self.done % every == 0)
+
+    def is_evaluated(self) -> bool:
+        """Return whether an evaluation after this step was already written, by a run that was stopped then."""
+
+        def is_in_metrics() -> bool:
+            rows = metrics.read_metrics(self.workdir)[1]
+            return any(row["step"] == self.done and "eval/sampled" in row for row in rows)
+
+        return multihost.broadcast_from_main(is_in_metrics)
+
+    def evaluate(self) -> float:
+        """Evaluate, write a row of metrics, and return the sampled accuracy. Its time is not the steps'."""
+        began = time.perf_counter()
+        key = jax.random.fold_in(self.key, 2 * self.done + 1)
+        name = f"evaluation after {self.done} steps"
+        eval_metrics = self.evaluator.metrics(self.state.params, self.eval_problems, key, name=name)
+        self.metrics.write(self.done, eval_metrics)
+        self.window.start += time.perf_counter() - began
+        self.eval_pending = False
+        return float(eval_metrics["eval/sampled"])
+
+    def save_checkpoint(self, score: float | None) -> None:
+        """Save a checkpoint in the background. Call it after the step's rows of metrics are written."""
+        progress = {"done": self.done, "stream": self.batches.get_state(), "eval_pending": self.eval_pending}
+        self.checkpoints.save(self.state, progress, self.description, score=score)
+
+
+def open_run(config: Config, workdir: str, mode: str, policy: Policy, stack: contextlib.ExitStack) -> RunState:
+    """Open the data and files of a run and compile nothing yet; `stack` closes what is opened.
+
+    Raises:
+      UserError: a data source is wrong, or differs between processes; or the run cannot be resumed.
+    """
+    verifier = stack.enter_context(Verifier(**config.verifier.to_dict()))
+    batches, eval_problems = open_data(policy, config, mode)
+    run = RunState(config, workdir, mode, policy, verifier, batches, eval_problems)
+    run.open_files(policy, stack)
+    return run
+
+
+def open_data(policy: Policy, config: Config, mode: str) -> tuple[grain.DatasetIterator, FilteredDataset]:
+    """Open the stream of training batches and the problems to evaluate on, the same on all processes.
+
+    Raises:
+      UserError: a source is wrong, or the sources or the config differ between processes.
+    """
+    need_solution = mode == "sft"
+    train_problems, mixture = multihost.sync_errors(
+        lambda: open_train_problems(policy, config, need_solution=need_solution)
+    )
+    eval_problems = multihost.sync_errors(lambda: open_eval_problems(policy, config))
+    opened = {"mode": mode, "config": config.to_dict()} | {
+        f"source {n}": [len(source), source[0].question, source[-1].question]
+        for n, source in enumerate([*train_problems, eval_problems])
+    }
+    multihost.assert_equal_across_processes(opened)
+    batches = stream.iterate(
+        train_problems,
+        weights=mixture,
+        seed=config.seed,
+        batch_size=config.rollout.questions if mode == "train" else config.sft.batch_size,
+        prepare=lambda problems: encode_prompts(policy, config, problems),
+        read_ahead=config.data.read_ahead,
+    )
+    return batches, eval_problems
+
+
+def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -> None:
+    """Check that a run is resumed with the config it was started with; what does not affect learning may change.
+
+    Arrays are resharded for other devices and cast to another dtype when they are read.
+
+    Raises:
+      ConfigError: lists every value that differs.
+    """
+    free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead", "loss.kl_reference_on_host"]
+    free += ["model.param_dtype", *COMPUTE_ONLY]
+    free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped", "state_dtype")]
+    if now["optimizer"]["decay"] == "constant":
+        free.append("steps")  # a cosine depends on the number of steps
+    check_unchanged(workdir, before=before, now=now, free=free)
+
+
+def some_of_each_group(transcripts: Sequence[Transcript], group_size: int) -> list[Transcript]:
+    """Return the first four samples of each prompt."""
+    groups = [transcripts[i : i + group_size] for i in range(0, len(transcripts), group_size)]
+    return [transcript for group in groups for transcript in group[:4]]
+
+
+def _make_batch_maker(config: Config, mode: str, policy: Policy, verifier: Verifier) -> Callable:
+    """Return what turns a prompt batch into a `RolloutResult`: a rollout, or SFT targets."""
+    if mode == "sft":
+        return SftBatches(policy, config)
+    kl_reference = None
+    if config.loss.kl_coef:
+        kl_reference = make_kl_reference(policy, on_host=config.loss.kl_reference_on_host)
+    return Rollout(policy, config, verifier, kl_reference=kl_reference)
