@@ -1,1 +1,1 @@
-"""Configs; anywhere else, start from the defaults with `from mig_jax.configs import default`."""
+"""Configs. A config anywhere else starts from the defaults: `from mig_jax.configs import default`."""

@@ -1,9 +1,9 @@
-"""A run on accelerators: bfloat16 beside float32 master weights, all of it cut over all devices.
+"""Train on accelerators: bfloat16 compute on float32 parameters, everything sharded over all devices.
 
     mig-jax aot --config=configs/pod.py --model=mig_jax/assets/shapes/qwen2_5_7b --topology=v5p:2x4x4 --workdir=/tmp/aot
 
-says what of it fits where, before there is a machine: compiled, not run. `mig_jax/assets/shapes` holds the shapes of
-Qwen2.5-3B, 7B, 32B and 72B and of Qwen2.5-VL-3B, as their config.json has them; training takes a model with weights.
+reports what fits on a machine you do not have: compiled, not run. `mig_jax/assets/shapes` has the config.json of
+Qwen2.5-3B, 7B, 32B and 72B and of Qwen2.5-VL-3B. Training needs a model with parameters.
 """
 
 from mig_jax.configs import default
@@ -21,7 +21,7 @@ def get_config():
     c.rollout.group_size = 8
     c.rollout.max_new_tokens = 2048
     c.rollout.kv_cache_chunks = 4
-    c.optimizer.microbatches = 8  # each gathers all weights once more: as few as fit
+    c.optimizer.microbatches = 8  # each gathers all parameters once: use as few as fit
     c.optimizer.logprob_chunk = 256
     c.mesh.data = 1
     c.mesh.fsdp = -1

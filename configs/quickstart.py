@@ -1,9 +1,9 @@
-"""The quickstart: a tiny policy that knows its arithmetic but slips learns not to, on two cores in five minutes.
+"""The quickstart: a tiny policy that makes arithmetic slips learns to avoid them, in five minutes on two cores.
 
     mig-jax train --config=configs/quickstart.py --workdir=/tmp/mig_quickstart
 
-GRPO, for comparison: add --config.loss.alpha=0 --config.loss.gamma=0, and take another workdir. Both start from
-mig_jax/assets/quickstart, which configs/quickstart_sft.py makes from nothing.
+For GRPO, add --config.loss.alpha=0 --config.loss.gamma=0 and use another workdir. Both start from
+mig_jax/assets/quickstart, which configs/quickstart_sft.py trains.
 """
 
 from mig_jax.configs import quickstart_sft

