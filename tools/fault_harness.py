@@ -446,7 +446,7 @@ def one_of_two_killed(bench: Bench, kills: int = 6) -> Fault:
         began = time.monotonic()
         code = processes[1 - victim].wait()
         seconds.append(time.monotonic() - began)
-        words = ("another process of this run has ended; the same command goes on", "that another task died")
+        words = ("another process of this run has ended; rerun the same command to resume", "that another task died")
         if code == 0 or not any(bench.said(f"{name}_{1 - victim}", text) for text in words):
             faults.append(f"kill {number}: the other one ended with {code}, see {name}_{1 - victim}.log")
         if any([process.wait() for process in bench.start_two(name)]):

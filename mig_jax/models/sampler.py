@@ -167,7 +167,7 @@ def decode(
     unembed_dv = model.unembed_dv()
     prompt_cache, *_ = kv_cache
     prompt_slots, filled_slots = cache_slots((prompt_cache,)), cache_slots(kv_cache)
-    first = filled_slots - prompt_slots  # of the tokens to decode
+    first = filled_slots - prompt_slots  # index of the first token to decode
     slot_1s = jnp.arange(filled_slots + width)[None, :]
 
     def is_running(carry: tuple[DecodeState, KVCache]) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The decoder computes the logits that transformers computed; see make_reference.py for how they were made."""
+"""The decoder reproduces stored logits of transformers; `tools/make_reference.py` made them."""
 
 import pathlib
 
@@ -15,7 +15,7 @@ NAMES = ["llama", "llama_biased", "llama_llama3", "qwen2", "qwen2_untied", "qwen
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_logits_equal_those_of_transformers(name):
+def test_logits_equal_transformers(name):
     folder = FOLDER / name
     config = hf_config.read_config(folder)
     model = decoder.bind(config, hf_weights.load(folder, config))

@@ -1,9 +1,9 @@
-"""Where torch is installed: the decoder and transformers, flag by flag, part by part, forwards, backwards and sampling.
+"""The decoder equals transformers for every flag: parts, logits, gradients and sampling. Needs torch.
 
     pip install torch && pytest tests/models/transformers_parity_test.py
 
 Everything is float32 on the CPU with tiny random models (`make_reference.make_model`). `FLAGS` holds every combination
-of tied heads, biases and rotary scalings that the families have; what each costs a compilation runs on `SOME`.
+of tied heads, biases and rotary scalings of the families; tests that compile for each one run on `SOME`.
 """
 
 import dataclasses
@@ -16,11 +16,12 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from mig_jax.models import decoder, rope, sampler
+from mig_jax.models import decoder, sampler
+from mig_jax.models.families import rope_fields
 from mig_jax.models.huggingface import config as hf_config
-from mig_jax.models.huggingface import validation
 from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.models.layers import rms_norm
+from mig_jax.models.rope import attention_factor, make_rope, rope_frequencies
 
 torch = pytest.importorskip("torch")
 
@@ -35,11 +36,11 @@ ROPES = {
     "linear": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.5},
     "llama3": LLAMA3,
     "yarn": YARN,
-    # Everything that yarn can be told, but mscale, which transformers reads only where attention_factor is absent.
-    "yarn_told": YARN | {"attention_factor": 1.3, "beta_fast": 16.0, "beta_slow": 2.0, "truncate": False},
+    # All fields of yarn except mscale, which transformers reads only if attention_factor is absent.
+    "yarn_all": YARN | {"attention_factor": 1.3, "beta_fast": 16.0, "beta_slow": 2.0, "truncate": False},
     "yarn_mscale": YARN | {"mscale": 1.0, "mscale_all_dim": 0.5},
 }
-# Query heads, key-value heads, head size: grouped, one key head for all, ungrouped; N·H less than, equal to and more
+# Query heads, key-value heads, head size: grouped, one key head for all, ungrouped. N·H is equal to, more than and less
 # than the width of 32.
 HEADS = [(4, 2, 8), (4, 1, 16), (2, 2, 10)]
 
@@ -56,7 +57,7 @@ def _flags() -> dict[str, transformers.PretrainedConfig]:
         heads, kv_heads, head_size = HEADS[i % len(HEADS)]
         sizes = {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_size}
         own_bias = {} if family == "qwen2" else {"attention_bias": bias}
-        # A copy: transformers keeps, and completes, the dict that it is given.
+        # A copy, because transformers keeps and extends the dict.
         configs[f"{family}-{'tied' if tied else 'untied'}{'-bias' * bias}-{name}"] = CONFIG[family](
             **SIZES | sizes | {"max_position_embeddings": 4096, "eos_token_id": None, "bos_token_id": None},
             **own_bias,
@@ -72,13 +73,13 @@ SOME = [
     "llama-tied-bias-linear",
     "qwen2-tied-bias-plain",
     "qwen2-untied-bias-yarn",
-    "qwen3-tied-yarn_told",
+    "qwen3-tied-yarn_all",
     "qwen3-untied-bias-plain",
 ]
 
 
 def read(model, folder):
-    """Our config and parameters of a transformers model, by way of its folder."""
+    """Return config and parameters of a transformers model, read from the folder it saves."""
     model.save_pretrained(folder)
     config = hf_config.read_config(folder)
     return config, hf_weights.load(folder, config)
@@ -106,7 +107,7 @@ def test_logits(name, tmp_path):
 
 @pytest.mark.parametrize("name", SOME)
 def test_gradients_of_every_parameter(name, tmp_path):
-    """Of the mean negative log-likelihood of the next token; ours are written as weights are, to compare by name."""
+    """Of the mean negative log-likelihood of the next token. Ours are saved like parameters, to compare by name."""
     model = make_reference.make_model(FLAGS[name], seed=5)
     token_bt, position_bt = make_reference.sample_inputs(seed=6)
     config, params = read(model, tmp_path)
@@ -129,7 +130,7 @@ def test_gradients_of_every_parameter(name, tmp_path):
 
 @pytest.mark.parametrize("kind", ROPES)
 def test_cos_and_sin(kind):
-    """At the sizes of published models: frequencies of heads of 64 and 128, positions to the end of long contexts."""
+    """At sizes of published models: heads of 64 and 128, positions up to the end of long contexts."""
     position_bt = np.array([[0, 1, 2, 777, 8191, 30_000, 131_071]])
     for head_size, theta in [(64, 5e5), (128, 1e6), (80, 1e4)]:
         parameters = ROPES[kind] | {"rope_theta": theta}
@@ -140,23 +141,23 @@ def test_cos_and_sin(kind):
             max_position_embeddings=131_072,
         )  # fmt: skip
         rotary = transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(theirs)
-        scaling = validation.scaling_of(parameters)
-        frequency_f = rope.rope_frequencies(head_size, theta, scaling)
-        # Of the same float32, but for a pair here and there that torch's own power misses by a unit in the last place.
-        np.testing.assert_array_max_ulp(frequency_f, rotary.inv_freq.numpy(), maxulp=2)
-        assert (frequency_f == rotary.inv_freq.numpy()).mean() > 0.95
+        scaling = rope_fields.read_scaling(parameters)
+        frequencies = rope_frequencies(head_size, theta, scaling)
+        # Equal, except for a few pairs where torch's power is off by a unit in the last place.
+        np.testing.assert_array_max_ulp(frequencies, rotary.inv_freq.numpy(), maxulp=2)
+        assert (frequencies == rotary.inv_freq.numpy()).mean() > 0.95
         want = rotary(torch.zeros(1), torch.tensor(position_bt))
-        for ours, part in zip(rope.make_rope(position_bt, frequency_f, (), rope.attention_factor(scaling)), want, strict=True):
-            # A unit in the last place of a frequency turns position 131,071 by up to 0.004.
+        for ours, part in zip(make_rope(position_bt, frequencies, (), attention_factor(scaling)), want, strict=True):
+            # A unit in the last place of a frequency changes the angle at position 131,071 by up to 0.004.
             np.testing.assert_allclose(np.concatenate([ours, ours], -1)[:, :6], part.numpy()[:, :6], atol=2e-3)
-            exact = np.concatenate([frequency_f == rotary.inv_freq.numpy()] * 2)
+            exact = np.concatenate([frequencies == rotary.inv_freq.numpy()] * 2)
             got = np.concatenate([ours, ours], -1)[..., exact]
             np.testing.assert_allclose(got, part.numpy()[..., exact], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SOME)
 def test_part_by_part(name, tmp_path):
-    """Norm, attention, MLP and a whole layer, each fed the same activations."""
+    """Norm, attention, MLP and a whole layer, each with the same inputs."""
     model = make_reference.make_model(FLAGS[name], seed=7)
     config, params = read(model, tmp_path)
     theirs = model.model.layers[1]
@@ -164,8 +165,8 @@ def test_part_by_part(name, tmp_path):
     ours = nnx.merge(graphdef, jax.tree.map(lambda x: x[1], stacked))
     x_btd = np.random.default_rng(8).normal(size=(2, 11, config.width)).astype(np.float32)
     _, position_bt = make_reference.sample_inputs(seed=9)
-    frequency_f = rope.rope_frequencies(config.head_size, config.rope_theta, config.rope_scaling)
-    turn = rope.make_rope(jnp.array(position_bt), frequency_f, (), rope.attention_factor(config.rope_scaling))
+    frequencies = rope_frequencies(config.head_size, config.rope_theta, config.rope_scaling)
+    rope = make_rope(jnp.array(position_bt), frequencies, (), attention_factor(config.rope_scaling))
     valid_bt = jnp.ones(position_bt.shape, bool)
     x, x_torch = jnp.array(x_btd), torch.tensor(x_btd)
     both = {
@@ -175,9 +176,9 @@ def test_part_by_part(name, tmp_path):
     with torch.no_grad():
         pairs = {
             "norm": (rms_norm(x, ours.attention_norm, config.norm_eps), theirs.input_layernorm(x_torch)),
-            "attention": (ours.attention(x, turn, valid_bt, ())[0], theirs.self_attn(x_torch, **both)[0]),
+            "attention": (ours.attention(x, rope, valid_bt, ())[0], theirs.self_attn(x_torch, **both)[0]),
             "mlp": (ours.mlp(x), theirs.mlp(x_torch)),
-            "layer": (ours(x, turn, valid_bt, ())[0], theirs(x_torch, **both)),
+            "layer": (ours(x, rope, valid_bt, ())[0], theirs(x_torch, **both)),
         }
     for part, (got, want) in pairs.items():
         np.testing.assert_allclose(got, want.numpy(), atol=1e-5, rtol=1e-5, err_msg=part)
@@ -193,7 +194,7 @@ def padded(prompts, pad_id):
 
 
 def generate(model, token_qs, start_q, *, tokens, eos_ids, pad_id):
-    """What transformers appends to left-padded prompts, greedily."""
+    """Return the tokens that transformers appends greedily to left-padded prompts."""
     mask_qs = torch.tensor(np.arange(token_qs.shape[1])[None] >= start_q[:, None]).long()
     settings = dict(do_sample=False, max_new_tokens=tokens, eos_token_id=list(eos_ids) or None, pad_token_id=pad_id)
     with torch.no_grad():
@@ -202,20 +203,20 @@ def generate(model, token_qs, start_q, *, tokens, eos_ids, pad_id):
 
 
 def lengths(token_qt, eos_ids):
-    """Tokens of each row up to its first end-of-sequence, that included."""
+    """Return the number of tokens of each row, including its first end-of-sequence."""
     ended_qt = np.isin(token_qt, eos_ids)
     return np.where(ended_qt.any(1), ended_qt.argmax(1) + 1, token_qt.shape[1])
 
 
 @pytest.mark.parametrize("name", SOME)
-def test_greedy_tokens_are_those_of_generate(name, tmp_path):
-    """Prompts of unequal length; two ids that end a completion, so that rows end at different tokens."""
+def test_greedy_tokens_equal_generate(name, tmp_path):
+    """Prompts of different lengths, and two ids that end a completion, so that rows end at different tokens."""
     model = make_reference.make_model(FLAGS[name], seed=10)
     (token_qs, start_q), tokens = padded(PROMPTS, pad_id=0), 32
     free_qt = generate(model, token_qs, start_q, tokens=tokens, eos_ids=(), pad_id=0)
     assert free_qt.shape == (len(PROMPTS), tokens)
     pairs = itertools.product(free_qt.ravel().tolist(), repeat=2)
-    # Two ids at which rows end at different tokens, one of them soon and one late or never.
+    # Two ids with which one row ends early and another late or never.
     eos_ids = next(pair for pair in pairs if min(lengths(free_qt, pair)) < 16 and 24 <= max(lengths(free_qt, pair)))
     want_qt = generate(model, token_qs, start_q, tokens=tokens, eos_ids=eos_ids, pad_id=0)
     config, params = read(model, tmp_path)

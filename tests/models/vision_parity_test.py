@@ -1,4 +1,4 @@
-"""Where torch is installed: Qwen2.5-VL part by part and whole, positions, gradients, and folders both ways."""
+"""Qwen2.5-VL equals transformers: parts, logits, positions, gradients, and saved folders. Needs torch."""
 
 import json
 
@@ -23,7 +23,7 @@ from tools import make_vision_reference as reference  # noqa: E402
 
 
 class Both:
-    """The same random model in torch and here, and the same two prompts as each takes them."""
+    """The same random model in torch and in JAX, and the same two prompts in the form that each takes."""
 
     def __init__(self, folder, **text):
         self.theirs = reference.make_model(reference.make_config(**text), seed=3)
@@ -62,34 +62,35 @@ def both(request, tmp_path_factory):
     return Both(tmp_path_factory.mktemp(request.param), tie_word_embeddings=request.param == "tied")
 
 
-# --- part by part: one image, all of whose windows are whole or not ---
+# --- parts ---
 
 
 def capture(module, run):
-    """What goes into and comes out of a module of torch while `run` is called."""
-    images = {}
+    """Return the inputs and outputs of a torch module while `run` is called."""
+    captured = {}
 
-    def note(_, args, kwargs, output):
-        images.update(args=args, kwargs=kwargs, output=output)
+    def record(_, args, kwargs, output):
+        captured.update(args=args, kwargs=kwargs, output=output)
 
-    handle = module.register_forward_hook(note, with_kwargs=True)
+    handle = module.register_forward_hook(record, with_kwargs=True)
     with torch.no_grad():
         run()
     handle.remove()
-    return images
+    return captured
 
 
 def slots_of(both):
-    """The slots of each question's patches, in transformers' window order, which leaves padding out."""
+    """Return the slots of each question's patches in window order; transformers omits the padding."""
     return [np.flatnonzero(image_n >= 0) for image_n in both.images.pixels.image_qn]
 
 
-def joined(both, x_qnd):
+def without_padding(both, x_qnd):
+    """Return the patches of all questions, in the layout of transformers."""
     return np.concatenate([np.asarray(x_nd)[slots] for x_nd, slots in zip(x_qnd, slots_of(both), strict=True)])
 
 
-def spread(both, x_md):
-    """The inverse of `joined`; padding is 0."""
+def with_padding(both, x_md):
+    """Invert `without_padding`; padding is 0."""
     sizes = [len(slots) for slots in slots_of(both)]
     x_qnd = np.zeros((len(sizes), 160, x_md.shape[-1]), np.float32)
     for x_nd, slots, part in zip(x_qnd, slots_of(both), np.split(x_md, np.cumsum(sizes)[:-1]), strict=True):
@@ -97,54 +98,54 @@ def spread(both, x_md):
     return jnp.array(x_qnd)
 
 
-def look(both):
+def run_tower(both):
     tower = both.theirs.model.visual
     return lambda: tower(both.inputs["pixel_values"], grid_thw=both.inputs["image_grid_thw"])
 
 
 def test_patches_embedded(both):
-    want_md = capture(both.theirs.model.visual.blocks[0], look(both))["args"][0].numpy()
-    got_md = joined(both, both.model.vision.embed(jnp.array(both.images.pixels.patch_qnc)))
+    want_md = capture(both.theirs.model.visual.blocks[0], run_tower(both))["args"][0].numpy()
+    got_md = without_padding(both, both.model.vision.embed(jnp.array(both.images.pixels.patch_qnc)))
     np.testing.assert_allclose(got_md, want_md, atol=1e-5)
 
 
 def test_rotary_angles(both):
-    want = capture(both.theirs.model.visual.blocks[0], look(both))["kwargs"]["position_embeddings"]
+    want = capture(both.theirs.model.visual.blocks[0], run_tower(both))["kwargs"]["position_embeddings"]
     vision = both.config.vision
     got = qwen2_vl.patch_rope(jnp.array(both.images.pixels.position_qn2), vision.width // vision.heads)
     for ours, theirs in zip(got, want, strict=True):
         half = theirs.shape[-1] // 2
-        np.testing.assert_allclose(joined(both, ours), theirs.numpy()[:, :half], atol=1e-6)
+        np.testing.assert_allclose(without_padding(both, ours), theirs.numpy()[:, :half], atol=1e-6)
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
 def test_one_layer(both, layer):
     """0 and 2 attend within windows, 1 and 3 within images."""
-    images = capture(both.theirs.model.visual.blocks[layer], look(both))
+    captured = capture(both.theirs.model.visual.blocks[layer], run_tower(both))
     pixels, vision = both.images.pixels, both.config.vision
     graphdef, params = nnx.split(both.model.vision.layers)
     ours = nnx.merge(graphdef, jax.tree.map(lambda x: x[layer], params))
-    turn = qwen2_vl.patch_rope(jnp.array(pixels.position_qn2), vision.width // vision.heads)
+    rope = qwen2_vl.patch_rope(jnp.array(pixels.position_qn2), vision.width // vision.heads)
     is_full = jnp.array(layer in vision.full_layers)
-    got_qnd = ours(spread(both, images["args"][0].numpy()), turn, jnp.array(pixels.image_qn), is_full)
-    np.testing.assert_allclose(joined(both, got_qnd), images["output"].numpy(), atol=1e-5)
+    got_qnd = ours(with_padding(both, captured["args"][0].numpy()), rope, jnp.array(pixels.image_qn), is_full)
+    np.testing.assert_allclose(without_padding(both, got_qnd), captured["output"].numpy(), atol=1e-5)
 
 
 def test_merger(both):
-    images = capture(both.theirs.model.visual.merger, look(both))
-    got_qid = both.model.vision.merger(spread(both, images["args"][0].numpy()))
+    captured = capture(both.theirs.model.visual.merger, run_tower(both))
+    got_qid = both.model.vision.merger(with_padding(both, captured["args"][0].numpy()))
     is_unit_qi = np.asarray(both.images.pixels.image_qn)[:, ::4] >= 0
-    np.testing.assert_allclose(np.asarray(got_qid)[is_unit_qi], images["output"].numpy(), atol=1e-4)
+    np.testing.assert_allclose(np.asarray(got_qid)[is_unit_qi], captured["output"].numpy(), atol=1e-4)
 
 
-def test_whole_tower_in_the_order_of_the_prompt(both):
-    want = capture(both.theirs.model.visual, look(both))["output"].pooler_output.numpy()
+def test_whole_tower_in_prompt_order(both):
+    want = capture(both.theirs.model.visual, run_tower(both))["output"].pooler_output.numpy()
     feature_qid = np.asarray(both.model.vision(both.images.pixels))
     got = np.concatenate([feature_id[units] for feature_id, units in zip(feature_qid, both.units, strict=True)])
     np.testing.assert_allclose(got, want, atol=1e-4)
 
 
-# --- whole ---
+# --- whole model ---
 
 
 def test_positions_equal_get_rope_index(both):
@@ -159,7 +160,7 @@ def test_logits(both):
     np.testing.assert_allclose(got_qsv[both.valid_qs], want_qsv[both.valid_qs], atol=1e-4)
 
 
-def test_greedy_tokens_equal_those_of_generate(both):
+def test_greedy_tokens_equal_generate(both):
     steps = 12
     with torch.no_grad():
         out = both.theirs.generate(**both.inputs, max_new_tokens=steps, do_sample=False, eos_token_id=None)
@@ -179,8 +180,8 @@ def test_greedy_tokens_equal_those_of_generate(both):
     np.testing.assert_array_equal(ours.token_bt, want_bt)
 
 
-def test_gradients_of_every_weight(both):
-    """Of the mean log-likelihood of the next token; compared as transformers would store them."""
+def test_gradients_of_every_parameter(both):
+    """Of the mean negative log-likelihood of the next token, compared in the format of transformers."""
     targets = torch.roll(both.inputs["input_ids"], -1, dims=1)
     valid = torch.tensor(both.valid_qs)[:, :-1]
     both.theirs.zero_grad()
@@ -200,7 +201,7 @@ def test_gradients_of_every_weight(both):
 
 
 def stored_like_theirs(params, config):
-    """Parameters under torch's names and in its shapes, by way of what `save` writes."""
+    """Return parameters with the names and shapes of torch, read from what `save` writes."""
     import tempfile
 
     from safetensors.numpy import load_file
@@ -231,8 +232,8 @@ def test_transformers_reads_what_we_save(both, auto, tmp_path):
     assert processor.patch_size == 4 and dict(processor.size) == dict(both.reader.processor.size)
 
 
-def test_flat_and_nested_configs_are_the_same(both, tmp_path):
-    """The hub's files are flat, transformers 5 nests what concerns text."""
+def test_flat_and_nested_configs_are_equal(both, tmp_path):
+    """Files on the hub are flat; transformers 5 nests the fields of the text decoder."""
     both.theirs.config.save_pretrained(tmp_path / "nested")
     assert "text_config" in json.loads((tmp_path / "nested" / "config.json").read_text())
     (tmp_path / "flat").mkdir()
