@@ -49,8 +49,8 @@ def write(folder: pathlib.Path, layers: int, shard_bytes: int) -> int:
     config = qwen_3b(layers, "bfloat16")
     block = np.random.default_rng(0).normal(scale=0.02, size=1_000_003).astype(jnp.bfloat16)
     tensors = {
-        name: tensor_files.Unwritten(2 * int(np.prod(shape)), lambda shape=shape: np.resize(block, shape))
-        for name, shape in layout.stored_shapes(config).items()
+        name: tensor_files.NewTensor(2 * int(np.prod(shape)), lambda shape=shape: np.resize(block, shape))
+        for name, shape in layout.disk_shapes(config).items()
     }
     tensor_files.write_folder(tensors, folder, max_shard_bytes=shard_bytes)
     hf_config.write_config(config, folder, dtype="bfloat16")

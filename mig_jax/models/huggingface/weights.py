@@ -1,8 +1,8 @@
-"""Weights on disk (Hugging Face folders of safetensors, GGUF files) to `decoder` parameters and back, by one table.
+"""Parameters of the decoder from and to disk: folders of safetensors, and GGUF files (read only).
 
-Loading looks at every header first and reports all that is wrong at once; only then are tensors read, one layer of one
-parameter at a time and of that only what the devices of this process hold, straight to where it belongs. So the host
-never holds more than a layer, or the embedding, in the dtype of the file; the cast happens on the device.
+Loading reads every header first and reports all errors at once. Only then are tensors read, one layer of one parameter
+at a time, and of each only what the devices of this process hold. So the host never holds more than one layer, or the
+embedding, in the dtype of the file; the cast happens on the device.
 """
 
 import functools
@@ -10,7 +10,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import chex
 import jax
@@ -21,41 +21,43 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mig_jax.distributed import sharding
-from mig_jax.models import decoder
+from mig_jax.errors import UserError
+from mig_jax.models import decoder, families
 from mig_jax.models.decoder import DecoderConfig
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import gguf as gguf_file
 from mig_jax.models.huggingface import layout, tensor_files
-from mig_jax.models.huggingface.tensor_files import StoredTensor, Tensors, Unwritten
+from mig_jax.models.huggingface.tensor_files import DiskTensor, NewTensor, Tensors
 
 _DTYPES = ("float32", "bfloat16", "float16")
-# Tables of rotary frequencies that some files carry; the config says the same.
+# Tables of rotary frequencies that some files hold; they follow from the config.
 _ROTARY = ("rotary_emb.inv_freq", "rope_freqs.weight")
 
 
 def load(path: str | os.PathLike, config: DecoderConfig, *, shardings: Any = None) -> dict[str, Any]:
-    """Parameters of `config`, in its `param_dtype`, from a folder of safetensors or from a .gguf file.
+    """Load the parameters of `config`, in its `param_dtype`, from a folder of safetensors or a .gguf file.
 
     Args:
-      path: with model.safetensors, or with the shards of model.safetensors.index.json; or the file.
-      shardings: a `NamedSharding` for each parameter (`sharding.shardings`); None puts all on the default device.
+      path: folder with model.safetensors, or with the shards of model.safetensors.index.json; or the .gguf file.
+      shardings: a `NamedSharding` for each parameter (`sharding.shardings`); None: all on the default device.
 
     Raises:
-      ValueError: files are missing or broken; or tensors are missing, unexpected, of another shape or of a dtype that
-        is no float. All are listed.
+      UserError: files are missing or damaged; or tensors are missing, unexpected, or of another shape, or their dtype
+        is not floating-point. Lists all of them.
     """
-    expected = traverse_util.flatten_dict(decoder.abstract_params(config), sep="/")
-    placed = traverse_util.flatten_dict(shardings, sep="/") if shardings else dict.fromkeys(expected)
-    tensors, problems = _open(path, config)
-    if tensors or not problems:  # if nothing could be opened, nothing is known to be missing
-        problems += _mismatches(tensors, config)
-    if problems:
-        raise ValueError(f"{path}: not the weights that the config asks for:\n  " + "\n  ".join(problems))
+    expected = layout.flatten(decoder.abstract_params(config))
+    sharding_of = layout.flatten(shardings) if shardings else dict.fromkeys(expected)
+    tensors, errors = _open(path, config)
+    if tensors or not errors:  # if no file could be opened, no tensor is known to be missing
+        errors += _tensor_errors(tensors, config)
+    if errors:
+        raise UserError(f"{path}: the tensors are not those of the config:\n  " + "\n  ".join(errors))
+    complete = cast("dict[str, DiskTensor]", tensors)
     params = {}
-    # What is read in the largest pieces goes first, while nothing else is in memory yet.
-    for name in sorted(expected, key=lambda name: -math.prod(layout.part_shape(name, expected[name]))):
-        parts = [tensors[part] for part in layout.names(name, expected[name])]
-        params[name] = _load_param(name, expected[name], parts, placed[name])
+    # Those read in the largest pieces go first, while nothing else is in memory yet.
+    for name in sorted(expected, key=lambda name: -math.prod(layout.layer_shape(name, expected[name]))):
+        layers = [complete[layer] for layer in layout.disk_names(name, expected[name])]
+        params[name] = _load_param(name, expected[name], layers, sharding_of[name])
     return traverse_util.unflatten_dict({name: params[name] for name in expected}, sep="/")
 
 
@@ -69,94 +71,95 @@ def save(
     eos_ids: tuple[int, ...] = (),
     pad_id: int | None = None,
 ) -> None:
-    """Write a folder that transformers, and `load`, can read: safetensors, then the two configs.
+    """Write a folder that transformers and `load` can read: safetensors, then config.json and generation_config.json.
 
-    Nothing is half saved, see `tensor_files.write_folder`; the host never holds more than one file. All processes must
-    call this; the first one writes, and the others send it, layer by layer, what they hold.
+    The folder is never half written, see `tensor_files.write_folder`; the host never holds more than one file. All
+    processes must call this. The first one writes; the others send it, layer by layer, what they hold.
 
     Args:
-      dtype: of the stored tensors, "float32", "bfloat16" or "float16"; None: as the parameters are.
-      max_shard_bytes: if the tensors have more than this, they go to several files and an index.
-      eos_ids, pad_id: see `write_config`.
+      dtype: of the tensors on disk, "float32", "bfloat16" or "float16"; None: that of the embedding.
+      max_shard_bytes: maximum size of a file; larger models are written as several files and an index.
+      eos_ids, pad_id: see `config.write_config`.
 
     Raises:
-      ValueError: no family of Hugging Face has this config, or it is no such dtype; nothing is written.
+      UserError: no family of Hugging Face has this config, or the dtype is another; nothing is written.
       AssertionError: the parameters are not those of the config.
     """
     chex.assert_trees_all_equal_shapes(params, decoder.abstract_params(config))
-    hf_config.family_of(config)
-    folder = pathlib.Path(folder)
+    families.family_of(config)
     dtype = dtype or params["embedding"].dtype.name
     if dtype not in _DTYPES:
-        raise ValueError(f"dtype={dtype!r}: weights are stored as {', '.join(_DTYPES)}")
+        raise UserError(f"dtype={dtype!r}: parameters can be saved as {', '.join(_DTYPES)}")
     tensors = {}
-    for path, param in traverse_util.flatten_dict(params, sep="/").items():
-        shape, is_stacked = layout.stored_shape(path, param, config), layout.is_stacked(path)
-        for layer, name in enumerate(layout.names(path, param)):
+    for path, param in layout.flatten(params).items():
+        shape, is_stacked = layout.disk_shape(path, param, config), layout.is_stacked(path)
+        for layer, name in enumerate(layout.disk_names(path, param)):
             inputs = layout.TABLE[path].inputs
             fetch = functools.partial(_fetch, param, layer if is_stacked else None, dtype, inputs, shape)
-            tensors[name] = Unwritten(math.prod(shape) * jnp.dtype(dtype).itemsize, fetch)
+            tensors[name] = NewTensor(math.prod(shape) * jnp.dtype(dtype).itemsize, fetch)
     if jax.process_index():
         for tensor in tensors.values():  # in the order in which the first process asks for them
             tensor.fetch()
         return
-    tensor_files.write_folder(tensors, folder, max_shard_bytes=max_shard_bytes)
+    tensor_files.write_folder(tensors, pathlib.Path(folder), max_shard_bytes=max_shard_bytes)
     hf_config.write_config(config, folder, dtype=dtype, eos_ids=eos_ids, pad_id=pad_id)
 
 
 def _open(path: str | os.PathLike, config: DecoderConfig) -> tuple[Tensors, list[str]]:
-    """The tensors under the names of the table, and what is wrong with the files."""
+    """Return the tensors under the names of `layout.TABLE`, and what is wrong with the files."""
     if gguf_file.is_gguf(path):
-        return gguf_file.open_file(path, [*layout.stored_shapes(config), layout.TABLE["head"].name])
-    found, problems = tensor_files.open_folder(path)
-    tensors = {}
+        return gguf_file.open_file(path, [*layout.disk_shapes(config), layout.TABLE["head"].name])
+    found, errors = tensor_files.open_folder(path)
+    tensors: Tensors = {}
     for name, tensor in found.items():
-        known = layout.our_name(name)
+        known = layout.canonical_name(name)
         if known in tensors:
-            problems.append(f"stored twice: {known} and {name}")
+            errors.append(f"on disk twice: {known} and {name}")
         tensors[known] = tensor
-    return tensors, problems
+    return tensors, errors
 
 
-def _mismatches(tensors: Tensors, config: DecoderConfig) -> Iterator[str]:
-    """Every tensor that is missing, unexpected, or not what the table makes of the config; headers only."""
-    shapes = layout.stored_shapes(config)
+def _tensor_errors(tensors: Tensors, config: DecoderConfig) -> Iterator[str]:
+    """Yield every tensor that is missing, unexpected, or not as the config requires; reads headers only."""
+    shapes = layout.disk_shapes(config)
     for name, shape in shapes.items():
         if name not in tensors:
             yield f"missing: {name} {list(shape)}"
-        elif tensor := tensors[name]:  # else its file is broken, which has been said
-            yield from _differences(name, tensor, shape, config)
+        elif tensor := tensors[name]:  # None: its file is broken, which is already listed
+            yield from _header_errors(name, tensor, shape, config)
     for name in sorted(set(tensors) - set(shapes)):
         is_copy_of_embedding = config.tied_head and name == layout.TABLE["head"].name
         if not is_copy_of_embedding and not name.endswith(_ROTARY):
             yield f"unexpected: {name}"
 
 
-def _differences(name: str, tensor: StoredTensor, shape: tuple[int, ...], config: DecoderConfig) -> Iterator[str]:
+def _header_errors(name: str, tensor: DiskTensor, shape: tuple[int, ...], config: DecoderConfig) -> Iterator[str]:
     if tensor.shape != shape:
         has_vocabulary = name in (layout.TABLE["embedding"].name, layout.TABLE["head"].name)
         is_vocabulary = has_vocabulary and tensor.shape[1:] == shape[1:]
         why = f": the config has vocab_size={config.vocab_size}, the file {tensor.shape[0]}" if is_vocabulary else ""
         yield f"wrong shape: {name} is {list(tensor.shape)}, not {list(shape)}{why}"
     if not tensor.is_float:
-        yield f"unsupported dtype: {name} is {tensor.dtype}, no float that can be read"
+        yield f"unsupported dtype: {name} is {tensor.dtype}, not a floating-point type that can be read"
 
 
-def _load_param(path: str, want: jax.ShapeDtypeStruct, parts: list[StoredTensor], sharding: NamedSharding | None):
-    """One parameter, its layers written one after the other into what will hold them all."""
-    shape, inputs = layout.part_shape(path, want), layout.TABLE[path].inputs
+def _load_param(
+    path: str, want: jax.ShapeDtypeStruct, layers: list[DiskTensor], sharding: NamedSharding | None
+) -> jax.Array:
+    """Load one parameter; its layers are written one by one into the array that holds them all."""
+    shape, inputs = layout.layer_shape(path, want), layout.TABLE[path].inputs
     if not layout.is_stacked(path):
-        return _place(parts[0], shape, inputs, sharding).astype(want.dtype)
+        return _load_layer(layers[0], shape, inputs, sharding).astype(want.dtype)
     layer_sharding = sharding and NamedSharding(sharding.mesh, P(*sharding.spec[1:]))
     stack = jnp.zeros(want.shape, want.dtype, device=sharding)
-    for layer, part in enumerate(parts):
-        stack = _writer(sharding)(stack, _place(part, shape, inputs, layer_sharding), layer)
+    for number, layer in enumerate(layers):
+        stack = _make_writer(sharding)(stack, _load_layer(layer, shape, inputs, layer_sharding), number)
     return stack
 
 
 @functools.cache
-def _writer(sharding: NamedSharding | None) -> Callable[[jax.Array, jax.Array, int], jax.Array]:
-    """Writes a layer into the stack, in place."""
+def _make_writer(sharding: NamedSharding | None) -> Callable[[jax.Array, jax.Array, int], jax.Array]:
+    """Return a jitted function that writes a layer into the stack, in place."""
 
     def write(stack, x, layer):
         return jax.lax.dynamic_update_index_in_dim(stack, x.astype(stack.dtype), layer, axis=0)
@@ -164,27 +167,29 @@ def _writer(sharding: NamedSharding | None) -> Callable[[jax.Array, jax.Array, i
     return jax.jit(write, donate_argnums=0, out_shardings=sharding)
 
 
-def _place(tensor: StoredTensor, shape: tuple[int, ...], inputs: int | None, sharding: NamedSharding | None):
-    """A tensor on its devices, in our layout and its own dtype; what several devices hold is read once."""
+def _load_layer(
+    tensor: DiskTensor, shape: tuple[int, ...], inputs: int | None, sharding: NamedSharding | None
+) -> jax.Array:
+    """Load a tensor to its devices, in our layout and its own dtype; parts that several devices hold are read once."""
     if sharding is None:
-        return jnp.asarray(layout.read(tensor, shape, inputs, (slice(None),) * len(shape)))
-    seen = {}
+        return jnp.asarray(layout.from_disk(tensor, shape, inputs, (slice(None),) * len(shape)))
+    loaded = {}
 
     def read(index):
         key = tuple((part.start, part.stop) for part in index)
-        if key not in seen:
-            seen[key] = layout.read(tensor, shape, inputs, index)
-        return seen[key]
+        if key not in loaded:
+            loaded[key] = layout.from_disk(tensor, shape, inputs, index)
+        return loaded[key]
 
     return jax.make_array_from_callback(shape, sharding, read)
 
 
 @jax.jit
-def _layer(stack: jax.Array, layer: int) -> jax.Array:
+def _select_layer(stack: jax.Array, layer: int) -> jax.Array:
     return jax.lax.dynamic_index_in_dim(stack, layer, axis=0, keepdims=False)
 
 
 def _fetch(param: jax.Array, layer: int | None, dtype: str, inputs: int | None, shape: tuple[int, ...]) -> np.ndarray:
-    """A parameter, or one layer of it, as Hugging Face stores it."""
-    part = sharding.to_host(param if layer is None else _layer(param, layer)).astype(dtype)
-    return layout.to_stored(part, inputs, shape)
+    """Return a parameter, or one layer of it, in its layout on disk."""
+    x = sharding.to_host(param if layer is None else _select_layer(param, layer)).astype(dtype)
+    return layout.to_disk(x, inputs, shape)

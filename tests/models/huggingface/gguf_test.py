@@ -1,4 +1,4 @@
-"""A tiny GGUF, written as llama.cpp's converter writes it, is the model that the safetensors folder is."""
+"""A tiny GGUF, written like llama.cpp's converter, gives the same model as the safetensors folder."""
 
 import dataclasses
 
@@ -9,6 +9,7 @@ import pytest
 from flax import traverse_util
 
 from mig_jax.distributed import sharding
+from mig_jax.errors import UserError
 from mig_jax.models import decoder, rope
 from mig_jax.models.huggingface import gguf as gguf_file
 from mig_jax.models.huggingface import layout
@@ -27,18 +28,18 @@ MODELS = {"llama": LLAMA, "llama with biases": BIASED, "qwen2": QWEN2, "qwen3": 
 
 
 def permute(x, heads):
-    """As in convert_hf_to_gguf.py: halves of a head become pairs of neighbours."""
+    """Make pairs of neighbours of the halves of each head, as convert_hf_to_gguf.py does."""
     return x.reshape(heads, 2, -1, *x.shape[1:]).swapaxes(1, 2).reshape(x.shape)
 
 
 def checkpoint(config):
-    """Tensors as Hugging Face stores them."""
+    """Return random tensors with the names and shapes of Hugging Face."""
     rng = np.random.default_rng(0)
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in layout.stored_shapes(config).items()}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in layout.disk_shapes(config).items()}
 
 
 def write(file, config, tensors, *, architecture="llama", kind="F32", skip=(), metadata=None, extra=None):
-    """A GGUF of these Hugging Face tensors; matrices quantised as `kind`, vectors in float32."""
+    """Write a GGUF of these Hugging Face tensors, matrices quantized as `kind`, vectors in float32."""
     writer = gguf.GGUFWriter(file, architecture)
     sizes = {
         "block_count": config.layers, "context_length": config.max_positions, "embedding_length": config.width,
@@ -59,8 +60,8 @@ def write(file, config, tensors, *, architecture="llama", kind="F32", skip=(), m
         if architecture == "llama" and ("q_proj" in name or "k_proj" in name):
             x = permute(x, config.heads if "q_proj" in name else config.kv_heads)
         theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        quantised = gguf.GGMLQuantizationType[kind if x.ndim == 2 else "F32"]
-        writer.add_tensor(theirs, gguf.quants.quantize(x, quantised), raw_dtype=quantised)
+        quantized = gguf.GGMLQuantizationType[kind if x.ndim == 2 else "F32"]
+        writer.add_tensor(theirs, gguf.quants.quantize(x, quantized), raw_dtype=quantized)
     for name, x in (extra or {}).items():
         writer.add_tensor(name, x)
     writer.write_header_to_file()
@@ -69,53 +70,53 @@ def write(file, config, tensors, *, architecture="llama", kind="F32", skip=(), m
     writer.close()
 
 
-def ours(config, tensors):
-    """The parameters that these tensors are: what a folder of them loads to."""
+def to_params(config, tensors):
+    """Return the parameters that a folder of these tensors loads to."""
     flat = {}
     for path, want in traverse_util.flatten_dict(decoder.abstract_params(config), sep="/").items():
-        shape, inputs = layout.part_shape(path, want), layout.TABLE[path].inputs
-        parts = [tensors[name] for name in layout.names(path, want)]
+        shape, inputs = layout.layer_shape(path, want), layout.TABLE[path].inputs
+        parts = [tensors[name] for name in layout.disk_names(path, want)]
         parts = [part if inputs is None else part.T.reshape(shape) for part in parts]
         flat[path] = np.stack(parts) if layout.is_stacked(path) else parts[0]
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_same_model_as_the_folder(model, tmp_path):
+def test_same_model_as_the_folder(model, tmp_path):
     config, tensors, file = MODELS[model], checkpoint(MODELS[model]), tmp_path / "tiny.gguf"
     write(file, config, tensors, architecture=model.split()[0])
     assert gguf_file.is_gguf(file) and gguf_file.read_config(file) == config
-    chex.assert_trees_all_equal(hf_weights.load(file, config), ours(config, tensors))
+    chex.assert_trees_all_equal(hf_weights.load(file, config), to_params(config, tensors))
 
 
 @pytest.mark.parametrize("kind, error", [("F16", 2e-3), ("BF16", 2e-2), ("Q8_0", 2e-2), ("Q4_1", 0.2), ("Q5_0", 0.2)])
-def test_quantised(kind, error, tmp_path):
-    """Blocks of 32 weights of a row: the order of rows is undone on bytes as well as on numbers."""
+def test_quantized(kind, error, tmp_path):
+    """Blocks are 32 values of a row; the order of rows is restored on bytes as well as on numbers."""
     tensors = checkpoint(LLAMA)
     write(tmp_path / "tiny.gguf", LLAMA, tensors, kind=kind)
-    got, want = hf_weights.load(tmp_path / "tiny.gguf", LLAMA), ours(LLAMA, tensors)
+    got, want = hf_weights.load(tmp_path / "tiny.gguf", LLAMA), to_params(LLAMA, tensors)
     chex.assert_trees_all_close(got, want, atol=error * 4)
     assert np.abs(got["layers"]["attention"]["query"] - want["layers"]["attention"]["query"]).mean() < error / 2
     np.testing.assert_array_equal(got["norm"], want["norm"])
 
 
-def test_parts_of_a_tensor_are_read_alone(tmp_path):
+def test_only_the_requested_part_is_read(tmp_path):
     tensors = checkpoint(LLAMA)
     write(tmp_path / "tiny.gguf", LLAMA, tensors, kind="Q8_0")
     name = "model.layers.1.self_attn.q_proj.weight"
-    stored, problems = gguf_file.open_file(tmp_path / "tiny.gguf", [name])
-    assert not problems and stored[name].dtype == "Q8_0" and stored[name].shape == (32, 32)
-    whole = stored[name].read((slice(None), slice(None)))
-    np.testing.assert_array_equal(stored[name].read((slice(8, 24), slice(5, 9))), whole[8:24, 5:9])
+    found, errors = gguf_file.open_file(tmp_path / "tiny.gguf", [name])
+    assert not errors and found[name].dtype == "Q8_0" and found[name].shape == (32, 32)
+    whole = found[name].read((slice(None), slice(None)))
+    np.testing.assert_array_equal(found[name].read((slice(8, 24), slice(5, 9))), whole[8:24, 5:9])
     np.testing.assert_allclose(whole, tensors[name], atol=0.05)
 
 
-def test_what_files_may_leave_out(tmp_path):
-    """Vocabulary from the tokens, head size from the width, kv heads from the heads."""
+def test_absent_metadata(tmp_path):
+    """The vocabulary follows from the tokens, the head size from the width, the kv heads from the heads."""
     config = dataclasses.replace(LLAMA, kv_heads=4)
-    left_out = ("vocab_size", "attention.head_count_kv", "attention.key_length")
+    absent = ("vocab_size", "attention.head_count_kv", "attention.key_length")
     file = tmp_path / "tiny.gguf"
-    write(file, config, checkpoint(config), skip=left_out)
+    write(file, config, checkpoint(config), skip=absent)
     assert gguf_file.read_config(file) == config
 
 
@@ -147,49 +148,49 @@ def test_rope_scaling_of_llama_3(tmp_path):
     write(file, config, tensors, extra={"rope_freqs.weight": factor_f.astype(np.float32)})
     scaled = gguf_file.read_config(file)
     assert scaled == dataclasses.replace(config, rope_scaling=want)
-    chex.assert_trees_all_equal(hf_weights.load(file, scaled), ours(config, tensors))
+    chex.assert_trees_all_equal(hf_weights.load(file, scaled), to_params(config, tensors))
 
     other = np.linspace(1, 8, 32).astype(np.float32)
     write(tmp_path / "other.gguf", config, tensors, extra={"rope_freqs.weight": other})
-    with pytest.raises(ValueError, match="factors that are not those of Llama 3"):
+    with pytest.raises(UserError, match="factors that are not those of Llama 3"):
         gguf_file.read_config(tmp_path / "other.gguf")
 
 
-REFUSED = {
+UNSUPPORTED = {
     "gemma": (dict(architecture="gemma"), "general.architecture = 'gemma'; supported: llama, qwen2, qwen3"),
     "experts": (dict(metadata={"expert_count": 8}), r"llama.expert_count = 8; supported: 0"),
     "window": (dict(metadata={"attention.sliding_window": 64}), r"llama.attention.sliding_window = 64"),
     "longrope": (dict(metadata={"rope.scaling.type": "longrope"}), "type = 'longrope'; supported: 'none', 'linear'"),
     "yarn settings": (dict(metadata={"rope.scaling.yarn_attn_factor": 2.0}), "yarn_attn_factor: not supported"),
-    "yarn lacks": (dict(metadata={"rope.scaling.type": "yarn"}), "factor"),
+    "yarn without factor": (dict(metadata={"rope.scaling.type": "yarn"}), "factor"),
     "partial": (dict(metadata={"rope.dimension_count": 4}), "rope.dimension_count = 4; supported: .* 8"),
-    "lacks": (
+    "missing sizes": (
         dict(skip=("block_count", "embedding_length")), r"(?s)embedding_length = None.*block_count = None",
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_refused_by_name(what, tmp_path):
-    settings, message = REFUSED[what]
+@pytest.mark.parametrize("what", UNSUPPORTED)
+def test_unsupported_metadata_is_named(what, tmp_path):
+    settings, message = UNSUPPORTED[what]
     tensors = {} if what == "gemma" else checkpoint(LLAMA)
     write(tmp_path / "tiny.gguf", LLAMA, tensors, **settings)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         gguf_file.read_config(tmp_path / "tiny.gguf")
 
 
-def test_mismatches_are_listed_at_once(tmp_path):
+def test_all_tensor_errors_are_listed_at_once(tmp_path):
     tensors, file = checkpoint(LLAMA), tmp_path / "tiny.gguf"
     del tensors["model.layers.1.mlp.up_proj.weight"]
     tensors["model.layers.0.self_attn.q_proj.weight"] = np.ones((40, 32), np.float32)
     write(
         file, LLAMA, tensors, extra={"blk.0.odd.weight": np.ones(3, np.float32), "blk.7.x.weight": np.ones(3, np.int8)}
     )
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(UserError) as caught:
         hf_weights.load(file, dataclasses.replace(LLAMA, vocab_size=12))
-    title, *problems = str(caught.value).split("\n  ")
+    title, *errors = str(caught.value).split("\n  ")
     assert str(file) in title
-    assert sorted(problems) == [
+    assert sorted(errors) == [
         "missing: model.layers.1.mlp.up_proj.weight [64, 32]",
         "unexpected: blk.0.odd.weight",
         "unexpected: blk.7.x.weight",
@@ -198,31 +199,31 @@ def test_mismatches_are_listed_at_once(tmp_path):
     ]
 
 
-def test_a_dtype_that_cannot_be_read(tmp_path):
+def test_unsupported_dtype(tmp_path):
     tensors, file = checkpoint(LLAMA), tmp_path / "tiny.gguf"
     del tensors["model.norm.weight"]
     write(file, LLAMA, tensors, extra={"output_norm.weight": np.ones(32, np.int32)})
-    with pytest.raises(ValueError, match="unsupported dtype: model.norm.weight is I32"):
+    with pytest.raises(UserError, match="unsupported dtype: model.norm.weight is I32"):
         hf_weights.load(file, LLAMA)
 
 
-def test_broken_files(tmp_path):
-    """Cut anywhere, or no GGUF at all: one clear error, from the config and from the weights."""
+def test_damaged_files(tmp_path):
+    """A file that is truncated anywhere, or no GGUF at all, gives one error from the config and from the tensors."""
     write(tmp_path / "whole.gguf", LLAMA, checkpoint(LLAMA))
     whole = (tmp_path / "whole.gguf").read_bytes()
-    cuts = [0, 3, 4, 20, 100, *range(200, len(whole), len(whole) // 20), len(whole) - 5]
-    contents = [whole[:cut] for cut in cuts] + [b"not a GGUF" * 100, b"GGUF" + b"\xff" * 200]
+    sizes = [0, 3, 4, 20, 100, *range(200, len(whole), len(whole) // 20), len(whole) - 5]
+    contents = [whole[:size] for size in sizes] + [b"not a GGUF" * 100, b"GGUF" + b"\xff" * 200]
     for number, content in enumerate(contents):
         file = tmp_path / f"{number}.gguf"
         file.write_bytes(content)
-        for act in (gguf_file.read_config, lambda file: hf_weights.load(file, LLAMA)):
-            with pytest.raises(ValueError, match=rf"{number}\.gguf"):
-                act(file)
-    with pytest.raises(ValueError, match="absent.gguf: No such file"):
+        for read in (gguf_file.read_config, lambda file: hf_weights.load(file, LLAMA)):
+            with pytest.raises(UserError, match=rf"{number}\.gguf"):
+                read(file)
+    with pytest.raises(UserError, match="absent.gguf: No such file"):
         gguf_file.read_config(tmp_path / "absent.gguf")
 
 
-def test_a_file_that_has_changed_is_read_again(tmp_path):
+def test_changed_file_is_read_again(tmp_path):
     file = tmp_path / "tiny.gguf"
     for width in (32, 64):
         config = dataclasses.replace(LLAMA, width=width)
@@ -230,7 +231,7 @@ def test_a_file_that_has_changed_is_read_again(tmp_path):
         assert gguf_file.read_config(file) == config
 
 
-def test_sharded(tmp_path):
+def test_load_with_shardings(tmp_path):
     tensors = checkpoint(LLAMA)
     write(tmp_path / "tiny.gguf", LLAMA, tensors, kind="Q8_0")
     mesh = sharding.make_mesh({"fsdp": 4, "tensor": 2})

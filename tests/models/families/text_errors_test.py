@@ -1,32 +1,17 @@
-"""What the decoder does not compute is refused by name, everything at once; what changes nothing passes."""
-
-import json
+"""Unsupported fields are all listed by name; fields that change nothing are accepted."""
 
 import pytest
 
-from mig_jax.models.huggingface import config as hf_config
-from mig_jax.models.huggingface import validation
-from tests.models.huggingface import published
+from mig_jax.models import families
+from mig_jax.models.families.text_errors import SUPPORTED
+from tests.models.families import published
+from tests.models.families.published import read
 
 QWEN, LLAMA = published.CONFIGS["Qwen2.5-0.5B"], published.CONFIGS["SmolLM2-135M"]
 QWEN_1M = {"use_sliding_window": True, "sliding_window": 4096}
 
 
-def read(folder, raw):
-    (folder / "config.json").write_text(json.dumps(raw))
-    return hf_config.read_config(folder)
-
-
-def problems(folder, raw):
-    """The lines of the refusal."""
-    with pytest.raises(ValueError) as caught:
-        read(folder, raw)
-    first, *lines = str(caught.value).split("\n")
-    assert first == f"{folder / 'config.json'}: not a model that the decoder runs:"
-    return [line.strip() for line in lines]
-
-
-def test_everything_unsupported_is_listed_at_once(tmp_path):
+def test_all_errors_are_listed_at_once():
     changes = {
         "model_type": "gemma3",
         "hidden_act": "gelu",
@@ -38,7 +23,7 @@ def test_everything_unsupported_is_listed_at_once(tmp_path):
         "rope_scaling": {"rope_type": "longrope", "factor": 4.0},
         "num_experts": 60,
     }
-    family, *others = problems(tmp_path, QWEN | changes)
+    family, *others = families.config_errors(QWEN | changes)
     assert family.startswith("model_type = 'gemma3'; supported: llama, qwen2, qwen3")
     assert others == [
         "hidden_size = None; supported: a positive integer",
@@ -99,9 +84,9 @@ def test_everything_unsupported_is_listed_at_once(tmp_path):
         ),
     ],
 )
-def test_refused(raw, changes, want, tmp_path):
-    lines = problems(tmp_path, raw | changes)
-    assert any(want in line for line in lines) and all("supported: " in line for line in lines), lines
+def test_unsupported_fields(raw, changes, want):
+    errors = families.config_errors(raw | changes)
+    assert any(want in error for error in errors) and all("supported: " in error for error in errors), errors
 
 
 @pytest.mark.parametrize(
@@ -121,29 +106,12 @@ def test_refused(raw, changes, want, tmp_path):
         (LLAMA, {"rope_scaling": {}}),
     ],
 )
-def test_what_changes_nothing_passes(raw, changes, tmp_path):
-    assert read(tmp_path, raw | changes) == read(tmp_path, raw)
+def test_fields_that_change_nothing_are_accepted(raw, changes):
+    assert read(raw | changes) == read(raw)
 
 
-@pytest.mark.parametrize("field", validation._SUPPORTED)
-def test_the_value_of_an_absent_field_is_supported_in_writing_too(field, tmp_path):
-    for value in validation._SUPPORTED[field]:
-        assert read(tmp_path, LLAMA | {field: value}) == read(tmp_path, LLAMA)
-    assert len(problems(tmp_path, LLAMA | {field: 0.123})) == 1
-
-
-@pytest.mark.parametrize(
-    "content, want", [("", "not JSON"), ('{"model_type": "lla', "not JSON"), ("[1]", "holds list"), ("7", "holds int")]
-)
-def test_damaged_file(content, want, tmp_path):
-    (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=f"config.json: {want}"):
-        hf_config.read_config(tmp_path)
-
-
-def test_missing_and_binary_file(tmp_path):
-    with pytest.raises(ValueError, match="config.json: no such file"):
-        hf_config.read_config(tmp_path)
-    (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="config.json: not JSON"):
-        hf_config.read_config(tmp_path)
+@pytest.mark.parametrize("field", SUPPORTED)
+def test_supported_values_equal_an_absent_field(field):
+    for value in SUPPORTED[field]:
+        assert read(LLAMA | {field: value}) == read(LLAMA)
+    assert len(families.config_errors(LLAMA | {field: 0.123})) == 1

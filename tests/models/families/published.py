@@ -1,4 +1,13 @@
-"""What config.json holds, of published models: the fields that say something about the computation, as on the hub."""
+"""config.json of published models, as on the hub: the fields that matter for the computation."""
+
+from mig_jax.models import families
+
+
+def read(raw):
+    """Return the decoder config of a config.json that must be supported."""
+    assert families.config_errors(raw) == []
+    return families.decoder_config(raw)
+
 
 _QWEN25 = {
     "attention_dropout": 0.0,

@@ -1,0 +1,68 @@
+"""Model families: how the config.json and the tensor names of each `model_type` map to the decoder.
+
+Lives here: one file per family with its `FAMILY`. What families share is in `family` (fields of a text decoder),
+`text_errors` (unsupported fields), `rope_fields` and `decoder_tensors`. A new family is one file and one line of
+`FAMILIES`. Nothing here touches files: `huggingface/` reads and writes them.
+May import: `models/` (the decoder, its rope and vision tower) and `errors`.
+Main names: `FAMILIES`, `decoder_config` with `config_errors`, `raw_config` with `family_of`.
+"""
+
+from typing import Any
+
+from mig_jax.errors import UserError
+from mig_jax.models.decoder import DecoderConfig
+from mig_jax.models.families import llama, qwen2, qwen2_5_vl, qwen3
+from mig_jax.models.families.family import Family
+
+# `model_type` → family. A config that several families can store is written as the first of them.
+FAMILIES: dict[str, Family] = {
+    "llama": llama.FAMILY,
+    "qwen2": qwen2.FAMILY,
+    "qwen3": qwen3.FAMILY,
+    "qwen2_5_vl": qwen2_5_vl.FAMILY,
+}
+
+
+def config_errors(raw: dict[str, Any]) -> list[str]:
+    """Return every field of config.json that the decoder does not support, with what would be supported.
+
+    If the family itself is unknown, the other fields are checked as those of its closest relative.
+    """
+    model_type = raw.get("model_type")
+    if isinstance(model_type, str) and model_type in FAMILIES:
+        return list(FAMILIES[model_type].errors(raw))
+    relative = qwen2.FAMILY if str(model_type).startswith("qwen") else llama.FAMILY
+    is_moe = isinstance(model_type, str) and ("moe" in model_type or model_type == "mixtral")
+    reason = " (a mixture of experts)" if is_moe else ""
+    return [f"model_type = {model_type!r}{reason}; supported: {', '.join(FAMILIES)}", *relative.errors(raw)]
+
+
+def decoder_config(raw: dict[str, Any]) -> DecoderConfig:
+    """Return the decoder config for a config.json in which `config_errors` has found none."""
+    return DecoderConfig(**FAMILIES[raw["model_type"]].read(raw))
+
+
+def raw_config(config: DecoderConfig) -> dict[str, Any]:
+    """Return config.json for `config`: the inverse of `decoder_config`.
+
+    Raises:
+      UserError: see `family_of`.
+    """
+    model_type = family_of(config)
+    family = FAMILIES[model_type]
+    return {"architectures": [family.architecture], "model_type": model_type, **family.write(config)}
+
+
+def family_of(config: DecoderConfig) -> str:
+    """Return the `model_type` of the first family that can store `config`.
+
+    Raises:
+      UserError: no family has this combination of biases, norms and vision tower.
+    """
+    candidates = {name: family for name, family in FAMILIES.items() if family.has_vision == bool(config.vision)}
+    reasons = {name: family.storage_error(config) for name, family in candidates.items()}
+    for model_type, reason in reasons.items():
+        if reason is None:
+            return model_type
+    different = dict.fromkeys(map(str, reasons.values()))
+    raise UserError(f"no Hugging Face family ({', '.join(reasons)}) has {'; '.join(different)}")

@@ -1,0 +1,84 @@
+"""What distinguishes the model families, and the config.json fields of a text decoder, which all of them have."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from mig_jax.models.decoder import DecoderConfig
+from mig_jax.models.families import decoder_tensors, rope_fields, text_errors
+from mig_jax.models.families.decoder_tensors import TensorLayout
+from mig_jax.models.families.text_errors import SIZES
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One `model_type` of Hugging Face.
+
+    A family like Llama is described by these fields alone. One with more than a text decoder overrides the methods,
+    see `qwen2_5_vl`.
+
+    architecture: class of transformers that computes it, for `architectures`.
+    max_positions: context in tokens where `max_position_embeddings` is absent.
+    head_size: size of a head where `head_dim` is absent; None: hidden_size / num_attention_heads.
+    absent: values of other fields where they are absent.
+    qkv_bias: queries, keys and values always have biases and the output of attention never has one, whatever the file
+      says; False: `attention_bias` decides for all four.
+    qk_norm: queries and keys are normalised per head.
+    has_vision: the model has a vision tower.
+    tensors: path of each parameter → its name and layout in a checkpoint.
+    """
+
+    architecture: str
+    max_positions: int
+    head_size: int | None = None
+    absent: dict[str, Any] = dataclasses.field(default_factory=dict)
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    has_vision: bool = False
+    tensors: dict[str, TensorLayout] = dataclasses.field(default_factory=lambda: decoder_tensors.TENSORS)
+
+    def errors(self, raw: dict[str, Any]) -> Iterator[str]:
+        """Yield every field of config.json that is not supported, with what would be supported."""
+        return text_errors.text_errors(self.absent | raw, default_head_size=self.head_size)
+
+    def read(self, raw: dict[str, Any]) -> dict[str, Any]:
+        """Return fields of `DecoderConfig` from a config.json without `errors`."""
+        raw = self.absent | raw
+        heads, has_bias = raw["num_attention_heads"], raw.get("attention_bias") or False
+        rope = rope_fields.rope_parameters(raw)
+        return {
+            **{ours: raw[theirs] for ours, theirs in SIZES.items()},
+            "kv_heads": raw.get("num_key_value_heads") or heads,
+            "head_size": raw.get("head_dim") or self.head_size or raw["hidden_size"] // heads,
+            "rope_theta": float(rope["rope_theta"]),
+            "rope_scaling": rope_fields.read_scaling(rope),
+            "norm_eps": raw.get("rms_norm_eps", 1e-6),
+            "tied_head": raw.get("tie_word_embeddings") or False,
+            "qkv_bias": has_bias or self.qkv_bias,
+            "o_bias": has_bias and not self.qkv_bias,
+            "qk_norm": self.qk_norm,
+            "max_positions": raw.get("max_position_embeddings") or self.max_positions,
+        }
+
+    def write(self, config: DecoderConfig) -> dict[str, Any]:
+        """Return the fields of config.json for `config`: the inverse of `read`."""
+        values = vars(config)
+        return {
+            **{theirs: values[ours] for ours, theirs in SIZES.items()},
+            "num_key_value_heads": config.kv_heads,
+            "head_dim": config.head_size,
+            "hidden_act": "silu",
+            "rms_norm_eps": config.norm_eps,
+            "rope_theta": config.rope_theta,
+            **({"rope_scaling": rope_fields.write_scaling(config.rope_scaling)} if config.rope_scaling else {}),
+            "tie_word_embeddings": config.tied_head,
+            "attention_bias": config.o_bias,
+            "max_position_embeddings": config.max_positions,
+        }
+
+    def storage_error(self, config: DecoderConfig) -> str | None:
+        """Return what in `config` this family does not have, or None if it can store it."""
+        has_biases = config.qkv_bias and not config.o_bias if self.qkv_bias else config.qkv_bias == config.o_bias
+        if has_biases and config.qk_norm == self.qk_norm:
+            return None
+        return f"qkv_bias={config.qkv_bias}, o_bias={config.o_bias}, qk_norm={config.qk_norm}"

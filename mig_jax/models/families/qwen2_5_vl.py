@@ -1,0 +1,186 @@
+"""Qwen2.5-VL (arXiv 2502.13923): a Qwen2 decoder with M-RoPE, a vision tower and image tokens.
+
+The hub's files, and ours, have the fields of the text decoder at the top; transformers 5 writes them in `text_config`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mig_jax.models.decoder import DecoderConfig
+from mig_jax.models.families import decoder_tensors, qwen2
+from mig_jax.models.families.decoder_tensors import TensorLayout
+from mig_jax.models.families.family import Family
+from mig_jax.models.families.text_errors import is_count, is_size
+from mig_jax.models.qwen2_vl import ROPE_THETA, VisionConfig
+
+# Field of `VisionConfig` → field of `vision_config`.
+_SIZES = {
+    "width": "hidden_size",
+    "layers": "depth",
+    "heads": "num_heads",
+    "mlp_width": "intermediate_size",
+    "patch_size": "patch_size",
+    "temporal_patch_size": "temporal_patch_size",
+    "merge_size": "spatial_merge_size",
+    "window_size": "window_size",
+    "channels": "in_channels",
+}
+# Sizes that a file may leave out, with the values that transformers then uses. The others are required.
+_DEFAULTS = {"patch_size": 14, "temporal_patch_size": 2, "spatial_merge_size": 2, "window_size": 112, "in_channels": 3}
+
+# Field of `VisionConfig` → field of config.json, and its value where absent.
+_TOKENS = {
+    "image_token_id": ("image_token_id", 151_655),
+    "start_token_id": ("vision_start_token_id", 151_652),
+    "end_token_id": ("vision_end_token_id", 151_653),
+}
+
+_TOWER_TENSORS = {
+    "vision/patch_embedding": TensorLayout(
+        "visual.patch_embed.proj.weight", 1, lambda v: (v.channels, v.temporal_patch_size, v.patch_size, v.patch_size)
+    ),
+    "vision/layers/attention_norm": TensorLayout("visual.blocks.{}.norm1.weight", 0),
+    "vision/layers/attention/qkv": TensorLayout("visual.blocks.{}.attn.qkv.weight", 1),
+    "vision/layers/attention/qkv_bias": TensorLayout("visual.blocks.{}.attn.qkv.bias", 0),
+    "vision/layers/attention/out": TensorLayout("visual.blocks.{}.attn.proj.weight", 2),
+    "vision/layers/attention/out_bias": TensorLayout("visual.blocks.{}.attn.proj.bias", 0),
+    "vision/layers/mlp_norm": TensorLayout("visual.blocks.{}.norm2.weight", 0),
+    "vision/layers/mlp/gate": TensorLayout("visual.blocks.{}.mlp.gate_proj.weight", 1),
+    "vision/layers/mlp/gate_bias": TensorLayout("visual.blocks.{}.mlp.gate_proj.bias", 0),
+    "vision/layers/mlp/up": TensorLayout("visual.blocks.{}.mlp.up_proj.weight", 1),
+    "vision/layers/mlp/up_bias": TensorLayout("visual.blocks.{}.mlp.up_proj.bias", 0),
+    "vision/layers/mlp/down": TensorLayout("visual.blocks.{}.mlp.down_proj.weight", 1),
+    "vision/layers/mlp/down_bias": TensorLayout("visual.blocks.{}.mlp.down_proj.bias", 0),
+    "vision/merger/norm": TensorLayout("visual.merger.ln_q.weight", 0),
+    "vision/merger/hidden": TensorLayout("visual.merger.mlp.0.weight", 1),
+    "vision/merger/hidden_bias": TensorLayout("visual.merger.mlp.0.bias", 0),
+    "vision/merger/out": TensorLayout("visual.merger.mlp.2.weight", 1),
+    "vision/merger/out_bias": TensorLayout("visual.merger.mlp.2.bias", 0),
+}
+
+
+class _Qwen25VL(Family):
+    """Adds to the text decoder what config.json holds about images."""
+
+    def errors(self, raw: dict[str, Any]) -> Iterator[str]:
+        text = _text_fields(raw)
+        yield from super().errors(text)
+        yield from _vision_errors(raw, text)
+
+    def read(self, raw: dict[str, Any]) -> dict[str, Any]:
+        text, vision = _text_fields(raw), raw["vision_config"]
+        tokens = {ours: raw.get(theirs, default) for ours, (theirs, default) in _TOKENS.items()}
+        tower = VisionConfig(**_tower_sizes(vision), full_layers=tuple(vision["fullatt_block_indexes"]), **tokens)
+        return super().read(text) | {"vision": tower, "rope_sections": tuple(_sections(text))}
+
+    def write(self, config: DecoderConfig) -> dict[str, Any]:
+        raw, tower = super().write(config), vars(config.vision)
+        # transformers 4 reads `type`, as in the hub's files, and takes "mrope" to mean that nothing is scaled.
+        scaling = raw.get("rope_scaling")
+        scaling = scaling | {"type": scaling["rope_type"]} if scaling else {"type": "mrope"}
+        return raw | {
+            "vision_config": {
+                "model_type": "qwen2_5_vl",
+                **{theirs: tower[ours] for ours, theirs in _SIZES.items()},
+                "fullatt_block_indexes": list(tower["full_layers"]),
+                "out_hidden_size": config.width,
+                "hidden_act": "silu",
+            },
+            "rope_scaling": scaling | {"mrope_section": list(config.rope_sections)},
+            **{theirs: tower[ours] for ours, (theirs, _) in _TOKENS.items()},
+        }
+
+    def storage_error(self, config: DecoderConfig) -> str | None:
+        if flags := super().storage_error(config):
+            return f"{flags}; supported: True, False, False"
+        if config.head_size * config.heads != config.width:
+            return f"head_size={config.head_size}, heads={config.heads}; supported: a product of width={config.width}"
+        if len(config.rope_sections) != 3 or 2 * sum(config.rope_sections) != config.head_size:
+            return f"rope_sections={config.rope_sections}; supported: three that add up to {config.head_size // 2}"
+        return None
+
+
+FAMILY = _Qwen25VL(
+    architecture="Qwen2_5_VLForConditionalGeneration",
+    max_positions=32_768,
+    absent=qwen2.SLIDING_WINDOW | {"rms_norm_eps": 1e-5, "rope_theta": 1e6},
+    qkv_bias=True,
+    has_vision=True,
+    tensors=decoder_tensors.TENSORS | _TOWER_TENSORS,
+)
+
+
+def _text_fields(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of the text decoder, as those of a Qwen2 folder."""
+    nested = raw.get("text_config")
+    text = dict(nested if isinstance(nested, dict) else raw)
+    if "tie_word_embeddings" in raw:
+        text["tie_word_embeddings"] = raw["tie_word_embeddings"]
+    for field in ("rope_scaling", "rope_parameters"):
+        given = text.get(field)
+        if isinstance(given, dict):
+            # "mrope" alone is no scaling; its sections are read by `_sections`.
+            text[field] = {name: value for name, value in given.items() if value != "mrope"}
+    return text
+
+
+def _vision_errors(raw: dict[str, Any], text: dict[str, Any]) -> Iterator[str]:
+    """Yield every unsupported field about images, with what would be supported."""
+    vision = raw.get("vision_config")
+    if not isinstance(vision, dict):
+        yield f"vision_config = {vision!r}; supported: an object of fields"
+        return
+    yield from _tower_errors(vision)
+    if vision.get("out_hidden_size") != text.get("hidden_size"):
+        yield f"vision_config.out_hidden_size = {vision.get('out_hidden_size')!r}; supported: hidden_size of the text"
+    yield from _section_errors(text)
+    for theirs, _ in _TOKENS.values():
+        if theirs in raw and not is_count(raw[theirs]):
+            yield f"{theirs} = {raw[theirs]!r}; supported: an id"
+
+
+def _tower_errors(vision: dict[str, Any]) -> Iterator[str]:
+    sizes, layers = _raw_sizes(vision), vision.get("fullatt_block_indexes")
+    wrong = [name for name, value in sizes.items() if not is_size(value)]
+    for name in wrong:
+        yield f"vision_config.{name} = {sizes[name]!r}; supported: a positive integer"
+    if not isinstance(layers, list) or not all(map(is_count, layers)):
+        yield f"vision_config.fullatt_block_indexes = {layers!r}; supported: a list of layers"
+    elif not wrong:
+        try:
+            VisionConfig(**_tower_sizes(vision), full_layers=tuple(layers))
+        except ValueError as error:
+            yield f"vision_config: {error}"
+    if vision.get("hidden_act", "silu") != "silu":
+        yield f"vision_config.hidden_act = {vision['hidden_act']!r}; supported: 'silu'"
+    rope = vision.get("rope_parameters") or {}
+    if not isinstance(rope, dict):
+        yield f"vision_config.rope_parameters = {rope!r}; supported: an object of fields"
+    elif rope.get("rope_theta", ROPE_THETA) != ROPE_THETA:
+        yield f"vision_config.rope_theta = {rope['rope_theta']!r}; supported: {ROPE_THETA}"
+
+
+def _section_errors(text: dict[str, Any]) -> Iterator[str]:
+    sections, heads = _sections(text), text.get("num_attention_heads")
+    if not isinstance(sections, list) or len(sections) != 3 or not all(map(is_count, sections)):
+        yield f"mrope_section = {sections!r}; supported: three numbers, for time, height and width"
+    elif is_count(heads) and is_count(text.get("hidden_size")) and 2 * heads * sum(sections) != text["hidden_size"]:
+        yield f"mrope_section = {sections!r}; supported: numbers that add up to half a head's size"
+
+
+def _sections(text: dict[str, Any]) -> Any:
+    """Return `mrope_section`: how many frequencies belong to time, height and width."""
+    given = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    return given.get("mrope_section") if isinstance(given, dict) else None
+
+
+def _raw_sizes(vision: dict[str, Any]) -> dict[str, Any]:
+    """Return the sizes of the tower under the names of transformers, absent ones filled in."""
+    # The hub's files call it in_chans, transformers in_channels.
+    vision = {"in_channels": vision.get("in_chans", 3)} | vision
+    return {theirs: vision.get(theirs, _DEFAULTS.get(theirs)) for theirs in _SIZES.values()}
+
+
+def _tower_sizes(vision: dict[str, Any]) -> dict[str, int]:
+    raw = _raw_sizes(vision)
+    return {ours: raw[theirs] for ours, theirs in _SIZES.items()}
