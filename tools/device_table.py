@@ -1,25 +1,26 @@
-"""Three steps of every method on one device, on eight, and on two processes of four each: is it the same?
+"""Compare three training steps on one device, on eight, and on two processes with four devices each.
 
     python tools/device_table.py            the whole table, in half an hour
 
-Two processes hold devices that are neighbours in the mesh, or every other one ("in turns"): then the rows of a process
-are not neighbours, and where there is a `tensor` axis it spans both processes, which hold the same rows.
+The devices of a process are neighbors in the mesh, or every other one ("in turns"). In turns, the rows of a process are
+not contiguous. Where the mesh has a `tensor` axis, it spans both processes, which then hold the same rows.
 
-Tokens must be identical. What is added up in another order is not, so losses and weights are compared to rounding:
-losses by their difference, and in parts of them where they are more than 1 (those of RL are next to nothing, the sum
-of parts of that size); weights by the norm of the difference in parts of their norm. `moved` is stricter: in parts of
-what three steps have moved them by.
+Tokens must be identical. Sums are added up in another order on several devices, so losses and parameters are compared
+to rounding. The columns of the table:
 
-The optimizer is plain gradient descent. Adam divides a gradient by its own size, also where it is nothing but rounding,
-as that of a bias of keys, to which softmax is blind: its first step goes up or down by the learning rate, as chance has
-it, and would tell nothing of how devices are used.
+  loss     maximum difference, divided by the loss where that is more than 1. The loss of RL is close to 0: its terms
+           are of order 1 and cancel.
+  params   norm of the difference, divided by the norm of the parameters.
+  moved    norm of the difference, divided by the norm of the change that three steps made. It is stricter.
 
-This file is also what the processes run.
+The optimizer is plain gradient descent. Adam divides a gradient by its own size, even where it is only rounding, such
+as that of a key bias, which softmax ignores. Its first step would go up or down by the learning rate at random.
+
+The exit code is 1 if anything differs by more than rounding. The child processes run this file, too.
 """
 
 import argparse
 import contextlib
-import functools
 import itertools
 import json
 import os
@@ -27,33 +28,37 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 3
 MODELS, METHODS = ("text", "vision"), ("mig", "grpo", "sft")
 SHAPES = ({"fsdp": 8}, {"fsdp": 4, "tensor": 2}, {"data": 2, "fsdp": 2, "tensor": 2})
-# More is a fault.
-LOSS, WEIGHTS, MOVED = 1e-6, 1e-5, 1e-4
+# Limits of rounding.
+LOSS, PARAMS, MOVED = 1e-6, 1e-5, 1e-4
 
 
 class Run(NamedTuple):
-    """What three steps leave, on the host.
+    """Results of the three steps, on the host.
 
-    tokens: `[3, B, S]`; loss: `[3]`; start, end: all weights, one behind the other.
+    tokens: `[3, B, S]` ids of prompts and completions.
+    loss: `[3]`.
+    start, end: `[P]` all parameters before and after, concatenated.
     """
 
-    tokens: Any
-    loss: Any
-    start: Any
-    end: Any
+    tokens: np.ndarray
+    loss: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
 
 
-def config_of(model: str, method: str):
-    """Few rows of few tokens, and large steps, which make visible what is wrong with them."""
+def get_config(model: str, method: str) -> Any:
+    """Return a config of few rows and few tokens, with a learning rate so large that a wrong update is visible."""
     from tests import tiny
 
     config = {"text": tiny.get_quickstart, "vision": tiny.get_scenes}[model](model__vision__freeze=False)
@@ -66,104 +71,109 @@ def config_of(model: str, method: str):
 
 
 def run(model: str, method: str, shape: dict[str, int], devices: Sequence[Any]) -> Run:
-    """Three steps, as `train` makes them."""
+    """Make three steps as `train` does, on a mesh of this shape."""
     import jax
-    import numpy as np
 
     from mig_jax.distributed import sharding
     from mig_jax.policy.load import load_policy
     from mig_jax.policy.prompts import encode_prompts
-    from mig_jax.rollout.problem_set import open_training
+    from mig_jax.rollout.problem_set import open_train_problems
     from mig_jax.rollout.rollout import Rollout
+    from mig_jax.rollout.sft_batch import SftBatches
     from mig_jax.text.answers.verifier import Verifier
-    from mig_jax.trainer import train
-    from mig_jax.trainer import update as updates
+    from mig_jax.trainer.update import build_update
 
-    config, mode = config_of(model, method), "sft" if method == "sft" else "train"
+    config, mode = get_config(model, method), "sft" if method == "sft" else "train"
     mesh = sharding.make_mesh(shape, devices=devices)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(plain_descent())
+        stack.enter_context(plain_gradient_descent())
         if model == "vision":
-            stack.enter_context(steps_and_verdicts_of_noise())
+            stack.enter_context(synthetic_steps_and_verdicts())
         stack.enter_context(jax.set_mesh(mesh))
         verifier = stack.enter_context(Verifier(workers=1))
         policy = load_policy(config.model, mesh, seed=0)
-        (problems,), _ = open_training(policy, config, solved=mode == "sft")
-        start = flat(policy.params)
-        state, update = updates.build_update(policy, config, mode)
-        collect = functools.partial(train.make_sft_batch, policy, config)
-        if mode == "train":
-            collect = Rollout(policy, config, verifier)
+        (problems,), _ = open_train_problems(policy, config, need_solution=mode == "sft")
+        start = concatenate_params(policy.params)
+        state, update = build_update(policy, config, mode)
+        make_batch = Rollout(policy, config, verifier) if mode == "train" else SftBatches(policy, config)
         tokens, losses = [], []
         for step in range(STEPS):
-            asked = encode_prompts(policy, config, problems[step : step + 8])
-            batch, _, _ = collect(state.params, asked, jax.random.key(step))
+            prompt_batch = encode_prompts(policy, config, problems[step : step + 8])
+            batch = make_batch(state.params, prompt_batch, jax.random.key(step)).batch
             tokens.append(sharding.to_host(batch.token_bs))
             state, metrics = update(state, batch)
             losses.append(float(metrics["loss/total" if mode == "train" else "loss/sft"]))
-        return Run(np.stack(tokens), np.array(losses), start, flat(state.params))
+        return Run(np.stack(tokens), np.array(losses), start, concatenate_params(state.params))
 
 
-def flat(params: Any) -> Any:
+def concatenate_params(params: Any) -> np.ndarray:
+    """Return all parameters as one vector, on the host of every process."""
     import jax
-    import numpy as np
 
     from mig_jax.distributed import sharding
 
     return np.concatenate([x.reshape(-1) for x in jax.tree.leaves(sharding.to_host(params))])
 
 
-def plain_descent() -> contextlib.AbstractContextManager:
+def plain_gradient_descent() -> contextlib.AbstractContextManager:
+    """Replace the optimizer that the config asks for."""
     import optax
 
-    from mig_jax.trainer import update as updates
+    from mig_jax.trainer import update
 
-    return mock.patch.object(updates, "build_optimizer", lambda config: optax.sgd(config.optimizer.peak_lr))
+    return mock.patch.object(update, "build_optimizer", lambda config: optax.sgd(config.optimizer.peak_lr))
 
 
 @contextlib.contextmanager
-def steps_and_verdicts_of_noise():
-    """Random weights write no steps and no answers: there is a step every ten tokens, and tokens say who is right."""
-    import numpy as np
+def synthetic_steps_and_verdicts() -> Iterator[None]:
+    """Replace parsing and grading, since random parameters write no steps and no answers.
 
-    from mig_jax.policy import encoding
+    A step ends every ten tokens, and a response is correct if its number of distinct characters is even.
+    """
+    from mig_jax.policy import completions
     from mig_jax.rollout import rollout
 
-    read = encoding.parse_completion
+    parse = completions.parse_completion
 
-    def read_completion(tokenizer, ids, *, is_truncated, max_steps, width):
-        reading = read(tokenizer, ids, is_truncated=is_truncated, max_steps=max_steps, width=width)
+    def parse_completion(tokenizer, ids, *, is_truncated, max_steps, width):
+        parsed = parse(tokenizer, ids, is_truncated=is_truncated, max_steps=max_steps, width=width)
         at_k, at_t = 10 * np.arange(max_steps + 1), np.arange(width)
         step_t = np.where(at_t < len(ids), np.minimum(at_t // 10, max_steps - 1), -1)
-        return reading._replace(cut_k=np.minimum(at_k, len(ids)), valid_k=at_k <= len(ids), step_t=step_t)
+        response = parsed.response._replace(answer=str(len(set(parsed.text)) % 2))
+        return parsed._replace(
+            response=response, cut_k=np.minimum(at_k, len(ids)), valid_k=at_k <= len(ids), step_t=step_t
+        )
 
-    def check_answers(verifier, problems, readings):
-        return [len(set(reading.text)) % 2 == 0 for reading in readings]
+    def grade_answers(verifier, questions, answers):
+        return [answer == "0" for answer in answers]
 
     with (
-        mock.patch.object(encoding, "parse_completion", read_completion),
-        mock.patch.object(rollout, "grade_completions", check_answers),
+        mock.patch.object(completions, "parse_completion", parse_completion),
+        mock.patch.object(rollout, "grade_answers", grade_answers),
     ):
         yield
 
 
 class Difference(NamedTuple):
-    """Between two runs, as at the top. has_moved: what is compared is not nothing."""
+    """Difference between two runs, as in the table.
+
+    identical: the tokens are the same.
+    has_moved: the steps changed the parameters, so that the comparison means something.
+    """
 
     identical: bool
     loss: float
-    weights: float
+    params: float
     moved: float
     has_moved: bool
 
     @property
     def is_rounding(self) -> bool:
-        return self.identical and self.has_moved and self.loss < LOSS and self.weights < WEIGHTS and self.moved < MOVED
+        return self.identical and self.has_moved and self.loss < LOSS and self.params < PARAMS and self.moved < MOVED
 
 
 def difference(one: Run, many: Run) -> Difference:
-    import numpy as np
-
+    """Compare a run on many devices with the run on one."""
     norm = np.linalg.norm
     apart, moved = norm(one.end - many.end), norm(one.end - one.start)
     return Difference(
@@ -175,17 +185,11 @@ def difference(one: Run, many: Run) -> Difference:
     )
 
 
-# ---------------------------------------------------------------------------------------------- in processes of its own
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+# ---------------------------------------------------------------------------------------------------- child processes
 
 
 class Job(NamedTuple):
-    """A run. order: of the devices, "neighbours", "in turns", "reversed", or "one" for one device alone."""
+    """A run. order: of the devices in the mesh, "neighbors", "in turns" or "reversed"; "one" for a single device."""
 
     model: str
     method: str
@@ -193,25 +197,30 @@ class Job(NamedTuple):
     order: str
 
 
-def run_in(count: int, devices: int, jobs: Sequence[Job], folder: Path) -> list[Run]:
-    """The jobs, one after the other, in `count` processes of so many devices each.
+def free_port() -> int:
+    """Return a port of this machine on which nothing listens."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def run_in_processes(count: int, devices: int, jobs: Sequence[Job], folder: Path) -> list[Run]:
+    """Run the jobs one after another, in `count` processes with `devices` devices each.
 
     Raises:
-      RuntimeError: one of them failed; with what it has said.
+      RuntimeError: a process failed; with the end of all logs.
     """
-    import numpy as np
-
     folder.mkdir(parents=True)
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    environment["PJRT_NPROC"] = "32"  # fake devices wait for each other in threads, of which there must be enough
+    environment["PJRT_NPROC"] = "32"  # threads: fake devices block one each while they wait for each other
     command = [sys.executable, __file__, "--inside", f"127.0.0.1:{free_port()}", str(count), json.dumps(jobs), folder]
     logs = [folder / f"{index}.log" for index in range(count)]
     with contextlib.ExitStack() as stack:
-        started = [
+        processes = [
             subprocess.Popen([*command, str(index)], env=environment, stdout=file, stderr=file)
             for index, file in enumerate(stack.enter_context(log.open("wb")) for log in logs)
         ]
-        codes = [process.wait() for process in started]
+        codes = [process.wait() for process in processes]
     if any(codes):
         raise RuntimeError("\n".join(log.read_text(errors="replace")[-3000:] for log in logs))
     runs = []
@@ -221,62 +230,66 @@ def run_in(count: int, devices: int, jobs: Sequence[Job], folder: Path) -> list[
     return runs
 
 
-def run_inside(coordinator: str, count: int, jobs: str, folder: str, index: int) -> None:
+def run_jobs(coordinator: str, count: int, jobs: str, folder: str, index: int) -> None:
+    """Run the jobs as process `index` of `count`; the main process writes the results to `folder`."""
     from mig_jax.distributed import multihost
 
     if count > 1:
         multihost.initialize(coordinator, count, index)
     import jax
-    import numpy as np
 
     devices = np.array(jax.devices())
     turns = devices.reshape(count, -1).T.reshape(-1)
-    orders = {"one": devices[:1], "neighbours": devices, "in turns": turns, "reversed": devices[::-1]}
+    orders = {"one": devices[:1], "neighbors": devices, "in turns": turns, "reversed": devices[::-1]}
     for number, job in enumerate(Job(*fields) for fields in json.loads(jobs)):
-        done = run(job.model, job.method, job.shape, orders[job.order].tolist())
+        result = run(job.model, job.method, job.shape, orders[job.order].tolist())
         if multihost.is_main_process():
-            np.savez(Path(folder) / f"{number}.npz", **done._asdict())
+            np.savez(Path(folder) / f"{number}.npz", **result._asdict())
 
 
-def table(folder: Path, models: Sequence[str], methods: Sequence[str], shapes: Sequence[dict[str, int]]) -> bool:
-    """Print it, line by line; is everything the same but for rounding?"""
-    print("| model | method | mesh | devices | tokens | loss | weights | moved |\n|---|---|---|---|---|---|---|---|")
-    is_fine = True
+# ---------------------------------------------------------------------------------------------------------- the table
+
+
+def print_table(folder: Path, models: Sequence[str], methods: Sequence[str], shapes: Sequence[dict[str, int]]) -> bool:
+    """Print the table line by line; return whether all differences are rounding."""
+    print("| model | method | mesh | devices | tokens | loss | params | moved |\n|---|---|---|---|---|---|---|---|")
+    all_rounding = True
     for model, method in itertools.product(models, methods):
-        near = [Job(model, method, shape, "neighbours") for shape in shapes]
-        turns = [job._replace(order="in turns") for job in near]
+        neighbors = [Job(model, method, shape, "neighbors") for shape in shapes]
+        turns = [job._replace(order="in turns") for job in neighbors]
         first = Job(model, method, {}, "one")
-        one, *eight = run_in(1, 8, [first, *near], folder / f"{model}_{method}_eight")
-        two = run_in(2, 4, near + turns, folder / f"{model}_{method}_two")
+        one, *eight = run_in_processes(1, 8, [first, *neighbors], folder / f"{model}_{method}_eight")
+        two = run_in_processes(2, 4, neighbors + turns, folder / f"{model}_{method}_two")
         for n, shape in enumerate(shapes):
-            found = {"8": eight[n], "2 × 4": two[n], "2 × 4, in turns": two[n + len(shapes)]}
-            for where, many in found.items():
-                d = difference(one, many)
-                is_fine &= d.is_rounding
-                named = " × ".join(f"{axis} {size}" for axis, size in shape.items())
-                tokens = "identical" if d.identical else "DIFFERENT"
-                print(
-                    f"| {model} | {method} | {named} | {where} | {tokens} | {d.loss:.0e} | {d.weights:.0e} | "
-                    f"{d.moved:.0e} |{'' if d.is_rounding else ' MORE THAN ROUNDING'}",
-                    flush=True,
-                )
-    return is_fine
+            mesh = " × ".join(f"{axis} {size}" for axis, size in shape.items())
+            runs = {"8": eight[n], "2 × 4": two[n], "2 × 4, in turns": two[n + len(shapes)]}
+            for devices, many in runs.items():
+                found = difference(one, many)
+                all_rounding &= found.is_rounding
+                print(table_row([model, method, mesh, devices], found), flush=True)
+    return all_rounding
+
+
+def table_row(cells: Sequence[str], found: Difference) -> str:
+    numbers = [f"{number:.0e}" for number in (found.loss, found.params, found.moved)]
+    cells = [*cells, "identical" if found.identical else "DIFFERENT", *numbers]
+    return f"| {' | '.join(cells)} |{'' if found.is_rounding else ' MORE THAN ROUNDING'}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="models to compare")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="training methods to compare")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="devices_table_") as folder:
+    with tempfile.TemporaryDirectory(prefix="device_table_") as folder:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(folder, "cache"))
-        sys.exit(0 if table(Path(folder), options.models, options.methods, SHAPES) else 1)
+        sys.exit(0 if print_table(Path(folder), options.models, options.methods, SHAPES) else 1)
 
 
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT)]
     if sys.argv[1:2] == ["--inside"]:
         coordinator, count, jobs, folder, index = sys.argv[2:]
-        run_inside(coordinator, int(count), jobs, folder, int(index))
+        run_jobs(coordinator, int(count), jobs, folder, int(index))
     else:
         main()

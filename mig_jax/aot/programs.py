@@ -160,7 +160,7 @@ class TrainingPrograms:
         rows, width = completions.token_bt.shape
         outcome, step_bt = Outcome(_bool(rows), _bool(rows), _bool(rows)), _int(rows, width)
         make_batch = self._functions.make_train_batch
-        batch, _ = jax.eval_shape(make_batch, prompts, completions, scores, cuts, outcome, step_bt)
+        batch, _ = jax.eval_shape(make_batch, prompts, completions, outcome, step_bt, scores, cuts)
         reference = batch.old_logprob_bt if self.config.loss.kl_coef else None
         return self._shard_rows(batch._replace(ref_logprob_bt=reference))
 
