@@ -23,6 +23,6 @@ def test_split_reports_all_rows_that_do_not_fit():
 
 
 def test_sum_accumulates_in_float32():
-    """257 is no bfloat16: there a total of 256 would not change by 1."""
+    """257 is no bfloat16: a total of 256 would not change by 1."""
     rows = (jnp.ones(257, jnp.bfloat16),)
-    assert sum_gradients(lambda x: x.sum(), rows, 257) == 257
+    assert float(sum_gradients(lambda x: x.sum(), rows, 257)) == 257

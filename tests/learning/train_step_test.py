@@ -52,6 +52,22 @@ def test_every_knob_of_the_optimizer_has_an_effect(change):
     assert not np.allclose(plain.params["matrix"], changed.params["matrix"], rtol=1e-5, atol=0)
 
 
+def test_optimizer_gets_float32_gradients_of_bfloat16_parameters():
+    dtypes = []
+
+    def record(gradients, params):
+        del params
+        dtypes.extend(x.dtype for x in jax.tree.leaves(gradients))
+        return gradients
+
+    tx = optax.stateless(record)
+    step = train_step.make_train_step(toy_logprobs, LOSS, tx, aggregate="tokens", microbatches=1)
+    state = train_step.init_state(optax.tree.cast(toy_params(), jnp.bfloat16), tx)
+    state, _ = jax.jit(step)(state, random_batch())
+    assert dtypes == [jnp.float32, jnp.float32]
+    assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.dtype(jnp.bfloat16)}
+
+
 # ------------------------------------------------------------------------------------------------- frozen parameters
 
 JAXPRS = (ClosedJaxpr, Jaxpr)
@@ -168,6 +184,19 @@ def test_update_whose_gradient_norm_overflows_is_skipped():
     assert np.isfinite(metrics["loss/total"])
     assert metrics["gradient/norm"] == np.inf
     assert metrics["gradient/skipped"] == 1
+
+
+def test_update_whose_loss_alone_is_not_finite_is_skipped():
+    def nan_loss(*args):
+        loss, metrics = LOSS(*args)
+        return loss, metrics | {"loss/total": jnp.nan * metrics["loss/total"]}
+
+    tx = build_optimizer()
+    step = train_step.make_train_step(toy_logprobs, nan_loss, tx, aggregate="tokens", microbatches=1)
+    state, metrics = jax.jit(step)(train_step.init_state(toy_params(), tx), random_batch())
+    assert np.isfinite(metrics["gradient/norm"])
+    assert state.skipped == metrics["gradient/skipped"] == 1
+    jax.tree.map(np.testing.assert_array_equal, state.params, toy_params())
 
 
 # ------------------------------------------------------------------------------------------------------- golden step

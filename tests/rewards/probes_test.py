@@ -80,6 +80,15 @@ def test_order_of_variants_has_no_effect(packed):
     np.testing.assert_allclose(ell, reversed_ell, atol=1e-6)
 
 
+def test_scores_have_no_gradient(packed):
+    forward, unembed = toy_model.make_forward()
+
+    def total(unembed):
+        return sum(x.sum() for x in rewards.score_packed(forward, unembed, TOKENS, *packed))
+
+    assert (jax.grad(total)(unembed) == 0).all()
+
+
 def test_mask_of_leaves_is_the_one_drawn_in_the_docstring():
     trunk = rewards.Trunk(jnp.arange(4), jnp.ones(4, bool))
     leaves = probes.build_leaves(trunk, rewards.Cuts(jnp.array([2, 3]), jnp.ones(2, bool)), build_one_variant(width=3))
