@@ -9,6 +9,7 @@
 """
 
 from mig_jax.configs import default, smollm2_gsm
+
 from mig_jax.errors import UserError
 
 # Columns of each file. One question of CommonsenseQA contains its first choices.

@@ -11,6 +11,7 @@ import importlib.util
 from pathlib import Path
 
 from mig_jax.configs import default
+
 from mig_jax.errors import UserError
 
 

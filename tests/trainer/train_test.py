@@ -88,13 +88,13 @@ def test_saved_model_is_the_trained_one(mig_run):
 def test_nothing_is_compiled_after_the_first_step(tmp_path, caplog, monkeypatch):
     """Neither rollout, scoring, update, checkpoint nor evaluation recompiles, with a KL reference and two updates."""
     compiled_by_row = []
-    write = metrics.Metrics.write
+    write = metrics.MetricsWriter.write
 
     def counting_write(self, step, values):
         compiled_by_row.append([r.getMessage() for r in caplog.records if r.getMessage().startswith("Compiling ")])
         write(self, step, values)
 
-    monkeypatch.setattr(metrics.Metrics, "write", counting_write)
+    monkeypatch.setattr(metrics.MetricsWriter, "write", counting_write)
     config = tiny.get_quickstart(
         steps=5, checkpoint__every=2, loss__kl_coef=0.1, optimizer__updates_per_rollout=2, optimizer__microbatches=2
     )
