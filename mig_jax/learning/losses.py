@@ -1,4 +1,4 @@
-"""The hybrid loss: process advantages on the reasoning, outcome advantages on the completion, imitation of good ones.
+"""The hybrid loss: process advantages on the reasoning, outcome advantages on the completion, and imitation.
 
     L = α L_MIG + β L_out + γ L_SFT + κ KL(πθ ‖ π_ref)
 

@@ -20,7 +20,7 @@ So leaves are short sequences that share the keys and values of the trunk, and n
 built. One pass gives what (K+1)·A passes would give, one for each prefix and variant. With the KV cache of the rollout
 (`score_on_cache`), only the leaves are computed; without it (`score_packed`), the trunk is computed first.
 
-The model is an argument, see `Forward`. Nothing here has a gradient.
+The model is an argument, see `Forward`. No gradient flows through the results.
 """
 
 from collections.abc import Sequence

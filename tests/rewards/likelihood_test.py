@@ -24,8 +24,8 @@ def random_case(tokens, vocab, dtype, width=16):
     return hidden, unembed, jax.random.randint(keys[2], (tokens,), 0, vocab)
 
 
-# 151,936 is Qwen2.5's vocabulary. Losses chunked over the vocabulary have been 0.01 nats off there: their chunk does not
-# divide it, and padded columns entered the log-sum-exp.
+# 151,936 is Qwen2.5's vocabulary. Losses chunked over the vocabulary have been 0.01 nats off there: no chunk of theirs
+# divides it, and padded columns entered the log-sum-exp.
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("tokens, vocab, chunk", [(5, 11, 2), (8, 11, 8), (3, 11, 128), (7, 151_936, 3)])
 def test_equals_log_softmax(tokens, vocab, chunk, dtype):
