@@ -140,9 +140,9 @@ def _model(config: Config) -> list[str]:
             f"model.path={model.path!r}: must be a folder with a config.json, the workdir of a finished run, a .gguf "
             "file, or a hub name such as Qwen/Qwen2.5-0.5B-Instruct"
         )
-    unknown = set(model.lora.modules) - set(adapters.PLACES)
+    unknown = set(model.lora.modules) - set(adapters.PROJECTIONS)
     if model.lora.rank and (unknown or not model.lora.modules):
-        errors.append(f"model.lora.modules={tuple(model.lora.modules)}: choose from {', '.join(adapters.PLACES)}")
+        errors.append(f"model.lora.modules={tuple(model.lora.modules)}: choose from {', '.join(adapters.PROJECTIONS)}")
     if model.lora.rank and model.lora.save == "adapter" and not model.path:
         errors.append("model.lora.save='adapter' needs a base model to load them onto; model.path is empty")
     if model.vision.min_pixels > model.vision.max_pixels:

@@ -17,6 +17,7 @@ from mig_jax.errors import UserError
 from mig_jax.models import attention, decoder, families, lora
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import gguf as gguf_file
+from mig_jax.models.huggingface import peft
 from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.models.lora import LoraConfig
 from mig_jax.models.qwen2_vl import VisionConfig
@@ -72,7 +73,7 @@ def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int) -> Policy:
       UserError: the model is not supported or its files are damaged; lists every reason.
     """
     path = find_model(model.path) if model.path else ""
-    adapted = lora.base_of(path) if path else ""
+    adapted = peft.find_base(path) if path else None
     base_path = find_model(adapted) if adapted else path
     # A folder that holds only adapters may lack the tokenizer.
     name = model.tokenizer or (path if os.path.exists(os.path.join(path, "tokenizer.json")) else base_path)
@@ -86,7 +87,7 @@ def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int) -> Policy:
         init = jax.jit(lambda key: decoder.init_params(config, key), out_shardings=_param_shardings(config, mesh))
         params = init(jax.random.key(seed))
     if adapted:
-        config, params = lora.load_peft(path, config, params)
+        config, params = peft.load(path, config, params)
         params = jax.device_put(params, _param_shardings(config, mesh))
     elif model.lora.rank:
         config = _adapted_config(config, model.lora)
@@ -106,7 +107,7 @@ def abstract_policy(model: ModelConfig, mesh: Mesh) -> Policy:
       UserError: the model is not supported, or the folder holds adapters (their shapes are in their tensor files).
     """
     path = find_model(model.path, files=("*config.json",)) if model.path else ""
-    if path and lora.base_of(path):
+    if path and peft.find_base(path):
         raise UserError(f"{path} holds adapters: give the model they belong to (--model) and set model.lora.rank")
     tokenizer = _load_tokenizer("characters" if path else model.tokenizer)
     config = _stored_config(path, model, mesh) if path else _random_config(model, tokenizer, mesh)
@@ -228,7 +229,7 @@ def save_policy(policy: Policy, params: Any, folder: str, *, config: Config) -> 
         if policy.image_reader:
             policy.image_reader.save(folder)
     if shape.lora and config.model.lora.save == "adapter":
-        lora.save_peft(params, shape, folder, base=policy.base)
+        peft.save(params, shape, folder, base=policy.base)
         return
     if shape.lora:
         params, shape = lora.merge(params, shape), dataclasses.replace(shape, lora=None)

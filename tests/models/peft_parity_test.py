@@ -1,4 +1,4 @@
-"""Where torch and peft are installed: our adapters are PEFT's, and PEFT's are ours."""
+"""Adapters equal those of PEFT: logits, and saved folders in both directions. Needs torch and peft."""
 
 import dataclasses
 
@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mig_jax.errors import UserError
 from mig_jax.models import decoder, lora
 from mig_jax.models.huggingface import config as hf_config
+from mig_jax.models.huggingface import peft as hf_peft
 from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.models.lora import LoraConfig
 
@@ -19,7 +21,7 @@ import transformers  # noqa: E402
 
 from tools import make_reference  # noqa: E402
 
-# PEFT asks transformers for what it has renamed.
+# PEFT uses names that transformers has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 FAMILIES = ("qwen2", "llama_biased", "qwen3")
@@ -28,7 +30,7 @@ INPUTS = make_reference.sample_inputs(seed=4)
 
 @pytest.fixture(params=FAMILIES)
 def base(request, tmp_path):
-    """transformers' model, its folder, and our config and parameters of it."""
+    """A model of transformers, its folder, and the config and parameters loaded from it."""
     make_reference.make_model(make_reference.CONFIGS[request.param], seed=3).save_pretrained(tmp_path / "base")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base", attn_implementation="eager").eval()
     config = hf_config.read_config(tmp_path / "base")
@@ -43,43 +45,43 @@ def our_logits(config, params):
 
 
 @pytest.mark.parametrize("modules", [("query", "out", "up"), ("key", "value", "gate", "down")])
-def test_peft_reads_what_we_save(base, modules, tmp_path):
+def test_peft_loads_saved_adapters(base, modules, tmp_path):
     theirs, folder, config, params = base
     plain = make_reference.logits_of(theirs, *INPUTS)
     config = dataclasses.replace(config, lora=LoraConfig(3, 6.0, modules))
     params = lora.add(params, config, jax.random.key(0))
-    drawn = jax.tree_util.tree_map_with_path(_stir, params)
-    lora.save_peft(drawn, config, tmp_path / "adapter", folder)
+    trained = jax.tree_util.tree_map_with_path(_randomize_b, params)
+    hf_peft.save(trained, config, tmp_path / "adapter", folder)
     adapted = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval()
-    found = our_logits(config, drawn)
+    found = our_logits(config, trained)
     np.testing.assert_allclose(found, make_reference.logits_of(adapted, *INPUTS), atol=1e-4)
     assert np.abs(found - plain).max() > 0.1
-    merged = our_logits(dataclasses.replace(config, lora=None), lora.merge(drawn, config))
+    merged = our_logits(dataclasses.replace(config, lora=None), lora.merge(trained, config))
     np.testing.assert_allclose(merged, found, atol=1e-4)
 
 
-def test_we_read_what_peft_saves(base, tmp_path):
+def test_adapters_of_peft_are_loaded(base, tmp_path):
     theirs, folder, config, params = base
     theirs_config = peft.LoraConfig(
         r=4, lora_alpha=3, target_modules=["q_proj", "o_proj", "gate_proj", "down_proj"], init_lora_weights=False
     )
     adapted = peft.get_peft_model(theirs, theirs_config).eval()
     adapted.save_pretrained(tmp_path / "adapter")
-    config, params = lora.load_peft(tmp_path / "adapter", config, params)
+    config, params = hf_peft.load(tmp_path / "adapter", config, params)
     assert config.lora == LoraConfig(4, 3.0, ("query", "out", "gate", "down"))
-    assert lora.base_of(tmp_path / "adapter") == folder
+    assert hf_peft.find_base(tmp_path / "adapter") == folder
     np.testing.assert_allclose(our_logits(config, params), make_reference.logits_of(adapted, *INPUTS), atol=1e-4)
 
 
-def test_what_we_do_not_compute_is_refused(base, tmp_path):
+def test_unsupported_adapters_are_rejected(base, tmp_path):
     theirs, _, config, params = base
     peft.get_peft_model(theirs, peft.LoraConfig(target_modules=["q_proj"], use_dora=True)).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="use_dora=True: is not supported"):
-        lora.load_peft(tmp_path, config, params)
+    with pytest.raises(UserError, match="use_dora=True: is not supported"):
+        hf_peft.load(tmp_path, config, params)
 
 
-def test_adapters_of_a_model_that_sees_stay_out_of_its_tower(tmp_path):
-    """The tower has a gate_proj too."""
+def test_adapters_of_a_vision_model_skip_its_tower(tmp_path):
+    """The tower also has a gate_proj."""
     text = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
             "intermediate_size": 48, "vocab_size": 96}  # fmt: skip
     tower = {"hidden_size": 32, "num_heads": 2, "depth": 2, "intermediate_size": 48, "out_hidden_size": 32}
@@ -90,9 +92,9 @@ def test_adapters_of_a_model_that_sees_stay_out_of_its_tower(tmp_path):
         vocab_size=96, width=32, layers=2, heads=4, kv_heads=2, head_size=8, mlp_width=48,
         lora=LoraConfig(3, 6.0, ("out", "gate")),
     )  # fmt: skip
-    params = jax.tree_util.tree_map_with_path(_stir, decoder.init_params(shape, jax.random.key(0)))
-    # Of the tower's shape nothing is asked here but that there is one.
-    lora.save_peft(params, dataclasses.replace(shape, vision=object()), tmp_path, base="")
+    params = jax.tree_util.tree_map_with_path(_randomize_b, decoder.init_params(shape, jax.random.key(0)))
+    # Only whether there is a tower matters here, not its shape.
+    hf_peft.save(params, dataclasses.replace(shape, vision=object()), tmp_path, base="")
     adapted = peft.PeftModel.from_pretrained(theirs, tmp_path)
     found = {name: x.numpy() for name, x in adapted.state_dict().items() if "lora" in name}
     assert len(found) == 2 * 2 * 2 and not any("visual" in name for name in found)
@@ -100,7 +102,7 @@ def test_adapters_of_a_model_that_sees_stay_out_of_its_tower(tmp_path):
     np.testing.assert_array_equal(found[name], params["layers"]["mlp"]["gate_lora_b"][1].T)
 
 
-def _stir(path, x):
-    """B of an adapter as if trained."""
+def _randomize_b(path, x):
+    """Return a random value for B of an adapter; other parameters are unchanged."""
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     return 0.2 * jax.random.normal(jax.random.key(len(name)), x.shape) if name.endswith("_lora_b") else x

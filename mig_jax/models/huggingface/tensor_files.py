@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import safetensors
@@ -118,13 +118,13 @@ def write_folder(tensors: dict[str, NewTensor], folder: pathlib.Path, *, max_sha
     folder.mkdir(parents=True, exist_ok=True)
     shards = list(_partition(tensors, max_shard_bytes))
     if len(shards) == 1:
-        _write_file(tensors, shards[0], folder / SINGLE)
+        _write_shard(tensors, shards[0], folder / SINGLE)
         (folder / INDEX).unlink(missing_ok=True)
         _remove_shards(folder, keep=())
         return
     files = _free_names(folder, len(shards))
     for file, names in zip(files, shards, strict=True):
-        _write_file(tensors, names, folder / file)
+        _write_shard(tensors, names, folder / file)
     weight_map = {name: file for file, names in zip(files, shards, strict=True) for name in names}
     total = sum(tensor.nbytes for tensor in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
@@ -147,9 +147,13 @@ def _partition(tensors: dict[str, NewTensor], max_shard_bytes: int) -> Iterator[
     yield shard
 
 
-def _write_file(tensors: dict[str, NewTensor], names: list[str], file: pathlib.Path) -> None:
-    unfinished = file.with_name(f"{file.name}.part")  # a name that no reader looks for, until the file is complete
-    arrays: dict[str, Any] = {name: np.ascontiguousarray(tensors[name].fetch()) for name in names}
+def _write_shard(tensors: dict[str, NewTensor], names: list[str], file: pathlib.Path) -> None:
+    write_file({name: np.ascontiguousarray(tensors[name].fetch()) for name in names}, file)
+
+
+def write_file(arrays: dict[str, np.ndarray], file: pathlib.Path) -> None:
+    """Write contiguous arrays as one file, under a name that no reader looks for until the file is complete."""
+    unfinished = file.with_name(f"{file.name}.part")
     safetensors.numpy.save_file(arrays, unfinished, metadata={"format": "pt"})
     unfinished.replace(file)
 
