@@ -1,4 +1,4 @@
-"""The command line as people type it: what it prints, what it leaves behind, and how it says no."""
+"""The command line as users type it: what it prints, what it writes, and how it refuses."""
 
 import json
 import subprocess
@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 from mig_jax import commands
+from mig_jax.config_file import check_config_file
 from mig_jax.data.builders import BENCHMARKS
 from mig_jax.distributed import sharding
+from mig_jax.errors import UserError
 from mig_jax.policy.load import load_policy, save_policy
 from mig_jax.records import transcripts
 from mig_jax.text import response_format
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
+QUICKSTART = "--config=configs/quickstart.py"
 QUESTION = "Last digits of 7 +5 -3 *3 +8 -2 +6"
 RIGHT = response_format.render_response(["7+5=2", "2-3=9", "9*3=7", "7+8=5", "5-2=3", "3+6=9"], "297539")
 WRONG = response_format.render_response(["7+5=2", "2-3=8", "8*3=4", "4+8=2", "2-2=0", "0+6=6"], "284206")
@@ -25,7 +28,7 @@ WRONG = response_format.render_response(["7+5=2", "2-3=8", "8*3=4", "4+8=2", "2-
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
-    """Eight fake devices on two cores are slow, and have their tests elsewhere."""
+    """Use one device: eight fake ones on two cores are slow, and are tested elsewhere."""
     first = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda: first)
     monkeypatch.setattr(jax, "device_count", lambda: 1)
@@ -44,7 +47,7 @@ def test_score_writes_numbers_and_pictures(tmp_path):
     right, wrong, lost = transcripts.read_transcripts(str(tmp_path / "out" / "scores.jsonl"))
     assert (right.is_correct, wrong.is_correct, lost.is_correct) == (True, False, False)
     assert right.steps[:2] == ("### Step 1: 7+5=2", "### Step 2: 2-3=9") and len(right.steps) == 6
-    # Up to the slip the prefixes are the same; from there on the right chain is worth more.
+    # Up to the slip the prefixes are equal; from there on the right chain has the higher likelihood.
     np.testing.assert_allclose(right.ell_k[:2], wrong.ell_k[:2], atol=1e-5)
     assert right.ell_k[6] > -0.1 and wrong.ell_k[6] < -1 and sum(right.gain_k) > sum(wrong.gain_k)
     assert len(lost.ell_k) == 1 and lost.gain_k == ()
@@ -59,8 +62,8 @@ def test_sample_answers_questions_and_scores_known_ones(capsys):
     assert capsys.readouterr().out.count("gain") >= 4
 
 
-def test_a_model_is_asked_as_it_was_trained(tmp_path):
-    """Without --config the commands take that of the run that made the model, and overrides still count."""
+def test_model_is_prompted_as_it_was_trained(tmp_path):
+    """Without --config, commands use that of the run that made the model; overrides still apply."""
     config = tiny.get_quickstart()
     mesh = sharding.make_mesh({}, devices=jax.devices()[:1])
     policy = load_policy(config.model, mesh, seed=0)
@@ -73,7 +76,7 @@ def test_a_model_is_asked_as_it_was_trained(tmp_path):
     assert "| benchmark" in done.stdout and "transcripts.html" in done.stdout
 
 
-def test_question_too_long_is_said():
+def test_too_long_question_is_an_error():
     with pytest.raises(ValueError, match="data.max_prompt_tokens=42"):
         commands.sample(tiny.get_quickstart(), ["7" * 100])
 
@@ -94,7 +97,7 @@ def test_data_builds_a_benchmark_and_shows_it(tmp_path):
     assert "gsm8k: 1 problems (1 number)" in done.stdout and "    1+1?\n    → 2" in done.stdout
 
 
-def test_help_helps():
+def test_help_lists_the_commands():
     done = run_cli("--help")
     assert done.returncode == 0 and "mig-jax score" in done.stdout
 
@@ -103,26 +106,77 @@ def test_help_helps():
     "arguments, message",
     [
         (
-            ["train", "--config=configs/quickstart.py", "--config.rollout.gruop_size=4"],
+            ["train", QUICKSTART, "--config.rollout.gruop_size=4"],
             'the config has no "gruop_size": did you mean "group_size"?',
         ),
-        (["train", "--config=configs/quickstart.py", "--config.rollout.group_size=many"], "rollout.group_size=many"),
+        (["train", QUICKSTART, "--config.rollout.group_size=many"], "rollout.group_size=many: must be an integer"),
         (["train", "--config=configs/nowhere.py", "--workdir=/tmp/x"], "nowhere.py"),
-        (["train", "--config=configs/quickstart.py", "--config.zzz=4"], "the config has no 'zzz'"),
+        (["train", QUICKSTART, "--config.zzz=4"], "the config has no 'zzz'"),
         (["train"], "train needs --config; train needs --workdir"),
-        (["trian"], "one command of train, sft"),
+        (["trian"], "give one command of train, sft"),
+        (["eval", "--config.rollout.gruop_size=4", "--workdir=/tmp/x"], 'did you mean "group_size"?'),
+        (["train", "--config=README.md", "--workdir=/tmp/x"], "README.md: must be a Python file (.py)"),
+        (["train", QUICKSTART, "--config.loss.kappa=1"], "'kappa': it is now called loss.kl_coef"),
+        (["train", QUICKSTART, "--config.rollout.group_size=4.5"], "group_size=4.5: must be an integer"),
+        (["train", QUICKSTART, "--workdir=/tmp/x", "--config.seed=-1"], "seed=-1: must be at least 0"),
         (["score"], "score needs --input"),
         (["variants"], "variants needs --config; variants needs --workdir"),
         (["data", "--benchmarks=gsm9k"], "did you mean gsm8k"),
         (["data", "--benchmarks=aime_2025,svamp", "--data_dir=/tmp/nowhere"], "SVAMP.json is missing; published at"),
-        (["eval", "--workdir=/tmp/x", "--benchmarks=gsm9k"], "eval.benchmarks='gsm9k': unknown source 'gsm9k' (did you"),
+        (["eval", "--workdir=/tmp/x", "--benchmarks=gsm9k"], "unknown source 'gsm9k' (did you mean"),
         (["score", "--input=nowhere.jsonl"], "nowhere.jsonl"),
-        (["train", "--config=configs/quickstart.py", "--workdir=/tmp/x", "--config.steps=0",
+        (["train", QUICKSTART, "--workdir=/tmp/x", "--config.steps=0",
           "--config.reward.credit=none"], "\n  steps=0: must be more than 0"),
     ],
 )  # fmt: skip
-def test_mistakes_are_said_without_a_stack_trace(arguments, message):
+def test_mistakes_are_reported_without_a_trace(arguments, message):
     done = run_cli(*arguments)
     assert done.returncode != 0
     assert message in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("def get_config(:\n    pass\n", "config.py:1: invalid syntax"),
+        ("x = 1\n", "config.py: has no function get_config"),
+        ("def get_config():\n    return {}\n", "get_config returns a dict, not a ml_collections.ConfigDict"),
+        ("def get_config():\n    return 1 / 0\n", "config.py:2: division by zero"),
+        (
+            "from mig_jax.configs import default\n\n\ndef get_config():\n    c = default.get_config()\n"
+            "    c.loss.kappa = 0.1\n    return c\n",
+            "config.py:6: the config has no 'kappa': it is now called loss.kl_coef",
+        ),
+    ],
+)
+def test_wrong_config_file_is_explained_in_one_line(tmp_path, text, message):
+    (tmp_path / "config.py").write_text(text)
+    with pytest.raises(UserError) as error:
+        check_config_file(str(tmp_path / "config.py"))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_only_user_errors_are_shown_without_a_trace(tmp_path):
+    """A user error shows its trace with --debug; a ValueError raised inside our code always does."""
+    (tmp_path / "empty.jsonl").write_text("")
+    plain = run_cli("score", f"--input={tmp_path}/empty.jsonl")
+    assert plain.returncode == 1 and plain.stderr.strip().splitlines()[-1].startswith("mig-jax score:")
+    assert "Traceback" not in plain.stderr
+    debug = run_cli("score", f"--input={tmp_path}/empty.jsonl", "--debug")
+    assert debug.returncode == 1 and "UserError" in debug.stderr and "Traceback" in debug.stderr
+    code = (
+        "from mig_jax import commands, main\n"
+        "def broken(*_):\n    raise ValueError('max() arg is an empty sequence')\n"
+        "commands.score = broken\nmain.main()\n"
+    )
+    command = [sys.executable, "-c", code, "score", "--input=x"]
+    bug = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert bug.returncode == 1 and "Traceback" in bug.stderr and "empty sequence" in bug.stderr
+
+
+def test_model_of_an_earlier_version_is_refused_with_the_new_names(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "mig_jax_config.json").write_text(json.dumps({"reward": {"assign": "step"}, "rollout": {}}))
+    done = run_cli("eval", f"--model={tmp_path}", f"--workdir={tmp_path}/eval")
+    assert done.returncode == 1 and "reward.assign is now reward.credit_level" in done.stderr
