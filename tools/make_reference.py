@@ -1,9 +1,9 @@
-"""Writes tests/models/reference: tiny random models of transformers, and the logits that it computes with them.
+"""Write tests/models/reference: tiny random models of transformers, and the logits that it computes with them.
 
     python tools/make_reference.py [NAME …]            # needs torch and transformers
 
-The stored files let `reference_test.py` check the decoder against transformers where torch is not installed;
-`transformers_parity_test.py` checks more where it is.
+With these files `reference_test.py` compares the decoder with transformers without torch.
+`transformers_parity_test.py` compares more, with torch.
 """
 
 import pathlib
@@ -23,7 +23,7 @@ SIZES = dict(
     max_position_embeddings=64,
 )
 
-# Contexts so short that, in heads of 16, some frequencies stay, some are divided and some are blended.
+# Contexts are short, so that heads of 16 have frequencies that are kept, divided and blended.
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 10_000.0,
@@ -34,7 +34,7 @@ LLAMA3 = {
 }
 YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 1024}
 
-# Between them: tied and not, biases of all kinds, heads wider than the model, other and scaled ropes, square matrices.
+# Together: tied and untied, all kinds of biases, N·H above the width, other and scaled ropes, square matrices.
 CONFIGS = {
     "qwen2": transformers.Qwen2Config(**SIZES, tie_word_embeddings=True, rms_norm_eps=1e-5),
     "qwen2_untied": transformers.Qwen2Config(
@@ -53,7 +53,7 @@ CONFIGS = {
 
 
 def make_model(config: transformers.PretrainedConfig, seed: int = 0) -> torch.nn.Module:
-    """A model with random weights, biases and norms too: as they are initialised they would hide mistakes."""
+    """Return a model in which biases and norms are random too: their initial values would hide errors."""
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
@@ -64,19 +64,19 @@ def make_model(config: transformers.PretrainedConfig, seed: int = 0) -> torch.nn
 
 
 def sample_inputs(seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and positions `[B, T]`; the positions have gaps and reach far, where rotary frequencies must be exact."""
+    """Return ids and positions `[B, T]`; positions have gaps and are large, so rotary frequencies must be exact."""
     rng = np.random.default_rng(seed)
     return rng.integers(0, SIZES["vocab_size"], (2, 11)), np.cumsum(rng.integers(1, 3000, (2, 11)), axis=1)
 
 
 def logits_of(model: torch.nn.Module, token_bt: np.ndarray, position_bt: np.ndarray) -> np.ndarray:
-    """`[B, T, V]`, causal attention."""
+    """Return logits `[B, T, V]` with causal attention."""
     with torch.no_grad():
         return model(torch.tensor(token_bt), position_ids=torch.tensor(position_bt)).logits.numpy()
 
 
 def main() -> None:
-    """Write one folder per config, or those named on the command line."""
+    """Write one folder per config, or only those named on the command line."""
     for name in sys.argv[1:] or CONFIGS:
         folder = pathlib.Path(__file__).parents[1] / "tests" / "models" / "reference" / name
         model, (token_bt, position_bt) = make_model(CONFIGS[name]), sample_inputs()

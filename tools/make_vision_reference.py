@@ -1,8 +1,8 @@
-"""Writes tests/models/vision_reference: a tiny random Qwen2.5-VL, images, and what transformers makes of them.
+"""Write tests/models/vision_reference: a tiny random Qwen2.5-VL, images, and the logits of transformers.
 
     python tools/make_vision_reference.py     # needs torch and transformers
 
-See `make_reference`; the stored file lets `qwen2_vl_test.py` compare where torch is not installed.
+With these files `qwen2_vl_test.py` compares with transformers without torch. See also `make_reference`.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ from PIL import Image
 FOLDER = pathlib.Path(__file__).parents[1] / "tests" / "models" / "vision_reference"
 IMAGE, START, END, PAD = 90, 91, 92, 93
 
-# Heads, widths and sections all differ; layers 0 and 2 attend within windows of 4 × 4 patches.
+# All heads, widths and sections differ. Layers 0 and 2 attend within windows of 4 × 4 patches.
 TEXT = dict(
     vocab_size=96,
     hidden_size=32,
@@ -41,7 +41,7 @@ VISION = dict(
 )
 PROCESSOR = dict(patch_size=4, temporal_patch_size=2, merge_size=2, min_pixels=8 * 8, max_pixels=80 * 80)
 
-# Two prompts: ids with one IMAGE for each image, and the images' sizes in pixels; no side is a multiple of the window.
+# Two prompts: ids with one IMAGE per image, and image sizes in pixels. No image is a whole number of windows.
 PROMPTS = (
     ([1, 2, START, IMAGE, END, 3, 4, 5, START, IMAGE, END, 6, 7], [(24, 40), (56, 8)]),
     ([8, START, IMAGE, END, START, IMAGE, END, 9], [(8, 24), (40, 24)]),
@@ -49,7 +49,7 @@ PROMPTS = (
 
 
 def make_config(**text: object) -> transformers.PretrainedConfig:
-    """The tiny shape; `text` changes fields of the text decoder, `tie_word_embeddings` among them."""
+    """Return the config; `text` overrides fields of the text decoder, including `tie_word_embeddings`."""
     tied = text.pop("tie_word_embeddings", False)
     return transformers.Qwen2_5_VLConfig(
         text_config=TEXT | text,
@@ -63,7 +63,7 @@ def make_config(**text: object) -> transformers.PretrainedConfig:
 
 
 def make_model(config: transformers.PretrainedConfig, seed: int = 0) -> torch.nn.Module:
-    """A model with random weights, biases and norms too: as they are initialised they would hide mistakes."""
+    """Return a model in which biases and norms are random too: their initial values would hide errors."""
     torch.manual_seed(seed)
     kind = transformers.Qwen2_5_VLForConditionalGeneration
     model = kind._from_config(config, attn_implementation="eager").eval()
@@ -75,16 +75,16 @@ def make_model(config: transformers.PretrainedConfig, seed: int = 0) -> torch.nn
 
 
 def make_images(seed: int = 1) -> list[list[np.ndarray]]:
-    """Noise, `[height, width, 3]` uint8, for each image of each prompt."""
+    """Return random pixels, `[height, width, 3]` uint8, for each image of each prompt."""
     rng = np.random.default_rng(seed)
     return [[rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes] for _, sizes in PROMPTS]
 
 
 def torch_inputs(images: list[list[np.ndarray]]) -> dict[str, torch.Tensor]:
-    """Both prompts, padded on the left, as transformers takes them; written apart from what is tested."""
+    """Return both prompts, padded on the left, as inputs of transformers; shares no code with what is tested."""
     processor = transformers.Qwen2VLImageProcessorPil(**PROCESSOR)
-    seen = processor([Image.fromarray(x) for prompt in images for x in prompt], return_tensors="np")
-    units = iter(seen["image_grid_thw"].prod(1) // 4)
+    processed = processor([Image.fromarray(x) for prompt in images for x in prompt], return_tensors="np")
+    units = iter(processed["image_grid_thw"].prod(1) // 4)
     rows = [sum(([IMAGE] * next(units) if token == IMAGE else [token] for token in ids), []) for ids, _ in PROMPTS]
     width = max(map(len, rows)) + 3
     token_bt = np.array([[PAD] * (width - len(row)) + row for row in rows])
@@ -92,13 +92,13 @@ def torch_inputs(images: list[list[np.ndarray]]) -> dict[str, torch.Tensor]:
         "input_ids": torch.tensor(token_bt),
         "attention_mask": torch.tensor(token_bt != PAD).long(),
         "mm_token_type_ids": torch.tensor(token_bt == IMAGE).int(),
-        "pixel_values": torch.tensor(seen["pixel_values"]),
-        "image_grid_thw": torch.tensor(seen["image_grid_thw"]),
+        "pixel_values": torch.tensor(processed["pixel_values"]),
+        "image_grid_thw": torch.tensor(processed["image_grid_thw"]),
     }
 
 
 def positions_of(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """M-RoPE positions `[Q, S', 3]`, and the one behind each prompt `[Q]`."""
+    """Return M-RoPE positions `[Q, S', 3]`, and the position after each prompt `[Q]`."""
     names = ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
     position_3qs, delta_q1 = model.model.get_rope_index(**{name: inputs[name] for name in names})
     length_q = inputs["attention_mask"].sum(1)
@@ -106,7 +106,7 @@ def positions_of(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tup
 
 
 def logits_of(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> np.ndarray:
-    """`[Q, S', V]`; at padding they mean nothing."""
+    """Return logits `[Q, S', V]`, arbitrary at padding."""
     with torch.no_grad():
         return model(**inputs).logits.numpy()
 

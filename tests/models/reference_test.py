@@ -19,8 +19,8 @@ def test_logits_equal_transformers(name):
     folder = FOLDER / name
     config = hf_config.read_config(folder)
     model = decoder.bind(config, hf_weights.load(folder, config))
-    with np.load(folder / "logits.npz") as stored:
-        token_bt, position_bt, want_btv = (stored[name] for name in ("token_bt", "position_bt", "logits_btv"))
+    with np.load(folder / "logits.npz") as file:
+        token_bt, position_bt, want_btv = (file[name] for name in ("token_bt", "position_bt", "logits_btv"))
     valid_bt = jnp.ones(token_bt.shape, bool)
     hidden_btd, _ = model(jnp.array(token_bt), jnp.array(position_bt), valid_bt)
     logits_btv = jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv())
