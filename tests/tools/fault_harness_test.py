@@ -1,4 +1,4 @@
-"""Three runs of the fault harness; `python tools/fault_harness.py` has them all."""
+"""Three runs of the fault harness; `python tools/fault_harness.py` runs them all."""
 
 import pytest
 
@@ -6,13 +6,13 @@ from tools import fault_harness
 
 
 @pytest.mark.slow
-def test_killed_runs_end_as_undisturbed_ones(tmp_path, monkeypatch, capsys):
+def test_killed_runs_equal_the_undisturbed_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert fault_harness.run_harness(tmp_path, runs=3, jobs=1, with_faults=False), capsys.readouterr().out
     assert "| **all** | 2 | 1 | 3 of 3 |" in capsys.readouterr().out
 
 
-def test_the_table_tells_what_differs():
+def test_kill_table_names_what_differs():
     kills = [
         fault_harness.Kill("SIGKILL", "rollout", -9, []),
         fault_harness.Kill("SIGTERM", "rollout", 75, ["rows"]),
