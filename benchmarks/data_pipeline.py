@@ -1,11 +1,12 @@
-"""How many examples a second does the data pipeline make ready, and does anybody wait for it?
+"""Throughput of the data pipeline, and the share of time that an accelerator would wait for it.
 
     python benchmarks/data_pipeline.py
 
-Text is a GSM8K that this script writes as it is published, images a Super-CLEVR of pictures of 448 × 448 pixels: built
-to array_record by their builders, then shuffled, tokenised and, for images, decoded and cut into patches. First as fast
-as it goes; then beside an accelerator that is busy for as long as a batch takes to be made, and half as long again
-(here: a process that sleeps), to see which share of that time it waits, with batches read ahead and without.
+Text comes from a synthetic GSM8K, images of 448 × 448 pixels from a synthetic Super-CLEVR, both written here in the
+published file formats. Their builders convert them to array_record. The pipeline then shuffles, tokenizes and, for
+images, decodes and splits into patches. The first measurement runs as fast as possible. In the second, a step takes 1.5
+times as long as making a batch (the process sleeps), and the share of time spent waiting for batches is measured, with
+batches read ahead and without.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import pathlib
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,6 +26,7 @@ from mig_jax.configs import scenes
 from PIL import Image
 
 from mig_jax.data import builders, stream
+from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.policy.load import load_policy
 from mig_jax.policy.prompts import encode_prompts
@@ -46,41 +50,42 @@ def main() -> None:
             measure(functools.partial(encode_prompts, policy, config), source, name, args)
 
 
-def measure(prepare, source, name: str, args: argparse.Namespace) -> None:
-    """Print a line for one source."""
+def measure(
+    prepare: Callable[[list[Problem]], Any], source: Sequence[Problem], name: str, args: argparse.Namespace
+) -> None:
+    """Print a line for one source; also check that the stream resumes within an epoch."""
 
-    def batches(read_ahead: int):
+    def open_stream(read_ahead: int) -> Any:
         return stream.iterate(
             [source], weights=[1], seed=0, batch_size=args.batch_size, prepare=prepare, read_ahead=read_ahead
         )
 
     def seconds(read_ahead: int, busy_s: float) -> float:
-        made = batches(read_ahead)
-        next(made)  # the first one starts the threads
+        batches = open_stream(read_ahead)
+        next(batches)  # starts the threads
         began = time.perf_counter()
         for _ in range(args.batches):
-            next(made)
+            next(batches)
             time.sleep(busy_s)
         return time.perf_counter() - began
 
     alone = seconds(0, 0.0)
     busy_s = 1.5 * alone / args.batches
     waited = {ahead: 1 - args.batches * busy_s / seconds(ahead, busy_s) for ahead in (0, 2)}
-    state = batches(2)
+    batches, resumed = open_stream(2), open_stream(2)
     for _ in range(3):
-        next(state)
-    again = batches(2)
-    again.set_state(state.get_state())
-    assert next(again).problems == next(state).problems
+        next(batches)
+    resumed.set_state(batches.get_state())
+    assert next(resumed).problems == next(batches).problems
     print(
         f"{name:12} {args.batch_size * args.batches / alone:6.0f} examples/s; "
-        f"the accelerator waits {waited[0]:.0%} of the time without reading ahead, {waited[2]:.1%} with two batches; "
-        "resumed within an epoch: the same batch"
+        f"the accelerator waits {waited[0]:.0%} of the time without reading ahead, {waited[2]:.1%} with two batches "
+        "read ahead; a stream resumed within an epoch yields the same batch"
     )
 
 
 def write_gsm8k(data_dir: pathlib.Path, n: int) -> None:
-    """Word problems of about 50 words."""
+    """Write n word problems of about 50 words."""
     rng, folder = np.random.default_rng(0), data_dir / "gsm8k"
     folder.mkdir()
     words = "Natalia sold clips to her friends in April and then half as many in May how much does she earn".split()
@@ -92,7 +97,7 @@ def write_gsm8k(data_dir: pathlib.Path, n: int) -> None:
 
 
 def write_super_clevr(data_dir: pathlib.Path, n: int, pixels: int) -> None:
-    """A question about each of n pictures of noise, the hardest to decode."""
+    """Write a question about each of n noise images, the slowest kind to decode."""
     rng, folder = np.random.default_rng(0), data_dir / "super_clevr"
     folder.mkdir()
     questions = []

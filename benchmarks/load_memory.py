@@ -1,11 +1,11 @@
-"""Host memory of loading a checkpoint, in sizes of the checkpoint.
+"""Peak host memory of loading a checkpoint, relative to the size of the parameters.
 
-    python benchmarks/load_memory.py                     # Qwen2.5-3B's shape in bfloat16: 6.2 GB, in /tmp for a while
+    python benchmarks/load_memory.py                     # Qwen2.5-3B in bfloat16: 6.2 GB, in /tmp meanwhile
     python benchmarks/load_memory.py --layers 4 --devices 8
 
-Writes random weights in several shards, loads them in a process of its own and prints that process's peak of resident
-memory: as it is, and without what it had before loading (Python, jax and its first program). On a CPU the parameters
-themselves are in that memory, so 1 is the least there can be; what is above is what loading costs.
+Writes random parameters in several shards, and loads them in a child process. Prints that process's peak resident
+memory, in total and net of what it used before loading (Python, jax and its first program). On a CPU the parameters
+themselves are in that memory, so 1 is the minimum; anything above it is overhead of loading.
 """
 
 import argparse
@@ -17,10 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mig_jax.models.decoder import DecoderConfig
 
 
-def qwen_3b(layers: int, param_dtype: str):
-    """Qwen2.5-3B with so many layers."""
+def qwen_3b(layers: int, param_dtype: str) -> "DecoderConfig":
+    """Return the shape of Qwen2.5-3B with this number of layers."""
     from mig_jax.models.decoder import DecoderConfig
 
     return DecoderConfig(
@@ -39,7 +43,7 @@ def qwen_3b(layers: int, param_dtype: str):
 
 
 def write(folder: pathlib.Path, layers: int, shard_bytes: int) -> int:
-    """A checkpoint of random bfloat16; returns its size in bytes. One shard at a time is in memory."""
+    """Write a checkpoint of random bfloat16, one shard at a time; return its size in bytes."""
     import jax.numpy as jnp
     import numpy as np
 
@@ -58,13 +62,13 @@ def write(folder: pathlib.Path, layers: int, shard_bytes: int) -> int:
 
 
 def resident_bytes(field: str) -> int:
-    """VmRSS, now, or VmHWM, the highest so far, of this process."""
+    """Return this process's resident memory: VmRSS is the current value, VmHWM the peak so far."""
     status = pathlib.Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(rf"{field}:\s+(\d+) kB", status)[1])
+    return 1024 * int(re.findall(rf"{field}:\s+(\d+) kB", status)[0])
 
 
 def measure(folder: str, layers: int, devices: int, param_dtype: str) -> dict[str, float]:
-    """Load in this process."""
+    """Load the checkpoint in this process; return bytes and seconds."""
     import jax
 
     from mig_jax.distributed import sharding
@@ -79,12 +83,12 @@ def measure(folder: str, layers: int, devices: int, param_dtype: str) -> dict[st
     before, start = resident_bytes("VmRSS"), time.perf_counter()
     params = jax.block_until_ready(hf_weights.load(folder, config, shardings=shardings))
     seconds = time.perf_counter() - start
-    held = sum(x.nbytes for x in jax.tree.leaves(params))
-    return {"before": before, "peak": resident_bytes("VmHWM"), "params": held, "seconds": seconds}
+    nbytes = sum(x.nbytes for x in jax.tree.leaves(params))
+    return {"before": before, "peak": resident_bytes("VmHWM"), "params": nbytes, "seconds": seconds}
 
 
 def run(layers: int, devices: int, param_dtype: str, shard_bytes: int) -> dict[str, float]:
-    """Write, load in a new process, delete."""
+    """Write a checkpoint, measure its loading in a child process, and delete it."""
     with tempfile.TemporaryDirectory() as folder:
         size = write(pathlib.Path(folder), layers, shard_bytes)
         arguments = ["--measure", folder, "--layers", str(layers), "--devices", str(devices), "--dtype", param_dtype]
@@ -99,22 +103,22 @@ def run(layers: int, devices: int, param_dtype: str, shard_bytes: int) -> dict[s
         return {"size": size} | json.loads(child.stdout.splitlines()[-1])
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, default=36)
-    parser.add_argument("--devices", type=int, default=1, help="devices that the CPU pretends to be")
-    parser.add_argument("--dtype", default="bfloat16", help="of the parameters; the checkpoint is bfloat16")
-    parser.add_argument("--shard-bytes", type=int, default=2_000_000_000)
+    parser.add_argument("--layers", type=int, default=36, help="decoder layers")
+    parser.add_argument("--devices", type=int, default=1, help="number of fake CPU devices")
+    parser.add_argument("--dtype", default="bfloat16", help="dtype of the parameters; the checkpoint is bfloat16")
+    parser.add_argument("--shard-bytes", type=int, default=2_000_000_000, help="bytes per file of the checkpoint")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(args.measure, args.layers, args.devices, args.dtype)))
         return
-    found = run(args.layers, args.devices, args.dtype, args.shard_bytes)
-    size, params, net = found["size"], found["params"], found["peak"] - found["before"]
-    print(f"checkpoint {size / 1e9:.2f} GB, parameters {params / 1e9:.2f} GB, loaded in {found['seconds']:.1f} s")
-    print(f"before     {found['before'] / 1e9:.2f} GB")
-    print(f"peak       {found['peak'] / 1e9:.2f} GB = {found['peak'] / params:.2f} x the parameters")
+    measured = run(args.layers, args.devices, args.dtype, args.shard_bytes)
+    size, params, net = measured["size"], measured["params"], measured["peak"] - measured["before"]
+    print(f"checkpoint {size / 1e9:.2f} GB, parameters {params / 1e9:.2f} GB, loaded in {measured['seconds']:.1f} s")
+    print(f"before     {measured['before'] / 1e9:.2f} GB")
+    print(f"peak       {measured['peak'] / 1e9:.2f} GB = {measured['peak'] / params:.2f} x the parameters")
     print(f"net        {net / 1e9:.2f} GB = {net / params:.2f} x the parameters")
 
 
