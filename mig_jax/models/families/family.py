@@ -18,20 +18,20 @@ class Family:
     see `qwen2_5_vl`.
 
     architecture: class of transformers that computes it, for `architectures`.
-    max_positions: context in tokens where `max_position_embeddings` is absent.
-    head_size: size of a head where `head_dim` is absent; None: hidden_size / num_attention_heads.
-    absent: values of other fields where they are absent.
-    qkv_bias: queries, keys and values always have biases and the output of attention never has one, whatever the file
-      says; False: `attention_bias` decides for all four.
-    qk_norm: queries and keys are normalised per head.
+    default_max_positions: context in tokens where `max_position_embeddings` is absent or null.
+    default_head_size: size of a head where `head_dim` is absent or null; None: hidden_size / num_attention_heads.
+    defaults: values of other fields where they are absent.
+    qkv_bias: queries, keys and values always have biases, and the output of attention never has one, whatever
+      `attention_bias` is; False: `attention_bias` decides for all four.
+    qk_norm: queries and keys are normalized per head.
     has_vision: the model has a vision tower.
     tensors: path of each parameter → its name and layout in a checkpoint.
     """
 
     architecture: str
-    max_positions: int
-    head_size: int | None = None
-    absent: dict[str, Any] = dataclasses.field(default_factory=dict)
+    default_max_positions: int
+    default_head_size: int | None = None
+    defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
     qkv_bias: bool = False
     qk_norm: bool = False
     has_vision: bool = False
@@ -39,17 +39,17 @@ class Family:
 
     def errors(self, raw: dict[str, Any]) -> Iterator[str]:
         """Yield every field of config.json that is not supported, with what would be supported."""
-        return text_errors.text_errors(self.absent | raw, default_head_size=self.head_size)
+        return text_errors.text_errors(self.defaults | raw, default_head_size=self.default_head_size)
 
     def read(self, raw: dict[str, Any]) -> dict[str, Any]:
         """Return fields of `DecoderConfig` from a config.json without `errors`."""
-        raw = self.absent | raw
+        raw = self.defaults | raw
         heads, has_bias = raw["num_attention_heads"], raw.get("attention_bias") or False
         rope = rope_fields.rope_parameters(raw)
         return {
             **{ours: raw[theirs] for ours, theirs in SIZES.items()},
             "kv_heads": raw.get("num_key_value_heads") or heads,
-            "head_size": raw.get("head_dim") or self.head_size or raw["hidden_size"] // heads,
+            "head_size": raw.get("head_dim") or self.default_head_size or raw["hidden_size"] // heads,
             "rope_theta": float(rope["rope_theta"]),
             "rope_scaling": rope_fields.read_scaling(rope),
             "norm_eps": raw.get("rms_norm_eps", 1e-6),
@@ -57,7 +57,7 @@ class Family:
             "qkv_bias": has_bias or self.qkv_bias,
             "o_bias": has_bias and not self.qkv_bias,
             "qk_norm": self.qk_norm,
-            "max_positions": raw.get("max_position_embeddings") or self.max_positions,
+            "max_positions": raw.get("max_position_embeddings") or self.default_max_positions,
         }
 
     def write(self, config: DecoderConfig) -> dict[str, Any]:

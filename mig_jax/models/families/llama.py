@@ -2,4 +2,4 @@
 
 from mig_jax.models.families.family import Family
 
-FAMILY = Family(architecture="LlamaForCausalLM", max_positions=2048)
+FAMILY = Family(architecture="LlamaForCausalLM", default_max_positions=2048)

@@ -102,8 +102,8 @@ class _Qwen25VL(Family):
 
 FAMILY = _Qwen25VL(
     architecture="Qwen2_5_VLForConditionalGeneration",
-    max_positions=32_768,
-    absent=qwen2.SLIDING_WINDOW | {"rms_norm_eps": 1e-5, "rope_theta": 1e6},
+    default_max_positions=32_768,
+    defaults=qwen2.SLIDING_WINDOW | {"rms_norm_eps": 1e-5, "rope_theta": 1e6},
     qkv_bias=True,
     has_vision=True,
     tensors=decoder_tensors.TENSORS | _TOWER_TENSORS,

@@ -1,8 +1,12 @@
-"""Qwen3 (arXiv 2505.09388): queries and keys are normalised per head."""
+"""Qwen3 (arXiv 2505.09388): queries and keys are normalized per head."""
 
 from mig_jax.models.families.family import Family
 from mig_jax.models.families.qwen2 import SLIDING_WINDOW
 
 FAMILY = Family(
-    architecture="Qwen3ForCausalLM", max_positions=32_768, head_size=128, absent=SLIDING_WINDOW, qk_norm=True
+    architecture="Qwen3ForCausalLM",
+    default_max_positions=32_768,
+    default_head_size=128,
+    defaults=SLIDING_WINDOW,
+    qk_norm=True,
 )

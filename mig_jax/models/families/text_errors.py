@@ -52,7 +52,7 @@ def text_errors(raw: dict[str, Any], *, default_head_size: int | None) -> Iterat
     """Yield every unsupported field of the text decoder, with what would be supported.
 
     Args:
-      raw: config.json, or the part of it that describes the text decoder; `Family.absent` is filled in.
+      raw: config.json, or the part of it that describes the text decoder; `Family.defaults` are filled in.
       default_head_size: size of a head where `head_dim` is absent; None: hidden_size / num_attention_heads.
     """
     yield from _size_errors(raw, default_head_size)

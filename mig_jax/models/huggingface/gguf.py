@@ -6,8 +6,8 @@ pairs of neighbours where Hugging Face rotates halves, so the rows of queries an
 
     row (head n, half j, pair i) here  =  row (head n, pair i, half j) in the file
 
-Rotary scaling is "linear" or "yarn" in the metadata. That of Llama 3.1 is stored only as its result, one factor per
-frequency. It is read as the scaling that all releases of Llama 3 have, if the factors are those that follow from it.
+Rotary scaling is "linear" or "yarn" in the metadata. For that of Llama 3.1 a file holds only the result, one factor
+per frequency. It is read as the scaling that all releases of Llama 3 have, if these factors follow from it.
 
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, and convert_hf_to_gguf.py of llama.cpp (`permute`).
 """

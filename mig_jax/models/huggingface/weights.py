@@ -55,10 +55,10 @@ def load(path: str | os.PathLike, config: DecoderConfig, *, shardings: Any = Non
     complete = cast("dict[str, DiskTensor]", tensors)
     params = {}
     # Those read in the largest pieces go first, while nothing else is in memory yet.
-    for name in sorted(expected, key=lambda name: -math.prod(layout.layer_shape(name, expected[name]))):
-        layers = [complete[layer] for layer in layout.disk_names(name, expected[name])]
-        params[name] = _load_param(name, expected[name], layers, sharding_of[name])
-    return traverse_util.unflatten_dict({name: params[name] for name in expected}, sep="/")
+    for key in sorted(expected, key=lambda key: -math.prod(layout.layer_shape(key, expected[key]))):
+        layers = [complete[name] for name in layout.disk_names(key, expected[key])]
+        params[key] = _load_param(key, expected[key], layers, sharding_of[key])
+    return traverse_util.unflatten_dict({key: params[key] for key in expected}, sep="/")
 
 
 def save(

@@ -111,7 +111,9 @@ def test_config_of_no_family_is_rejected(flags):
 
 def test_adding_a_family(monkeypatch):
     """A family like Llama is one `Family` and one line of `FAMILIES`."""
-    mistral = Family(architecture="MistralForCausalLM", max_positions=4096, head_size=64, qk_norm=True, qkv_bias=True)
+    mistral = Family(
+        "MistralForCausalLM", default_max_positions=4096, default_head_size=64, qk_norm=True, qkv_bias=True
+    )
     monkeypatch.setitem(families.FAMILIES, "mistral", mistral)
     bare = {k: v for k, v in SMOLLM2_135M.items() if k != "max_position_embeddings"} | {"model_type": "mistral"}
     config = read(bare | {"hidden_size": 512})
