@@ -1,5 +1,5 @@
 """Several hosts and devices: coordination of processes, and the sharding of arrays.
 
-May import: no other room.
+May import: errors.
 Main names: `multihost.initialize`, `sharding.make_mesh`, `sharding.shardings`.
 """

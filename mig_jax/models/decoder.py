@@ -261,7 +261,7 @@ class Decoder(nnx.Module):
 
 
 def _insert_features(x_btd: jax.Array, features: ImageFeatures) -> jax.Array:
-    """Replace embeddings by image features where `index_bt` says so, without repeating features for each row."""
+    """Replace embeddings by image features where `index_bt` ≥ 0, without repeating features for each row."""
     questions = features.feature_qid.shape[0]
     index_qn = features.index_bt.reshape(questions, -1)  # n: tokens of all rows of a question
     feature_qnd = jnp.take_along_axis(features.feature_qid, jnp.maximum(index_qn, 0)[..., None], axis=1)
