@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
 
     c.model = m = ConfigDict()
     m.path = ""  # folder in Hugging Face format, .gguf file, workdir of a run, or hub name; "": random parameters
-    m.tokenizer = ""  # same forms; "": that of model.path; "characters": one token per byte, needs no files
+    m.tokenizer = ""  # same forms; "": the tokenizer of model.path; "characters": one token per byte, needs no files
     m.compute_dtype = "float32"  # of activations: float32 or bfloat16; norms, softmax and log-probs are always float32
     m.param_dtype = "float32"  # of parameters; float32 keeps master parameters beside bfloat16 activations
     m.save_dtype = ""  # of the saved model: float32, bfloat16 or float16; "": as the parameters
@@ -45,7 +45,9 @@ def get_config() -> ConfigDict:
 
     m.vision = i = ConfigDict()  # vision-language models
     i.freeze = True  # do not train the vision tower; image features are then computed once per rollout
-    i.max_patches = 1024  # of all images of a prompt, windows padded; problems with more are rejected and counted
+    i.max_patches = (
+        1024  # of all images of a prompt, counting window padding; problems with more are rejected and counted
+    )
     i.min_pixels = 56 * 56  # smaller images are scaled up
     i.max_pixels = 448 * 448  # larger images are scaled down
 
@@ -85,23 +87,23 @@ def get_config() -> ConfigDict:
     r.max_new_tokens = 256
     r.temperature = 1.0
     r.gather_params = True  # replicate parameters over mesh.fsdp while sampling, instead of gathering them per token
-    r.kv_cache_chunks = 1  # chunks that the KV cache grows in: short completions take less; one compile each
+    r.kv_cache_chunks = 1  # chunks in which the KV cache grows: short completions use less memory; one compile each
 
     c.reward = w = ConfigDict()
     w.credit = "watermark"  # watermark | final | delta_sum | position_weighted | segment_progress
     w.credit_level = "trajectory"  # trajectory: one advantage per response; step: the gain-to-go of each step
     w.max_steps = 16  # K, steps that are probed
     w.max_variants = 4  # A, variants of the reference answer that are probed
-    w.accuracy = 1.0  # weight of a right answer in the outcome reward
+    w.accuracy = 1.0  # weight of a correct answer in the outcome reward
     w.format = 1.0  # weight of a well-formed response in the outcome reward
     w.scale = "group_std"  # what centered rewards are divided by: group_std, or none
     w.outcome_eps = 1e-6  # added to the standard deviation of the outcome reward
-    w.process_eps = 0.01  # nats, added to that of the process reward, which is never exactly equal in a group
+    w.process_eps = 0.01  # added to that of the process reward, in nats; larger, as process rewards never tie exactly
 
     c.loss = s = ConfigDict()
     s.alpha = 1.0  # weight of the process stream; GRPO is alpha = gamma = 0
     s.beta = 1.0  # weight of the outcome stream
-    s.gamma = 0.1  # weight of SFT on right and well-formed responses
+    s.gamma = 0.1  # weight of SFT on correct and well-formed responses
     s.kl_coef = 0.0  # weight of the KL to the policy at the start; 0 keeps no second copy of it
     s.kl_reference_on_host = False  # keep that copy in host memory, on the devices only for its log-probs
     s.clip_low = 0.2
@@ -129,9 +131,9 @@ def get_config() -> ConfigDict:
 
     c.sft = f = ConfigDict()
     f.batch_size = 128  # SFT targets per step
-    f.steps = 0  # train: steps of SFT before the first rollout, in workdir/sft
-    f.peak_lr = 1e-5  # of those steps; it decays to 0 after optimizer.warmup_steps
-    f.data = ""  # train: source of the SFT stage; "": data.train
+    f.steps = 0  # train: steps of SFT before the first rollout, in workdir/sft (`mig-jax sft` uses steps instead)
+    f.peak_lr = 1e-5  # of those steps, decaying to 0 after optimizer.warmup_steps (`mig-jax sft`: optimizer.peak_lr)
+    f.data = ""  # train: source of those steps; "": data.train (`mig-jax sft`: data.train)
     f.data_size = 0  # number of problems to generate for it; 0: data.train_size
 
     c.verifier = ConfigDict()

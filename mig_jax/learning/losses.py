@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig:
+class LossSettings:
     """Coefficients and clip bounds of the hybrid loss.
 
     alpha: α, the coefficient of the process stream L_MIG.
@@ -164,7 +164,7 @@ def kl_estimate(logprob_bt: jax.Array, other_logprob_bt: jax.Array) -> jax.Array
 
 
 def total_loss(
-    logprob_bt: jax.Array, entropy_bt: jax.Array, batch: Batch, token_weights: TokenWeights, config: LossConfig
+    logprob_bt: jax.Array, entropy_bt: jax.Array, batch: Batch, token_weights: TokenWeights, config: LossSettings
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Return L = α L_MIG + β L_out + γ L_SFT + κ KL(πθ ‖ π_ref) of a batch, or of some of its rows.
 

@@ -50,7 +50,7 @@ def parse_completions(policy: Policy, completions: sampler.Completions, *, max_s
 def parse_completion(
     tokenizer: Tokenizer, ids: Sequence[int], *, is_truncated: bool, max_steps: int, width: int
 ) -> ParsedCompletion:
-    """Find the steps and cuts of sampled ids, at exact token boundaries. Never raises, whatever was sampled.
+    """Find the steps and cuts of sampled ids, at exact token boundaries. Never raises.
 
     Args:
       tokenizer: the policy's.

@@ -1,4 +1,4 @@
-"""Problems to prompts: ids of the chat template and, for vision-language models, the images in them."""
+"""Problems to prompts: chat-template ids and images; `text/response_format.py` writes the system prompt."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -58,7 +58,7 @@ def token_logprobs(
     return logprobs.reshape(-1)[:length], entropies.reshape(-1)[:length]
 
 
-def answer_likelihood(logprob_kap: jax.Array, scored_ap: jax.Array) -> jax.Array:
+def answer_likelihood(logprob_kay: jax.Array, scored_ay: jax.Array) -> jax.Array:
     """Return ℓ_k: the mean log-prob of the answer's tokens, for the variant of the answer that is likeliest.
 
         ℓₖ = max over y ∈ Y* of (1/|y|) Σₜ log π(yₜ | x, s₁ … sₖ, lead-in, y₍<ₜ₎)
@@ -66,8 +66,8 @@ def answer_likelihood(logprob_kap: jax.Array, scored_ap: jax.Array) -> jax.Array
     The closing tag counts as part of y. Without a terminator, "4" would be likely wherever "42" is.
 
     Args:
-      logprob_kap: `[K+1, A, P]` token log-probs of the probe of each variant after each step, in nats.
-      scored_ap: `[A, P]` bool, tokens of variant a and of its closing tag; a row that is all False is no variant.
+      logprob_kay: `[K+1, A, Y]` log-probs of the scored tokens of each variant after each step, in nats.
+      scored_ay: `[A, Y]` bool, tokens of variant a and of its closing tag; a row that is all False is no variant.
 
     Returns:
       ell_k `[K+1]`, in nats per token; −∞ if there is no variant.
@@ -79,11 +79,11 @@ def answer_likelihood(logprob_kap: jax.Array, scored_ap: jax.Array) -> jax.Array
       arXiv 2602.01034, Eq. 9.
     """
     chex.assert_rank(
-        [logprob_kap, scored_ap],
+        [logprob_kay, scored_ay],
         [3, 2],
         custom_message="answer_likelihood takes one response: use jax.vmap for a batch",
     )
-    length_a = scored_ap.sum(-1)
-    total_ka = jnp.where(scored_ap[None], logprob_kap, 0.0).sum(-1)
+    length_a = scored_ay.sum(-1)
+    total_ka = jnp.where(scored_ay[None], logprob_kay, 0.0).sum(-1)
     mean_ka = total_ka / jnp.maximum(length_a, 1)[None]
     return jnp.where((length_a > 0)[None], mean_ka, -jnp.inf).max(-1)

@@ -19,7 +19,7 @@ from mig_jax.rollout.scoring import Scores
 class Outcome(NamedTuple):
     """Grades of B responses, each `[B]` bool.
 
-    is_correct_b: the answer is right.
+    is_correct_b: the answer is correct.
     is_well_formed_b: the response has the requested format.
     is_graded_b: grading finished in time.
     """
@@ -47,7 +47,7 @@ def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -
       group_size: G, rows of each prompt.
 
     The function's arguments:
-      prompts, completions: as sampled, or SFT targets in the place of samples.
+      prompts, completions: as sampled, or SFT targets instead of samples.
       outcome: their grades.
       step_bt: `[B, T]` step that each token belongs to; −1 outside the think block.
       scores, cuts: step scores and the positions of their probes; None when nothing was probed.
@@ -91,8 +91,8 @@ def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -
 def outcome_advantage(outcome: Outcome, reward: RewardConfig, *, group_size: int) -> jax.Array:
     """Return the normalised outcome reward `[B]` of each response.
 
-    A response whose grading timed out is neither right nor wrong: it is left out of its group's mean and spread, and
-    gets no advantage.
+    A response whose grading timed out is neither right nor wrong: it is left out of its group's mean and standard
+    deviation, and gets no advantage.
     """
     reward_b = reward.accuracy * jnp.asarray(outcome.is_correct_b) + reward.format * jnp.asarray(
         outcome.is_well_formed_b
@@ -117,7 +117,7 @@ def process_advantage(
 
 
 def rollout_metrics(batch: Batch, completions: Completions, outcome: Outcome, *, group_size: int) -> dict:
-    """Return means over the responses of a rollout; accuracy counts graded responses alone."""
+    """Return statistics of a rollout's responses; accuracy counts graded responses alone."""
     advantage_qg = batch.outcome_advantage_bt[:, 0].reshape(-1, group_size)
     is_correct_b, is_graded_b, is_well_formed_b = (
         jnp.asarray(x) for x in (outcome.is_correct_b, outcome.is_graded_b, outcome.is_well_formed_b)
@@ -135,7 +135,7 @@ def rollout_metrics(batch: Batch, completions: Completions, outcome: Outcome, *,
 
 
 def score_metrics(batch: Batch, scores: Scores, valid_bk: ArrayLike, *, group_size: int) -> dict:
-    """Return means over the responses of their step scores, in nats."""
+    """Return means of the responses' step scores, in the unit of the credit rule (ℓ in nats)."""
     last_b = jnp.take_along_axis(scores.ell_bk, jnp.asarray(valid_bk).sum(1, keepdims=True) - 1, axis=1)
     return {
         "reward/process": scores.reward_b.mean(),

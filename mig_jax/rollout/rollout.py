@@ -40,7 +40,7 @@ class RolloutResult(NamedTuple):
 
 
 class RolloutFunctions(NamedTuple):
-    """The compiled parts of a rollout; each compiles at its first call."""
+    """The compiled functions of a rollout; each compiles at its first call."""
 
     rollout_params: Callable
     encode_images: Callable
@@ -51,7 +51,7 @@ class RolloutFunctions(NamedTuple):
 
 
 def make_rollout_functions(policy: Policy, config: Config) -> RolloutFunctions:
-    """Return the compiled parts of a rollout. As many logits are in memory at once as in an update."""
+    """Return the compiled functions of a rollout. Chunks are sized so that peak logit memory equals an update's."""
     r, row_sharding = config.rollout, sharding.batch_sharding(policy.mesh)
     chunk = max(1, config.optimizer.logprob_chunk // config.optimizer.microbatches)
     ref_logprobs = make_logprob_fn(strip_adapters(policy), temperature=r.temperature, chunk=chunk)
@@ -120,7 +120,7 @@ class Rollout:
         return RolloutResult(batch, metrics | watch.seconds, make_transcripts(repeated, parsed, is_correct, scores))
 
     def to_mesh(self, tree: Any) -> Any:
-        """Put host arrays of all rows on the mesh, sharded by rows."""
+        """Shard host arrays of all rows over the mesh, by row."""
         mesh = self.policy.mesh
         return sharding.to_mesh(sharding.local_rows(tree, mesh), mesh)
 
@@ -155,7 +155,7 @@ def make_transcripts(
     is_correct: Sequence[bool | None],
     scores: Scores | None,
 ) -> list[Transcript]:
-    """Return a transcript of every response; `problems` has one entry for each. Without scores it has no numbers."""
+    """Return a transcript of every response; `problems` has one entry for each. Without scores there are no gains."""
     scores = sharding.to_host(scores)
     transcripts = []
     for row, (problem, completion, correct) in enumerate(zip(problems, parsed, is_correct, strict=True)):

@@ -1,4 +1,4 @@
-"""Score responses step by step: answer likelihoods, their watermark, and what a credit rule makes of them."""
+"""Score responses step by step: answer likelihoods, their watermark, and the credit that a rule derives from them."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from mig_jax.policy.load import Policy
 
 
 class Scores(NamedTuple):
-    """Step scores of B responses, in nats.
+    """Step scores of B responses; ℓ in nats, gains and rewards in the unit of the credit rule.
 
     ell_bk: `[B, K+1]` log-likelihood of the reference answer before the first step and after each.
     watermark_bk: `[B, K+1]` running maximum of `ell_bk`.

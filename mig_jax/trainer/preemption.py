@@ -1,4 +1,4 @@
-"""Stop a run on a signal: finish the step under way, save a checkpoint, exit."""
+"""Note stop signals. `train.train_loop` then saves a checkpoint, and `main.run_command` exits with `EXIT_CODE`."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""An open run: its compiled functions, its files, and what it carries from step to step."""
+"""The mutable state of a run, and the operations of one step."""
 
 import contextlib
 import functools
@@ -33,12 +33,12 @@ from mig_jax.trainer.update import build_update
 
 
 class RunState:
-    """A run between two steps.
+    """A run between two steps: its compiled functions, open files, and training state.
 
     Made by `open_run`; `train.train_loop` drives it.
 
-    state: parameters, optimizer and counters, on the mesh.
-    batches: iterator over prompt batches, read ahead.
+    train_state: parameters, optimizer and counters, on the mesh.
+    prompt_batches: iterator over prompt batches, read ahead.
     done: number of steps done.
     eval_pending: an evaluation is due after step `done` and has not been made.
     """
@@ -50,15 +50,15 @@ class RunState:
         mode: str,
         policy: Policy,
         verifier: Verifier,
-        batches: grain.DatasetIterator,
+        prompt_batches: grain.DatasetIterator,
         eval_problems: FilteredDataset,
     ):
         self.config, self.workdir, self.mode, self.eval_problems = config, workdir, mode, eval_problems
-        self.batches, self.verifier, self.done, self.eval_pending = batches, verifier, 0, True
-        # As JSON reads it back, which knows no tuples.
-        self.description = json.loads(json.dumps(config.to_dict() | {"mode": mode}))
+        self.prompt_batches, self.verifier, self.done, self.eval_pending = prompt_batches, verifier, 0, True
+        # Round-tripped through JSON (tuples become lists), to compare equal to the stored config.
+        self.config_record = json.loads(json.dumps(config.to_dict() | {"mode": mode}))
         self.make_batch = _make_batch_maker(config, mode, policy, verifier)
-        self.state, self.update = build_update(policy, config, mode)
+        self.train_state, self.update = build_update(policy, config, mode)
         self.evaluator = Evaluator(policy, config, verifier)
         self.window = LogWindow(verifier)
         # The keys of a step depend on the seed and the step alone, so a resumed run samples what it would have.
@@ -70,15 +70,15 @@ class RunState:
         self.checkpoints = stack.enter_context(
             Checkpoints(self.workdir, keep=k.keep, keep_best=k.keep_best, is_trainable=policy.is_trainable)
         )
-        check = functools.partial(check_resume, self.workdir, now=self.description)
-        restored = self.checkpoints.restore(self.state, check=check)
+        check = functools.partial(check_resume, self.workdir, now=self.config_record)
+        restored = self.checkpoints.restore(self.train_state, check=check)
         if restored:
-            self.state, progress = restored
-            self.batches.set_state(progress["stream"])
+            self.train_state, progress = restored
+            self.prompt_batches.set_state(progress["stream"])
             self.done, self.eval_pending = progress["done"], progress["eval_pending"]
         resume_step = self.done + 1 if restored else None
         self.metrics = stack.enter_context(
-            metrics.open_metrics(self.workdir, config=self.description, resume_step=resume_step)
+            metrics.open_metrics(self.workdir, config=self.config_record, resume_step=resume_step)
         )
         if resume_step:
             print(f"resuming in {self.workdir} after step {self.done} of {self.config.steps}")
@@ -91,10 +91,10 @@ class RunState:
     def step(self) -> tuple[Batch, dict[str, Any]]:
         """Make a batch and update on it; return the batch and the update's metrics, which stay on the mesh."""
         key = jax.random.fold_in(self.key, 2 * self.done)
-        result = self.make_batch(self.state.params, next(self.batches), key)
+        result = self.make_batch(self.train_state.params, next(self.prompt_batches), key)
         self.window.add(result.metrics)
         self.write_transcripts(result.transcripts)
-        self.state, train_metrics = self.update(self.state, result.batch)
+        self.train_state, train_metrics = self.update(self.train_state, result.batch)
         self.done += 1
         return result.batch, train_metrics
 
@@ -109,11 +109,11 @@ class RunState:
         return nonfinite.error_of(train_metrics, batch, limit=limit, workdir=self.workdir, done=self.done)
 
     def write_transcripts(self, transcripts: Sequence[Transcript]) -> None:
-        """Write some transcripts of the step under way, if they are due."""
+        """Write some transcripts of the current step, if they are due."""
         log = self.config.log
         is_due = self.done % log.transcripts_every == 0 or self.done + 1 == self.config.steps
         if transcripts and is_due and multihost.is_main_process():
-            chosen = some_of_each_group(transcripts, self.config.rollout.group_size)[: log.transcripts]
+            chosen = first_of_each_group(transcripts, self.config.rollout.group_size)[: log.transcripts]
             write_transcripts(chosen, os.path.join(self.workdir, "transcripts", f"step_{self.done + 1:06d}.jsonl"))
 
     def is_eval_due(self) -> bool:
@@ -131,11 +131,11 @@ class RunState:
         return multihost.broadcast_from_main(is_in_metrics)
 
     def evaluate(self) -> float:
-        """Evaluate, write a row of metrics, and return the sampled accuracy. Its time is not the steps'."""
+        """Evaluate, write a row of metrics, and return the sampled accuracy. Its time is not counted as step time."""
         began = time.perf_counter()
         key = jax.random.fold_in(self.key, 2 * self.done + 1)
         name = f"evaluation after {self.done} steps"
-        eval_metrics = self.evaluator.metrics(self.state.params, self.eval_problems, key, name=name)
+        eval_metrics = self.evaluator.metrics(self.train_state.params, self.eval_problems, key, name=name)
         self.metrics.write(self.done, eval_metrics)
         self.window.start += time.perf_counter() - began
         self.eval_pending = False
@@ -143,8 +143,8 @@ class RunState:
 
     def save_checkpoint(self, score: float | None) -> None:
         """Save a checkpoint in the background. Call it after the step's rows of metrics are written."""
-        progress = {"done": self.done, "stream": self.batches.get_state(), "eval_pending": self.eval_pending}
-        self.checkpoints.save(self.state, progress, self.description, score=score)
+        progress = {"done": self.done, "stream": self.prompt_batches.get_state(), "eval_pending": self.eval_pending}
+        self.checkpoints.save(self.train_state, progress, self.config_record, score=score)
 
 
 def open_run(config: Config, workdir: str, mode: str, policy: Policy, stack: contextlib.ExitStack) -> RunState:
@@ -190,7 +190,7 @@ def open_data(policy: Policy, config: Config, mode: str) -> tuple[grain.DatasetI
 def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -> None:
     """Check that a run is resumed with the config it was started with; what does not affect learning may change.
 
-    Arrays are resharded for other devices and cast to another dtype when they are read.
+    Mesh and dtypes may change: arrays are resharded and cast on restore.
 
     Raises:
       ConfigError: lists every value that differs.
@@ -199,11 +199,11 @@ def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -
     free += ["model.param_dtype", *COMPUTE_ONLY]
     free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped", "state_dtype")]
     if now["optimizer"]["decay"] == "constant":
-        free.append("steps")  # a cosine depends on the number of steps
+        free.append("steps")  # a cosine schedule depends on the total number of steps
     check_unchanged(workdir, before=before, now=now, free=free)
 
 
-def some_of_each_group(transcripts: Sequence[Transcript], group_size: int) -> list[Transcript]:
+def first_of_each_group(transcripts: Sequence[Transcript], group_size: int) -> list[Transcript]:
     """Return the first four samples of each prompt."""
     groups = [transcripts[i : i + group_size] for i in range(0, len(transcripts), group_size)]
     return [transcript for group in groups for transcript in group[:4]]

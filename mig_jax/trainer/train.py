@@ -56,33 +56,40 @@ def run(
         stack.enter_context(jax.set_mesh(mesh))
         policy = multihost.sync_errors(lambda: load_policy(start, mesh, seed=config.seed))
         multihost.broadcast_from_main(lambda: check_disk_space(policy, config, workdir))
-        state = open_run(config, workdir, mode, policy, stack)
-        train_loop(state, lambda: any(multihost.all_gather_objects(should_stop())))
-        save_policy(policy, state.state.params, os.path.join(workdir, "model"), config=config)
+        run_state = open_run(config, workdir, mode, policy, stack)
+        train_loop(run_state, lambda: any(multihost.all_gather_objects(should_stop())))
+        save_policy(policy, run_state.train_state.params, os.path.join(workdir, "model"), config=config)
         multihost.broadcast_from_main(lambda: write_report(workdir))
 
 
 def run_sft_stage(config: Config, workdir: str, devices: Sequence[Any], should_stop: Callable[[], bool]) -> ModelConfig:
     """Run `config.sft.steps` steps of SFT in `workdir`, unless they are done; return the model to start RL from."""
-    model, stage = os.path.join(workdir, "model"), copy.deepcopy(config)
-    stage.steps, stage.optimizer.peak_lr, stage.optimizer.decay = config.sft.steps, config.sft.peak_lr, "cosine"
-    stage.optimizer.updates_per_rollout = 1
-    stage.data.train, stage.data.eval = config.sft.data or config.data.train, config.data.eval or config.data.train
-    stage.data.train_size = config.sft.data_size or config.data.train_size
-    stage.model.lora.save = "merged"
+    model, sft_config = os.path.join(workdir, "model"), copy.deepcopy(config)
+    sft_config.steps, sft_config.optimizer.peak_lr, sft_config.optimizer.decay = (
+        config.sft.steps,
+        config.sft.peak_lr,
+        "cosine",
+    )
+    sft_config.optimizer.updates_per_rollout = 1
+    sft_config.data.train, sft_config.data.eval = (
+        config.sft.data or config.data.train,
+        config.data.eval or config.data.train,
+    )
+    sft_config.data.train_size = config.sft.data_size or config.data.train_size
+    sft_config.model.lora.save = "merged"
     # config.json is written last: if it exists, the model is complete.
     if not multihost.broadcast_from_main(lambda: os.path.exists(os.path.join(model, "config.json"))):
-        run(stage, workdir, mode="sft", devices=devices, should_stop=should_stop)
+        run(sft_config, workdir, mode="sft", devices=devices, should_stop=should_stop)
     start = copy.deepcopy(config.model)
     start.path, start.tokenizer = model, ""
     return start
 
 
 def train_loop(run: RunState, should_stop: Callable[[], bool]) -> None:
-    """Train until the last step. What ends a run early is raised after a checkpoint is saved.
+    """Train until the last step. An error or a stop that ends the run early is raised after a checkpoint is saved.
 
-    A checkpoint follows the rows of metrics that it covers; a resumed run drops later rows. An evaluation that a stop
-    leaves out is pending, and made on resume.
+    A checkpoint follows the rows of metrics that it covers; a resumed run drops later rows. If a stop
+    preempts a due evaluation, it stays pending and is made on resume.
     """
     if run.eval_pending and not run.is_evaluated():
         run.evaluate()
@@ -107,7 +114,7 @@ def check_disk_space(policy: Policy, config: Config, workdir: str) -> None:
     """Check that checkpoints and the trained model fit on the disk. Compiles nothing.
 
     Raises:
-      ConfigError: they do not.
+      ConfigError: they do not fit.
     """
     trained, frozen = partition(jax.eval_shape(lambda: policy.params), policy.is_trainable)
     state = jax.eval_shape(functools.partial(init_state, tx=build_optimizer(config)), trained)

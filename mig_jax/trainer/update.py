@@ -40,10 +40,10 @@ def build_optimizer(config: Config) -> optax.GradientTransformation:
     )
 
 
-def build_loss_config(config: Config, mode: str) -> losses.LossConfig:
+def build_loss_settings(config: Config, mode: str) -> losses.LossSettings:
     """Return the coefficients of the loss; SFT uses the SFT term alone: α = β = κ = 0, γ = 1."""
     c = config.loss
-    loss_config = losses.LossConfig(
+    settings = losses.LossSettings(
         alpha=c.alpha,
         beta=c.beta,
         gamma=c.gamma,
@@ -52,8 +52,8 @@ def build_loss_config(config: Config, mode: str) -> losses.LossConfig:
         clip_high=c.clip_high,
     )
     if mode == "sft":
-        return dataclasses.replace(loss_config, alpha=0.0, beta=0.0, gamma=1.0, kl_coef=0.0)
-    return loss_config
+        return dataclasses.replace(settings, alpha=0.0, beta=0.0, gamma=1.0, kl_coef=0.0)
+    return settings
 
 
 def build_update(policy: Policy, config: Config, mode: str) -> tuple[TrainState, Callable]:
@@ -93,7 +93,7 @@ def build_step(policy: Policy, config: Config, mode: str) -> CompiledStep:
     state_sharding = sharding.shardings(jax.eval_shape(init, policy.params), axes, policy.mesh)
     step = make_train_step(
         make_logprob_fn(policy, temperature=config.rollout.temperature, chunk=o.logprob_chunk),
-        functools.partial(losses.total_loss, config=build_loss_config(config, mode)),
+        functools.partial(losses.total_loss, config=build_loss_settings(config, mode)),
         tx,
         aggregate=config.loss.aggregate,
         microbatches=o.microbatches,

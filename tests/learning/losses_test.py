@@ -10,7 +10,7 @@ import pytest
 from mig_jax.learning import losses
 from tests.learning.toy_training import LOSS_CONFIG, random_batch
 
-KNOBS = [field.name for field in dataclasses.fields(losses.LossConfig)]
+KNOBS = [field.name for field in dataclasses.fields(losses.LossSettings)]
 
 
 def loss_of(logprob_bt, batch, *, aggregate="responses", **changes):

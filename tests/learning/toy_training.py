@@ -7,7 +7,7 @@ import numpy as np
 from mig_jax.learning import losses
 from mig_jax.learning.optimizer import make_optimizer, make_schedule
 
-LOSS_CONFIG = losses.LossConfig(alpha=0.7, beta=1.3, gamma=0.4, kl_coef=0.2, clip_low=0.2, clip_high=0.3)
+LOSS_CONFIG = losses.LossSettings(alpha=0.7, beta=1.3, gamma=0.4, kl_coef=0.2, clip_low=0.2, clip_high=0.3)
 SCHEDULE = {"peak_lr": 0.1, "warmup_steps": 2, "total_steps": 10, "decay": "cosine"}
 OPTIMIZER = {"weight_decay": 0.1, "clip_norm": 1.0, "b1": 0.9, "b2": 0.99, "state_dtype": ""}
 

@@ -80,9 +80,9 @@ def test_entropy_has_no_gradient():
 
 def test_answer_likelihood_by_hand():
     # Two cuts; a variant of two tokens, one of one token, and a row that is no variant.
-    logprob_kap = jnp.array([[[-1.0, -3.0], [-4.0, 99.0], [99.0, 99.0]], [[-5.0, -5.0], [-1.0, 99.0], [99.0, 99.0]]])
-    scored_ap = jnp.array([[True, True], [True, False], [False, False]])
-    np.testing.assert_array_equal(rewards.answer_likelihood(logprob_kap, scored_ap), [-2.0, -1.0])
+    logprob_kay = jnp.array([[[-1.0, -3.0], [-4.0, 99.0], [99.0, 99.0]], [[-5.0, -5.0], [-1.0, 99.0], [99.0, 99.0]]])
+    scored_ay = jnp.array([[True, True], [True, False], [False, False]])
+    np.testing.assert_array_equal(rewards.answer_likelihood(logprob_kay, scored_ay), [-2.0, -1.0])
 
 
 def test_answer_without_variants_has_no_likelihood():

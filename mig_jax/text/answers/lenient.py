@@ -64,7 +64,8 @@ def extract_lenient_answer(completion: str, *, kind: str, choices: Sequence[str]
       kind: how the answer will be compared, one of `verifier.KINDS`.
       choices: texts of the choices; () accepts all letters.
     """
-    return _last_block(completion) or _last_boxed(completion) or _EXTRACTORS[kind](completion, choices) or None
+    extract = _EXTRACTORS.get(kind, _EXTRACTORS["text"])
+    return _last_block(completion) or _last_boxed(completion) or extract(completion, choices) or None
 
 
 def _last_block(text: str) -> str | None:
