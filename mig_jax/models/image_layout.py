@@ -31,16 +31,16 @@ class Grid(NamedTuple):
 
 
 class ImageLayout(NamedTuple):
-    """The slots of one image in window order; N is their number here, I that of its merged units.
+    """The slots of one image in window order; J is their number, I that of its merged units.
 
-    patch_n: `[N]` index of the patch in each slot, in the order of Hugging Face's image processor (unit by unit in
+    patch_j: `[J]` index of the patch in each slot, in the order of Hugging Face's image processor (unit by unit in
       reading order, the patches of a unit one after the other); −1 at padding.
-    position_n2: `[N, 2]` row and column of the patch; 0 at padding.
+    position_j2: `[J, 2]` row and column of the patch; 0 at padding.
     unit_i: `[I]` slot unit that holds each merged unit of the image, in reading order.
     """
 
-    patch_n: np.ndarray
-    position_n2: np.ndarray
+    patch_j: np.ndarray
+    position_j2: np.ndarray
     unit_i: np.ndarray
 
 
@@ -69,16 +69,16 @@ def build_layout(grid: Grid, config: VisionConfig) -> ImageLayout:
     by_unit = np.arange(grid.rows * grid.columns).reshape(grid.rows // merge, grid.columns // merge, merge, merge)
     patch_rc = by_unit.transpose(0, 2, 1, 3).reshape(grid)
     row_rc, column_rc = np.indices(grid)
-    patch_n = _to_window_order(patch_rc, config, fill=-1)
-    position_n2 = np.stack([_to_window_order(x, config, fill=0) for x in (row_rc, column_rc)], axis=-1)
-    unit_of_slot = patch_n[:: config.patches_per_unit] // config.patches_per_unit
+    patch_j = _to_window_order(patch_rc, config, fill=-1)
+    position_j2 = np.stack([_to_window_order(x, config, fill=0) for x in (row_rc, column_rc)], axis=-1)
+    unit_of_slot = patch_j[:: config.patches_per_unit] // config.patches_per_unit
     is_unit = unit_of_slot >= 0
     unit_i = np.flatnonzero(is_unit)[np.argsort(unit_of_slot[is_unit])]
-    return ImageLayout(patch_n, position_n2.astype(np.int32), unit_i.astype(np.int32))
+    return ImageLayout(patch_j, position_j2.astype(np.int32), unit_i.astype(np.int32))
 
 
 def _to_window_order(x_rc: np.ndarray, config: VisionConfig, *, fill: int) -> np.ndarray:
-    """Flatten `[rows, columns]` to `[N]`: by windows, within them by units, within them by patches, each row-major."""
+    """Flatten `[rows, columns]` to `[J]`: by windows, within them by units, within them by patches, each row-major."""
     side, merge = config.window_size // config.patch_size, config.merge_size
     padded = np.pad(x_rc, [(0, -size % side) for size in x_rc.shape], constant_values=fill)
     rows, columns = padded.shape

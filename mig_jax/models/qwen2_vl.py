@@ -3,12 +3,12 @@
 A pre-norm transformer over patches, with rotary positions in row and column. Most layers attend within windows of an
 image, a few to the whole image. At the end each square of merge_size² neighbouring patches becomes one feature:
 
-    feature_qid = tower(pixels)                  # decoder.Decoder.vision; I = N / merge_size² merged units
+    feature_qid = tower(pixels)                  # decoder.Decoder.vision; I = J / merge_size² merged units
 
 Patches are in **window order**, and every window keeps all of its slots; those beyond the edge of the image are padding
 (`image_layout` builds this order). So windows are a reshape, and the patches of a merged unit are neighbours.
 
-In `Pixels` and the tower N counts patch slots. In `Attention` and `Mlp` slots are tokens T, and N counts heads.
+J counts patch slots. In `Attention` and `Mlp` they are the tokens T.
 """
 
 import dataclasses
@@ -95,16 +95,16 @@ class VisionConfig:
 
 
 class Pixels(NamedTuple):
-    """Patches of the images of Q questions, N slots each, in window order; see `image_layout`.
+    """Patches of the images of Q questions, J slots each, in window order; see `image_layout`.
 
-    patch_qnc: `[Q, N, C]` pixel values of each patch; 0 at padding.
-    position_qn2: `[Q, N, 2]` row and column of each patch in its image.
-    image_qn: `[Q, N]` int32 index of the image, among those of the question, that a patch belongs to; −1 at padding.
+    patch_qjc: `[Q, J, C]` pixel values of each patch; 0 at padding.
+    position_qj2: `[Q, J, 2]` row and column of each patch in its image.
+    image_qj: `[Q, J]` int32 index of the image, among those of the question, that a patch belongs to; −1 at padding.
     """
 
-    patch_qnc: jax.Array
-    position_qn2: jax.Array
-    image_qn: jax.Array
+    patch_qjc: jax.Array
+    position_qj2: jax.Array
+    image_qj: jax.Array
 
 
 class Images(NamedTuple):
@@ -124,12 +124,12 @@ class Images(NamedTuple):
     feature_qid: jax.Array | None = None
 
 
-def patch_rope(position_qn2: jax.Array, head_size: int) -> Rope:
-    """Return rotary cos and sin, `[Q, N, H/2]` each: the first half of the frequencies uses rows, the rest columns."""
+def patch_rope(position_qj2: jax.Array, head_size: int) -> Rope:
+    """Return rotary cos and sin, `[Q, J, H/2]` each: the first half of the frequencies uses rows, the rest columns."""
     frequencies = rope_frequencies(head_size // 2, ROPE_THETA)
     # A third axis without frequencies, so that `make_rope` takes patches as it takes M-RoPE positions.
     sections = (len(frequencies), len(frequencies), 0)
-    return make_rope(position_qn2, np.tile(frequencies, 2), sections)
+    return make_rope(position_qj2, np.tile(frequencies, 2), sections)
 
 
 class Attention(nnx.Module):
@@ -204,10 +204,10 @@ class Merger(nnx.Module):
         self.out = init.normal((width, out_width), ("mlp", "embed"), inputs=width)
         self.out_bias = init.constant(0, (out_width,), ("embed",))
 
-    def __call__(self, x_qnd: jax.Array) -> jax.Array:
+    def __call__(self, x_qjd: jax.Array) -> jax.Array:
         c = self.config
-        x_qnd = rms_norm(x_qnd, self.norm, c.norm_eps)
-        unit_qie = x_qnd.reshape(x_qnd.shape[0], -1, c.patches_per_unit * c.width)
+        x_qjd = rms_norm(x_qjd, self.norm, c.norm_eps)
+        unit_qie = x_qjd.reshape(x_qjd.shape[0], -1, c.patches_per_unit * c.width)
         hidden_qif = jnp.einsum("qie,ef->qif", unit_qie, self.hidden) + self.hidden_bias[None, None]
         hidden_qif = jax.nn.gelu(hidden_qif, approximate=False)
         return jnp.einsum("qif,fd->qid", hidden_qif, self.out) + self.out_bias[None, None]
@@ -251,28 +251,28 @@ class VisionTower(nnx.Module):
           AssertionError: the slots are not whole windows, or patches do not have C values.
         """
         c = self.config
-        questions, slots, _ = pixels.patch_qnc.shape
-        chex.assert_shape(pixels.patch_qnc, (questions, slots, c.values_per_patch))
+        questions, slots, _ = pixels.patch_qjc.shape
+        chex.assert_shape(pixels.patch_qjc, (questions, slots, c.values_per_patch))
         chex.assert_is_divisible(slots, c.patches_per_window)
-        x_qnd = self.embed(pixels.patch_qnc)
-        rope = patch_rope(pixels.position_qn2, c.width // c.heads)
-        x_qnd = self.run_layers(x_qnd, rope, pixels.image_qn)
+        x_qjd = self.embed(pixels.patch_qjc)
+        rope = patch_rope(pixels.position_qj2, c.width // c.heads)
+        x_qjd = self.run_layers(x_qjd, rope, pixels.image_qj)
         merger = jax.tree.map(lambda x: x.astype(self.dtype), self.merger)
-        return merger(x_qnd)
+        return merger(x_qjd)
 
-    def embed(self, patch_qnc: jax.Array) -> jax.Array:
-        """Return the embedding of each patch, `[Q, N, D]`."""
-        patch_qnc, matrix_cd = (x.astype(self.dtype) for x in (patch_qnc, self.patch_embedding))
-        return sharding.constrain_batch(jnp.einsum("qnc,cd->qnd", patch_qnc, matrix_cd))
+    def embed(self, patch_qjc: jax.Array) -> jax.Array:
+        """Return the embedding of each patch, `[Q, J, D]`."""
+        patch_qjc, matrix_cd = (x.astype(self.dtype) for x in (patch_qjc, self.patch_embedding))
+        return sharding.constrain_batch(jnp.einsum("qnc,cd->qnd", patch_qjc, matrix_cd))
 
-    def run_layers(self, x_qnd: jax.Array, rope: Rope, image_qn: jax.Array) -> jax.Array:
+    def run_layers(self, x_qjd: jax.Array, rope: Rope, image_qj: jax.Array) -> jax.Array:
         """Scan over all layers."""
         graphdef, params = nnx.split(self.layers)
         is_full_l = np.isin(np.arange(self.config.layers), self.config.full_layers)
 
-        def run_layer(x_qnd, params_and_is_full):
+        def run_layer(x_qjd, params_and_is_full):
             layer_params, is_full = params_and_is_full
             layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(self.dtype), layer_params))
-            return sharding.constrain_batch(layer(x_qnd, rope, image_qn, is_full)), None
+            return sharding.constrain_batch(layer(x_qjd, rope, image_qj, is_full)), None
 
-        return jax.lax.scan(remat.checkpoint(run_layer, self.remat), x_qnd, (params, is_full_l))[0]
+        return jax.lax.scan(remat.checkpoint(run_layer, self.remat), x_qjd, (params, is_full_l))[0]

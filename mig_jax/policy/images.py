@@ -37,20 +37,20 @@ _TOKENS = {"image_token_id": "<|image_pad|>", "start_token_id": "<|vision_start|
 
 
 class PromptImages(NamedTuple):
-    """The images of one prompt of S tokens, as N patch slots; only windows are padded.
+    """The images of one prompt of S tokens, as J patch slots; only windows are padded.
 
     index_s: `[S]` index of the merged unit that replaces each token; −1 for text.
     position_s3: `[S, 3]` position of each token in time, height and width.
     next: position of the first token after the prompt.
-    patch_nc, position_n2, image_n: see `qwen2_vl.Pixels`.
+    patch_jc, position_j2, image_j: see `qwen2_vl.Pixels`.
     """
 
     index_s: np.ndarray
     position_s3: np.ndarray
     next: int
-    patch_nc: np.ndarray
-    position_n2: np.ndarray
-    image_n: np.ndarray
+    patch_jc: np.ndarray
+    position_j2: np.ndarray
+    image_j: np.ndarray
 
 
 class Prompt(NamedTuple):
@@ -131,19 +131,19 @@ class ImageReader:
         # Host arrays, in the place of the jax.Arrays that they become on the mesh.
         index_qs: Any = np.full((questions, width), -1, np.int32)
         position_qs3: Any = np.zeros((questions, width, 3), np.int32)
-        patch_qnc: Any = np.zeros((questions, slots, self.config.values_per_patch), np.float32)
-        position_qn2: Any = np.zeros((questions, slots, 2), np.int32)
-        image_qn: Any = np.full((questions, slots), -1, np.int32)
+        patch_qjc: Any = np.zeros((questions, slots, self.config.values_per_patch), np.float32)
+        position_qj2: Any = np.zeros((questions, slots, 2), np.int32)
+        image_qj: Any = np.full((questions, slots), -1, np.int32)
         next_q: Any = np.zeros(questions, np.int32)
         for row, (ids, images) in enumerate(prompts):
             if images is None:
                 raise ValueError("a prompt was not read by an image reader")
-            start, end = width - len(ids), len(images.image_n)
+            start, end = width - len(ids), len(images.image_j)
             next_q[row] = images.next
             index_qs[row, start:], position_qs3[row, start:] = images.index_s, images.position_s3
-            patch_qnc[row, :end], position_qn2[row, :end] = images.patch_nc, images.position_n2
-            image_qn[row, :end] = images.image_n
-        return Images(index_qs, position_qs3, next_q, Pixels(patch_qnc, position_qn2, image_qn))
+            patch_qjc[row, :end], position_qj2[row, :end] = images.patch_jc, images.position_j2
+            image_qj[row, :end] = images.image_j
+        return Images(index_qs, position_qs3, next_q, Pixels(patch_qjc, position_qj2, image_qj))
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write preprocessor_config.json for transformers and `make_reader`."""
@@ -189,22 +189,22 @@ class ImageReader:
         is_image_s = np.array(ids) == image_token
         position_s3, after = image_layout.prompt_positions(is_image_s, grids, self.config.merge_size)
 
-        first_slot = np.cumsum([0, *(len(layout.patch_n) for layout in layouts)])
+        first_slot = np.cumsum([0, *(len(layout.patch_j) for layout in layouts)])
         index_s = np.full(len(ids), -1, np.int32)
         nothing = np.zeros(0, np.int32)
         firsts = first_slot // self.config.patches_per_unit
         index_s[is_image_s] = np.concatenate(
             [nothing, *(first + layout.unit_i for first, layout in zip(firsts[:-1], layouts, strict=True))]
         )
-        patch_nc = np.zeros((first_slot[-1], self.config.values_per_patch), np.float32)
-        image_n = np.full(first_slot[-1], -1, np.int32)
+        patch_jc = np.zeros((first_slot[-1], self.config.values_per_patch), np.float32)
+        image_j = np.full(first_slot[-1], -1, np.int32)
         for number, (image, layout) in enumerate(zip(images, layouts, strict=True)):
-            slots, is_patch_n = slice(*first_slot[number : number + 2]), layout.patch_n >= 0
+            slots, is_patch_j = slice(*first_slot[number : number + 2]), layout.patch_j >= 0
             patch_mc = self.processor(images=[image], return_tensors="np")["pixel_values"]
-            patch_nc[slots][is_patch_n] = patch_mc[layout.patch_n[is_patch_n]]
-            image_n[slots][is_patch_n] = number
-        position_n2 = np.concatenate([nothing.reshape(0, 2), *(layout.position_n2 for layout in layouts)])
-        return Prompt(ids, PromptImages(index_s, position_s3, after, patch_nc, position_n2, image_n))
+            patch_jc[slots][is_patch_j] = patch_mc[layout.patch_j[is_patch_j]]
+            image_j[slots][is_patch_j] = number
+        position_j2 = np.concatenate([nothing.reshape(0, 2), *(layout.position_j2 for layout in layouts)])
+        return Prompt(ids, PromptImages(index_s, position_s3, after, patch_jc, position_j2, image_j))
 
 
 def make_reader(config: VisionConfig, tokenizer: Tokenizer, folder: str, sizes: ModelVisionConfig) -> ImageReader:

@@ -16,35 +16,35 @@ def test_docstring_table():
     layout = image_layout.build_layout(Grid(6, 10), CONFIG)
     no = -1
     want = [0, 1, 5, 6, 2, 3, 7, 8, 4, no, 9, no, 10, 11, no, no, 12, 13, no, no, 14, no, no, no]
-    np.testing.assert_array_equal(layout.patch_n[::4] // 4, want)
+    np.testing.assert_array_equal(layout.patch_j[::4] // 4, want)
     np.testing.assert_array_equal(layout.unit_i, [want.index(unit) for unit in range(15)])
     # The patches of unit 6, in the second row and second column of units.
-    np.testing.assert_array_equal(layout.patch_n[12:16], [24, 25, 26, 27])
-    np.testing.assert_array_equal(layout.position_n2[12:16], [[2, 2], [2, 3], [3, 2], [3, 3]])
+    np.testing.assert_array_equal(layout.patch_j[12:16], [24, 25, 26, 27])
+    np.testing.assert_array_equal(layout.position_j2[12:16], [[2, 2], [2, 3], [3, 2], [3, 3]])
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_window_order(grid):
     layout = image_layout.build_layout(grid, CONFIG)
-    valid_n = layout.patch_n >= 0
-    assert len(layout.patch_n) == image_layout.count_slots(grid, CONFIG)
+    valid_n = layout.patch_j >= 0
+    assert len(layout.patch_j) == image_layout.count_slots(grid, CONFIG)
     assert len(layout.unit_i) == image_layout.count_units(grid, CONFIG)
-    assert sorted(layout.patch_n[valid_n]) == list(range(grid.rows * grid.columns))
-    for slots in np.arange(len(layout.patch_n)).reshape(-1, CONFIG.patches_per_window):
-        window_of_patch = {tuple(position // 4) for position in layout.position_n2[slots][valid_n[slots]]}
+    assert sorted(layout.patch_j[valid_n]) == list(range(grid.rows * grid.columns))
+    for slots in np.arange(len(layout.patch_j)).reshape(-1, CONFIG.patches_per_window):
+        window_of_patch = {tuple(position // 4) for position in layout.position_j2[slots][valid_n[slots]]}
         assert len(window_of_patch) == 1
     for unit, slot in enumerate(layout.unit_i):
         row, column = divmod(unit, grid.columns // 2)
         want = [(2 * row + i, 2 * column + j) for i in range(2) for j in range(2)]
-        assert [tuple(position) for position in layout.position_n2[4 * slot : 4 * slot + 4]] == want
-        np.testing.assert_array_equal(layout.patch_n[4 * slot : 4 * slot + 4], 4 * unit + np.arange(4))
+        assert [tuple(position) for position in layout.position_j2[4 * slot : 4 * slot + 4]] == want
+        np.testing.assert_array_equal(layout.patch_j[4 * slot : 4 * slot + 4], 4 * unit + np.arange(4))
 
 
 def test_units_of_nine_patches():
     layout = image_layout.build_layout(Grid(6, 12), WIDE)
-    assert WIDE.patches_per_window == 81 and len(layout.patch_n) == 2 * 81
+    assert WIDE.patches_per_window == 81 and len(layout.patch_j) == 2 * 81
     np.testing.assert_array_equal(layout.unit_i, [0, 1, 2, 9, 3, 4, 5, 12])
-    np.testing.assert_array_equal(layout.position_n2[9 * 9 + 1], [0, 10])
+    np.testing.assert_array_equal(layout.position_j2[9 * 9 + 1], [0, 10])
 
 
 @pytest.mark.parametrize("grid", [Grid(0, 2), Grid(3, 4), Grid(4, 5)])

@@ -51,14 +51,14 @@ def make_pixels(grids=GRIDS, slots=SLOTS, seed=1):
     """Return the images of one question, one after the other; the slots after them hold values that must be masked."""
     rng = np.random.default_rng(seed)
     layouts = [image_layout.build_layout(grid, VISION) for grid in grids]
-    patch_nc = rng.normal(size=(sum(len(layout.patch_n) for layout in layouts), VISION.values_per_patch))
-    image_n = np.concatenate([np.where(layout.patch_n < 0, -1, i) for i, layout in enumerate(layouts)])
-    position_n2 = np.concatenate([layout.position_n2 for layout in layouts])
-    rest = slots - len(image_n)
+    patch_jc = rng.normal(size=(sum(len(layout.patch_j) for layout in layouts), VISION.values_per_patch))
+    image_j = np.concatenate([np.where(layout.patch_j < 0, -1, i) for i, layout in enumerate(layouts)])
+    position_j2 = np.concatenate([layout.position_j2 for layout in layouts])
+    rest = slots - len(image_j)
     return Pixels(
-        jnp.array(np.pad(patch_nc, ((0, rest), (0, 0)), constant_values=1e3), jnp.float32)[None],
-        jnp.array(np.pad(position_n2, ((0, rest), (0, 0))))[None],
-        jnp.array(np.pad(image_n, (0, rest), constant_values=-1))[None],
+        jnp.array(np.pad(patch_jc, ((0, rest), (0, 0)), constant_values=1e3), jnp.float32)[None],
+        jnp.array(np.pad(position_j2, ((0, rest), (0, 0))))[None],
+        jnp.array(np.pad(image_j, (0, rest), constant_values=-1))[None],
     )
 
 
@@ -73,7 +73,7 @@ def encode(config, params, pixels):
 
 def units_of(pixels, image):
     """Return the indices of the merged units of an image."""
-    return np.flatnonzero(np.asarray(pixels.image_qn)[0, :: VISION.patches_per_unit] == image)
+    return np.flatnonzero(np.asarray(pixels.image_qj)[0, :: VISION.patches_per_unit] == image)
 
 
 def with_layers(*full_layers):
@@ -117,14 +117,14 @@ def test_window_layer_equals_full_layer_with_windows_as_images():
     pixels = make_pixels()
     params = jax.tree.map(lambda x: x[0], random_params(CONFIG)["vision"]["layers"])
     layer = quick_jit(bind_layer(params))
-    x_qnd = jnp.array(np.random.default_rng(2).normal(size=(1, SLOTS, VISION.width)), jnp.float32)
-    rope = qwen2_vl.patch_rope(pixels.position_qn2, VISION.width // VISION.heads)
-    image_qn, valid_n = pixels.image_qn, np.asarray(pixels.image_qn[0]) >= 0
-    window_qn = jnp.where(image_qn >= 0, jnp.arange(SLOTS)[None] // VISION.patches_per_window, -1)
-    got = layer(x_qnd, rope, image_qn, jnp.array(False))
-    want = layer(x_qnd, rope, window_qn, jnp.array(True))
+    x_qjd = jnp.array(np.random.default_rng(2).normal(size=(1, SLOTS, VISION.width)), jnp.float32)
+    rope = qwen2_vl.patch_rope(pixels.position_qj2, VISION.width // VISION.heads)
+    image_qj, valid_n = pixels.image_qj, np.asarray(pixels.image_qj[0]) >= 0
+    window_qn = jnp.where(image_qj >= 0, jnp.arange(SLOTS)[None] // VISION.patches_per_window, -1)
+    got = layer(x_qjd, rope, image_qj, jnp.array(False))
+    want = layer(x_qjd, rope, window_qn, jnp.array(True))
     np.testing.assert_allclose(got[0][valid_n], want[0][valid_n], atol=1e-5)
-    assert not np.allclose(got, layer(x_qnd, rope, image_qn, jnp.array(True)), atol=1e-2)
+    assert not np.allclose(got, layer(x_qjd, rope, image_qj, jnp.array(True)), atol=1e-2)
 
 
 def bind_layer(params):
@@ -138,7 +138,7 @@ def bind_layer(params):
 
 def test_images_do_not_see_each_other():
     pixels, params = make_pixels(), random_params(CONFIG)
-    other = pixels._replace(patch_qnc=jnp.where(pixels.image_qn[..., None] == 1, 7.0, pixels.patch_qnc))
+    other = pixels._replace(patch_qjc=jnp.where(pixels.image_qj[..., None] == 1, 7.0, pixels.patch_qjc))
     before_id, after_id = (encode(CONFIG, params, x)[0] for x in (pixels, other))
     first, second = units_of(pixels, 0), units_of(pixels, 1)
     np.testing.assert_array_equal(before_id[first], after_id[first])
@@ -148,11 +148,11 @@ def test_images_do_not_see_each_other():
 @pytest.mark.parametrize("full_layers", [(), (1,)])
 def test_patch_is_visible_to_its_window_or_its_image(full_layers):
     pixels, params, config = make_pixels(), random_params(CONFIG), with_layers(*full_layers)
-    other = pixels._replace(patch_qnc=pixels.patch_qnc.at[0, 0].add(1.0))
+    other = pixels._replace(patch_qjc=pixels.patch_qjc.at[0, 0].add(1.0))
     changed_i = np.any(np.asarray(encode(config, params, pixels) != encode(config, params, other))[0], axis=-1)
     units_of_window = VISION.patches_per_window // VISION.patches_per_unit
     want = units_of(pixels, 0) if full_layers else np.arange(units_of_window)
-    valid_i = np.asarray(pixels.image_qn)[0, :: VISION.patches_per_unit] >= 0
+    valid_i = np.asarray(pixels.image_qj)[0, :: VISION.patches_per_unit] >= 0
     np.testing.assert_array_equal(np.flatnonzero(changed_i & valid_i), want)
 
 
@@ -166,7 +166,7 @@ def test_padding_changes_nothing():
 def test_questions_are_independent_and_may_have_no_image():
     params = random_params(CONFIG)
     with_images, other = make_pixels(), make_pixels(GRIDS[::-1], seed=3)
-    without = Pixels(jnp.zeros_like(other.patch_qnc), 0 * other.position_qn2, jnp.full_like(other.image_qn, -1))
+    without = Pixels(jnp.zeros_like(other.patch_qjc), 0 * other.position_qj2, jnp.full_like(other.image_qj, -1))
     together = jax.tree.map(lambda *parts: jnp.concatenate(parts), with_images, without, other)
     feature_qid = encode(CONFIG, params, together)
     assert np.isfinite(feature_qid).all()
@@ -180,7 +180,7 @@ def test_questions_are_independent_and_may_have_no_image():
 def test_gradients_are_finite_and_reach_every_parameter():
     pixels, params = make_pixels(), random_params(CONFIG)
     target = jnp.array(np.random.default_rng(4).normal(size=(1, SLOTS // 4, CONFIG.width)), jnp.float32)
-    is_unit = (pixels.image_qn[:, ::4] >= 0)[..., None]
+    is_unit = (pixels.image_qj[:, ::4] >= 0)[..., None]
 
     @quick_jit
     def gradient(params):

@@ -81,21 +81,21 @@ def capture(module, run):
 
 def slots_of(both):
     """Return the slots of each question's patches in window order; transformers omits the padding."""
-    return [np.flatnonzero(image_n >= 0) for image_n in both.images.pixels.image_qn]
+    return [np.flatnonzero(image_j >= 0) for image_j in both.images.pixels.image_qj]
 
 
-def without_padding(both, x_qnd):
+def without_padding(both, x_qjd):
     """Return the patches of all questions, in the layout of transformers."""
-    return np.concatenate([np.asarray(x_nd)[slots] for x_nd, slots in zip(x_qnd, slots_of(both), strict=True)])
+    return np.concatenate([np.asarray(x_nd)[slots] for x_nd, slots in zip(x_qjd, slots_of(both), strict=True)])
 
 
 def with_padding(both, x_md):
     """Invert `without_padding`; padding is 0."""
     sizes = [len(slots) for slots in slots_of(both)]
-    x_qnd = np.zeros((len(sizes), 160, x_md.shape[-1]), np.float32)
-    for x_nd, slots, part in zip(x_qnd, slots_of(both), np.split(x_md, np.cumsum(sizes)[:-1]), strict=True):
+    x_qjd = np.zeros((len(sizes), 160, x_md.shape[-1]), np.float32)
+    for x_nd, slots, part in zip(x_qjd, slots_of(both), np.split(x_md, np.cumsum(sizes)[:-1]), strict=True):
         x_nd[slots] = part
-    return jnp.array(x_qnd)
+    return jnp.array(x_qjd)
 
 
 def run_tower(both):
@@ -105,14 +105,14 @@ def run_tower(both):
 
 def test_patches_embedded(both):
     want_md = capture(both.theirs.model.visual.blocks[0], run_tower(both))["args"][0].numpy()
-    got_md = without_padding(both, both.model.vision.embed(jnp.array(both.images.pixels.patch_qnc)))
+    got_md = without_padding(both, both.model.vision.embed(jnp.array(both.images.pixels.patch_qjc)))
     np.testing.assert_allclose(got_md, want_md, atol=1e-5)
 
 
 def test_rotary_angles(both):
     want = capture(both.theirs.model.visual.blocks[0], run_tower(both))["kwargs"]["position_embeddings"]
     vision = both.config.vision
-    got = qwen2_vl.patch_rope(jnp.array(both.images.pixels.position_qn2), vision.width // vision.heads)
+    got = qwen2_vl.patch_rope(jnp.array(both.images.pixels.position_qj2), vision.width // vision.heads)
     for ours, theirs in zip(got, want, strict=True):
         half = theirs.shape[-1] // 2
         np.testing.assert_allclose(without_padding(both, ours), theirs.numpy()[:, :half], atol=1e-6)
@@ -125,16 +125,16 @@ def test_one_layer(both, layer):
     pixels, vision = both.images.pixels, both.config.vision
     graphdef, params = nnx.split(both.model.vision.layers)
     ours = nnx.merge(graphdef, jax.tree.map(lambda x: x[layer], params))
-    rope = qwen2_vl.patch_rope(jnp.array(pixels.position_qn2), vision.width // vision.heads)
+    rope = qwen2_vl.patch_rope(jnp.array(pixels.position_qj2), vision.width // vision.heads)
     is_full = jnp.array(layer in vision.full_layers)
-    got_qnd = ours(with_padding(both, captured["args"][0].numpy()), rope, jnp.array(pixels.image_qn), is_full)
+    got_qnd = ours(with_padding(both, captured["args"][0].numpy()), rope, jnp.array(pixels.image_qj), is_full)
     np.testing.assert_allclose(without_padding(both, got_qnd), captured["output"].numpy(), atol=1e-5)
 
 
 def test_merger(both):
     captured = capture(both.theirs.model.visual.merger, run_tower(both))
     got_qid = both.model.vision.merger(with_padding(both, captured["args"][0].numpy()))
-    is_unit_qi = np.asarray(both.images.pixels.image_qn)[:, ::4] >= 0
+    is_unit_qi = np.asarray(both.images.pixels.image_qj)[:, ::4] >= 0
     np.testing.assert_allclose(np.asarray(got_qid)[is_unit_qi], captured["output"].numpy(), atol=1e-4)
 
 

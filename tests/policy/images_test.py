@@ -63,19 +63,19 @@ def test_every_unit_of_the_prompt_indexes_its_pixels():
         for unit, slot in enumerate(slots[first : first + 15 if number == 0 else None]):
             row, column = divmod(unit, picture.width // 8)
             patches = slice(4 * images.index_s[slot], 4 * images.index_s[slot] + 4)
-            np.testing.assert_array_equal(images.image_n[patches], number)
-            for patch_c, (y, x) in zip(images.patch_nc[patches], images.position_n2[patches], strict=True):
+            np.testing.assert_array_equal(images.image_j[patches], number)
+            for patch_c, (y, x) in zip(images.patch_jc[patches], images.position_j2[patches], strict=True):
                 assert (y // 2, x // 2) == (row, column)
                 want_yxc = pixels[4 * y : 4 * y + 4, 4 * x : 4 * x + 4]
                 for frame_cyx in patch_c.reshape(3, 2, 4, 4).swapaxes(0, 1):
                     np.testing.assert_allclose(frame_cyx, want_yxc.transpose(2, 0, 1), atol=1e-5)
-    assert len(images.image_n) == 6 * 16 + 16  # both images, windows padded
+    assert len(images.image_j) == 6 * 16 + 16  # both images, windows padded
 
 
 def test_padding_is_zero():
     _, images = READER.read([IMAGE], [noise(24, 24)])
-    assert len(images.image_n) == 4 * 16 and (images.image_n == 0).sum() == 36
-    assert not images.patch_nc[images.image_n < 0].any()
+    assert len(images.image_j) == 4 * 16 and (images.image_j == 0).sum() == 36
+    assert not images.patch_jc[images.image_j < 0].any()
 
 
 def test_stack_pads_prompts_on_the_left_and_patches_on_the_right():
@@ -86,8 +86,8 @@ def test_stack_pads_prompts_on_the_left_and_patches_on_the_right():
     np.testing.assert_array_equal(images.position_qs3[1], [[0] * 3] * 8 + [[1] * 3])
     np.testing.assert_array_equal(images.position_qs3[0, :, 2], [0, 0, 0, 0, 1, 2, 1, 2, 3][:9])
     np.testing.assert_array_equal(images.next_q, [4, 2])
-    assert images.pixels.patch_qnc.shape == (2, 112, VISION.values_per_patch)
-    np.testing.assert_array_equal((images.pixels.image_qn >= 0).sum(1), [16, 0])
+    assert images.pixels.patch_qjc.shape == (2, 112, VISION.values_per_patch)
+    np.testing.assert_array_equal((images.pixels.image_qj >= 0).sum(1), [16, 0])
     assert images.feature_qid is None
     with pytest.raises(ValueError, match="6 tokens.*max_prompt_tokens=5"):
         READER.stack(prompts, width=5)
@@ -96,7 +96,7 @@ def test_stack_pads_prompts_on_the_left_and_patches_on_the_right():
 @pytest.mark.parametrize("size", [(8, 8), (24, 40), (13, 57), (100, 20)])
 def test_measure_agrees_with_read(size):
     prompt = READER.read([1, IMAGE], [noise(*size)])
-    assert READER.measure([1, IMAGE], [noise(*size)]) == (len(prompt.ids), len(prompt.images.image_n))
+    assert READER.measure([1, IMAGE], [noise(*size)]) == (len(prompt.ids), len(prompt.images.image_j))
 
 
 def test_bytes_paths_and_opened_images_are_the_same(tmp_path):
@@ -104,7 +104,7 @@ def test_bytes_paths_and_opened_images_are_the_same(tmp_path):
     picture.save(tmp_path / "a.png")
     want = READER.read([IMAGE], [picture]).images
     for source in (encoded(picture), tmp_path / "a.png", str(tmp_path / "a.png")):
-        np.testing.assert_array_equal(READER.read([IMAGE], [source]).images.patch_nc, want.patch_nc)
+        np.testing.assert_array_equal(READER.read([IMAGE], [source]).images.patch_jc, want.patch_jc)
 
 
 def test_exif_orientation_is_applied():
@@ -113,13 +113,13 @@ def test_exif_orientation_is_applied():
     turned = Image.open(io.BytesIO(encoded(noise(16, 32), exif=tag)))
     prompt = READER.read([IMAGE], [turned])
     assert READER.measure([IMAGE], [turned]).tokens == len(prompt.ids) == 8
-    np.testing.assert_array_equal(prompt.images.position_n2.max(0), [7, 3])
+    np.testing.assert_array_equal(prompt.images.position_j2.max(0), [7, 3])
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "I;16", "CMYK"])
 def test_all_colour_modes_are_read(mode):
     picture = Image.new("I;16", (16, 16)) if mode == "I;16" else noise(16, 16).convert(mode)
-    assert READER.read([IMAGE], [picture]).images.patch_nc.shape == (16, VISION.values_per_patch)
+    assert READER.read([IMAGE], [picture]).images.patch_jc.shape == (16, VISION.values_per_patch)
 
 
 def test_all_errors_are_reported_at_once(tmp_path):
@@ -183,7 +183,7 @@ def test_colours_are_normalised_as_the_folder_says(tmp_path):
     reader = images.make_reader(VISION, TOKENIZER, write_hub_file(tmp_path), as_the_folder_says)
     assert (reader.processor.size["shortest_edge"], reader.processor.size["longest_edge"]) == (3136, 12845056)
     small = images.make_reader(VISION, TOKENIZER, str(tmp_path), SIZES)
-    black_nc = small.read([IMAGE], [Image.new("RGB", (16, 16))]).images.patch_nc
+    black_nc = small.read([IMAGE], [Image.new("RGB", (16, 16))]).images.patch_jc
     want_c = -np.array(HUB["image_mean"]) / HUB["image_std"]
     np.testing.assert_allclose(black_nc.reshape(16, 3, 32), np.broadcast_to(want_c[:, None], (16, 3, 32)), rtol=1e-5)
 
