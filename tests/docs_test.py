@@ -17,7 +17,7 @@ from mig_jax import main, rewards
 ROOT = Path(__file__).parent.parent
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 PROSE = PAGES | {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")}
-METRIC = re.compile(r"(?:advantage|ell|gradient|kl|loss|memory|policy|ratio|reward|rollout|time|verifier)/[a-z_]+")
+METRIC = re.compile(r"(?:advantage|ell|gradient|kl|loss|memory|policy|ratio|reward|rollout|sft|time|verifier)/[a-z_]+")
 
 
 def python_blocks(page: str) -> list[str]:

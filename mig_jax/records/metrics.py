@@ -38,7 +38,7 @@ TERMINAL_METRICS = (
     ("reward/accuracy", "accuracy"),
     ("reward/format", "format"),
     ("reward/process", "process"),
-    ("reward/gate", "gate"),
+    ("sft/gate", "gate"),
     ("rollout/length", "tokens"),
     ("policy/entropy", "entropy"),
     ("gradient/norm", "gradient"),

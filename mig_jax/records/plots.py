@@ -35,7 +35,7 @@ PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
         {"ell/first": "before step 1", "ell/last": "after the last step"},
     ),
     ("Advantages", "mean |A|", {"advantage/process": "process", "advantage/outcome": "outcome"}),
-    ("Responses", "share", {"reward/format": "well formed", "reward/gate": "gate", "rollout/truncated": "truncated"}),
+    ("Responses", "share", {"reward/format": "well formed", "sft/gate": "gate", "rollout/truncated": "truncated"}),
     ("Groups with equal rewards", "share", {"reward/zero_variance_groups": "zero variance"}),
     ("Length", "tokens per response", {"rollout/length": "tokens"}),
     ("Losses", "loss", {"loss/process": "process", "loss/outcome": "outcome", "loss/sft": "SFT"}),

@@ -125,7 +125,7 @@ def rollout_metrics(batch: Batch, completions: Completions, outcome: Outcome, *,
     return {
         "reward/accuracy": is_correct_b.sum() / jnp.maximum(is_graded_b.sum(), 1),
         "reward/format": is_well_formed_b.mean(),
-        "reward/gate": batch.gate_b.mean(),
+        "sft/gate": batch.gate_b.mean(),
         "reward/zero_variance_groups": (advantage_qg == 0).all(1).mean(),
         "advantage/outcome": masked_mean(jnp.abs(batch.outcome_advantage_bt), batch.full_mask_bt),
         "rollout/truncated": completions.is_truncated_b.mean(),

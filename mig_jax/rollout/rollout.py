@@ -105,7 +105,7 @@ class Rollout:
         completions, rollout_params = completions._replace(cache=()), None  # free their memory for the update
         repeated = [problem for problem in problems for _ in range(len(parsed) // len(problems))]
         is_correct = grade_answers(self.verifier, repeated, [completion.response.answer for completion in parsed])
-        watch.lap("verify")
+        watch.lap("grade")
         jax.block_until_ready(scores)
         watch.lap("score")
 
@@ -116,7 +116,7 @@ class Rollout:
             batch = batch._replace(ref_logprob_bt=fns.ref_logprobs(self.kl_reference(params), batch)[0])
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
         metrics["verifier/timeouts"] = float(is_correct.count(None))
-        watch.lap("assemble")
+        watch.lap("make_batch")
         return RolloutResult(batch, metrics | watch.seconds, make_transcripts(repeated, parsed, is_correct, scores))
 
     def to_mesh(self, tree: Any) -> Any:

@@ -39,7 +39,7 @@ class SftBatches:
         outcome = Outcome(yes_b, yes_b, yes_b)
         arrays = sharding.to_mesh((prompts, completions, outcome, no_step_bt), mesh)
         batch, metrics = self.make_train_batch(*arrays, None, None)
-        watch.lap("assemble")
+        watch.lap("make_batch")
         # Stays on the accelerator, so that nothing waits for it here.
         tokens = {"rollout/tokens": metrics["rollout/tokens"], "verifier/timeouts": 0.0}
         return RolloutResult(batch, tokens | watch.seconds, [])

@@ -46,7 +46,7 @@ def test_batch_by_hand():
     np.testing.assert_array_equal(batch.gate_b, [True, False, False, False])
     np.testing.assert_array_equal(batch.full_mask_bt.sum(1), LENGTH)
     assert (batch.outcome_advantage_bt[3, 4:] == 0).all()
-    assert metrics["reward/accuracy"] == 0.5 and metrics["reward/format"] == 0.5 and metrics["reward/gate"] == 0.25
+    assert metrics["reward/accuracy"] == 0.5 and metrics["reward/format"] == 0.5 and metrics["sft/gate"] == 0.25
     assert metrics["reward/process"] == pytest.approx(1.25) and metrics["reward/zero_variance_groups"] == 0
     assert metrics["ell/first"] == -4 and metrics["ell/last"] == pytest.approx((-1 - 2.5 - 3.5 - 4) / 4)
     assert metrics["rollout/steps"] == pytest.approx(7 / 4)

@@ -17,7 +17,8 @@ from mig_jax.records import metrics
 ROOT = Path(__file__).parents[2]
 # Metrics that are no measurement of time.
 TIMELESS = (
-    "loss/", "reward/", "policy/", "ratio/", "gradient/", "eval/", "ell/", "advantage/", "rollout/", "kl/", "verifier/",
+    "loss/", "reward/", "policy/", "ratio/", "gradient/", "eval/", "ell/", "advantage/", "rollout/", "kl/", "sft/",
+    "verifier/",
 )  # fmt: skip
 
 

@@ -56,10 +56,10 @@ def test_run_writes_its_files(mig_run):
 
 
 WANTED = {
-    "reward/accuracy", "reward/format", "reward/gate", "reward/process", "reward/zero_variance_groups",
+    "reward/accuracy", "reward/format", "sft/gate", "reward/process", "reward/zero_variance_groups",
     "advantage/process", "advantage/outcome", "rollout/truncated", "policy/entropy", "ratio/mean", "ratio/clipped",
     "kl/old", "gradient/norm", "verifier/timeouts", "time/tokens_per_second", "time/rollout_share",
-    "time/verify_share", "time/score_share", "time/train_share",
+    "time/grade_share", "time/score_share", "time/train_share",
 }  # fmt: skip
 
 
