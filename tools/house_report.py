@@ -23,18 +23,18 @@ PACKAGE = "mig_jax"
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Documented = Function | ast.ClassDef | ast.Module
 VERBS = set(
-    """add allow answer append apply ask assert assign attach broadcast build cache call cast check choose clean close
-    collect combine compare compile complete compute concatenate connect constrain continue convert copy count create
-    cut decode delete derive describe detect distribute divide do draw drop encode end estimate evaluate extract fail
-    fetch fill filter find finish flatten format freeze gather generate get give grade group guess import infer
-    initialize insert iterate join keep kill leave let list load locate log look make map mark mask match measure merge
-    mix move name normalize note open order overwrite pack pad parse partition pass place plot predict prefill prepare
-    prevent print process profile provide put quote raise read rebuild record reduce refuse reject remove rename render
-    repeat replace replicate report reproduce require rescale reset resolve restart restore resume return reuse round
-    run sample save scale scan scatter score search see select send serialize serve set shard share show sign silence
-    simulate skip slice solve sort spell split stack start stop store strip sum summarize switch sync take terminate
-    tokenize track train trim truncate try turn unpack update upload use validate verify wait warn watch wrap write
-    yield""".split()
+    """add allow answer append apply ask assert assign attach attend blend broadcast build cache call cast check choose
+    clean close collect combine compare compile complete compute concatenate connect constrain continue convert copy
+    count create cut decode delete derive describe detect distribute divide do download draw drop encode end estimate
+    evaluate extract fail fetch fill filter find finish flatten fold format freeze gather generate get give grade group
+    guess import infer initialize insert interpolate iterate join keep kill leave let limit list load locate log look
+    make map mark mask match measure merge mix move name normalize note open order overwrite pack pad parse partition
+    pass permute place plot predict prefill prepare prevent print process profile provide put quote raise read rebuild
+    record reduce refuse reject remove rename render repeat replace replicate report reproduce require rescale reset
+    reshape resolve restart restore resume return reuse rewrite rotate round run sample save scale scan scatter score
+    search see select send serialize serve set shard share show sign silence simulate skip slice solve sort spell split
+    stack start stop store strip sum summarize suppress switch sync take terminate tokenize track train trim truncate
+    try turn unpack update upload use validate verify wait warn watch wrap write yield""".split()
 )
 NOT_NOUNS = set("are can do does how if is it that this was we what when where whether which who why".split())
 

@@ -32,7 +32,7 @@ class Collective(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """What a program sends by one `Collective`.
+    """Amount of data that a program sends by one `Collective`.
 
     operations: number of operations in the program's text.
     nbytes: bytes of all their results on one device, over one run of the program.

@@ -40,7 +40,7 @@ class Program(NamedTuple):
 
 
 class CompiledProgram(NamedTuple):
-    """What the compiler reports for a program, on each device. The program is compiled, not run.
+    """Memory and collectives of a program on each device, as the compiler reports them: compiled, not run.
 
     part_nbytes: part → bytes, for the parts in `Program.operands` and `Program.resident`.
     peak_nbytes: maximum bytes in use, all parts included. The rest of it is activations and temporaries.
@@ -54,8 +54,15 @@ class CompiledProgram(NamedTuple):
     output_shardings: Any
 
 
-def open_topology(name: str) -> tuple[list[jax.Device], Chip]:
-    """Return the devices of a topology to compile for, such as "v5p:4x4x8" (a TPU slice) or "h100:8".
+class Topology(NamedTuple):
+    """Devices to compile for. devices: `jax.Device`s, not attached; chip: what each of them is."""
+
+    devices: list[Any]
+    chip: Chip
+
+
+def open_topology(name: str) -> Topology:
+    """Return a topology by its name, such as "v5p:4x4x8" (a TPU slice) or "h100:8".
 
     Raises:
       UserError: the chip or slice does not exist, or its compiler is not installed.
@@ -74,7 +81,7 @@ def open_topology(name: str) -> tuple[list[jax.Device], Chip]:
         topology = topologies.get_topology_desc("" if gpu else name, "cuda" if gpu else "tpu", **gpu)
     except jax.errors.JaxRuntimeError as error:
         raise UserError(f"--topology={name}: the compiler does not accept this slice: {error}") from error
-    return list(topology.devices), chip
+    return Topology(list(topology.devices), chip)
 
 
 def compile_program(program: Program, options: dict[str, Any]) -> CompiledProgram:

@@ -6,7 +6,7 @@ devices of a topology, so that no memory is allocated and no parameter is read.
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -35,14 +35,14 @@ GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False}
 
 
 class TrainingPrograms:
-    """The programs of a training step on given devices, for any number of questions Q.
+    """The programs of a training step on given `jax.Device`s, for any number of questions Q.
 
     mesh: of the devices.
     policy: with shapes in place of parameters.
     question_multiple: Q must be a multiple of it, so that every device has equally many rows of every micro-batch.
     """
 
-    def __init__(self, config: Config, devices: list[jax.Device]):
+    def __init__(self, config: Config, devices: Sequence[Any]):
         config = with_compilable_attention(config, devices)
         self.config, self.mesh = config, sharding.make_mesh(config.mesh.to_dict(), devices=devices)
         self.policy = abstract_policy(config.model, self.mesh)
@@ -184,7 +184,7 @@ class TrainingPrograms:
         return self._shard_cache(jax.eval_shape(decode, self._rollout_params, state, cache, key)[1])
 
 
-def with_compilable_attention(config: Config, devices: list[jax.Device]) -> Config:
+def with_compilable_attention(config: Config, devices: Sequence[Any]) -> Config:
     """Return the config with XLA's attention for GPUs: cuDNN's cannot be compiled without cuDNN.
 
     XLA's attention takes more memory.
