@@ -236,16 +236,24 @@ def _dispatch(command: str) -> None:
 
 
 def chosen_config() -> Config:
-    """Return the config of --config, else that of the run that made --model, else the defaults; with overrides.
+    """Return the config of --config, else that of the run that made the model, else the defaults; with overrides.
+
+    The model may be named by --model or --config.model.path, as its folder or as the workdir of its run.
 
     Raises:
       UserError: the run's config has keys that were renamed since.
     """
-    config, folder = CONFIG.value, MODEL.value
-    if folder:
-        config.model.path, config.model.tokenizer = folder, ""
-    run_config = os.path.join(folder or "", "mig_jax_config.json")
-    if folder and not _config_argument() and os.path.exists(run_config):
+    from mig_jax.distributed import multihost
+    from mig_jax.policy.load import find_run_config
+
+    config = CONFIG.value
+    if MODEL.value:
+        config.model.path, config.model.tokenizer = MODEL.value, ""
+    run_config = find_run_config(config.model.path)
+    if config.model.path and not _config_argument() and multihost.is_main_process():
+        source = run_config or f"the defaults, because {config.model.path} has no mig_jax_config.json"
+        print(f"prompts, lengths and rewards are those of {source}", file=sys.stderr)
+    if run_config and not _config_argument():
         with open(run_config, encoding="utf-8") as file:
             of_run = json.load(file)
         _refuse_renamed_keys(of_run, run_config)

@@ -62,17 +62,19 @@ def test_sample_answers_questions_and_scores_known_ones(capsys):
     assert capsys.readouterr().out.count("gain") >= 4
 
 
-def test_model_is_prompted_as_it_was_trained(tmp_path):
-    """Without --config, commands use that of the run that made the model; overrides still apply."""
+@pytest.mark.parametrize("flag, folder", [("--model", "model"), ("--model", ""), ("--config.model.path", "")])
+def test_model_is_prompted_as_it_was_trained(tmp_path, flag, folder):
+    """Without --config, commands use that of the run, whether its model or its workdir is named; overrides apply."""
     config = tiny.get_quickstart()
     mesh = sharding.make_mesh({}, devices=jax.devices()[:1])
     policy = load_policy(config.model, mesh, seed=0)
-    save_policy(policy, policy.params, str(tmp_path), config=config)
+    save_policy(policy, policy.params, str(tmp_path / "model"), config=config)
     options = ["--config.data.eval_size=3", "--config.verifier.workers=1", "--config.eval.scored=0"]
-    done = run_cli("eval", f"--model={tmp_path}", f"--workdir={tmp_path}/eval", *options)
+    done = run_cli("eval", f"{flag}={tmp_path / folder}", f"--workdir={tmp_path}/eval", *options)
     assert done.returncode == 0, done.stderr
     (figures,) = json.loads((tmp_path / "eval" / "results.json").read_text())["sources"].values()
     assert figures["problems"] == 3 and figures["format"]["greedy"] > 0.9, "the default prompt would confuse it"
+    assert f"are those of {tmp_path}/model/mig_jax_config.json" in done.stderr
     assert "| benchmark" in done.stdout and "transcripts.html" in done.stdout
 
 

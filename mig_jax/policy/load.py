@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from absl import logging
 from jax.sharding import Mesh
 
@@ -149,6 +150,17 @@ def find_model(path: str, *, files: Sequence[str] = HUB_FILES) -> str:
         ) from error
 
 
+def find_run_config(path: str) -> str | None:
+    """Return the config file of the run that made a model, or None.
+
+    Args:
+      path: the model's folder, or the workdir of its run.
+    """
+    folders = (path, os.path.join(path, "model")) if path else ()
+    files = (os.path.join(folder, RUN_CONFIG) for folder in folders)
+    return next((file for file in files if os.path.isfile(file)), None)
+
+
 def _check_vocabulary(tokenizer: tokenizers.Tokenizer, config: decoder.DecoderConfig, name: str) -> None:
     if tokenizer.vocab_size > config.vocab_size:
         raise UserError(
@@ -213,13 +225,25 @@ def _param_shardings(config: decoder.DecoderConfig, mesh: Mesh) -> Any:
     return sharding.shardings(decoder.abstract_params(config), decoder.param_axes(config), mesh)
 
 
+def _check_finite(params: Any) -> None:
+    is_finite = jax.jit(lambda params: jax.tree.map(lambda x: jnp.isfinite(x).all(), params))(params)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(sharding.to_host(is_finite))
+    wrong = [jax.tree_util.keystr(path, simple=True, separator="/") for path, finite in leaves if not finite]
+    if wrong:
+        raise UserError(f"the model is not saved, because these parameters are not finite: {', '.join(wrong)}")
+
+
 def save_policy(policy: Policy, params: Any, folder: str, *, config: Config) -> None:
     """Write parameters, config and tokenizer as a folder in Hugging Face format, adapters merged.
 
     With `model.lora.save="adapter"`, write the adapters alone, in PEFT's format. The run's config is saved beside them
     (`RUN_CONFIG`), so that commands prompt the model the way it was trained. Call it on all processes; the main one
     writes.
+
+    Raises:
+      UserError: parameters are not finite; lists them. Nothing is written.
     """
+    _check_finite(params)
     tokenizer, shape = policy.tokenizer, policy.config
     if multihost.is_main_process():
         os.makedirs(folder, exist_ok=True)

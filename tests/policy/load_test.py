@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mig_jax.distributed import sharding
+from mig_jax.errors import UserError
 from mig_jax.learning import losses
 from mig_jax.models import decoder, sampler
 from mig_jax.policy import load as policies
@@ -60,6 +61,14 @@ def test_saved_policy_loads_as_it_was(start, tmp_path):
     again = load_policy(config.model, start.mesh, seed=1)
     assert again.config == start.config and again.tokenizer.eos_ids == start.tokenizer.eos_ids
     jax.tree.map(np.testing.assert_array_equal, again.params, start.params)
+
+
+def test_parameters_that_are_not_finite_are_not_saved(start, tmp_path):
+    params = jax.tree.map(jnp.copy, start.params)
+    params["norm"] = params["norm"].at[3].set(jnp.nan)
+    with pytest.raises(UserError, match="are not finite: norm$"):
+        save_policy(start, params, str(tmp_path / "model"), config=tiny.get_quickstart())
+    assert not (tmp_path / "model").exists()
 
 
 def test_compute_dtype_and_remat_reach_the_model(start):
