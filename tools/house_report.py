@@ -110,7 +110,7 @@ def measure_package(files: dict[Path, ast.Module]) -> dict[str, object]:
         "arrows on a cycle": ", ".join(cyclic) or 0,
         "longest function, lines": "{} ({})".format(*lengths[-1]),
         "functions over 60 lines": sum(length > 60 for length, _ in lengths),
-        "function length, median": statistics.median(length for length, _ in lengths),
+        "function length, median": f"{statistics.median(length for length, _ in lengths):g}",
         "function length, 95th percentile": lengths[int(0.95 * (len(lengths) - 1))][0],
         "function docstrings that open with a verb": f"{sum(verbs)} of {len(verbs)}",
         "class and module docstrings that open with a noun phrase": f"{sum(nouns)} of {len(nouns)}",

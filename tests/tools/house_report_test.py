@@ -41,7 +41,7 @@ def test_measure(checkout, monkeypatch):
         "arrows on a cycle": "cellar → hall, hall → cellar",
         "longest function, lines": "5 (hall.py:open_door)",
         "functions over 60 lines": 0,
-        "function length, median": 3,
+        "function length, median": "3",
         "function docstrings that open with a verb": "1 of 1",
         "class and module docstrings that open with a noun phrase": "1 of 2",
         '"behind" in the prose': 2,
