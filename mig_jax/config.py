@@ -22,7 +22,7 @@ RENAMED_KEYS = {
 
 
 class Section(Protocol):
-    """What every section of a config can do."""
+    """The methods that every section of a config has."""
 
     def to_dict(self) -> dict[str, Any]: ...
 

@@ -10,6 +10,7 @@ from typing import cast
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from mig_jax import __version__
 from mig_jax.config import RENAMED_KEYS, Config
 from mig_jax.errors import UserError
 
@@ -38,6 +39,7 @@ HELP = """mig-jax: step-wise credit for reasoning policies.
                        of a TPU pod, need none of this. The workdir must be on a disk that all of them share
   --topology=NAME      aot: a TPU slice (v5e:4x4, v5p:4x4x8, v6e:8x8, tpu7x:2x2x1) or GPUs (h100:8)
   --debug              show the stack trace of every error
+  --version            print the version
 
 train, sft, eval and variants resume when the same command is run again with the same workdir.
 On SIGTERM or Ctrl-C, train and sft finish the current step, save a checkpoint and exit with code 75; a second signal
@@ -118,6 +120,9 @@ def parse_arguments(argv: list[str]) -> list[str]:
     if len(argv) < 2 or {"-h", "--help", "help"} & set(argv[1:]):
         print(HELP)
         sys.exit(0 if len(argv) > 1 else 2)
+    if "--version" in argv[1:]:
+        print(f"mig-jax {__version__}")
+        sys.exit(0)
     from mig_jax.config_file import check_config_file, short_message
 
     path = _config_argument() or _default_config()
@@ -217,7 +222,7 @@ def _dispatch(command: str) -> None:
     from mig_jax.data import sources
     from mig_jax.trainer import preemption, train
 
-    config, workdir = chosen_config(), WORKDIR.value or ""
+    config, workdir = chosen_config(), _local_path("workdir", WORKDIR.value)
     if command in ("train", "sft"):
         with preemption.catch_stop_signals() as should_stop:
             train.run(config, workdir, mode=command, should_stop=should_stop)
@@ -226,13 +231,24 @@ def _dispatch(command: str) -> None:
     elif command == "sample":
         commands.sample(config, QUESTION.value)
     elif command == "score":
-        commands.score(config, INPUT.value or "", workdir)
+        commands.score(config, _local_path("input", INPUT.value), workdir)
     elif command == "variants":
         commands.variants(config, workdir)
     elif command == "data":
         commands.prepare(config, sources.split_names(BENCHMARKS.value or ""))
     elif command == "aot":
         commands.aot(config, TOPOLOGY.value or "", workdir)
+
+
+def _local_path(flag: str, path: str | None) -> str:
+    """Return a path with `~` expanded.
+
+    Raises:
+      UserError: the path is a URL, such as gs://bucket/run.
+    """
+    if path and "://" in path:
+        raise UserError(f"--{flag}={path}: remote paths are not supported; give a local folder or file")
+    return os.path.expanduser(path or "")
 
 
 def chosen_config() -> Config:
@@ -249,6 +265,7 @@ def chosen_config() -> Config:
     config = CONFIG.value
     if MODEL.value:
         config.model.path, config.model.tokenizer = MODEL.value, ""
+    config.model.path = _local_path("model", config.model.path)
     run_config = find_run_config(config.model.path)
     if config.model.path and not _config_argument() and multihost.is_main_process():
         source = run_config or f"the defaults, because {config.model.path} has no mig_jax_config.json"

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+import mig_jax
 from mig_jax import commands
 from mig_jax.config_file import check_config_file
 from mig_jax.data.builders import BENCHMARKS
@@ -121,6 +122,7 @@ def test_help_lists_the_commands():
         (["train", QUICKSTART, "--config.loss.kappa=1"], "'kappa': it is now called loss.kl_coef"),
         (["train", QUICKSTART, "--config.rollout.group_size=4.5"], "group_size=4.5: must be an integer"),
         (["train", QUICKSTART, "--workdir=/tmp/x", "--config.seed=-1"], "seed=-1: must be at least 0"),
+        (["train", QUICKSTART, "--workdir=gs://bucket/run"], "gs://bucket/run: remote paths are not supported"),
         (["score"], "score needs --input"),
         (["variants"], "variants needs --config; variants needs --workdir"),
         (["data", "--benchmarks=gsm9k"], "did you mean gsm8k"),
@@ -182,3 +184,14 @@ def test_model_of_an_earlier_version_is_refused_with_the_new_names(tmp_path):
     (tmp_path / "mig_jax_config.json").write_text(json.dumps({"reward": {"assign": "step"}, "rollout": {}}))
     done = run_cli("eval", f"--model={tmp_path}", f"--workdir={tmp_path}/eval")
     assert done.returncode == 1 and "reward.assign is now reward.credit_level" in done.stderr
+
+
+def test_home_is_expanded_in_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run_cli("score", "--input=~/nowhere.jsonl")
+    assert done.returncode == 1 and f"{tmp_path}/nowhere.jsonl" in done.stderr
+
+
+def test_version_is_printed():
+    done = subprocess.run([sys.executable, "-m", "mig_jax", "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == f"mig-jax {mig_jax.__version__}"

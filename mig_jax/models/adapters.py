@@ -45,7 +45,7 @@ PROJECTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """Which projections have adapters, and of what rank. Adapters are float32, whatever the other parameters are.
+    """The projections that have adapters, and their rank. Adapters are always float32.
 
     rank: inner size of an adapter.
     alpha: adapters are scaled by alpha / rank.

@@ -14,7 +14,7 @@ from mig_jax.text.tokenizer import Tokenizer
 
 
 class ParsedCompletion(NamedTuple):
-    """What the host reads from one completion.
+    """One completion, parsed on the host.
 
     text: the completion without its end-of-sequence.
     response: positions of its parts, in characters.

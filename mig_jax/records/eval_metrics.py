@@ -35,7 +35,7 @@ from mig_jax.text.response_format import parse_response
 
 
 class Criterion(NamedTuple):
-    """How responses are judged.
+    """A way to grade responses.
 
     is_correct: returns whether a response is correct; None if undecided.
     answer: returns the answer of a response; None if it has none.

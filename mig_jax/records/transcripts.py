@@ -63,7 +63,7 @@ class Transcript:
 
     @property
     def is_correct_strict(self) -> bool | None:
-        """Whether the response is well formed and correct; None if undecided."""
+        """Return whether the response is well formed and correct; None if undecided."""
         return self.is_correct if not self.format_error or self.is_correct is None else False
 
 

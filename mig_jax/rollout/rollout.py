@@ -27,7 +27,7 @@ from mig_jax.text.answers.verifier import Verifier
 
 
 class RolloutResult(NamedTuple):
-    """What one rollout, or one batch of SFT targets, hands to the update and to the logs.
+    """The result of one rollout, or of one batch of SFT targets.
 
     batch: on the mesh.
     metrics: numbers by name; times are in seconds.

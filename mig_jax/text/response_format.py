@@ -92,7 +92,7 @@ class Response(NamedTuple):
 
     @property
     def is_well_formed(self) -> bool:
-        """Whether the response has exactly the format of this module."""
+        """Return whether the response has exactly the format of this module."""
         return self.format_error is None
 
 

@@ -179,7 +179,7 @@ class _NewestAndBest(checkpoint_managers.PreservationPolicy):
 
 
 class _Attempt(NamedTuple):
-    """What was read, or why it could not be."""
+    """A value that was read, or the error that prevented it."""
 
     value: Any
     error: str | None

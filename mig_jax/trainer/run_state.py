@@ -85,7 +85,7 @@ class RunState:
 
     @property
     def is_last(self) -> bool:
-        """Whether all steps are done."""
+        """Return whether all steps are done."""
         return self.done >= self.config.steps
 
     def step(self) -> tuple[Batch, dict[str, Any]]:

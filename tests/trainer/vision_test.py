@@ -96,7 +96,7 @@ def test_features_are_computed_once(policy, problems):
 
 
 def test_probes_equal_prompts_written_out(policy, rollout):
-    """A leaf on the rollout's cache is worth what its text is worth behind the prompt, at M-RoPE's positions."""
+    """A probe on the rollout's cache scores what its text scores after the prompt, at M-RoPE positions."""
     prompts, completions = rollout
     tokenizer, width = policy.tokenizer, prompts.token_qs.shape[1]
     answers = encoding.pack_probes(

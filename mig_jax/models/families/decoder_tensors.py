@@ -7,7 +7,7 @@ from mig_jax.models.qwen2_vl import VisionConfig
 
 
 class TensorLayout(NamedTuple):
-    """How a checkpoint holds one parameter of the decoder.
+    """The name and layout that a checkpoint gives one parameter of the decoder.
 
     name: of the tensor, with {} for the number of the layer.
     inputs: how many of our leading axes are inputs. A linear layer has its inputs first here and last on disk, where

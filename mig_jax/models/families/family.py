@@ -1,4 +1,4 @@
-"""What distinguishes the model families, and the config.json fields of a text decoder, which all of them have."""
+"""The differences between model families, and the config.json fields of a text decoder, which all of them have."""
 
 import dataclasses
 from collections.abc import Iterator

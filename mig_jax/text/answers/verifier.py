@@ -133,7 +133,7 @@ def _grade_without_worker(pair: AnswerPair) -> bool | None:
 
 
 class _Reply(NamedTuple):
-    """What came back from a worker process.
+    """The reply of a worker process.
 
     value: whether the answer is right, or what is wrong with the reference; None if no reply came. The process is then
       gone.
