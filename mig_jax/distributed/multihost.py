@@ -68,10 +68,15 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
         )
     elif count_launched() > 1:
         jax.distributed.initialize(num_processes=count_launched(), **timeouts)
-    elif (jax.config.jax_platforms or "").startswith("tpu"):  # jax sets this where it finds TPUs
+    elif _platforms().startswith("tpu"):  # jax sets this where it finds TPUs
         _initialize_tpu_pod(timeouts)
     if jax.distributed.is_initialized() and not is_main_process():
         _silence_output()
+
+
+def _platforms() -> str:
+    config: Any = jax.config  # its attributes are defined at run time
+    return config.jax_platforms or ""
 
 
 def _initialize_tpu_pod(timeouts: dict[str, Any]) -> None:
