@@ -3,13 +3,14 @@
 import math
 import os
 import re
+import typing
 from collections.abc import Sequence
 from typing import Any
 
 from flax.traverse_util import flatten_dict
 
 from mig_jax import rewards
-from mig_jax.config import Config, ModelInitConfig
+from mig_jax.config import RENAMED_KEYS, Config, ModelInitConfig, Section
 from mig_jax.data import sources
 from mig_jax.errors import UserError
 from mig_jax.models import adapters, attention, remat
@@ -70,6 +71,8 @@ def check_config(config: Config, *, mode: str, n_devices: int) -> None:
     Raises:
       ConfigError: lists every error.
     """
+    if wrong_types := _types(config, Config, ""):
+        raise ConfigError("this config cannot be run:\n  " + "\n  ".join(wrong_types))
     errors = [
         *_values(config),
         *_mesh(config, n_devices),
@@ -93,6 +96,11 @@ def check_unchanged(workdir: str, *, before: dict[str, Any], now: dict[str, Any]
       ConfigError: lists every value that differs.
     """
 
+    if any(key in flatten_dict(before, sep=".") for key in RENAMED_KEYS):
+        raise ConfigError(
+            f"{workdir} was started by an earlier version, whose runs cannot be resumed; use a new workdir"
+        )
+
     def fixed(config: dict[str, Any]) -> dict[str, Any]:
         flat = flatten_dict(config, sep=".")
         return {key: flat[key] for key in flat if key not in free and key.split(".")[0] not in free}
@@ -106,6 +114,21 @@ def check_unchanged(workdir: str, *, before: dict[str, Any], now: dict[str, Any]
         raise ConfigError(
             f"{workdir} was started with a different config; use a new workdir or restore these values:\n  {listed}"
         )
+
+
+def _types(section: Any, view: type, prefix: str) -> list[str]:
+    """Check that each value has the type that the typed view of the config gives it."""
+    errors = []
+    for key, hint in typing.get_type_hints(view).items():
+        value, origin, items = section[key], typing.get_origin(hint) or hint, typing.get_args(hint)
+        if Section in origin.__mro__:
+            errors += _types(value, hint, f"{prefix}{key}.")
+        elif not isinstance(value, (int, float) if origin is float else origin) or (
+            items and not all(isinstance(item, items[0]) for item in value)
+        ):
+            kind = f"a tuple of {items[0].__name__}" if items else f"of type {origin.__name__}"
+            errors.append(f"{prefix}{key}={value!r}: must be {kind}")
+    return errors
 
 
 def _values(config: Config) -> list[str]:

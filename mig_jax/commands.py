@@ -136,9 +136,9 @@ def score(config: Config, input_file: str, workdir: str) -> None:
     transcripts = read_transcripts(input_file)
     if not transcripts:
         raise UserError(f"{input_file} has no transcripts")
+    disk_space.check_workdir(workdir)
     with open_policy(config, mode="score") as (policy, verifier):
         scored = score_transcripts(policy, config, transcripts, verifier)
-    os.makedirs(workdir, exist_ok=True)
     write_transcripts(scored, os.path.join(workdir, "scores.jsonl"))
     draw_gains(scored, os.path.join(workdir, "gains"))
     print(f"{len(scored)} transcripts scored; scores.jsonl, gains.png and gains.html are in {workdir}")
@@ -146,12 +146,13 @@ def score(config: Config, input_file: str, workdir: str) -> None:
 
 def aot(config: Config, topology: str, workdir: str) -> None:
     """Compile a training run for another machine and print what fits; write aot.json and aot.md to a workdir."""
+    if workdir:
+        disk_space.check_workdir(workdir)
     report = aot_report.compile_run(config, topology)
     page = aot_report.render(report)
     print(page)
     if workdir:
         folder = Path(workdir)
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "aot.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         (folder / "aot.md").write_text(page, encoding="utf-8")
         print(f"aot.json and aot.md are in {workdir}")

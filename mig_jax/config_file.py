@@ -1,9 +1,11 @@
 """Load a config file and explain what is wrong with it in one line: file, line and reason."""
 
+import importlib
 import importlib.util
 import os
 import re
 import traceback
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -21,6 +23,7 @@ def check_config_file(path: str) -> None:
       UserError: no such file, not Python, an error while it runs, or no `get_config` that returns a ConfigDict.
     """
     path, *arguments = path.split(":", 1)
+    path = os.path.abspath(path)
     if not os.path.isfile(path):
         raise UserError(f"--config={path}: no such file")
     if not path.endswith(".py"):
@@ -32,14 +35,31 @@ def check_config_file(path: str) -> None:
         spec.loader.exec_module(module)
         config = module.get_config(*arguments)
     except SyntaxError as error:
-        raise UserError(f"{error.filename}:{error.lineno}: {error.msg}") from error
-    except Exception as error:
+        raise UserError(f"{error.filename or path}:{error.lineno or 1}: {error.msg}") from error
+    except (Exception, SystemExit) as error:
         raise UserError(_explain(error, path)) from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path}: get_config returns a {type(config).__name__}, not a ml_collections.ConfigDict")
+    missing = set(_keys(_defaults().get_config())) - set(_keys(config))
+    if missing:
+        raise UserError(f"{path}: get_config lacks {', '.join(sorted(missing)[:8])}; start from default.get_config()")
 
 
-def short_message(error: Exception) -> str:
+def _defaults() -> Any:
+    """Import `configs/default.py`, which type checkers do not find under its package name."""
+    return importlib.import_module("mig_jax.configs.default")
+
+
+def _keys(config: ConfigDict) -> list[str]:
+    """Return all keys, those of sections with dots."""
+    return [
+        name
+        for key, value in config.items()
+        for name in ([f"{key}.{inner}" for inner in _keys(value)] if isinstance(value, ConfigDict) else [key])
+    ]
+
+
+def short_message(error: BaseException) -> str:
     """Return what ml_collections says about a config, without its quotation marks and traces."""
     message = str(error).strip()
     guess = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', message)
@@ -61,10 +81,12 @@ def short_message(error: Exception) -> str:
     return message.splitlines()[-1] if "Traceback" in message else message
 
 
-def _explain(error: Exception, path: str) -> str:
+def _explain(error: BaseException, path: str) -> str:
     """Return "file:line: reason" for the last line of the config file, or of a config it imports, that failed."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".py")]
-    own = [frame for frame in frames if frame.filename == path or "configs" in frame.filename] or frames[-1:]
+    folders = (os.path.dirname(path), os.path.dirname(_defaults().__file__))
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if os.path.dirname(os.path.abspath(frame.filename)) in folders]
     if isinstance(error, AttributeError) and "get_config" in str(error):
         return f"{path}: has no function get_config"
-    return f"{own[-1].filename}:{own[-1].lineno}: {short_message(error)}"
+    place = f"{own[-1].filename}:{own[-1].lineno}" if own else path
+    return f"{place}: {short_message(error)}"

@@ -1,8 +1,8 @@
 """The command line: mig-jax train | sft | eval | sample | score | variants | data | aot."""
 
 import importlib.util
-import json
 import os
+import re
 import sys
 import traceback
 from typing import cast
@@ -130,6 +130,8 @@ def parse_arguments(argv: list[str]) -> list[str]:
         check_config_file(path)
         positional = flags.FLAGS(argv if _config_argument() else [argv[0], f"--config={path}", *argv[1:]])[1:]
     except UserError as error:
+        if "--debug" in argv:
+            raise
         sys.exit(f"mig-jax: {error}")
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         sys.exit(f"mig-jax: {short_message(error)}")
@@ -161,6 +163,8 @@ def _flag_errors(positional: list[str]) -> list[str]:
         errors.append(f"{command} runs in one process, without --{', --'.join(given)}")
     elif given and len(given) < len(BY_HAND):
         errors.append(f"--{', --'.join(BY_HAND)} must be given together; only --{', --'.join(given)} was")
+    elif given and not re.fullmatch(r".+:[0-9]+", COORDINATOR.value or ""):
+        errors.append(f"--coordinator={COORDINATOR.value} must be HOST:PORT")
     elif given and (PROCESS_ID.value or 0) >= (NUM_PROCESSES.value or 1):
         errors.append(f"--process_id={PROCESS_ID.value} must be less than --num_processes={NUM_PROCESSES.value}")
     return errors
@@ -261,6 +265,7 @@ def chosen_config() -> Config:
     """
     from mig_jax.distributed import multihost
     from mig_jax.policy.load import find_run_config
+    from mig_jax.records.atomic_file import read_json_object
 
     config = CONFIG.value
     if MODEL.value:
@@ -271,11 +276,13 @@ def chosen_config() -> Config:
         source = run_config or f"the defaults, because {config.model.path} has no mig_jax_config.json"
         print(f"prompts, lengths and rewards are those of {source}", file=sys.stderr)
     if run_config and not _config_argument():
-        with open(run_config, encoding="utf-8") as file:
-            of_run = json.load(file)
+        of_run = read_json_object(run_config, keys=RUN_SECTIONS)
         _refuse_renamed_keys(of_run, run_config)
         for section in RUN_SECTIONS:
-            config[section].update({key: value for key, value in of_run[section].items() if key in config[section]})
+            try:
+                config[section].update({key: value for key, value in of_run[section].items() if key in config[section]})
+            except (TypeError, ValueError, AttributeError) as error:
+                raise UserError(f"{run_config} is damaged: {section}: {error}; give --config") from error
         config.update_from_flattened_dict(config_flags.get_override_values(flags.FLAGS["config"]))
     if BENCHMARKS.value:
         config.eval.benchmarks = BENCHMARKS.value
@@ -285,7 +292,7 @@ def chosen_config() -> Config:
 
 
 def _refuse_renamed_keys(of_run: dict, path: str) -> None:
-    old = [key for key in RENAMED_KEYS if key.split(".")[1] in of_run.get(key.split(".")[0], {})]
+    old = [key for key in RENAMED_KEYS if key.split(".")[1] in (of_run.get(key.split(".")[0]) or {})]
     if old:
         names = ", ".join(f"{key} is now {RENAMED_KEYS[key]}" for key in old)
         raise UserError(f"{path} was written by an earlier version: {names}. Rename these keys in the file")

@@ -71,6 +71,7 @@ VIOLATIONS = {
     "rollout.temperature=nan: must be more than 0": {"rollout__temperature": float("nan")},
     "seed=-1: must be at least 0": {"seed": -1},
     "data.eval_seed=4294967296: must be at least 0 and less than 2**32": {"data__eval_seed": 2**32},
+    "model.init.rope_sections=('a', 'b', 'c'): must be a tuple of int": {"model__init__rope_sections": ("a", "b", "c")},
     "reward.scale='std': choose one of group_std, none": {"reward__scale": "std"},
     "there is nothing to learn from": {"loss__alpha": 0.0, "loss__beta": 0.0, "loss__gamma": 0.0},
 }

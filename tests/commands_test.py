@@ -152,12 +152,19 @@ def test_mistakes_are_reported_without_a_trace(arguments, message):
             "    c.loss.kappa = 0.1\n    return c\n",
             "config.py:6: the config has no 'kappa': it is now called loss.kl_coef",
         ),
+        ("import sys\n\n\ndef get_config():\n    sys.exit(3)\n", "config.py:5: 3"),
+        ("def get_config(name):\n    return name\n", "config.py: "),
+        (
+            "from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict({'steps': 1})\n",
+            "config.py: get_config lacks checkpoint.every, ",
+        ),
     ],
 )
-def test_wrong_config_file_is_explained_in_one_line(tmp_path, text, message):
+def test_wrong_config_file_is_explained_in_one_line(tmp_path, monkeypatch, text, message):
     (tmp_path / "config.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
-        check_config_file(str(tmp_path / "config.py"))
+        check_config_file("config.py")
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
@@ -181,7 +188,7 @@ def test_only_user_errors_are_shown_without_a_trace(tmp_path):
 
 def test_model_of_an_earlier_version_is_refused_with_the_new_names(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "mig_jax_config.json").write_text(json.dumps({"reward": {"assign": "step"}, "rollout": {}}))
+    (tmp_path / "mig_jax_config.json").write_text(json.dumps({"reward": {"assign": "step"}, "rollout": {}, "data": {}}))
     done = run_cli("eval", f"--model={tmp_path}", f"--workdir={tmp_path}/eval")
     assert done.returncode == 1 and "reward.assign is now reward.credit_level" in done.stderr
 
@@ -195,3 +202,10 @@ def test_home_is_expanded_in_paths(tmp_path, monkeypatch):
 def test_version_is_printed():
     done = subprocess.run([sys.executable, "-m", "mig_jax", "--version"], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == f"mig-jax {mig_jax.__version__}"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"data": {}, "rollout": {"group_size": "abc"}, "reward": {}}'])
+def test_damaged_run_config_is_a_user_error(tmp_path, text):
+    (tmp_path / "mig_jax_config.json").write_text(text)
+    done = run_cli("eval", f"--model={tmp_path}", f"--workdir={tmp_path}/eval")
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "mig_jax_config.json" in done.stderr

@@ -163,7 +163,10 @@ def _remove_incomplete_row(path: Path) -> None:
     """Remove a last row without line end, left by a killed pass."""
     if not path.exists():
         return
-    complete, _, incomplete = path.read_text(encoding="utf-8").rpartition("\n")
+    try:
+        complete, _, incomplete = path.read_text(encoding="utf-8").rpartition("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}; remove it to start over") from error
     if incomplete:
         with replace_file(path) as file:
             file.write(complete + "\n" * bool(complete))

@@ -28,7 +28,7 @@ from mig_jax.evaluation.evaluator import Evaluator
 from mig_jax.evaluation.score_transcripts import score_transcripts
 from mig_jax.policy.load import Policy, find_model
 from mig_jax.records import eval_metrics, eval_tables, transcript_browser
-from mig_jax.records.atomic_file import replace_file
+from mig_jax.records.atomic_file import read_json_object, replace_file
 from mig_jax.records.transcripts import Transcript, write_transcripts
 from mig_jax.rollout.problem_set import FilteredDataset, open_eval_problems
 from mig_jax.text.answers.verifier import Verifier
@@ -164,7 +164,7 @@ def _read_results(folder: Path, problems: Sequence[Problem]) -> dict[str, Any]:
     """
     if not (folder / "results.json").exists():
         return {}
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results = read_json_object(folder / "results.json", keys=("questions", "metrics"))
     if results["questions"] != _digest_questions(problems):
         raise ConfigError(
             f"{folder} has metrics of other problems than the source has now; use another workdir, or remove the folder"
@@ -189,7 +189,7 @@ def _check_config(config: Config, path: Path) -> None:
     """
     now = json.loads(json.dumps(config.to_dict())) | {"weights": _model_file_stats(config)}
     if path.exists():
-        check_unchanged(str(path.parent), before=json.loads(path.read_text()), now=now, free=MAY_CHANGE)
+        check_unchanged(str(path.parent), before=read_json_object(path), now=now, free=MAY_CHANGE)
     _write_json(path, now)
 
 

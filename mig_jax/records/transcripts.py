@@ -127,7 +127,7 @@ def _parse_row(line: str, read_images: Callable) -> tuple[Transcript | None, lis
     """Return the transcript of a row, or None and its errors."""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         return None, [f"not JSON ({error})"]
     if not isinstance(row, dict):
         return None, ["not an object"]
@@ -147,6 +147,11 @@ def _find_row_errors(row: dict[str, Any]) -> list[str]:
     # A response may be empty: policies do generate those.
     missing += [name for name in ("question", "answer") if isinstance(row.get(name), str) and not row[name].strip()]
     errors = [f"no text in {', '.join(missing)}"] if missing else []
+    errors += [
+        f"{name} is not a list of texts"
+        for name in ("choices", "steps")
+        if not isinstance(row.get(name, []), list) or not all(isinstance(text, str) for text in row.get(name, []))
+    ]
     if row.get("kind", "expression") not in KINDS:
         errors.append(f"kind {row['kind']!r} is not one of {', '.join(KINDS)}")
     return errors

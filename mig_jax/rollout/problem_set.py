@@ -164,7 +164,7 @@ def prompt_rejection_reason(policy: Policy, config: Config, problem: Problem) ->
     """
     try:
         size = measure_prompt(policy, config, problem)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"problem {problem.id}: {error}") from error
     if size.tokens > config.data.max_prompt_tokens:
         return f"with a prompt of more than {config.data.max_prompt_tokens} tokens (data.max_prompt_tokens)"

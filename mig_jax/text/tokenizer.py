@@ -71,7 +71,10 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without adding special tokens."""
-        return self.fast.encode(text, add_special_tokens=False)
+        try:
+            return self.fast.encode(text, add_special_tokens=False)
+        except TypeError as error:  # raised for lone surrogates, which no UTF-8 has
+            raise UserError(f"a text cannot be encoded as UTF-8: {text[:60]!r}") from error
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens included; see `decode_with_ends`."""
@@ -260,9 +263,12 @@ def _with_turn_end_first(tokenizer: Tokenizer) -> Tokenizer:
 def _read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file; {} if there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read, it may be damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} has {type(content).__name__}, not an object; it may be damaged")
+    return content
 
 
 def _as_list(ids: Any) -> list[int]:

@@ -99,7 +99,7 @@ class Checkpoints:
         """
         trained, frozen = partition(state.params, self.is_trainable)
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, state._replace(params=trained))
-        errors: dict[int, str] = {}
+        errors: dict[int, Exception] = {}
         for step in sorted(self.manager.all_steps(), reverse=True):
             config, error = _attempt(lambda step=step: self._read_verified_config(step))
             if error:
@@ -114,10 +114,10 @@ class Checkpoints:
             self.manager.reload()
             return found._replace(state=found.state._replace(params=combine(found.state.params, frozen)))
         if errors:
-            reasons = "\n  ".join(f"{step}: {error}" for step, error in errors.items())
+            reasons = "\n  ".join(f"{step}: {_text(error)}" for step, error in errors.items())
             raise UserError(
                 f"all checkpoints in {self.folder} are damaged; use another workdir to start over:\n  {reasons}"
-            )
+            ) from list(errors.values())[-1]
         return None
 
     def __enter__(self) -> "Checkpoints":
@@ -141,11 +141,11 @@ class Checkpoints:
         found: Any = self.manager.restore(step, args=args)
         return Restored(found.state, found.data)
 
-    def _move_damaged(self, errors: dict[int, str], sound: int) -> None:
+    def _move_damaged(self, errors: dict[int, Exception], sound: int) -> None:
         """Move damaged checkpoints out of the way; `sound` is the one that the run resumes from."""
         for step, error in errors.items():
             aside = self.folder.parent / "damaged_checkpoints" / str(step)
-            tqdm.write(f"checkpoint {step} is damaged and was moved to {aside}; resuming from {sound} ({error})")
+            tqdm.write(f"checkpoint {step} is damaged and was moved to {aside}; resuming from {sound} ({_text(error)})")
             shutil.rmtree(aside, ignore_errors=True)
             aside.parent.mkdir(exist_ok=True)
             (self.folder / str(step)).rename(aside)
@@ -182,7 +182,7 @@ class _Attempt(NamedTuple):
     """A value that was read, or the error that prevented it."""
 
     value: Any
-    error: str | None
+    error: Exception | None
 
 
 def _attempt(read: Callable[[], Any]) -> _Attempt:
@@ -194,7 +194,11 @@ def _attempt(read: Callable[[], Any]) -> _Attempt:
     except Exception as error:  # a damaged file can make readers raise anything
         if multihost.may_be_peer_failure(error):
             raise
-        return _Attempt(None, f"{type(error).__name__}: {str(error).strip()[:300]}")
+        return _Attempt(None, error)
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()[:300]}"
 
 
 def _verify_checksums(folder: Path) -> None:

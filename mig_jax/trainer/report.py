@@ -31,7 +31,10 @@ def accuracy_line(workdir: str) -> str:
     rows_of = {run: metrics.read_metrics(run)[1] for run in runs if os.path.isdir(run)}
     parts = []
     for name in ("eval/sampled", "eval/greedy"):
-        values = [value for rows in rows_of.values() for value in metrics.column(rows, name)[1][[0, -1]]]
-        parts.append(f"{name.removeprefix('eval/')} " + " → ".join(f"{value:.3f}" for value in values))
+        columns = [metrics.column(rows, name)[1] for rows in rows_of.values()]
+        values = [value for column in columns if len(column) for value in column[[0, -1]]]
+        parts.append(
+            f"{name.removeprefix('eval/')} " + (" → ".join(f"{value:.3f}" for value in values) or "not evaluated")
+        )
     stages = "start → after SFT → start of RL → end" if len(rows_of) > 1 else "start → end"
     return f"held-out accuracy ({stages}): {', '.join(parts)}"

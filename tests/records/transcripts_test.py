@@ -59,3 +59,18 @@ def test_unreadable_and_unwritable_files_are_user_errors(tmp_path):
         read_transcripts(str(tmp_path / "latin1.jsonl"))
     with pytest.raises(UserError, match="cannot write .*latin1.jsonl/rows.jsonl: "):
         write_transcripts([PLAIN], str(tmp_path / "latin1.jsonl" / "rows.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "field, error",
+    [
+        ('"choices": 5', "choices is not a list of texts"),
+        ('"steps": ["a", 1]', "steps is not a list of texts"),
+        (f'"level": {"1" * 5000}', "not JSON"),
+        (f'"level": {"[" * 100_000}', "not JSON"),
+    ],
+)
+def test_wrong_fields_are_errors_with_their_line(tmp_path, field, error):
+    (tmp_path / "rows.jsonl").write_text(f'{{"question": "1?", "response": "1", "answer": "1", {field}}}\n')
+    with pytest.raises(UserError, match=f"line 1: {error}"):
+        read_transcripts(str(tmp_path / "rows.jsonl"))

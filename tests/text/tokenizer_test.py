@@ -282,3 +282,8 @@ def test_tokenizer_that_merges_with_every_tag_is_refused():
     core.model = models.BPE(vocabulary, [("Ċ", "4"), ("A", "Ċ"), *map(tuple, merges)])
     with pytest.raises(UserError, match=r"merges answers with every pair of tags.* merge with \['42', 'A', "):
         wrap(to_fast(core))
+
+
+def test_lone_surrogate_is_a_user_error():
+    with pytest.raises(UserError, match="cannot be encoded as UTF-8"):
+        tokenizer.build_character_tokenizer().encode("7 \ud800")
