@@ -87,7 +87,7 @@ def test_too_long_question_is_an_error():
 def test_data_lists_the_benchmarks(tmp_path):
     done = run_cli("data", f"--data_dir={tmp_path}")
     assert done.returncode == 0, done.stderr
-    assert f"✗ {tmp_path}/gsm8k/train.jsonl  from https://" in done.stdout and "licence MIT" in done.stdout
+    assert f"✗ {tmp_path}/gsm8k/train.jsonl  from https://" in done.stdout and "license MIT" in done.stdout
     assert all(f"\n{name}: " in f"\n{done.stdout}" for name in BENCHMARKS)
 
 

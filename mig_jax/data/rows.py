@@ -130,7 +130,7 @@ class Row(NamedTuple):
         return self.checked_image(value, field)
 
     def checked_image(self, data: bytes, name: str) -> bytes:
-        """Return `data` if it is a whole image; `name` stands for it in the message.
+        """Return `data` if it is a whole image; `name` names it in the message.
 
         Raises:
           RowError: `data` is not an image, or a damaged one.

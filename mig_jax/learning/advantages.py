@@ -42,7 +42,7 @@ def group_normalize(
     chex.assert_equal_shape([reward_qg, valid_qg])
     if scale not in SCALES:
         raise ValueError(f"unknown scale {scale!r}; use one of {', '.join(SCALES)}")
-    # Shift by the maximum first: equal rewards then give exactly 0, whatever their rounding.
+    # Shift by the maximum first: equal rewards then give exactly 0, despite rounding.
     reward_qg = jnp.where(valid_qg, reward_qg, -jnp.inf)
     reward_qg = jnp.where(valid_qg, reward_qg - reward_qg.max(1, keepdims=True), 0.0)
     count_q = jnp.maximum(valid_qg.sum(1, keepdims=True), 1)

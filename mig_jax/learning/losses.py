@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     process_advantage_bt: `[B, T]` advantage of the process stream, 0 outside `cot_mask_bt`.
     outcome_advantage_bt: `[B, T]` advantage of the outcome stream, 0 outside `full_mask_bt`.
     gate_b: `[B]` bool, True for the responses to imitate.
-    images: features of the prompts' images as the model takes them, leading axis Q (B / Q neighbouring rows share a
+    images: features of the prompts' images as the model takes them, leading axis Q (B / Q neighboring rows share a
       prompt); None for text.
     """
 

@@ -2,7 +2,7 @@
 
 bfloat16 has eight binary digits. With rounding to nearest, a number that changes by less than 0.2 to 0.4 % of itself
 stays the same, at this update and at the next one. A parameter of 0.02 never moves at a learning rate of 1e-6. The
-second moment ν of Adam, which moves by (1 − b2)·(g² − ν), stands still wherever b2 = 0.999 and g² < 3 ν.
+second moment ν of Adam, which moves by (1 − b2)·(g² − ν), never changes wherever b2 = 0.999 and g² < 3 ν.
 
 Stochastic rounding rounds up with the probability given by the digits that are dropped, and down otherwise. It is right
 on average, and its noise averages out over parameters and updates.

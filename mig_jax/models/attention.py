@@ -60,7 +60,7 @@ def attend(
     Args:
       q_rtnh: `[R, T, N, H]` queries.
       new_kv: keys and values of the same tokens, `[R, T, M, H]` each; M divides N.
-      kv_cache: parts, keys and values `[B, S, M, H]` each. R / B neighbouring sequences share a row; B may differ
+      kv_cache: parts, keys and values `[B, S, M, H]` each. R / B neighboring sequences share a row; B may differ
         between parts.
       visible_rx: `[R, S]` bool, which slots of all parts together each sequence sees. Without a cache `[R, T]`: which
         of its own tokens are not padding.

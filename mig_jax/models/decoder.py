@@ -230,7 +230,7 @@ class Decoder(nnx.Module):
           visible_bx: `[B, S]` bool, which of the S cached tokens of all parts each sequence sees. Without a cache
             `[B, T]`: which of its own tokens are not padding.
           kv_cache: parts in the order of their tokens; not modified. A part may have fewer rows than there are
-            sequences: neighbouring sequences then share a row, as samples share their prompt.
+            sequences: neighboring sequences then share a row, as samples share their prompt.
           features: outputs of `vision` that replace image tokens.
 
         Returns:

@@ -9,7 +9,7 @@ which is their order in the prompt:
     10 11 | 12 13 | 14 ·
      ·  · |  ·  · |  · ·         · is padding: no patch, masked everywhere
 
-The merge_size² patches of a unit are neighbours in both orders. Patches are never reordered back: each token of the
+The merge_size² patches of a unit are neighbors in both orders. Patches are never reordered back: each token of the
 prompt holds the index of its unit.
 
 Sources: Qwen2.5-VL (arXiv 2502.13923) for windows, Qwen2-VL (2409.12191) section 2.1 for M-RoPE.

@@ -1,12 +1,12 @@
 """The vision tower of Qwen2.5-VL (arXiv 2502.13923): image patches to features that replace image tokens.
 
 A pre-norm transformer over patches, with rotary positions in row and column. Most layers attend within windows of an
-image, a few to the whole image. At the end each square of merge_size² neighbouring patches becomes one feature:
+image, a few to the whole image. At the end each square of merge_size² neighboring patches becomes one feature:
 
     feature_qid = tower(pixels)                  # decoder.Decoder.vision; I = J / merge_size² merged units
 
 Patches are in **window order**, and every window keeps all of its slots; those beyond the edge of the image are padding
-(`image_layout` builds this order). So windows are a reshape, and the patches of a merged unit are neighbours.
+(`image_layout` builds this order). So windows are a reshape, and the patches of a merged unit are neighbors.
 
 J counts patch slots. In `Attention` and `Mlp` they are the tokens T.
 """
@@ -40,7 +40,7 @@ class VisionConfig:
     temporal_patch_size: frames per patch; an image is repeated for this many frames.
     merge_size: patches per side of a merged unit.
     window_size: pixels per side of a window.
-    channels: colour channels of a pixel.
+    channels: color channels of a pixel.
     norm_eps: added to the mean square in every RMSNorm.
     image_token_id: token in the prompt for each merged unit of an image.
     start_token_id, end_token_id: tokens before and after the units of an image.

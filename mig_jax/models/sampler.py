@@ -33,7 +33,7 @@ class Prompts(NamedTuple):
 
 
 class Completions(NamedTuple):
-    """Sampled completions, `B = Q·G` rows; the samples of a question are neighbours.
+    """Sampled completions, `B = Q·G` rows; the samples of a question are neighbors.
 
     token_bt: `[B, T]` ids, padded on the right.
     logprob_bt: `[B, T]` log-prob of each token under the distribution it was sampled from, in nats; 0 at padding.
@@ -76,7 +76,7 @@ def row_positions(start_b: jax.Array, slots: int, images: Images | None = None) 
     Args:
       start_b: `[B]` slot of the first token of each row's prompt.
       slots: S, of prompt and completion together.
-      images: of Q prompts, each shared by B / Q neighbouring rows; None for text.
+      images: of Q prompts, each shared by B / Q neighboring rows; None for text.
 
     Returns:
       Positions `[B, S]`, or `[B, S, 3]` with images (M-RoPE); and `[B, S]` bool, True from `start_b` on.

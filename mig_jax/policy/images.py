@@ -213,7 +213,7 @@ def make_reader(config: VisionConfig, tokenizer: Tokenizer, folder: str, sizes: 
     Args:
       config: shape of the vision tower.
       tokenizer: has the image tokens.
-      folder: folder of the model, whose preprocessor_config.json has the colour statistics; "" for the family's own.
+      folder: folder of the model, whose preprocessor_config.json has the color statistics; "" for the family's own.
       sizes: `max_patches`; `min_pixels` and `max_pixels`, to which images are scaled (0: the folder's).
 
     Raises:

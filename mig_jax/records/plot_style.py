@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 COLORS = ("#2563eb", "#ea580c", "#0d9488", "#9333ea", "#ca8a04", "#64748b")
 INK, MUTED, FAINT, LINE = "#1f2937", "#4b5563", "#9ca3af", "#e5e7eb"
 SANS, MONO = "DejaVu Sans", "DejaVu Sans Mono"  # both come with matplotlib
-LINE_CHARACTERS = 95  # the length at which text is wrapped, unless told otherwise
+LINE_CHARACTERS = 95  # the length at which text is wrapped, by default
 
 
 def drawable_text(text: str, *, lines: int = 1, characters: int = LINE_CHARACTERS) -> str:

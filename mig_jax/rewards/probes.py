@@ -51,7 +51,7 @@ class Forward(Protocol):
           visible_rx: bool. With a cache, `[R, S]`: the cached tokens that each sequence attends to, S in all. Without
             one, `[R, T]`: its own tokens that are not padding.
           cache: keys and values returned by earlier calls, one entry a call; () for none. An entry has B rows where
-            R = B·n, and n neighbouring sequences share one row.
+            R = B·n, and n neighboring sequences share one row.
 
         Returns:
           hidden_rtd `[R, T, D]`, ready for the output matrix, and the keys and values in a form of the model's own.
@@ -187,7 +187,7 @@ def score_on_cache(
       forward: the model, see `Forward`.
       unembed_dv: `[D, V]` output matrix.
       cache: keys and values of the S slots of the trunks, passed to `forward` as they are. Its entries have B rows, or
-        B / n rows of which each is shared by n neighbouring responses.
+        B / n rows of which each is shared by n neighboring responses.
       trunk, cuts, answers: with a leading axis B on every field.
       chunk: leaf tokens of a row whose logits are in memory at once.
 

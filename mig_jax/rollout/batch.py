@@ -89,7 +89,7 @@ def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -
 
 
 def outcome_advantage(outcome: Outcome, reward: RewardConfig, *, group_size: int) -> jax.Array:
-    """Return the normalised outcome reward `[B]` of each response.
+    """Return the normalized outcome reward `[B]` of each response.
 
     A response whose grading timed out is neither right nor wrong: it is left out of its group's mean and standard
     deviation, and gets no advantage.

@@ -87,7 +87,7 @@ class Checkpoints:
     def restore(self, state: TrainState, *, check: Callable[[dict], None]) -> Restored | None:
         """Read the newest undamaged checkpoint; None if there is no checkpoint at all.
 
-        Arrays are resharded and cast as `state` is, whatever devices have written them. Newer, damaged checkpoints are
+        Arrays are resharded and cast as `state` is, on any number of devices. Newer, damaged checkpoints are
         moved aside with a message; the run repeats their steps.
 
         Args:

@@ -69,7 +69,7 @@ def overview(data_dir: Path) -> list[str]:
         summary = (benchmark.__doc__ or "").split("\n")[0]
         lines += [
             f"{name}: {summary}",
-            f"    {benchmark.HOMEPAGE}  licence {benchmark.LICENCE}  {benchmark.PAPER}".rstrip(),
+            f"    {benchmark.HOMEPAGE}  license {benchmark.LICENSE}  {benchmark.PAPER}".rstrip(),
         ]
         for split in benchmark.FILES:
             builder = benchmark(split=split, data_dir=data_dir)

@@ -30,7 +30,7 @@ class Aime2025(Benchmark):
         for name in ("aime2025-I.jsonl", "aime2025-II.jsonl")
     }
     HOMEPAGE = "https://huggingface.co/datasets/opencompass/AIME2025"
-    LICENCE = "MIT"
+    LICENSE = "MIT"
 
     def iter_rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:
         """Yield the rows of both parts, with a field "part"."""

@@ -24,7 +24,7 @@ class AsDiv(Benchmark):
     FILES = {"test": ("ASDiv.xml",)}
     URLS = {"ASDiv.xml": "https://raw.githubusercontent.com/chaochun/nlu-asdiv-dataset/master/dataset/ASDiv.xml"}
     HOMEPAGE = "https://github.com/chaochun/nlu-asdiv-dataset"
-    LICENCE = "CC BY-NC 4.0"
+    LICENSE = "CC BY-NC 4.0"
     PAPER = "https://aclanthology.org/2020.acl-main.92"
 
     def iter_rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:

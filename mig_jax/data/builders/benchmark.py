@@ -42,7 +42,7 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ARCHIVES: .zip files of images, used by all splits.
     URLS: for each file, where it is downloaded from; a file without an address is placed by hand.
     EVAL_SPLIT: the split that is evaluated if none is named.
-    HOMEPAGE, LICENCE, PAPER: shown to users; HOMEPAGE explains how to get files that must be placed by hand.
+    HOMEPAGE, LICENSE, PAPER: shown to users; HOMEPAGE explains how to get files that must be placed by hand.
     """
 
     FILES: Mapping[str, tuple[str, ...]]
@@ -50,7 +50,7 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     URLS: Mapping[str, str] = {}
     EVAL_SPLIT: str = "test"
     HOMEPAGE: str
-    LICENCE: str
+    LICENSE: str
     PAPER: str = ""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -95,7 +95,7 @@ class Benchmark(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             description=type(self).__doc__,
             features=tfds.features.FeaturesDict(features),
             homepage=self.HOMEPAGE,
-            license=self.LICENCE,
+            license=self.LICENSE,
             citation=self.PAPER,
         )
 

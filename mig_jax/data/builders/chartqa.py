@@ -23,7 +23,7 @@ class ChartQa(Benchmark):
     ARCHIVES = (_ARCHIVE,)
     URLS = {_ARCHIVE: "https://huggingface.co/datasets/ahmed-masry/ChartQA/resolve/main/ChartQA%20Dataset.zip"}
     HOMEPAGE = "https://github.com/vis-nlp/ChartQA"
-    LICENCE = "GPL-3.0"
+    LICENSE = "GPL-3.0"
     PAPER = "arXiv 2203.10244"
 
     def iter_rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:

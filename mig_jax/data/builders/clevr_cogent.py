@@ -27,7 +27,7 @@ class ClevrCogent(Benchmark):
     URLS = {_ARCHIVE: f"https://dl.fbaipublicfiles.com/clevr/{_ARCHIVE}"}
     EVAL_SPLIT = "valB"
     HOMEPAGE = "https://cs.stanford.edu/people/jcjohns/clevr"
-    LICENCE = "CC BY 4.0"
+    LICENSE = "CC BY 4.0"
     PAPER = "arXiv 1612.06890"
 
     def iter_rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:

@@ -47,7 +47,7 @@ class CmmMath(Benchmark):
         for name in ("train_data.jsonl", "test_data.jsonl", "images.zip")
     } | {TYPES_FILE: "https://raw.githubusercontent.com/ECNU-ICALK/EduChat-Math/main/data/Question_type_index.txt"}
     HOMEPAGE = "https://github.com/ECNU-ICALK/EduChat-Math"
-    LICENCE = "BSD 3-Clause"
+    LICENSE = "BSD 3-Clause"
     PAPER = "arXiv 2409.02834"
 
     def iter_rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:

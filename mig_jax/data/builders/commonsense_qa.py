@@ -20,7 +20,7 @@ class CommonsenseQa(Benchmark):
     }
     EVAL_SPLIT = "validation"
     HOMEPAGE = "https://www.tau-nlp.org/commonsenseqa"
-    LICENCE = "MIT"
+    LICENSE = "MIT"
     PAPER = "arXiv 1811.00937"
 
     def parse_row(self, row: Row, split: str) -> Problem:

@@ -24,7 +24,7 @@ class Gsm8k(Benchmark):
         for split in ("train", "test")
     }
     HOMEPAGE = "https://github.com/openai/grade-school-math"
-    LICENCE = "MIT"
+    LICENSE = "MIT"
     PAPER = "arXiv 2110.14168"
 
     def parse_row(self, row: Row, split: str) -> Problem:

@@ -26,7 +26,7 @@ class HallusionBench(Benchmark):
     # The images are on Google Drive and must be downloaded by hand.
     URLS = {"HallusionBench.json": f"{_GITHUB}/HallusionBench.json"}
     HOMEPAGE = "https://github.com/tianyi-lab/HallusionBench"
-    LICENCE = "BSD-3-Clause"
+    LICENSE = "BSD-3-Clause"
     PAPER = "arXiv 2310.14566"
 
     def parse_row(self, row: Row, split: str) -> Problem:

@@ -36,7 +36,7 @@ class Math(Benchmark):
     FILES = {"train": ("MATH.tar",), "test": ("MATH.tar",)}
     URLS = {"MATH.tar": "https://people.eecs.berkeley.edu/~hendrycks/MATH.tar"}
     HOMEPAGE = "https://github.com/hendrycks/math"
-    LICENCE = "MIT"
+    LICENSE = "MIT"
     PAPER = "arXiv 2103.03874"
 
     def find_files(self) -> dict[str, Path]:

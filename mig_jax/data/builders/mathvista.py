@@ -30,7 +30,7 @@ class MathVista(Benchmark):
     URLS = {_TESTMINI: f"https://huggingface.co/datasets/AI4Math/MathVista/resolve/main/data/{_TESTMINI}"}
     EVAL_SPLIT = "testmini"
     HOMEPAGE = "https://mathvista.github.io"
-    LICENCE = "CC BY-SA 4.0"
+    LICENSE = "CC BY-SA 4.0"
     PAPER = "arXiv 2310.02255"
 
     def parse_row(self, row: Row, split: str) -> Problem:

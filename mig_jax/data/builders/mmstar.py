@@ -30,7 +30,7 @@ class MmStar(Benchmark):
     URLS = {"mmstar.parquet": "https://huggingface.co/datasets/Lin-Chen/MMStar/resolve/main/mmstar.parquet"}
     EVAL_SPLIT = "val"
     HOMEPAGE = "https://github.com/MMStar-Benchmark/MMStar"
-    LICENCE = "not stated"
+    LICENSE = "not stated"
     PAPER = "arXiv 2403.20330"
 
     def parse_row(self, row: Row, split: str) -> Problem:

@@ -29,7 +29,7 @@ class Scq5kEn(Benchmark):
         for name in ("en_single_choice_train_3K.jsonl", "en_single_choice_test_2K.jsonl")
     }
     HOMEPAGE = "https://github.com/math-eval/TAL-SCQ5K"
-    LICENCE = "MIT"
+    LICENSE = "MIT"
 
     def parse_row(self, row: Row, split: str) -> Problem:
         options = _options(row)

@@ -28,7 +28,7 @@ class SuperClevr(Benchmark):
         for name in (_QUESTIONS, _IMAGES)
     }
     HOMEPAGE = "https://github.com/Lizw14/Super-CLEVR"
-    LICENCE = "MIT"
+    LICENSE = "MIT"
     PAPER = "arXiv 2212.00259"
 
     def iter_rows(self, split: str, paths: Sequence[Path]) -> Iterator[Row]:

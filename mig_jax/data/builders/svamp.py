@@ -16,7 +16,7 @@ class Svamp(Benchmark):
     FILES = {"test": ("SVAMP.json",)}
     URLS = {"SVAMP.json": "https://raw.githubusercontent.com/arkilpatel/SVAMP/main/SVAMP.json"}
     HOMEPAGE = "https://github.com/arkilpatel/SVAMP"
-    LICENCE = "MIT"
+    LICENSE = "MIT"
     PAPER = "arXiv 2103.07191"
 
     def parse_row(self, row: Row, split: str) -> Problem:

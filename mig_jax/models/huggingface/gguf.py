@@ -2,7 +2,7 @@
 
 Tensors are dequantized one at a time, and of each only the rows that are asked for. Their names come from the map of
 the `gguf` package, which starts from those of `layout.TABLE`. In files of the llama architecture, llama.cpp rotates
-pairs of neighbours where Hugging Face rotates halves, so the rows of queries and keys have another order:
+pairs of neighbors where Hugging Face rotates halves, so the rows of queries and keys have another order:
 
     row (head n, half j, pair i) here  =  row (head n, pair i, half j) in the file
 

@@ -1,6 +1,6 @@
 r"""Comparison of answers with reference answers without algebra, by the kind of the answer.
 
-    number          equal as numbers, whatever their separators; units must agree if both are known
+    number          equal as numbers, regardless of separators; units must agree if both are known
     expression      equal as mathematics
     choice          the letter of the choice, its text, or both if they agree
     yes_no          affirmative or negative like the reference; True means Yes
@@ -61,7 +61,7 @@ def vote_key(answer: str, *, kind: str, choices: Sequence[str] = ()) -> str:
     """Return the key under which an answer counts in a majority vote; "" is no vote.
 
     Equal answers have equal keys, as far as that is possible without comparing them. Numbers vote with their values,
-    whatever their units: 18, $18 and 18.00 are one vote, 50% counts as 50. Choices vote with their letters, if the
+    regardless of their units: 18, $18 and 18.00 are one vote, 50% counts as 50. Choices vote with their letters, if the
     choices are known. Sets vote with their sorted members.
     """
     key = _VOTE_KEYS[kind](answer, choices) if kind in _VOTE_KEYS else ""

@@ -1,4 +1,4 @@
-"""Lenient answer extraction: find the answer anywhere in a completion, whatever its format.
+"""Lenient answer extraction: find the answer anywhere in a completion, in any format.
 
 It credits the intended answer even if the response is malformed in the sense of `response_format`. It is used for
 evaluation only; rewards never depend on it.

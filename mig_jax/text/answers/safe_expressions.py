@@ -1,7 +1,7 @@
 """A filter for answers that a grader would evaluate as code.
 
 Some tasks of reasoning-gym parse answers with Python's `eval`, or with sympy's `parse_expr`, which calls it, and would
-thus run whatever a policy generates. They only ask for expressions and nested lists, so nothing else is let through.
+thus run what a policy generates. They only ask for expressions and nested lists, so nothing else is let through.
 """
 
 import functools

@@ -102,7 +102,7 @@ class Verifier:
         return [grades[pair] for pair in pairs]
 
     def close(self) -> None:
-        """Kill all workers, whatever they are doing."""
+        """Kill all workers, even while they grade."""
         for worker in self._workers:
             worker.stop()
         self._threads.shutdown(cancel_futures=True)

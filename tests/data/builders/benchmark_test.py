@@ -20,7 +20,7 @@ class Sums(benchmark.Benchmark):
     name = "sums"
     FILES = {"train": ("train.jsonl",), "test": ("one.jsonl", "two.jsonl")}
     HOMEPAGE = "https://example.org/sums"
-    LICENCE = "MIT"
+    LICENSE = "MIT"
 
     def parse_row(self, row, split):
         """Return the problem; a sum without a value is left out."""
@@ -40,7 +40,7 @@ class Pictures(benchmark.Benchmark):
     FILES = {"test": ("test.jsonl",)}
     ARCHIVES = ("shown.zip",)
     HOMEPAGE = "https://example.org/pictures"
-    LICENCE = "MIT"
+    LICENSE = "MIT"
 
     def parse_row(self, row, split):
         name = row.text("file")

@@ -53,7 +53,7 @@ def test_benchmark_names_the_addresses_of_its_files(name):
     files = {file for split in builder.FILES for file in builder.FILES[split]} | set(builder.ARCHIVES)
     assert set(builder.URLS) == files
     assert all(url.startswith("https://") for url in (builder.HOMEPAGE, *builder.URLS.values()))
-    assert builder.LICENCE and ("A row: " in builder.__doc__ or name == "math")
+    assert builder.LICENSE and ("A row: " in builder.__doc__ or name == "math")
 
 
 def test_gsm8k(build):
