@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import traceback
-from typing import cast
+from typing import Any, cast
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -226,7 +226,7 @@ def _dispatch(command: str) -> None:
     from mig_jax.data import sources
     from mig_jax.trainer import preemption, train
 
-    config, workdir = chosen_config(), _local_path("workdir", WORKDIR.value)
+    config, workdir = chosen_config(), local_path("workdir", WORKDIR.value)
     if command in ("train", "sft"):
         with preemption.catch_stop_signals() as should_stop:
             train.run(config, workdir, mode=command, should_stop=should_stop)
@@ -235,7 +235,7 @@ def _dispatch(command: str) -> None:
     elif command == "sample":
         commands.sample(config, QUESTION.value)
     elif command == "score":
-        commands.score(config, _local_path("input", INPUT.value), workdir)
+        commands.score(config, local_path("input", INPUT.value), workdir)
     elif command == "variants":
         commands.variants(config, workdir)
     elif command == "data":
@@ -244,7 +244,7 @@ def _dispatch(command: str) -> None:
         commands.aot(config, TOPOLOGY.value or "", workdir)
 
 
-def _local_path(flag: str, path: str | None) -> str:
+def local_path(flag: str, path: str | None) -> str:
     """Return a path with `~` expanded.
 
     Raises:
@@ -261,28 +261,21 @@ def chosen_config() -> Config:
     The model may be named by --model or --config.model.path, as its folder or as the workdir of its run.
 
     Raises:
-      UserError: the run's config has keys that were renamed since.
+      UserError: see `apply_run_config`.
     """
     from mig_jax.distributed import multihost
     from mig_jax.policy.load import find_run_config
-    from mig_jax.records.atomic_file import read_json_object
 
     config = CONFIG.value
     if MODEL.value:
         config.model.path, config.model.tokenizer = MODEL.value, ""
-    config.model.path = _local_path("model", config.model.path)
+    config.model.path = local_path("model", config.model.path)
     run_config = find_run_config(config.model.path)
     if config.model.path and not _config_argument() and multihost.is_main_process():
         source = run_config or f"the defaults, because {config.model.path} has no mig_jax_config.json"
         print(f"prompts, lengths and rewards are those of {source}", file=sys.stderr)
     if run_config and not _config_argument():
-        of_run = read_json_object(run_config, keys=RUN_SECTIONS)
-        _refuse_renamed_keys(of_run, run_config)
-        for section in RUN_SECTIONS:
-            try:
-                config[section].update({key: value for key, value in of_run[section].items() if key in config[section]})
-            except (TypeError, ValueError, AttributeError) as error:
-                raise UserError(f"{run_config} is damaged: {section}: {error}; give --config") from error
+        apply_run_config(config, run_config)
         config.update_from_flattened_dict(config_flags.get_override_values(flags.FLAGS["config"]))
     if BENCHMARKS.value:
         config.eval.benchmarks = BENCHMARKS.value
@@ -291,11 +284,24 @@ def chosen_config() -> Config:
     return cast(Config, config)
 
 
-def _refuse_renamed_keys(of_run: dict, path: str) -> None:
-    old = [key for key in RENAMED_KEYS if key.split(".")[1] in (of_run.get(key.split(".")[0]) or {})]
+def apply_run_config(config: Any, path: str) -> None:
+    """Set the sections `RUN_SECTIONS` of a config to those of the run whose config is stored at `path`.
+
+    Raises:
+      UserError: the file is damaged, or has keys that were renamed since.
+    """
+    from mig_jax.records.atomic_file import read_json_object
+
+    stored = read_json_object(path, keys=RUN_SECTIONS)
+    old = [key for key in RENAMED_KEYS if key.split(".")[1] in (stored.get(key.split(".")[0]) or {})]
     if old:
         names = ", ".join(f"{key} is now {RENAMED_KEYS[key]}" for key in old)
         raise UserError(f"{path} was written by an earlier version: {names}. Rename these keys in the file")
+    for section in RUN_SECTIONS:
+        try:
+            config[section].update({key: value for key, value in stored[section].items() if key in config[section]})
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} is damaged: {section}: {error}; give --config") from error
 
 
 if __name__ == "__main__":

@@ -4,18 +4,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from mig_jax.configs import default
 
 import mig_jax
-from mig_jax import commands
+from mig_jax import commands, main
 from mig_jax.config_file import check_config_file
 from mig_jax.data.builders import BENCHMARKS
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
-from mig_jax.policy.load import load_policy, save_policy
+from mig_jax.policy.load import find_run_config, load_policy, save_policy
 from mig_jax.records import transcripts
 from mig_jax.text import response_format
 from tests import tiny
@@ -63,15 +65,14 @@ def test_sample_answers_questions_and_scores_known_ones(capsys):
     assert capsys.readouterr().out.count("gain") >= 4
 
 
-@pytest.mark.parametrize("flag, folder", [("--model", "model"), ("--model", ""), ("--config.model.path", "")])
-def test_model_is_prompted_as_it_was_trained(tmp_path, flag, folder):
-    """Without --config, commands use that of the run, whether its model or its workdir is named; overrides apply."""
+def test_model_is_prompted_as_it_was_trained(tmp_path):
+    """Without --config, commands use that of the run that made the model; overrides still apply."""
     config = tiny.get_quickstart()
     mesh = sharding.make_mesh({}, devices=jax.devices()[:1])
     policy = load_policy(config.model, mesh, seed=0)
     save_policy(policy, policy.params, str(tmp_path / "model"), config=config)
     options = ["--config.data.eval_size=3", "--config.verifier.workers=1", "--config.eval.scored=0"]
-    done = run_cli("eval", f"{flag}={tmp_path / folder}", f"--workdir={tmp_path}/eval", *options)
+    done = run_cli("eval", f"--config.model.path={tmp_path}", f"--workdir={tmp_path}/eval", *options)
     assert done.returncode == 0, done.stderr
     (figures,) = json.loads((tmp_path / "eval" / "results.json").read_text())["sources"].values()
     assert figures["problems"] == 3 and figures["format"]["greedy"] > 0.9, "the default prompt would confuse it"
@@ -121,8 +122,6 @@ def test_help_lists_the_commands():
         (["train", "--config=README.md", "--workdir=/tmp/x"], "README.md: must be a Python file (.py)"),
         (["train", QUICKSTART, "--config.loss.kappa=1"], "'kappa': it is now called loss.kl_coef"),
         (["train", QUICKSTART, "--config.rollout.group_size=4.5"], "group_size=4.5: must be an integer"),
-        (["train", QUICKSTART, "--workdir=/tmp/x", "--config.seed=-1"], "seed=-1: must be at least 0"),
-        (["train", QUICKSTART, "--workdir=gs://bucket/run"], "gs://bucket/run: remote paths are not supported"),
         (["score"], "score needs --input"),
         (["variants"], "variants needs --config; variants needs --workdir"),
         (["data", "--benchmarks=gsm9k"], "did you mean gsm8k"),
@@ -168,44 +167,58 @@ def test_wrong_config_file_is_explained_in_one_line(tmp_path, monkeypatch, text,
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_only_user_errors_are_shown_without_a_trace(tmp_path):
-    """A user error shows its trace with --debug; a ValueError raised inside our code always does."""
-    (tmp_path / "empty.jsonl").write_text("")
-    plain = run_cli("score", f"--input={tmp_path}/empty.jsonl")
-    assert plain.returncode == 1 and plain.stderr.strip().splitlines()[-1].startswith("mig-jax score:")
-    assert "Traceback" not in plain.stderr
-    debug = run_cli("score", f"--input={tmp_path}/empty.jsonl", "--debug")
-    assert debug.returncode == 1 and "UserError" in debug.stderr and "Traceback" in debug.stderr
-    code = (
-        "from mig_jax import commands, main\n"
-        "def broken(*_):\n    raise ValueError('max() arg is an empty sequence')\n"
-        "commands.score = broken\nmain.main()\n"
-    )
-    command = [sys.executable, "-c", code, "score", "--input=x"]
-    bug = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert bug.returncode == 1 and "Traceback" in bug.stderr and "empty sequence" in bug.stderr
+@pytest.mark.parametrize(
+    "error, debug, expected",
+    [
+        (UserError("rows.jsonl is empty"), False, SystemExit),
+        (UserError("rows.jsonl is empty"), True, UserError),
+        (ValueError("max() arg is an empty sequence"), False, ValueError),
+        (OSError("no such device"), False, OSError),
+    ],
+)
+def test_only_user_errors_are_shown_without_a_trace(monkeypatch, error, debug, expected):
+    """And with --debug they keep it, too. An error that leaves `run_command` is printed with its trace."""
+
+    def fail(command):
+        raise error
+
+    monkeypatch.setattr(main, "_dispatch", fail)
+    monkeypatch.setattr(main, "DEBUG", SimpleNamespace(value=debug))
+    with pytest.raises(expected) as caught:
+        main.run_command(["score"])
+    if expected is SystemExit:
+        assert str(caught.value) == "mig-jax score: rows.jsonl is empty"
 
 
 def test_model_of_an_earlier_version_is_refused_with_the_new_names(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "mig_jax_config.json").write_text(json.dumps({"reward": {"assign": "step"}, "rollout": {}, "data": {}}))
-    done = run_cli("eval", f"--model={tmp_path}", f"--workdir={tmp_path}/eval")
-    assert done.returncode == 1 and "reward.assign is now reward.credit_level" in done.stderr
-
-
-def test_home_is_expanded_in_paths(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    done = run_cli("score", "--input=~/nowhere.jsonl")
-    assert done.returncode == 1 and f"{tmp_path}/nowhere.jsonl" in done.stderr
-
-
-def test_version_is_printed():
-    done = subprocess.run([sys.executable, "-m", "mig_jax", "--version"], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.strip() == f"mig-jax {mig_jax.__version__}"
+    path = tmp_path / "mig_jax_config.json"
+    path.write_text(json.dumps({"reward": {"assign": "step"}, "rollout": {}, "data": {}}))
+    with pytest.raises(UserError, match=r"reward\.assign is now reward\.credit_level"):
+        main.apply_run_config(default.get_config(), str(path))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"data": {}, "rollout": {"group_size": "abc"}, "reward": {}}'])
 def test_damaged_run_config_is_a_user_error(tmp_path, text):
     (tmp_path / "mig_jax_config.json").write_text(text)
-    done = run_cli("eval", f"--model={tmp_path}", f"--workdir={tmp_path}/eval")
-    assert done.returncode == 1 and "Traceback" not in done.stderr and "mig_jax_config.json" in done.stderr
+    with pytest.raises(UserError, match="mig_jax_config.json"):
+        main.apply_run_config(default.get_config(), str(tmp_path / "mig_jax_config.json"))
+
+
+def test_run_config_is_found_by_model_and_by_workdir(tmp_path):
+    assert find_run_config("") is None and find_run_config(str(tmp_path)) is None
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mig_jax_config.json").write_text("{}")
+    for folder in (tmp_path, tmp_path / "model"):
+        assert find_run_config(str(folder)) == f"{tmp_path}/model/mig_jax_config.json"
+
+
+def test_paths_are_local_and_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main.local_path("input", "~/in.jsonl") == f"{tmp_path}/in.jsonl" and main.local_path("input", None) == ""
+    with pytest.raises(UserError, match="--workdir=gs://bucket/run: remote paths are not supported"):
+        main.local_path("workdir", "gs://bucket/run")
+
+
+def test_version_is_printed():
+    done = subprocess.run([sys.executable, "-m", "mig_jax", "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == f"mig-jax {mig_jax.__version__}"

@@ -5,18 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from mig_jax import main
 from mig_jax.trainer import preemption, train
-
-with warnings.catch_warnings():
-    # ml_collections loads config files in a way that later Pythons drop.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from mig_jax import main
 
 ROOT = Path(__file__).parents[2]
 
