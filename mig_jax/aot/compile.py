@@ -1,6 +1,6 @@
 """Compilation of one program for devices that are not attached: what it needs of their memory, and how much fits.
 
-Programs are compiled, not run. Memory is what the compiler reports for a program, plus whatever else each device holds
+Programs are compiled, not run. Memory is what the compiler reports for a program, plus what each device holds besides
 while that program runs.
 """
 

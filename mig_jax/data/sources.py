@@ -72,7 +72,7 @@ def split_names(names: str) -> tuple[str, ...]:
 
 
 def source_name_error(name: str) -> str | None:
-    """Return what is wrong with the name of a source, as far as it shows without opening it; None if nothing."""
+    """Return what is wrong with the name of a source, without opening it; None if nothing is."""
     kind, _, rest = name.partition(":")
     if kind not in SOURCE_KINDS:
         return _unknown_kind_error(kind)

@@ -7,7 +7,7 @@
     <answer>…</answer>
 
 A response is *well formed* if it is one closed think block with at least one step, then one closed answer block, and
-nothing else but whitespace. The parser also finds the steps of malformed responses, as far as they are there. It never
+nothing else but whitespace. The parser also finds the steps of malformed responses. It never
 raises, and its time is linear in the length.
 """
 
@@ -77,7 +77,7 @@ class Response(NamedTuple):
     cuts: `[K+1]` positions where a probe may ask for the answer: before the first step and after each step. The first
       is after the opening think tag if the completion begins with it, else 0. The others are the ends of the steps. A
       cut comes after the line break that ends its line, because tokens such as `.\\n` cannot be split.
-    cot: the reasoning, between the think tags as far as they are there.
+    cot: the reasoning: the text between the think tags, where present.
     steps: `[K]` ordered and disjoint, inside `cot`, each from its header to its last visible character.
     answer: the content of the only answer block after `cot`; None if there is no block, an empty one, or several
       (several answers count as none).

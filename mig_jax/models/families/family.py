@@ -21,8 +21,8 @@ class Family:
     default_max_positions: context in tokens where `max_position_embeddings` is absent or null.
     default_head_size: size of a head where `head_dim` is absent or null; None: hidden_size / num_attention_heads.
     defaults: values of other fields where they are absent.
-    qkv_bias: queries, keys and values always have biases, and the output of attention never has one, whatever
-      `attention_bias` is; False: `attention_bias` decides for all four.
+    qkv_bias: queries, keys and values always have biases, and the output of attention never has one,
+      regardless of `attention_bias`; False: `attention_bias` decides for all four.
     qk_norm: queries and keys are normalized per head.
     has_vision: the model has a vision tower.
     tensors: path of each parameter → its name and layout in a checkpoint.

@@ -64,7 +64,7 @@ def test_blocks_and_boxes(completion, answer):
         ("rounded", "about -1.25 cm", "-1.25"),
         ("yes_no", "Yes, it is red. So the answer is no.", "no"),
         ("yes_no", "TRUE", "TRUE"),
-        # The first word is the answer, whatever words follow.
+        # The first word is the answer; the following words do not matter.
         ("yes_no", "Yes, there is no red bicycle", "Yes"),
         ("yes_no", "No, the statement isn't true.", "No"),
         ("yes_no", "Yes. No other object is red.", "Yes"),
