@@ -10,7 +10,16 @@ from typing import Any
 from flax.traverse_util import flatten_dict
 
 from mig_jax import rewards
-from mig_jax.config import RENAMED_KEYS, Config, ModelInitConfig, Section
+from mig_jax.config import (
+    RENAMED_KEYS,
+    Config,
+    ModelInitConfig,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+)
 from mig_jax.data import sources
 from mig_jax.errors import UserError
 from mig_jax.models import adapters, attention, remat
@@ -30,27 +39,6 @@ CHOICES = {
     "optimizer.state_dtype": ("", "float32", "bfloat16"),
     "optimizer.decay": ("constant", "cosine"),
 }
-POSITIVE = (
-    "steps", "model.init.layers", "model.init.width", "model.init.heads", "model.init.kv_heads",
-    "model.init.mlp_width", "model.init.head_size", "model.init.rope_theta", "model.init.vision.width",
-    "model.init.vision.heads", "model.init.vision.mlp_width", "model.init.vision.patch_size",
-    "model.init.vision.merge_size", "model.init.vision.window_size", "model.vision.max_patches",
-    "model.vision.min_pixels", "model.vision.max_pixels", "model.lora.alpha", "data.train_size", "data.eval_size",
-    "data.max_prompt_tokens", "data.max_answer_tokens", "rollout.questions", "rollout.group_size",
-    "rollout.max_new_tokens", "rollout.temperature", "rollout.kv_cache_chunks", "reward.max_steps",
-    "reward.max_variants",
-    "optimizer.peak_lr", "optimizer.clip_norm", "optimizer.updates_per_rollout", "optimizer.microbatches",
-    "optimizer.logprob_chunk", "sft.batch_size", "sft.peak_lr", "verifier.workers", "verifier.deadline_s",
-    "eval.samples", "eval.batch_size", "checkpoint.every", "checkpoint.keep", "optimizer.max_skipped", "log.every",
-    "log.transcripts_every",
-)  # fmt: skip
-NOT_NEGATIVE = (
-    "loss.alpha", "loss.beta", "loss.gamma", "loss.kl_coef", "loss.clip_low", "loss.clip_high", "reward.accuracy",
-    "reward.format", "reward.outcome_eps", "reward.process_eps", "optimizer.warmup_steps", "optimizer.weight_decay",
-    "eval.every", "eval.problems", "eval.scored", "data.read_ahead", "log.transcripts", "model.init.vision.layers",
-    "model.lora.rank", "sft.steps", "sft.data_size", "checkpoint.keep_best",
-)  # fmt: skip
-
 
 # How something is computed. These keys change neither what is learned nor what is answered, up to rounding.
 COMPUTE_ONLY = ("model.remat", "model.attention", "rollout.gather_params", "rollout.kv_cache_chunks")
@@ -71,9 +59,10 @@ def check_config(config: Config, *, mode: str, n_devices: int) -> None:
     Raises:
       ConfigError: lists every error.
     """
-    if wrong_types := _types(config, Config, ""):
+    if wrong_types := _types(config, Config):
         raise ConfigError("this config cannot be run:\n  " + "\n  ".join(wrong_types))
     errors = [
+        *_ranges(config, Config),
         *_values(config),
         *_mesh(config, n_devices),
         *_model(config),
@@ -116,7 +105,7 @@ def check_unchanged(workdir: str, *, before: dict[str, Any], now: dict[str, Any]
         )
 
 
-def _types(section: Any, view: type, prefix: str) -> list[str]:
+def _types(section: Any, view: type, prefix: str = "") -> list[str]:
     """Check that each value has the type that the typed view of the config gives it."""
     errors = []
     for key, hint in typing.get_type_hints(view).items():
@@ -131,22 +120,29 @@ def _types(section: Any, view: type, prefix: str) -> list[str]:
     return errors
 
 
+def _ranges(section: Any, view: type, prefix: str = "") -> list[str]:
+    """Check that each number is finite, and positive or non-negative as the typed view of the config says."""
+    errors = []
+    for key, hint in typing.get_type_hints(view, include_extras=True).items():
+        name, value = f"{prefix}{key}", section[key]
+        if isinstance(hint, type) and Section in hint.__mro__:
+            errors += _ranges(value, hint, f"{name}.")
+        # Negated comparisons, so that nan fails, too.
+        elif hint in (PositiveInt, PositiveFloat) and not value > 0:
+            errors.append(f"{name}={value}: must be more than 0")
+        elif hint in (NonNegativeInt, NonNegativeFloat) and not value >= 0:
+            errors.append(f"{name}={value}: must be 0 or more")
+        elif isinstance(value, float) and not math.isfinite(value):
+            errors.append(f"{name}={value}: must be finite")
+    return errors
+
+
 def _values(config: Config) -> list[str]:
-    """Check each value by itself."""
+    """Check choices, and the ranges that have two ends."""
     errors = []
     for key, choices in CHOICES.items():
         if _read(config, key) not in choices:
             errors.append(f"{key}={_read(config, key)!r}: choose one of {', '.join(choices)}")
-    # Written so that nan fails, too.
-    errors += [f"{key}={_read(config, key)}: must be more than 0" for key in POSITIVE if not _read(config, key) > 0]
-    errors += [
-        f"{key}={_read(config, key)}: must not be negative" for key in NOT_NEGATIVE if not _read(config, key) >= 0
-    ]
-    errors += [
-        f"{key}={_read(config, key)}: must be finite"
-        for key in (*POSITIVE, *NOT_NEGATIVE)
-        if math.isinf(_read(config, key))
-    ]
     for key in ("optimizer.b1", "optimizer.b2"):
         if not 0 <= _read(config, key) < 1:
             errors.append(f"{key}={_read(config, key)}: must be at least 0 and less than 1")

@@ -4,10 +4,11 @@ A config is an `ml_collections.ConfigDict`, whose attributes no checker knows. T
 
     def train(config: Config, workdir: str): ...
 
-They are never instantiated. `tests/config_test.py` checks that they name exactly the keys of `configs/default.py`.
+They are never instantiated. `tests/config_test.py` checks that they name exactly the keys of `configs/default.py`, and
+`check_config` checks values against their types and ranges.
 """
 
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 # Old name of a key -> its name now.
 RENAMED_KEYS = {
@@ -21,6 +22,13 @@ RENAMED_KEYS = {
 }
 
 
+# Numbers with their ranges, which `check_config` checks; all are finite.
+PositiveInt = Annotated[int, "positive"]
+PositiveFloat = Annotated[float, "positive"]
+NonNegativeInt = Annotated[int, "non-negative"]
+NonNegativeFloat = Annotated[float, "non-negative"]
+
+
 class Section(Protocol):
     """The methods that every section of a config has."""
 
@@ -30,9 +38,9 @@ class Section(Protocol):
 
 
 class CheckpointConfig(Section):
-    every: int
-    keep: int
-    keep_best: int
+    every: PositiveInt
+    keep: PositiveInt
+    keep_best: NonNegativeInt
 
 
 class DataColumnsConfig(Section):
@@ -53,39 +61,39 @@ class DataConfig(Section):
     dir: str
     eval: str
     eval_seed: int
-    eval_size: int
-    max_answer_tokens: int
-    max_prompt_tokens: int
-    read_ahead: int
+    eval_size: PositiveInt
+    max_answer_tokens: PositiveInt
+    max_prompt_tokens: PositiveInt
+    read_ahead: NonNegativeInt
     system_prompt: bool
     train: str
-    train_size: int
+    train_size: PositiveInt
     variants: str
 
 
 class EvalConfig(Section):
-    batch_size: int
+    batch_size: PositiveInt
     benchmarks: str
-    every: int
-    problems: int
-    samples: int
-    scored: int
+    every: NonNegativeInt
+    problems: NonNegativeInt
+    samples: PositiveInt
+    scored: NonNegativeInt
 
 
 class LogConfig(Section):
-    every: int
-    transcripts: int
-    transcripts_every: int
+    every: PositiveInt
+    transcripts: NonNegativeInt
+    transcripts_every: PositiveInt
 
 
 class LossConfig(Section):
     aggregate: str
-    alpha: float
-    beta: float
-    clip_high: float
-    clip_low: float
-    gamma: float
-    kl_coef: float
+    alpha: NonNegativeFloat
+    beta: NonNegativeFloat
+    clip_high: NonNegativeFloat
+    clip_low: NonNegativeFloat
+    gamma: NonNegativeFloat
+    kl_coef: NonNegativeFloat
     kl_reference_on_host: bool
 
 
@@ -97,43 +105,43 @@ class MeshConfig(Section):
 
 class ModelInitVisionConfig(Section):
     full_layers: tuple[int, ...]
-    heads: int
-    layers: int
-    merge_size: int
-    mlp_width: int
-    patch_size: int
-    width: int
-    window_size: int
+    heads: PositiveInt
+    layers: NonNegativeInt
+    merge_size: PositiveInt
+    mlp_width: PositiveInt
+    patch_size: PositiveInt
+    width: PositiveInt
+    window_size: PositiveInt
 
 
 class ModelInitConfig(Section):
-    head_size: int
-    heads: int
-    kv_heads: int
-    layers: int
-    mlp_width: int
-    norm_eps: float
+    head_size: PositiveInt
+    heads: PositiveInt
+    kv_heads: PositiveInt
+    layers: PositiveInt
+    mlp_width: PositiveInt
+    norm_eps: PositiveFloat
     qk_norm: bool
     qkv_bias: bool
     rope_sections: tuple[int, ...]
-    rope_theta: float
+    rope_theta: PositiveFloat
     tied_head: bool
     vision: ModelInitVisionConfig
-    width: int
+    width: PositiveInt
 
 
 class ModelLoraConfig(Section):
-    alpha: float
+    alpha: PositiveFloat
     modules: tuple[str, ...]
-    rank: int
+    rank: NonNegativeInt
     save: str
 
 
 class ModelVisionConfig(Section):
     freeze: bool
-    max_patches: int
-    max_pixels: int
-    min_pixels: int
+    max_patches: PositiveInt
+    max_pixels: PositiveInt
+    min_pixels: PositiveInt
 
 
 class ModelConfig(Section):
@@ -152,50 +160,50 @@ class ModelConfig(Section):
 class OptimizerConfig(Section):
     b1: float
     b2: float
-    clip_norm: float
+    clip_norm: PositiveFloat
     decay: str
-    logprob_chunk: int
-    max_skipped: int
-    microbatches: int
-    peak_lr: float
+    logprob_chunk: PositiveInt
+    max_skipped: PositiveInt
+    microbatches: PositiveInt
+    peak_lr: PositiveFloat
     state_dtype: str
-    updates_per_rollout: int
-    warmup_steps: int
-    weight_decay: float
+    updates_per_rollout: PositiveInt
+    warmup_steps: NonNegativeInt
+    weight_decay: NonNegativeFloat
 
 
 class RewardConfig(Section):
-    accuracy: float
+    accuracy: NonNegativeFloat
     credit: str
     credit_level: str
-    format: float
-    max_steps: int
-    max_variants: int
-    outcome_eps: float
-    process_eps: float
+    format: NonNegativeFloat
+    max_steps: PositiveInt
+    max_variants: PositiveInt
+    outcome_eps: NonNegativeFloat
+    process_eps: NonNegativeFloat
     scale: str
 
 
 class RolloutConfig(Section):
     gather_params: bool
-    group_size: int
-    kv_cache_chunks: int
-    max_new_tokens: int
-    questions: int
-    temperature: float
+    group_size: PositiveInt
+    kv_cache_chunks: PositiveInt
+    max_new_tokens: PositiveInt
+    questions: PositiveInt
+    temperature: PositiveFloat
 
 
 class SftConfig(Section):
-    batch_size: int
+    batch_size: PositiveInt
     data: str
-    data_size: int
-    peak_lr: float
-    steps: int
+    data_size: NonNegativeInt
+    peak_lr: PositiveFloat
+    steps: NonNegativeInt
 
 
 class VerifierConfig(Section):
-    deadline_s: float
-    workers: int
+    deadline_s: PositiveFloat
+    workers: PositiveInt
 
 
 class Config(Section):
@@ -211,5 +219,5 @@ class Config(Section):
     rollout: RolloutConfig
     seed: int
     sft: SftConfig
-    steps: int
+    steps: PositiveInt
     verifier: VerifierConfig

@@ -18,7 +18,7 @@ VIOLATIONS = {
     "model.remat='all': choose one of none, matmuls, layer": {"model__remat": "all"},
     "steps=0: must be more than 0": {"steps": 0},
     "rollout.temperature=0.0: must be more than 0": {"rollout__temperature": 0.0},
-    "loss.kl_coef=-1.0: must not be negative": {"loss__kl_coef": -1.0},
+    "loss.kl_coef=-1.0: must be 0 or more": {"loss__kl_coef": -1.0},
     "rollout.group_size=1: an advantage compares": {"rollout__group_size": 1},
     "rollout.questions=8 must be a multiple of 24, such as 24, so that, with rollout.group_size=2, each batch "
     "shard (mesh.data × mesh.fsdp = 8) has as many rows of each micro-batch (optimizer.microbatches=3)": {
@@ -66,9 +66,11 @@ VIOLATIONS = {
     "data.eval='gsm8k + math': give one source": {"data__eval": "gsm8k + math"},
     "data.eval is empty: name the held-out source": {"data__train": "gsm8k + math", "data__eval": ""},
     "data.variants='/nowhere': no such file": {"data__variants": "/nowhere"},
-    "data.read_ahead=-1: must not be negative": {"data__read_ahead": -1},
+    "data.read_ahead=-1: must be 0 or more": {"data__read_ahead": -1},
     "optimizer.peak_lr=inf: must be finite": {"optimizer__peak_lr": float("inf")},
     "rollout.temperature=nan: must be more than 0": {"rollout__temperature": float("nan")},
+    "reward.accuracy=nan: must be 0 or more": {"reward__accuracy": float("nan")},
+    "model.init.norm_eps=0.0: must be more than 0": {"model__init__norm_eps": 0.0},
     "seed=-1: must be at least 0": {"seed": -1},
     "data.eval_seed=4294967296: must be at least 0 and less than 2**32": {"data__eval_seed": 2**32},
     "model.init.rope_sections=('a', 'b', 'c'): must be a tuple of int": {"model__init__rope_sections": ("a", "b", "c")},

@@ -34,3 +34,17 @@ def test_differences_are_found():
     assert {line.split(":")[0] for line in mismatches(config, config_types.Config, "")} == {
         "rollout.questions", "loss.alpha", "extra",
     }  # fmt: skip
+
+
+def test_every_number_has_a_range():
+    """The ranges of the others have two ends, or depend on each other; `check_config` has them."""
+
+    def without_range(view, path):
+        for key, hint in typing.get_type_hints(view, include_extras=True).items():
+            if hint in (int, float):
+                yield f"{path}{key}"
+            elif isinstance(hint, type) and config_types.Section in hint.__mro__:
+                yield from without_range(hint, f"{path}{key}.")
+
+    others = {"seed", "data.eval_seed", "optimizer.b1", "optimizer.b2", "mesh.data", "mesh.fsdp", "mesh.tensor"}
+    assert set(without_range(config_types.Config, "")) == others

@@ -25,7 +25,7 @@ from mig_jax.models.decoder import KVCache
 from mig_jax.models.qwen2_vl import Images, Pixels
 from mig_jax.policy.generate import rollout_param_specs
 from mig_jax.policy.load import abstract_policy
-from mig_jax.rollout.batch import Outcome
+from mig_jax.rollout.batch import make_outcome
 from mig_jax.rollout.rollout import make_rollout_functions
 from mig_jax.trainer.update import build_step
 
@@ -158,7 +158,7 @@ class TrainingPrograms:
         self, prompts: sampler.Prompts, completions: sampler.Completions, scores: Any, cuts: rewards.Cuts
     ) -> Batch:
         rows, width = completions.token_bt.shape
-        outcome, step_bt = Outcome(_bool(rows), _bool(rows), _bool(rows)), _int(rows, width)
+        outcome, step_bt = make_outcome([True] * rows, [True] * rows), _int(rows, width)
         make_batch = self._functions.make_train_batch
         batch, _ = jax.eval_shape(make_batch, prompts, completions, outcome, step_bt, scores, cuts)
         reference = batch.old_logprob_bt if self.config.loss.kl_coef else None

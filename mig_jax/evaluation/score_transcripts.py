@@ -77,7 +77,7 @@ def score_transcripts(
     batch_size = sharding.pad_to_multiple(batch_size, policy.mesh)
     rows = [_encode(policy, config, n, t, max_steps=max_steps) for n, t in enumerate(transcripts)]
     rows.sort(key=lambda row: len(row.prompt.ids) + len(row.response))
-    score = make_score_fn(policy, credit=config.reward.credit, chunk=config.optimizer.logprob_chunk)
+    score = make_score_fn(policy, config.reward, chunk=config.optimizer.logprob_chunk)
     max_tokens = max((len(policy.tokenizer.encode(t.answer.strip())) for t in transcripts), default=0)
     params = make_rollout_params_fn(policy, gather=config.rollout.gather_params)(policy.params)
     scored = list(transcripts)

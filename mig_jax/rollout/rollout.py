@@ -59,7 +59,7 @@ def make_rollout_functions(policy: Policy, config: Config) -> RolloutFunctions:
         rollout_params=make_rollout_params_fn(policy, gather=r.gather_params),
         encode_images=make_encode_images_fn(policy),
         sample=make_sampler(policy, r, group_size=r.group_size, temperature=r.temperature),
-        score=make_score_fn(policy, credit=config.reward.credit, chunk=chunk),
+        score=make_score_fn(policy, config.reward, chunk=chunk),
         make_train_batch=make_train_batch_fn(config, row_sharding, group_size=r.group_size),
         ref_logprobs=jax.jit(ref_logprobs, out_shardings=row_sharding),
     )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mig_jax import rewards
+from mig_jax.config import RewardConfig
 from mig_jax.models import decoder, sampler
 from mig_jax.models.sampler import Completions, Prompts
 from mig_jax.policy.generate import encode_images
@@ -28,7 +29,7 @@ class Scores(NamedTuple):
     reward_b: jax.Array
 
 
-def make_score_fn(policy: Policy, *, credit: str, chunk: int) -> Callable[..., Scores]:
+def make_score_fn(policy: Policy, reward: RewardConfig, *, chunk: int) -> Callable[..., Scores]:
     """Return a compiled function: (params, prompts, completions, cuts, answers_q) -> `Scores`.
 
     If `completions.cache` holds the rollout's KV cache, only probe tokens are computed. If it is empty, one packed
@@ -36,7 +37,7 @@ def make_score_fn(policy: Policy, *, credit: str, chunk: int) -> Callable[..., S
 
     Args:
       policy: the model's shape.
-      credit: name of a rule in `rewards.CREDITS`.
+      reward: names the credit rule.
       chunk: probe tokens of each row whose logits are in memory at once.
 
     The function's arguments:
@@ -71,13 +72,13 @@ def make_score_fn(policy: Policy, *, credit: str, chunk: int) -> Callable[..., S
                 return model(token_rt, position_rt, visible_rx, cache, features=None if cache else features)
 
             ell_bk, _ = rewards.score_packed(forward, model.unembed_dv(), token_bs, trunk, cuts, answers, chunk=chunk)
-        return compute_scores(ell_bk, cuts.valid_k, credit=credit)
+        return compute_scores(ell_bk, cuts.valid_k, reward)
 
     return score
 
 
-def compute_scores(ell_bk: jax.Array, valid_bk: jax.Array, *, credit: str) -> Scores:
-    """Compute the watermark, and the gains and process rewards of a credit rule, from answer likelihoods."""
+def compute_scores(ell_bk: jax.Array, valid_bk: jax.Array, reward: RewardConfig) -> Scores:
+    """Compute the watermark, and the gains and process rewards of the credit rule, from answer likelihoods."""
     _, watermark_bk = jax.vmap(rewards.watermark_gains)(ell_bk, valid_bk)
-    earned = jax.vmap(rewards.CREDITS[credit])(ell_bk, valid_bk)
+    earned = jax.vmap(rewards.CREDITS[reward.credit])(ell_bk, valid_bk)
     return Scores(ell_bk, watermark_bk, earned.gain_k, earned.reward)

@@ -11,7 +11,7 @@ from mig_jax.models.sampler import Completions
 from mig_jax.policy import encoding
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import PromptBatch
-from mig_jax.rollout.batch import Outcome, make_train_batch_fn
+from mig_jax.rollout.batch import make_outcome, make_train_batch_fn
 from mig_jax.rollout.rollout import RolloutResult, Stopwatch
 
 
@@ -32,11 +32,11 @@ class SftBatches:
         rows = sharding.local_row_indices(mesh, len(problems))
         targets = [encoding.sft_target_ids(tokenizer, problems[row]) for row in rows]
         token_bt, length_b = encoding.pad_right(targets, self.width, tokenizer.pad_id)
-        no_step_bt, yes_b = np.full(token_bt.shape, -1, np.int32), np.ones(len(rows), bool)
+        no_step_bt = np.full(token_bt.shape, -1, np.int32)
         # No sampling policy: old log-probs of 0 never reach the SFT loss.
         logprob_bt: Any = np.zeros(token_bt.shape, np.float32)
         completions = Completions(token_bt, logprob_bt, length_b, length_b < 0, ())
-        outcome = Outcome(yes_b, yes_b, yes_b)
+        outcome = make_outcome([True] * len(rows), [True] * len(rows))
         arrays = sharding.to_mesh((prompts, completions, outcome, no_step_bt), mesh)
         batch, metrics = self.make_train_batch(*arrays, None, None)
         watch.lap("make_batch")

@@ -42,14 +42,8 @@ def build_optimizer(config: Config) -> optax.GradientTransformation:
 
 def build_loss_settings(config: Config, mode: str) -> losses.LossSettings:
     """Return the coefficients of the loss; SFT uses the SFT term alone: α = β = κ = 0, γ = 1."""
-    c = config.loss
     settings = losses.LossSettings(
-        alpha=c.alpha,
-        beta=c.beta,
-        gamma=c.gamma,
-        kl_coef=c.kl_coef,
-        clip_low=c.clip_low,
-        clip_high=c.clip_high,
+        **{field.name: config.loss[field.name] for field in dataclasses.fields(losses.LossSettings)}
     )
     if mode == "sft":
         return dataclasses.replace(settings, alpha=0.0, beta=0.0, gamma=1.0, kl_coef=0.0)

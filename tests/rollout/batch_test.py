@@ -26,7 +26,7 @@ OUTCOME = Outcome(
 
 def make_batch(outcome=OUTCOME, **changes):
     config = tiny.get_config(rollout__group_size=4, **changes)
-    scores = compute_scores(ELL, CUTS.valid_k, credit=config.reward.credit)
+    scores = compute_scores(ELL, CUTS.valid_k, config.reward)
     completions = Completions(jnp.ones((4, 6), jnp.int32), jnp.zeros((4, 6)), LENGTH, jnp.zeros(4, bool), None)
     rows = sharding.batch_sharding(sharding.make_mesh({}, devices=jax.devices()[:1]))
     prompts = Prompts(jnp.ones((1, 2), jnp.int32), jnp.zeros(1, jnp.int32))
