@@ -141,7 +141,7 @@ def score(config: Config, input_file: str, workdir: str) -> None:
         scored = score_transcripts(policy, config, transcripts, verifier)
     write_transcripts(scored, os.path.join(workdir, "scores.jsonl"))
     draw_gains(scored, os.path.join(workdir, "gains"))
-    print(f"{len(scored)} transcripts scored; scores.jsonl, gains.png and gains.html are in {workdir}")
+    print(f"transcripts scored: {len(scored)}; scores.jsonl, gains.png and gains.html are in {workdir}")
 
 
 def aot(config: Config, topology: str, workdir: str) -> None:

@@ -187,6 +187,9 @@ def run_command(positional: list[str]) -> None:
     except preemption.Preempted as preempted:
         print(f"mig-jax {command}: {preempted}{hint}", file=sys.stderr)
         sys.exit(preemption.EXIT_CODE)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        sys.stdout = open(os.devnull, "w")
+        sys.exit(0)
     except Exception as error:
         message = ""
         if disk_space.is_full(error):

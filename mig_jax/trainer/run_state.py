@@ -134,7 +134,7 @@ class RunState:
         """Evaluate, write a row of metrics, and return the sampled accuracy. Its time is not counted as step time."""
         began = time.perf_counter()
         key = jax.random.fold_in(self.key, 2 * self.done + 1)
-        name = f"evaluation after {self.done} steps"
+        name = f"evaluation after step {self.done}"
         eval_metrics = self.evaluator.metrics(self.train_state.params, self.eval_problems, key, name=name)
         self.metrics.write(self.done, eval_metrics)
         self.window.start += time.perf_counter() - began
