@@ -267,7 +267,7 @@ def chosen_config() -> Config:
       UserError: see `apply_run_config`.
     """
     from mig_jax.distributed import multihost
-    from mig_jax.policy.load import find_run_config
+    from mig_jax.policy.load import RUN_CONFIG, find_run_config
 
     config = CONFIG.value
     if MODEL.value:
@@ -275,7 +275,7 @@ def chosen_config() -> Config:
     config.model.path = local_path("model", config.model.path)
     run_config = find_run_config(config.model.path)
     if config.model.path and not _config_argument() and multihost.is_main_process():
-        source = run_config or f"the defaults, because {config.model.path} has no mig_jax_config.json"
+        source = run_config or f"the defaults, because {config.model.path} has no {RUN_CONFIG}"
         print(f"prompts, lengths and rewards are those of {source}", file=sys.stderr)
     if run_config and not _config_argument():
         apply_run_config(config, run_config)

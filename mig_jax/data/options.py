@@ -60,3 +60,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return " (did you mean …?)" with the known words closest to `word`, "" if none is close."""
     close = difflib.get_close_matches(word, list(known), n=3)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
+
+
+def check_probabilities(**values: float) -> None:
+    """Check that each value is a probability.
+
+    Raises:
+      UserError: names a value that is outside [0, 1].
+    """
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{name} must be a probability from 0 to 1, got {value}")

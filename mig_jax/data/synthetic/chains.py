@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mig_jax.data.options import check_probabilities
 from mig_jax.errors import UserError
 
 OPERATIONS = (
@@ -88,9 +89,7 @@ def write_solution(
     Raises:
       UserError: `slip_prob` or `early_guess_prob` is outside [0, 1].
     """
-    for name, value in (("slip_prob", slip_prob), ("early_guess_prob", early_guess_prob)):
-        if not 0 <= value <= 1:
-            raise UserError(f"{name} must be a probability from 0 to 1, got {value}")
+    check_probabilities(slip_prob=slip_prob, early_guess_prob=early_guess_prob)
     n_steps = len(chain.operations)
     is_slip_k = rng.random(n_steps) < slip_prob
     steps, answer = _evaluate(chain, np.where(is_slip_k, rng.integers(1, 10, size=n_steps), 0).tolist())

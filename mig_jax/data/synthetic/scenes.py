@@ -30,6 +30,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from mig_jax.data.options import check_probabilities
 from mig_jax.errors import UserError
 
 CELL = 28  # pixels
@@ -169,9 +170,7 @@ def write_solution(
     Raises:
       UserError: `slip_prob` or `early_guess_prob` is outside [0, 1].
     """
-    for name, value in (("slip_prob", slip_prob), ("early_guess_prob", early_guess_prob)):
-        if not 0 <= value <= 1:
-            raise UserError(f"{name} must be a probability from 0 to 1, got {value}")
+    check_probabilities(slip_prob=slip_prob, early_guess_prob=early_guess_prob)
     n_columns = scene.size // CELL
     n_written = int(rng.integers(1, n_columns)) if rng.random() < early_guess_prob else n_columns
     written: list[SceneObject] = []
