@@ -87,18 +87,37 @@ def get_config() -> ConfigDict:
     r.max_new_tokens = 256
     r.temperature = 1.0
     r.gather_params = True  # replicate parameters over mesh.fsdp while sampling, instead of gathering them per token
+    r.max_resamples = 0  # more rollouts per step to replace prompts whose samples all earn the same outcome (DAPO)
     r.kv_cache_chunks = 1  # chunks in which the KV cache grows: short completions use less memory; one compile each
 
     c.reward = w = ConfigDict()
-    w.credit = "watermark"  # watermark | final | delta_sum | position_weighted | segment_progress
-    w.credit_level = "trajectory"  # trajectory: one advantage per response; step: the gain-to-go of each step
-    w.max_steps = 16  # K, steps that are probed
-    w.max_variants = 4  # A, variants of the reference answer that are probed
     w.accuracy = 1.0  # weight of a correct answer in the outcome reward
     w.format = 1.0  # weight of a well-formed response in the outcome reward
-    w.scale = "group_std"  # what centered rewards are divided by: group_std, or none
-    w.outcome_eps = 1e-6  # added to the standard deviation of the outcome reward
-    w.process_eps = 0.01  # added to that of the process reward, in nats; larger, as process rewards never tie exactly
+    w.overlong = "keep"  # truncated responses: keep, mask (no policy-gradient loss), or penalize (DAPO's soft penalty)
+    w.overlong_buffer = 0  # penalize: the outcome reward falls from 0 to -1 over these last tokens of the length limit
+    w.credit = "watermark"  # process reward: watermark | final | delta_sum | position_weighted | segment_progress
+    w.credit_args = a = ConfigDict()  # parameters of the credit rule; those in nats are in the rule's unit
+    a.threshold = 0.0  # watermark: a rise of the mark by less earns nothing and leaves the mark; in nats
+    a.drawdown = 0.0  # watermark: share of the fall from the mark to the last likelihood that is taken back, 0 to 1
+    a.step_price = 0.0  # subtracted for every step
+    a.excess_step_price = 0.0  # subtracted for every step beyond the mean number of steps of the group
+    a.gate = "all"  # responses that earn process reward: all, correct, or kept (last likelihood near the mark)
+    a.gate_tolerance = 0.0  # kept: the last likelihood is at most this far below the mark; in nats
+    w.credit_level = "trajectory"  # trajectory: one advantage per response; step: the gain-to-go of each step
+    w.step_discount = 1.0  # step: a gain counts this much less for each step before it, 0 to 1
+    w.process_mask = "closing"  # tokens of the process stream: closing (reasoning and its closing tag), or think
+    w.advantage = "group_mean"  # baseline of both rewards: group_mean, leave_one_out, or no_baseline
+    w.outcome_scale = "group_std"  # what the centered outcome reward is divided by: group_std, batch_std, or none
+    w.outcome_eps = 1e-6  # added to that divisor
+    w.process_scale = "group_std"  # the same for the process reward
+    w.process_eps = e = ConfigDict()  # added to that divisor, by the rule's unit; process rewards never tie exactly
+    e.nats = 0.01
+    e.probability = 0.001  # segment_progress
+    w.max_steps = 16  # K, probes of a response; of more steps, K are probed, evenly spread, the last one among them
+    w.max_variants = 4  # A, variants of the reference answer that are probed
+    w.terminator = "tag"  # what is scored after the answer: tag (the closing tag), or event (one token of any ending)
+    w.over_tokens = "mean_logprob"  # likelihood of a variant from its tokens: mean_logprob, mean_prob, or sum_logprob
+    w.over_spellings = "max"  # likelihood of the answer from its variants: max, or logsumexp
 
     c.loss = s = ConfigDict()
     s.alpha = 1.0  # weight of the process stream; GRPO is alpha = gamma = 0
@@ -106,9 +125,14 @@ def get_config() -> ConfigDict:
     s.gamma = 0.1  # weight of SFT on correct and well-formed responses
     s.kl_coef = 0.0  # weight of the KL to the policy at the start; 0 keeps no second copy of it
     s.kl_reference_on_host = False  # keep that copy in host memory, on the devices only for its log-probs
+    s.policy_loss = "clip"  # clip (PPO), dual_clip, or cispo
+    s.ratio = "token"  # of the policies: token, or sequence (GSPO; use clip bounds near 3e-4)
     s.clip_low = 0.2
     s.clip_high = 0.28
-    s.aggregate = "responses"  # responses: mean over responses of their token means; tokens: mean over all tokens
+    s.dual_clip = 3.0  # dual_clip: bound of the ratio where the advantage is negative, more than 1
+    s.aggregate = "tokens"  # mean over all tokens (tokens), over responses (responses), or sum / constant (constant)
+    s.old_logprobs = "sampled"  # old log-probs: those of the sampler, or recomputed by the trainer's forward pass
+    s.importance_cap = 2.0  # recomputed: cap of the weights trainer / sampler of each token; 0: no weights
 
     c.optimizer = o = ConfigDict()
     o.peak_lr = 1e-6
@@ -119,7 +143,8 @@ def get_config() -> ConfigDict:
     o.b1 = 0.9
     o.b2 = 0.99
     o.state_dtype = ""  # of Adam's moments: float32 or bfloat16; "": as the parameters
-    o.updates_per_rollout = 1  # with more than one, clipping begins to matter
+    o.updates_per_rollout = 1  # passes over a rollout; with more than one update, clipping begins to matter
+    o.minibatches = 1  # parts that a rollout is split into, with an update for each
     o.microbatches = 1  # parts that the rows of an update are split into; the update is the same
     o.logprob_chunk = 16  # tokens of each row whose logits are in memory at once
     o.max_skipped = 5  # end the run after this many updates in a row with non-finite loss or gradient

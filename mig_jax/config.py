@@ -16,7 +16,8 @@ RENAMED_KEYS = {
     "loss.mean_over": "loss.aggregate",
     "loss.reference_on_host": "loss.kl_reference_on_host",
     "reward.assign": "reward.credit_level",
-    "reward.by_std": "reward.scale",
+    "reward.by_std": "reward.outcome_scale",
+    "reward.scale": "reward.outcome_scale",
     "rollout.cache_parts": "rollout.kv_cache_chunks",
     "rollout.gather_weights": "rollout.gather_params",
 }
@@ -92,9 +93,14 @@ class LossConfig(Section):
     beta: NonNegativeFloat
     clip_high: NonNegativeFloat
     clip_low: NonNegativeFloat
+    dual_clip: PositiveFloat
     gamma: NonNegativeFloat
+    importance_cap: NonNegativeFloat
     kl_coef: NonNegativeFloat
     kl_reference_on_host: bool
+    old_logprobs: str
+    policy_loss: str
+    ratio: str
 
 
 class MeshConfig(Section):
@@ -165,6 +171,7 @@ class OptimizerConfig(Section):
     logprob_chunk: PositiveInt
     max_skipped: PositiveInt
     microbatches: PositiveInt
+    minibatches: PositiveInt
     peak_lr: PositiveFloat
     state_dtype: str
     updates_per_rollout: PositiveInt
@@ -172,16 +179,40 @@ class OptimizerConfig(Section):
     weight_decay: NonNegativeFloat
 
 
+class CreditArgsConfig(Section):
+    drawdown: NonNegativeFloat
+    excess_step_price: NonNegativeFloat
+    gate: str
+    gate_tolerance: NonNegativeFloat
+    step_price: NonNegativeFloat
+    threshold: NonNegativeFloat
+
+
+class ProcessEpsConfig(Section):
+    nats: NonNegativeFloat
+    probability: NonNegativeFloat
+
+
 class RewardConfig(Section):
     accuracy: NonNegativeFloat
+    advantage: str
     credit: str
+    credit_args: CreditArgsConfig
     credit_level: str
     format: NonNegativeFloat
     max_steps: PositiveInt
     max_variants: PositiveInt
     outcome_eps: NonNegativeFloat
-    process_eps: NonNegativeFloat
-    scale: str
+    outcome_scale: str
+    over_spellings: str
+    over_tokens: str
+    overlong: str
+    overlong_buffer: NonNegativeInt
+    process_eps: ProcessEpsConfig
+    process_mask: str
+    process_scale: str
+    step_discount: NonNegativeFloat
+    terminator: str
 
 
 class RolloutConfig(Section):
@@ -189,6 +220,7 @@ class RolloutConfig(Section):
     group_size: PositiveInt
     kv_cache_chunks: PositiveInt
     max_new_tokens: PositiveInt
+    max_resamples: NonNegativeInt
     questions: PositiveInt
     temperature: PositiveFloat
 
