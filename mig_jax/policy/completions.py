@@ -1,36 +1,69 @@
 """Sampled ids to text: steps, probe positions and the answer of a completion."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from mig_jax import rewards
 from mig_jax.distributed import sharding
 from mig_jax.models import sampler
+from mig_jax.policy.encoding import bucket_size
 from mig_jax.policy.load import Policy
 from mig_jax.text import response_format
 from mig_jax.text.response_format import Response
 from mig_jax.text.tokenizer import Tokenizer
 
+# An id without a token: it decodes to nothing.
+_NO_TOKEN = -1
+
 
 class ParsedCompletion(NamedTuple):
     """One completion, parsed on the host.
 
+    Its steps are divided into n intervals, each of which ends with a probe. An interval is one step, or several if the
+    response has more steps than probes.
+
     text: the completion without its end-of-sequence.
     response: positions of its parts, in characters.
-    cut_k: `[K+1]` tokens of the completion before each cut; 0 at padding.
-    valid_k: `[K+1]` bool, False at padding.
-    step_t: `[T]` step that each token belongs to, from 0; −1 outside the think block.
+    cuts: `[n]` tokens of the completion before each probe.
+    prefixes: `[n]` ids that a probe writes before its lead-in: the end of the step, where the token with the end of the
+      step also contains what the policy wrote after it. Such a token is after the cut. Usually empty.
+    counts: `[n]` steps of each interval.
+    step_t: `[T]` interval of each token of the process stream, from 0; n after the last cut, where the reasoning
+      closes; −1 for all other tokens.
     """
 
     text: str
     response: Response
-    cut_k: np.ndarray
-    valid_k: np.ndarray
+    cuts: tuple[int, ...]
+    prefixes: tuple[tuple[int, ...], ...]
+    counts: tuple[int, ...]
     step_t: np.ndarray
 
+    @property
+    def n_steps(self) -> int:
+        """The number of steps of the response, probed or not."""
+        return len(self.response.steps)
 
-def parse_completions(policy: Policy, completions: sampler.Completions, *, max_steps: int) -> list[ParsedCompletion]:
+
+class _Characters(NamedTuple):
+    """The text of N tokens, and where they are in it.
+
+    text: all of it.
+    start_t: `[N+1]` characters that are complete before each token, and before what follows the last one. They depend
+      on the tokens before alone.
+    end_t: `[N]` characters after each token.
+    """
+
+    text: str
+    start_t: np.ndarray
+    end_t: np.ndarray
+
+
+def parse_completions(
+    policy: Policy, completions: sampler.Completions, *, max_steps: int, process_mask: str
+) -> list[ParsedCompletion]:
     """Parse every row of `completions`, on every process; see `parse_completion`."""
     token_bt, length_b, is_truncated_b = sharding.to_host(
         (completions.token_bt, completions.length_b, completions.is_truncated_b)
@@ -42,35 +75,117 @@ def parse_completions(policy: Policy, completions: sampler.Completions, *, max_s
             is_truncated=bool(is_truncated),
             max_steps=max_steps,
             width=len(ids),
+            process_mask=process_mask,
         )
         for ids, length, is_truncated in zip(token_bt, length_b, is_truncated_b, strict=True)
     ]
 
 
 def parse_completion(
-    tokenizer: Tokenizer, ids: Sequence[int], *, is_truncated: bool, max_steps: int, width: int
+    tokenizer: Tokenizer, ids: Sequence[int], *, is_truncated: bool, max_steps: int, width: int, process_mask: str
 ) -> ParsedCompletion:
-    """Find the steps and cuts of sampled ids, at exact token boundaries. Never raises.
+    """Find the steps and cuts of sampled ids, at exact token boundaries. Never raises, whatever the ids are.
 
     Args:
       tokenizer: the policy's.
       ids: the sampled completion; its last id is the end-of-sequence unless it was truncated.
       is_truncated: the completion reached the length limit.
-      max_steps: K; later steps are not probed.
+      max_steps: K; of more steps, K are followed by a probe, the last one among them.
       width: T, the length of `step_t`.
+      process_mask: key of `PROCESS_MASKS`.
     """
-    body = list(ids) if is_truncated or not len(ids) else list(ids[:-1])
-    text, char_end_t = tokenizer.decode_with_ends(body)
-    response = response_format.parse_response(text, is_truncated=is_truncated)
-    cut = tokenizer.cut_tokens(char_end_t, response.cuts[: max_steps + 1])
-    cut_k, valid_k = np.zeros(max_steps + 1, np.int32), np.zeros(max_steps + 1, bool)
-    cut_k[: len(cut)], valid_k[: len(cut)] = cut, True
+    characters = _decode(tokenizer, ids if is_truncated else ids[:-1])
+    response = response_format.parse_response(characters.text, is_truncated=is_truncated)
+    last_steps = probed_steps(len(response.steps), max_steps)
+    found = _find_cuts(tokenizer, characters, [response.cuts[step - 1] for step in last_steps])
+    cuts, prefixes = tuple(cut for cut, _ in found), tuple(prefix for _, prefix in found)
+    counts = tuple(np.diff((0, *last_steps)).tolist())
 
-    # A token belongs to the reasoning if any of its characters is inside the think block.
-    char_end = np.asarray(char_end_t, np.int64)
-    char_start = np.concatenate([[0], char_end[:-1]])[: len(char_end)]
-    in_cot = (char_start < response.cot.end) & (char_end > response.cot.start)
+    is_in_t = PROCESS_MASKS[process_mask](response, characters.start_t, characters.end_t)[: len(ids)]
     step_t = np.full(width, -1, np.int32)
-    step = np.searchsorted(cut_k[1 : len(cut)], np.arange(len(body)), side="right")
-    step_t[: len(body)] = np.where(in_cot, np.minimum(step, max(len(cut) - 2, 0)), -1)
-    return ParsedCompletion(text, response, cut_k, valid_k, step_t)
+    step_t[: len(ids)] = np.where(is_in_t, np.searchsorted(cuts, np.arange(len(ids)), side="right"), -1)
+    return ParsedCompletion(characters.text, response, cuts, prefixes, counts, step_t)
+
+
+def probed_steps(n_steps: int, max_steps: int) -> list[int]:
+    """Return the steps that a probe follows, from 1: all of them, or `max_steps` evenly spread ones with the last."""
+    n_probes = min(n_steps, max_steps)
+    return [-(-k * n_steps // n_probes) for k in range(1, n_probes + 1)]
+
+
+def stack_cuts(parsed: Sequence[ParsedCompletion], *, max_steps: int) -> tuple[rewards.Cuts, np.ndarray]:
+    """Stack the probe positions of B completions, one for each interval of steps.
+
+    Args:
+      parsed: the completions.
+      max_steps: K, at least the number of intervals of each completion.
+
+    Returns:
+      Cuts with `cut_k [B, K]`, in tokens of the completion; its prefixes are None if no completion has any, else padded
+      to a power of two, so that few shapes are compiled. And count_bk `[B, K]`, the steps of each interval; 0 at
+      padding.
+    """
+    cut_bk, count_bk = (np.zeros((len(parsed), max_steps), np.int32) for _ in range(2))
+    valid_bk = np.zeros((len(parsed), max_steps), bool)
+    for row, completion in enumerate(parsed):
+        n = len(completion.cuts)
+        cut_bk[row, :n], count_bk[row, :n], valid_bk[row, :n] = completion.cuts, completion.counts, True
+    longest = max((len(prefix) for completion in parsed for prefix in completion.prefixes), default=0)
+    if not longest:
+        return rewards.Cuts(cut_bk, valid_bk), count_bk
+    prefix_bkx = np.zeros((len(parsed), max_steps, bucket_size(longest)), np.int32)
+    length_bk = np.zeros((len(parsed), max_steps), np.int32)
+    for row, completion in enumerate(parsed):
+        for k, prefix in enumerate(completion.prefixes):
+            prefix_bkx[row, k, : len(prefix)], length_bk[row, k] = prefix, len(prefix)
+    return rewards.Cuts(cut_bk, valid_bk, prefix_bkx, length_bk), count_bk
+
+
+def _closing_mask(response: Response, start_t: np.ndarray, end_t: np.ndarray) -> np.ndarray:
+    """Return whether the reasoning is open before each token: those of the closing tag are in, the last ones too."""
+    return np.any([(start <= start_t) & (start_t < end) for start, end in response.open_spans], axis=0)
+
+
+def _think_mask(response: Response, start_t: np.ndarray, end_t: np.ndarray) -> np.ndarray:
+    """Return whether any character of each token is inside the think block; the end-of-sequence never is."""
+    return np.append((start_t[:-1] < response.cot.end) & (end_t > response.cot.start), False)
+
+
+# Tokens of the process stream, by the name that configs use. A mask takes the response and, in characters, the starts
+# `[N+1]` and ends `[N]` of its tokens, the end-of-sequence being the one without an end; it returns `[N+1]` bool.
+# Whether a token is in the closing mask depends on the tokens before it alone.
+PROCESS_MASKS: dict[str, Callable[[Response, np.ndarray, np.ndarray], Any]] = {
+    "closing": _closing_mask,
+    "think": _think_mask,
+}
+
+
+def _decode(tokenizer: Tokenizer, ids: Sequence[int]) -> _Characters:
+    """Decode ids without their end-of-sequence."""
+    # An incomplete character at the end becomes U+FFFD only there, after all tokens.
+    text, char_ends = tokenizer.decode_with_ends([*ids, _NO_TOKEN])
+    start_t = np.array([0, *char_ends[:-1]], np.int64)
+    end_t = np.array([*char_ends[:-2], len(text)] if len(ids) else [], np.int64)
+    return _Characters(text, start_t, end_t)
+
+
+def _find_cuts(
+    tokenizer: Tokenizer, characters: _Characters, positions: Sequence[int]
+) -> list[tuple[int, tuple[int, ...]]]:
+    """Return, for each position after a step, the tokens before the cut and the ids that a probe writes first.
+
+    A cut is the first token boundary at or after its position, if only whitespace is between them, as in `.\\n\\n`. A
+    token such as `.</` begins the tag that the probe writes itself. The cut is then before that token, and the probe
+    writes the end of the step.
+    """
+    text, boundaries = characters.text, np.concatenate([[0], characters.end_t])
+    found = []
+    for cut, position in zip(tokenizer.cut_tokens(characters.end_t.tolist(), positions), positions, strict=True):
+        prefix = ()
+        if text[position : boundaries[cut]].strip():
+            # Tokens with a part of the step's last character alone are after the cut too.
+            start = int(boundaries[cut - 1])
+            cut = int(np.searchsorted(boundaries, start))
+            prefix = tuple(tokenizer.encode(text[start:position]))
+        found.append((cut, prefix))
+    return found

@@ -13,6 +13,9 @@ from mig_jax.text import response_format
 from mig_jax.text.answers import compare
 from mig_jax.text.tokenizer import Tokenizer
 
+# The longest answer of a batch is rounded up to a multiple of this many tokens.
+TOKEN_STEP = 4
+
 
 def prompt_ids(tokenizer: Tokenizer, problem: Problem, *, system_prompt: bool) -> list[int]:
     """Return the ids of the chat prompt that asks a problem; the chat template places one token per image."""
@@ -87,28 +90,67 @@ def rejection_reason(
     try:
         length = len(sft_target_ids(tokenizer, problem))
     except ValueError:
-        return "with a solution that contains tags or step headers"
+        return "with a solution that contains tags, step headers or empty steps"
     if length > max_new_tokens:
         return f"with a solution of more than {max_new_tokens} tokens (rollout.max_new_tokens)"
     return None
 
 
+def opening_ids(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids of the canonical opening of a response, which a probe before the first step writes itself."""
+    return tokenizer.encode(response_format.OPENING)
+
+
+def closing_ids(tokenizer: Tokenizer) -> list[list[int]]:
+    """Return the ids of the ways to close an answer that a reader accepts, each once, the tokenizer's own first."""
+    closings = dict.fromkeys((tokenizer.tags.close, *response_format.CLOSINGS))
+    return [tokenizer.encode(closing) for closing in closings]
+
+
 def pack_probes(
-    tokenizer: Tokenizer, problems: Sequence[Problem], *, max_variants: int, max_tokens: int
+    tokenizer: Tokenizer, problems: Sequence[Problem], *, max_variants: int, max_tokens: int, terminator: str
 ) -> rewards.Answers:
-    """Pack the variants of each reference answer: `rewards.Answers` with a leading axis Q."""
-    lead_in, closing = tokenizer.encode(tokenizer.tags.lead_in), tokenizer.encode(tokenizer.tags.close)
+    """Pack the variants of each reference answer: `rewards.Answers` with a leading axis Q.
+
+    The arrays have room for the most variants and the longest variant of these problems, rounded up so that few shapes
+    are compiled: to a power of two variants and a multiple of `TOKEN_STEP` tokens, within the limits.
+
+    Args:
+      tokenizer: the policy's.
+      problems: Q problems.
+      max_variants: variants of an answer after the first ones are left out.
+      max_tokens: longer variants are left out.
+      terminator: what is scored after an answer, see `rewards.pack_answers`.
+
+    Raises:
+      ValueError: an answer has no variant within `max_tokens`.
+    """
+    lead_in, closings = tokenizer.encode(tokenizer.tags.lead_in), closing_ids(tokenizer)
+    variants = [
+        [tokenizer.encode(variant) for variant in reference_variants(problem, limit=max_variants)]
+        for problem in problems
+    ]
+    fitting = [{tuple(ids) for ids in of_one if 0 < len(ids) <= max_tokens} for of_one in variants]
+    most = max(map(len, fitting), default=1)
+    longest = max((len(ids) for of_one in fitting for ids in of_one), default=1)
     packed = [
         rewards.pack_answers(
             lead_in,
-            [tokenizer.encode(variant) for variant in reference_variants(problem, limit=max_variants)],
-            closing,
-            max_variants=max_variants,
-            max_tokens=max_tokens,
+            of_one,
+            closings,
+            max_variants=bucket_size(most, max_variants),
+            max_tokens=min(-(-longest // TOKEN_STEP) * TOKEN_STEP, max_tokens),
+            terminator=terminator,
         )
-        for problem in problems
+        for of_one in variants
     ]
     return jax.tree.map(lambda *parts: np.stack(parts), *packed)
+
+
+def bucket_size(n: int, limit: int | None = None) -> int:
+    """Return `n` rounded up to a power of two, at least 1 and at most `limit`, so that few shapes are compiled."""
+    size = 1 << max(n - 1, 0).bit_length()
+    return size if limit is None else min(size, limit)
 
 
 def reference_variants(problem: Problem, *, limit: int) -> tuple[str, ...]:

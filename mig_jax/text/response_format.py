@@ -7,10 +7,11 @@
     <answer>…</answer>
 
 A response is *well formed* if it is one closed think block with at least one step, then one closed answer block, and
-nothing else but whitespace. The parser also finds the steps of malformed responses. It never
-raises, and its time is linear in the length.
+nothing else but whitespace. A step has text after its header. The parser also finds the steps of malformed responses.
+It never raises, and its time is linear in the length.
 """
 
+import os.path
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from mig_jax.errors import UserError
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
+# How a well-formed response begins; before its first step, a probe writes this after the prompt.
+OPENING = f"{THINK_OPEN}\n"
 
 
 class AnswerTags(NamedTuple):
@@ -50,6 +53,9 @@ ANSWER_TAGS = (
     AnswerTags(f"{ANSWER_OPEN}\n", f"\n{ANSWER_CLOSE}"),
 )
 
+# The ways to close an answer that a policy may be expected to write; the parser accepts any whitespace before the tag.
+CLOSINGS = (ANSWER_CLOSE, f" {ANSWER_CLOSE}", f"\n{ANSWER_CLOSE}")
+
 # Answers as in benchmarks, and edge cases. A tokenizer must not merge any of them with the tags around it.
 TRIAL_ANSWERS = (
     *"0 7 42 007 1234567 -5 +5 −5 .5 0.25 -3.14 1,234 12,345.67 1e-5 3/4 50% 3\\% $5 5cm 30° 12:30 #1 1;2".split(),
@@ -61,6 +67,7 @@ TRIAL_ANSWERS = (
 )
 
 _STEP = re.compile(r"^### Step [0-9]+:", re.MULTILINE)
+_COT_CLOSE = re.compile(f"{THINK_CLOSE}|{ANSWER_OPEN}")
 _LINE_END = re.compile(r"[^\S\n]*\n")
 
 
@@ -74,11 +81,12 @@ class CharSpan(NamedTuple):
 class Response(NamedTuple):
     """The parts of a completion. All positions are in characters.
 
-    cuts: `[K+1]` positions where a probe may ask for the answer: before the first step and after each step. The first
-      is after the opening think tag if the completion begins with it, else 0. The others are the ends of the steps. A
-      cut comes after the line break that ends its line, because tokens such as `.\\n` cannot be split.
+    cuts: positions where a probe may ask for the answer, one after each step. A cut comes after the line break that
+      ends its line, because tokens such as `.\\n` cannot be split.
     cot: the reasoning: the text between the think tags, where present.
-    steps: `[K]` ordered and disjoint, inside `cot`, each from its header to its last visible character.
+    open_spans: at most two spans; the reasoning is open before a character inside them, see `_find_open_spans`.
+    steps: ordered and disjoint, inside `cot`, each from its header to its last visible character. A header without
+      text of its own begins no step, and belongs to the step before it.
     answer: the content of the only answer block after `cot`; None if there is no block, an empty one, or several
       (several answers count as none).
     format_error: why the response is not well formed, in a few words; None if it is.
@@ -86,6 +94,7 @@ class Response(NamedTuple):
 
     cuts: tuple[int, ...]
     cot: CharSpan
+    open_spans: tuple[CharSpan, ...]
     steps: tuple[CharSpan, ...]
     answer: str | None
     format_error: str | None
@@ -100,7 +109,7 @@ def system_prompt(tags: AnswerTags = PLAIN_TAGS) -> str:
     """Return the system prompt that asks for this format and shows it."""
     return (
         "Solve the problem step by step. Reply in exactly this format, with as many steps as needed:\n"
-        f"{THINK_OPEN}\n### Step 1: ...\n### Step 2: ...\n{tags.lead_in}only the final answer{tags.close}"
+        f"{OPENING}### Step 1: ...\n### Step 2: ...\n{tags.lead_in}only the final answer{tags.close}"
     )
 
 
@@ -131,18 +140,19 @@ def render_response(steps: Sequence[str], answer: str, tags: AnswerTags = PLAIN_
     """Return the well-formed response with these steps and this answer, as SFT needs it.
 
     Raises:
-      UserError: the response would not parse back to its parts: there are no steps, a step contains a tag or a step
-        header, or the answer is empty.
+      UserError: the response would not parse back to its parts: there are no steps, a step is empty or contains a tag
+        or a step header, or the answer is empty.
     """
-    lines = [f"### Step {number}: {step.strip()}" for number, step in enumerate(steps, start=1)]
-    thinking = "\n".join([THINK_OPEN, *lines])
-    response = f"{thinking}\n{tags.lead_in}{answer.strip()}{tags.close}"
+    lines = [f"### Step {number}: {step.strip()}\n" for number, step in enumerate(steps, start=1)]
+    response = f"{OPENING}{''.join(lines)}{tags.lead_in}{answer.strip()}{tags.close}"
     parsed = parse_response(response)
     if not parsed.is_well_formed or len(parsed.steps) != len(lines):
-        reason = parsed.format_error or "a step inside a step"
+        reason = parsed.format_error or (
+            "a step without text" if len(parsed.steps) < len(lines) else "a step inside a step"
+        )
         raise UserError(
-            f"this solution cannot be written as a response ({reason}); it needs at least one step and an answer, "
-            f"without tags or step headers inside them: {response!r}"
+            f"this solution cannot be written as a response ({reason}); it needs steps and an answer, none of them "
+            f"empty, without tags or step headers inside them: {response!r}"
         )
     return response
 
@@ -161,20 +171,50 @@ def parse_response(completion: str, *, is_truncated: bool = False) -> Response:
     steps = _find_steps(completion, cot)
     answer = _find_answer(completion[cot.end :])
     format_error = "truncated by the length limit" if is_truncated else _find_format_error(completion, steps, answer)
-    begins_with_tag = opening and not before.strip()
-    first = _after_line_break(completion, cot_start) if begins_with_tag else 0
-    cuts = (first, *(_after_line_break(completion, step.end) for step in steps))
-    return Response(cuts, cot, steps, answer, format_error)
+    cuts = tuple(_after_line_break(completion, step.end) for step in steps)
+    return Response(cuts, cot, _find_open_spans(completion), steps, answer, format_error)
 
 
 def _find_steps(completion: str, cot: CharSpan) -> tuple[CharSpan, ...]:
-    """Return the span of each step, from its header to its last visible character."""
+    """Return the span of each step that has text, from its header to its last visible character."""
     reasoning = completion[cot.start : cot.end]
-    starts = [header.start() for header in _STEP.finditer(reasoning)]
+    headers = [CharSpan(*header.span()) for header in _STEP.finditer(reasoning)]
+    ends = [*(header.start for header in headers[1:]), len(reasoning)]
+    starts = [header.start for header, end in zip(headers, ends, strict=False) if reasoning[header.end : end].strip()]
     return tuple(
         CharSpan(cot.start + start, cot.start + start + len(reasoning[start:end].rstrip()))
         for start, end in zip(starts, [*starts, len(reasoning)][1:], strict=True)
     )
+
+
+def _find_open_spans(completion: str) -> tuple[CharSpan, ...]:
+    """Return where the reasoning is open: before such a character, a policy chooses how it goes on or ends.
+
+    Whether it is open before a character depends on the text before that character alone. A policy gradient that is
+    summed over tokens chosen in this way has no bias: no choice is left out because of what was chosen.
+
+    The reasoning opens after a think tag at the beginning; whitespace and the tag are outside. Where the completion
+    begins with anything else, the reasoning opens as soon as that is certain, because a think tag may never come. It
+    closes after the first `</think>` or `<answer>`. If the first think tag comes later, it opens once more. Where no
+    tag closes it, the span includes the position after the last character, that of the end-of-sequence.
+    """
+    blank = len(completion) - len(completion.lstrip())
+    begun = len(os.path.commonprefix([completion[blank : blank + len(THINK_OPEN)], THINK_OPEN]))
+    if begun == len(THINK_OPEN):
+        start = blank + begun
+        return (CharSpan(start, _find_closing_end(completion, start)),)
+    first = CharSpan(blank + begun + 1, _find_closing_end(completion, 0))
+    opening = completion.find(THINK_OPEN)
+    if opening < first.end:
+        return (first,)
+    start = opening + len(THINK_OPEN)
+    return first, CharSpan(start, _find_closing_end(completion, start))
+
+
+def _find_closing_end(completion: str, start: int) -> int:
+    """Return the end of the first tag after `start` that closes the reasoning; one more than the length if none."""
+    closing = _COT_CLOSE.search(completion, start)
+    return closing.end() if closing else len(completion) + 1
 
 
 def _after_line_break(completion: str, position: int) -> int:
