@@ -132,6 +132,7 @@ def synthetic_steps_and_verdicts() -> Iterator[None]:
     """
     from mig_jax.policy import completions
     from mig_jax.rollout import rollout
+    from mig_jax.text.answers.verifier import Grade
 
     parse = completions.parse_completion
 
@@ -145,7 +146,7 @@ def synthetic_steps_and_verdicts() -> Iterator[None]:
         )
 
     def grade_answers(verifier, questions, answers):
-        return [answer == "0" for answer in answers]
+        return [Grade(answer == "0") for answer in answers]
 
     with (
         mock.patch.object(completions, "parse_completion", parse_completion),

@@ -114,8 +114,8 @@ def confirm_variants(
     """Return the proposed variants that equal the reference answer of their problem."""
     pairs = [(n, variant) for n, found in enumerate(proposed) for variant in found]
     items = [AnswerPair(variant, problems[n].answer, COMPARE_AS[problems[n].kind]) for n, variant in pairs]
-    verdicts = dict(zip(pairs, verifier.grade(items), strict=True))
-    return [[variant for variant in found if verdicts[n, variant]] for n, found in enumerate(proposed)]
+    grades = dict(zip(pairs, verifier.grade(items), strict=True))
+    return [[variant for variant in found if grades[n, variant].is_correct] for n, found in enumerate(proposed)]
 
 
 def _exclude_known(problem: Problem, variants: Sequence[str]) -> list[str]:

@@ -5,7 +5,8 @@ Each metric is computed by two criteria, side by side:
   strict: the answer in the answer block; only a well-formed response can be correct.
   lenient: the answer wherever it is in the response.
 
-A response is undecided if its grading timed out. It is excluded from the means, and counted.
+A response is undecided if its grading timed out and that of its reference alone, too. It is excluded from the means,
+and counted.
 
 Shapes: `Q` problems, `n` samples of each; `correct_qn` and `value_q` as in `eval_statistics`.
 """

@@ -7,17 +7,17 @@ from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost
 from mig_jax.records.transcripts import Transcript
 from mig_jax.text.answers.lenient import extract_lenient_answer
-from mig_jax.text.answers.verifier import AnswerPair, Verifier
+from mig_jax.text.answers.verifier import AnswerPair, Grade, Verifier
 from mig_jax.text.response_format import parse_response
 
 
 def grade_answers(
     verifier: Verifier, questions: Sequence[Problem | Transcript], answers: Sequence[str | None]
-) -> list[bool | None]:
-    """Return whether each answer equals its question's reference answer; None if grading timed out.
+) -> list[Grade]:
+    """Return the grade of each answer beside its question's reference answer.
 
-    All processes call this with the same answers. Each distinct answer is graded by one process, and its verdict is
-    used by all: processes differ in speed, so their own verdicts could differ by a time-out.
+    All processes call this with the same answers. Each distinct answer is graded by one process, and its grade is
+    used by all: processes differ in speed, so their own grades could differ by a time-out.
 
     Raises:
       UserError: a transcript of a reasoning-gym task lacks the id of its problem.
@@ -27,12 +27,14 @@ def grade_answers(
         for question, answer in zip(questions, answers, strict=True)
     ]
     distinct = list(dict.fromkeys(pairs))
-    verdicts = dict(zip(distinct, multihost.split_work(distinct, verifier.grade), strict=True))
-    return [verdicts[pair] for pair in pairs]
+    # Exchanged between processes, grades become lists.
+    grades = (Grade(*grade) for grade in multihost.split_work(distinct, verifier.grade))
+    grade_of = dict(zip(distinct, grades, strict=True))
+    return [grade_of[pair] for pair in pairs]
 
 
 def grade_transcripts(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcript]:
-    """Return the transcripts with both verdicts, strict and lenient; None if grading timed out.
+    """Return the transcripts with both verdicts, strict and lenient; None if an answer is undecided, see `Grade`.
 
     Raises:
       UserError: see `grade_answers`.
@@ -40,7 +42,8 @@ def grade_transcripts(transcripts: Sequence[Transcript], verifier: Verifier) -> 
     strict = [parse_response(t.response).answer for t in transcripts]
     lenient = [extract_lenient_answer(t.response, kind=t.kind, choices=t.choices) for t in transcripts]
     # One call for both: most answers are the same either way, and equal ones are graded once.
-    verdicts = grade_answers(verifier, [*transcripts, *transcripts], [*strict, *lenient])
+    grades = grade_answers(verifier, [*transcripts, *transcripts], [*strict, *lenient])
+    verdicts = [grade.is_correct for grade in grades]
     return [
         dataclasses.replace(transcript, is_correct=is_correct, is_correct_lenient=is_correct_lenient)
         for transcript, is_correct, is_correct_lenient in zip(

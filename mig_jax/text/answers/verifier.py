@@ -4,6 +4,9 @@ Algebra on arbitrary model output can run forever ($9^{9^{9}}$), and no Python e
 C code. So answers are graded by worker processes, and a worker that misses its deadline is killed and replaced.
 Answers that need no algebra (see `compare`) are graded directly, without a worker.
 
+An answer whose check runs out of time is wrong if its reference alone is checked in time: then the answer is what
+hangs, and a policy must not learn that hanging pays. Otherwise it is neither right nor wrong.
+
 A worker runs `mig_jax.text.answers.verifier_worker`. Parent and worker share only two pipes, with one JSON value per
 line.
 """
@@ -53,11 +56,22 @@ class AnswerPair(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
+class Grade(NamedTuple):
+    """The grade of an answer.
+
+    is_correct: whether the answer is right; None if that is unknown, because even its reference cannot be checked.
+    timed_out: the check missed its deadline, or killed its worker twice.
+    """
+
+    is_correct: bool | None
+    timed_out: bool = False
+
+
 class Verifier:
     """A pool of worker processes that grade answers. Use it as a context manager; workers start when first needed.
 
         with Verifier(workers=2, deadline_s=5.0) as verifier:
-            verifier.grade([AnswerPair("3/2", "1.5", "expression")])  # [True]
+            verifier.grade([AnswerPair("3/2", "1.5", "expression")])  # [Grade(True, False)]
 
     Args:
       workers: number of processes.
@@ -71,19 +85,22 @@ class Verifier:
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="verifier")
+        # Whether the reference alone is checked in time, by reference and kind; only of answers that were not.
+        self._is_reference_checked: dict[tuple[str, str], bool] = {}
+        self._timeouts = 0
 
     @property
     def timeouts(self) -> int:
-        """The number of answers that have missed their deadline so far."""
-        return sum(worker.timeouts for worker in self._workers)
+        """The number of answers so far whose check ran out of time, or killed its worker twice."""
+        return self._timeouts
 
     @property
     def restarts(self) -> int:
         """The number of processes that have been replaced so far."""
         return sum(max(0, worker.starts - 1) for worker in self._workers)
 
-    def grade(self, pairs: Sequence[AnswerPair]) -> list[bool | None]:
-        """Return whether each answer is right; None if grading missed its deadline or killed its worker twice.
+    def grade(self, pairs: Sequence[AnswerPair]) -> list[Grade]:
+        """Return the grade of each answer.
 
         Equal pairs are graded once.
 
@@ -96,9 +113,15 @@ class Verifier:
         if unknown:
             raise ValueError(f"unknown kind of answer {', '.join(sorted(unknown))}; use one of {', '.join(KINDS)}")
         # Keyed by pair, because the samples of a group give few distinct answers.
-        grades = {pair: _grade_without_worker(pair) for pair in pairs}
-        undecided = [pair for pair, grade in grades.items() if grade is None]
-        grades.update(zip(undecided, self._threads.map(self._grade_with_worker, undecided), strict=True))
+        verdicts = {pair: _grade_without_worker(pair) for pair in pairs}
+        undecided = [pair for pair, verdict in verdicts.items() if verdict is None]
+        verdicts.update(zip(undecided, self._threads.map(self._check_with_worker, undecided), strict=True))
+        timed_out = [pair for pair, verdict in verdicts.items() if verdict is None]
+        self._timeouts += len(timed_out)
+        is_checked = self._check_references(timed_out)
+        grades = {pair: Grade(verdict) for pair, verdict in verdicts.items()}
+        for pair in timed_out:
+            grades[pair] = Grade(False if is_checked[pair.reference, pair.kind] else None, timed_out=True)
         return [grades[pair] for pair in pairs]
 
     def close(self) -> None:
@@ -115,10 +138,19 @@ class Verifier:
     def __exit__(self, *exception) -> None:
         self.close()
 
-    def _grade_with_worker(self, pair: AnswerPair) -> bool | None:
+    def _check_references(self, pairs: Sequence[AnswerPair]) -> dict[tuple[str, str], bool]:
+        """Return whether the reference of each pair, by reference and kind, is checked in time against itself."""
+        known = self._is_reference_checked
+        missing = {(pair.reference, pair.kind): pair._replace(response=None) for pair in pairs}
+        new = {key: pair for key, pair in missing.items() if key not in known}
+        checks = self._threads.map(self._check_with_worker, new.values())
+        known.update((key, check is not None) for key, check in zip(new, checks, strict=True))
+        return known
+
+    def _check_with_worker(self, pair: AnswerPair) -> bool | None:
         worker = self._idle.get()
         try:
-            return worker.grade(pair)
+            return worker.check(pair)
         finally:
             self._idle.put(worker)
 
@@ -151,20 +183,22 @@ class _Worker:
 
     def __init__(self, deadline_s: float):
         self.deadline_s = deadline_s
-        self.timeouts = self.starts = 0
+        self.starts = 0
         self._process: subprocess.Popen | None = None
         self._prepared_kinds: set[str] = set()
         self._is_stopped = False
 
-    def grade(self, pair: AnswerPair) -> bool | None:
-        """Return whether an answer is right; None if the process timed out, or died twice."""
+    def check(self, pair: AnswerPair) -> bool | None:
+        """Return whether an answer is right; None if the process timed out, or died twice.
+
+        Without a response, the reference is checked against itself.
+        """
         for _ in range(2):
             process = self._ensure_prepared(pair.kind)
             reply = self._exchange(process, pair, self.deadline_s)
             if isinstance(reply.value, str):
                 raise UserError(f"no answer can be graded with the reference {pair.reference!r}: {reply.value}")
             if reply.value is not None or reply.timed_out:
-                self.timeouts += reply.timed_out
                 return reply.value
         return None
 

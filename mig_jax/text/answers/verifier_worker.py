@@ -1,7 +1,8 @@
 """The program of a verifier's worker process: reads answers to grade, writes grades, until its input ends.
 
 An input line is [response, reference, kind]. The output line is true, false, or a string: what is wrong with the
-reference. If the response is null, the worker imports the libraries of the kind and writes true, or an error message.
+reference. If the response is null, the worker checks the reference against itself. If the reference is empty, too, the
+worker imports the libraries of the kind and writes true, or an error message.
 """
 
 import contextlib
@@ -32,13 +33,13 @@ def main() -> None:
     _limit_memory()
     for line in sys.stdin:
         response, reference, kind = json.loads(line)
-        if response is None:
+        if response is None and not reference:
             grade = _import_libraries(kind)
             os.dup2(devnull, 2)
         else:
             # If the parent is killed, only the kernel's alarm enforces the deadline.
             signal.alarm(limit_s)
-            grade = _GRADERS[kind](response, reference)
+            grade = _SELF_CHECKS[kind](reference) if response is None else _GRADERS[kind](response, reference)
             signal.alarm(0)
         print(json.dumps(grade), file=grades, flush=True)
 
@@ -83,12 +84,40 @@ def is_solution(response: str, problem_id: str) -> bool | str:
     return False
 
 
+def is_own_solution(problem_id: str) -> bool | str:
+    """Return whether the reference answer of a reasoning-gym problem solves it, or an error message; see `is_solution`.
+
+    A reference answer that is no text is graded as the text that it prints as.
+    """
+    try:
+        _, task, seed, size, index = problem_id.split(":")
+        answer = _dataset(task, int(seed), int(size))[int(index)]["answer"]
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return is_solution(str(answer), problem_id)
+
+
 def is_equal_set(response: str, reference: str) -> bool:
     """Return whether two sets have the same members, each equal as mathematics."""
     return bool(formulas.is_same_set(response, reference, is_same=_is_equal_member))
 
 
 _GRADERS = {"expression": is_equal, "set": is_equal_set, "reasoning_gym": is_solution}
+
+
+def parses_formula(reference: str) -> bool:
+    """Return whether a formula equals itself by algebra, which parses it. The comparison of equal texts would not."""
+    text = formulas.strip_unit(normalize(reference))
+    return parses_members(text) if formulas.PLUS_MINUS.search(text) else is_equal(text, text)
+
+
+def parses_members(reference: str) -> bool:
+    """Return whether each member of a set equals itself by algebra."""
+    return all([is_equal(member, member) for member in formulas.set_members(reference)])
+
+
+# Functions that check a reference against itself, in as much work as it causes in the check of an answer.
+_SELF_CHECKS = {"expression": parses_formula, "set": parses_members, "reasoning_gym": is_own_solution}
 
 
 def _is_equal_member(one: str, other: str) -> bool:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from mig_jax.text.answers.verifier import KINDS, AnswerPair, Verifier
+from mig_jax.text.answers.verifier import KINDS, AnswerPair, Grade, Verifier
 from tests.text.answers.answer_pairs import HOSTILE, KNOWN_WRONG, PAIRS
 
 
@@ -26,27 +26,27 @@ def test_table_is_large_and_balanced():
 def test_pairs(pool, kind):
     pairs = [pair for pair in PAIRS if pair.kind == kind]
     grades = pool.grade([AnswerPair(*pair[:4]) for pair in pairs])
-    assert [(pair, grade) for pair, grade in zip(pairs, grades, strict=True) if grade is not pair.expected] == []
+    assert [(pair, grade) for pair, grade in zip(pairs, grades, strict=True) if grade != Grade(pair.expected)] == []
 
 
 def test_every_reference_is_right(pool):
     pairs = [AnswerPair(pair.reference, *pair[1:4]) for pair in PAIRS if pair.kind != "reasoning_gym"]
-    assert [pair for pair, grade in zip(pairs, pool.grade(pairs), strict=True) if grade is not True] == []
+    assert [pair for pair, grade in zip(pairs, pool.grade(pairs), strict=True) if grade != Grade(True)] == []
 
 
 def test_known_errors(pool):
     """Check that these are still graded wrongly. Move a pair to the table once it is graded right."""
     grades = pool.grade([AnswerPair(*pair[:4]) for pair in KNOWN_WRONG])
-    assert grades == [not pair.expected for pair in KNOWN_WRONG]
+    assert grades == [Grade(not pair.expected) for pair in KNOWN_WRONG]
 
 
-def test_hostile_answers_are_not_right_and_the_pool_survives():
-    with Verifier(workers=2, deadline_s=1.0) as impatient:
+def test_hostile_answers_are_wrong_and_the_pool_survives():
+    with Verifier(workers=2, deadline_s=3.0) as impatient:
         grades = impatient.grade([AnswerPair(*pair[:4]) for pair in HOSTILE])
-        assert [pair for pair, grade in zip(HOSTILE, grades, strict=True) if grade] == []
-        # Answers that time out are undecided, not wrong. For one of these, algebra never ends on any machine.
-        undecided = [pair for pair, grade in zip(HOSTILE, grades, strict=True) if grade is None]
-        assert {pair.kind for pair in undecided} == {"expression", "set"}
-        assert impatient.timeouts >= 2
+        assert [pair for pair, grade in zip(HOSTILE, grades, strict=True) if grade.is_correct is not False] == []
+        # For one of these, algebra never ends on any machine.
+        timed_out = [pair for pair, grade in zip(HOSTILE, grades, strict=True) if grade.timed_out]
+        assert {pair.kind for pair in timed_out} == {"expression", "set"}
+        assert impatient.timeouts == len(set(timed_out)) >= 2
         pairs = [AnswerPair("1+x", "x+1", "expression"), AnswerPair("2, 1+x", "x+1, 2", "set")]
-        assert impatient.grade(pairs) == [True, True]
+        assert impatient.grade(pairs) == [Grade(True)] * 2

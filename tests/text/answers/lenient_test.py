@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mig_jax.text.answers.lenient import extract_lenient_answer
-from mig_jax.text.answers.verifier import KINDS, AnswerPair, Verifier
+from mig_jax.text.answers.verifier import KINDS, AnswerPair, Grade, Verifier
 from tests.text.answers.answer_pairs import BANKS, HOSTILE_RESPONSES
 from tests.text.hostile import hostile_completions
 
@@ -176,7 +176,7 @@ def test_extracted_answers_are_graded_right():
         ]
     ]
     with Verifier(workers=1) as verifier:
-        assert verifier.grade(pairs) == [True] * len(pairs)
+        assert verifier.grade(pairs) == [Grade(True)] * len(pairs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
