@@ -1,5 +1,6 @@
 """Fuzz tests: any completion is parsed without an exception, and its parts are consistent."""
 
+import re
 import time
 
 import numpy as np
@@ -11,18 +12,21 @@ from tests.text.hostile import hostile_completions, hostile_ids
 
 def check_response(text: str, response: Response) -> None:
     """Check the invariants of a parsed response, for any text."""
-    assert response.cuts[0] in (0, response.cot.start) or text[response.cot.start : response.cuts[0]].isspace()
     assert 0 <= response.cot.start <= response.cot.end <= len(text)
-    assert len(response.cuts) == 1 + len(response.steps) and list(response.cuts) == sorted(response.cuts)
+    assert len(response.cuts) == len(response.steps) and list(response.cuts) == sorted(response.cuts)
     end = response.cot.start
-    for step, cut in zip(response.steps, response.cuts[1:], strict=True):
+    for step, cut in zip(response.steps, response.cuts, strict=True):
         assert end <= step.start < step.end <= response.cot.end
-        assert text[step.start : step.end].startswith("### Step ")
         assert not text[step.end - 1].isspace()
+        # It has text between its header and the next one, or its end.
+        before, own, *_ = re.split("^### Step [0-9]+:", text[step.start : step.end], flags=re.MULTILINE)
+        assert not before and own.strip()
         # Between the end of a step and its cut there are only blanks, up to one line break.
         assert step.end <= cut <= response.cot.end and not text[step.end : cut].strip()
         assert text[step.end : cut].count("\n") == text[step.end : cut].endswith("\n") == (step.end < cut)
         end = cut
+    opens = [position for span in response.open_spans for position in span if span.start <= span.end]
+    assert opens == sorted(opens) and all(0 <= position <= len(text) + 1 for position in opens)
     assert response.answer is None or response.answer == response.answer.strip() != ""
     assert not response.is_well_formed or (response.steps and response.answer)
 

@@ -23,7 +23,7 @@ def parts(completion: str, **kwargs) -> tuple[list[str], str | None, str]:
         (f"\n {GOOD}\t\n", ["### Step 1: 7+5=2", "### Step 2: 2-3=9"], "29"),
         ("<think>\n### Step 1: a\n\n  b  \n\n</think><answer>\n x = 5 \n</answer>", ["### Step 1: a\n\n  b"], "x = 5"),
         ("<think>### Step 1: a</think> <answer>4</answer>", ["### Step 1: a"], "4"),
-        ("<think>\nFirst a plan.\n### Step 7:\n</think>\n<answer>4</answer>", ["### Step 7:"], "4"),
+        ("<think>\nFirst a plan.\n### Step 7: a\n</think>\n<answer>4</answer>", ["### Step 7: a"], "4"),
         (
             "<think>\n### Step 1: a < b <b> </answer\n</think>\n<answer><b></answer>",
             ["### Step 1: a < b <b> </answer"],
@@ -48,6 +48,7 @@ def test_well_formed(completion, steps, answer):
         ("<think>\n### Step 1: a\n</think>\n4", ["### Step 1: a"], None, "no <answer>"),
         ("<think>\n### Step 1: a\n</think>\n<answer>4", ["### Step 1: a"], None, "no </answer>"),
         ("<think>\n</think>\n<answer>4</answer>", [], "4", "no step"),
+        ("<think>\n### Step 1:\n### Step 2: \n</think>\n<answer>4</answer>", [], "4", "no step"),
         ("<think>\n ### Step 1: a\n</think>\n<answer>4</answer>", [], "4", "no step"),
         ("<think>\n### Step one: a\n</think>\n<answer>4</answer>", [], "4", "no step"),
         ("<think>\n### Step ٣: a\n</think>\n<answer>4</answer>", [], "4", "no step"),
@@ -59,7 +60,7 @@ def test_well_formed(completion, steps, answer):
         ("<think>\n### Step 1: a</think></answer>4<answer>", ["### Step 1: a"], None, "tags out of order"),
         # A tag twice, at any position; several answers count as none.
         (f"<think>{GOOD}", ["### Step 1: 7+5=2", "### Step 2: 2-3=9"], "29", "<think> 2 times"),
-        ("<think>\n### Step 1: </think>\n</think><answer>4</answer>", ["### Step 1:"], "4", "</think> 2 times"),
+        ("<think>\n### Step 1: a</think>\n</think><answer>4</answer>", ["### Step 1: a"], "4", "</think> 2 times"),
         (f"{GOOD}<answer>30</answer>", ["### Step 1: 7+5=2", "### Step 2: 2-3=9"], None, "<answer> 2 times"),
         (f"{GOOD}<answer>", ["### Step 1: 7+5=2", "### Step 2: 2-3=9"], None, "<answer> 2 times"),
         (f"{GOOD}</answer>", ["### Step 1: 7+5=2", "### Step 2: 2-3=9"], None, "</answer> 2 times"),
@@ -93,23 +94,70 @@ def test_truncated_is_not_well_formed():
 
 
 @pytest.mark.parametrize(
-    "completion, before, reasoning",
+    "reasoning, steps",
     [
-        (GOOD, "<think>\n", "\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n"),
-        (" \n<think>a</think>", " \n<think>", "a"),
-        ("<think> \r\n\na</think>", "<think> \r\n", " \r\n\na"),
-        ("a <think>b", "", "b"),
-        ("a</think>", "", "a"),
-        ("\na</think>", "", "\na"),
-        ("a<answer>b", "", "a"),
-        ("</think>", "", ""),
-        ("<answer><think>a", "", "a"),
+        ("### Step 1:\n### Step 2: b\n", ["### Step 2: b"]),
+        ("### Step 1: a\n### Step 2:\n### Step 3: c\n", ["### Step 1: a\n### Step 2:", "### Step 3: c"]),
+        ("### Step 1: a\n### Step 2: \u00a0\t\n\n### Step 3:", ["### Step 1: a\n### Step 2: \u00a0\t\n\n### Step 3:"]),
+        ("### Step 1:\na\n### Step 2:.", ["### Step 1:\na", "### Step 2:."]),
     ],
 )
-def test_reasoning_and_first_cut(completion, before, reasoning):
+def test_header_without_text_begins_no_step(reasoning, steps):
+    """Check that it belongs to the step before it, whose cut comes after it."""
+    completion = f"<think>\n{reasoning}</think>\n<answer>4</answer>"
+    assert parts(completion) == (steps, "4", None)
     response = parse_response(completion)
-    assert completion[: response.cuts[0]] == before
+    assert [completion[:cut].rstrip() for cut in response.cuts] == [completion[: step.end] for step in response.steps]
+
+
+@pytest.mark.parametrize(
+    "completion, reasoning",
+    [
+        (GOOD, "\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n"),
+        (" \n<think>a</think>", "a"),
+        ("<think> \r\n\na</think>", " \r\n\na"),
+        ("a <think>b", "b"),
+        ("a</think>", "a"),
+        ("\na</think>", "\na"),
+        ("a<answer>b", "a"),
+        ("</think>", ""),
+        ("<answer><think>a", "a"),
+    ],
+)
+def test_reasoning(completion, reasoning):
+    response = parse_response(completion)
     assert completion[response.cot.start : response.cot.end] == reasoning
+
+
+@pytest.mark.parametrize(
+    "completion, is_open",
+    [
+        ("<think>ab</think>\n", "-" * 7 + "+" * 10 + "--"),
+        (" \n<think>ab</think>", "-" * 9 + "+" * 10 + "-"),
+        ("<think>a", "-------++"),
+        ("<think>", "-------+"),
+        # A think tag that was begun is neither reasoning nor a tag.
+        ("", "-"),
+        (" \n", "---"),
+        (" <think", "--------"),
+        (" <thinx", "-------+"),
+        # Without a think tag at the beginning, the reasoning opens after the first character that rules one out.
+        ("ab</think>c", "-" + "+" * 9 + "--"),
+        ("ab", "-++"),
+        ("a<think>b</think>c", "-" + "+" * 16 + "--"),
+        ("a</think>b<think>c</think>d", "-" + "+" * 8 + "-" * 8 + "+" * 9 + "--"),
+        ("a<answer>b<think>c", "-" + "+" * 8 + "-" * 8 + "++"),
+        # The first of the tags that close it.
+        ("<think>a<answer>b</think>c<think>d", "-" * 7 + "+" * 9 + "-" * 19),
+        ("<think></think><think>a", "-" * 7 + "+" * 8 + "-" * 9),
+        ("<answer>a", "--++++++--"),
+    ],
+)
+def test_where_the_reasoning_is_open(completion, is_open):
+    """Check it before every character, and after the last one."""
+    spans = parse_response(completion).open_spans
+    found = [any(start <= n < end for start, end in spans) for n in range(len(completion) + 1)]
+    assert "".join("-+"[n] for n in found) == is_open
 
 
 @pytest.mark.parametrize(
@@ -117,7 +165,7 @@ def test_reasoning_and_first_cut(completion, before, reasoning):
     [
         ("\n</think>", "\n"),
         ("  \r\n</think>", "  \r\n"),
-        ("\n\n\n### Step 2:", "\n"),
+        ("\n\n\n### Step 2: b", "\n"),
         ("</think>", ""),
         ("  </think>", ""),
         ("\n", "\n"),
@@ -129,13 +177,13 @@ def test_cut_comes_after_the_line_break_of_a_step(ending, before):
     opening = "<think>\n### Step 1: a."
     response = parse_response(opening + ending)
     assert response.steps[0] == (8, len(opening))
-    assert response.cuts[:2] == (8, len(opening + before))
+    assert response.cuts[0] == len(opening + before)
 
 
 @pytest.mark.parametrize("tags", ANSWER_TAGS)
 @pytest.mark.parametrize(
     "steps, answer",
-    [(["7+5=2"], "2"), (["a", "b\nc\n\nd", "", "### Stepwise: <x>"], "\\frac{1}{2}"), (["é😀\u202e"] * 30, "\x00")],
+    [(["7+5=2"], "2"), (["a", "b\nc\n\nd", ".", "### Stepwise: <x>"], "\\frac{1}{2}"), (["é😀\u202e"] * 30, "\x00")],
 )
 def test_rendered_response_parses_back(steps, answer, tags):
     response = render_response(steps, answer, tags)
@@ -159,6 +207,8 @@ def test_system_prompt_shows_a_rendered_response(tags):
     "steps, answer, reason",
     [
         ([], "4", "no step"),
+        (["", " "], "4", "no step"),
+        (["a", ""], "4", "a step without text"),
         (["a"], " ", "no answer"),
         (["a</think>"], "4", "</think> 2 times"),
         (["a\n### Step 9: b"], "4", "a step inside a step"),
