@@ -214,6 +214,44 @@ def _set_variants(reference: str, choices: Sequence[str]) -> Iterator[str]:
         yield from (", ".join(sorted(letters)), "".join(sorted(letters)))
 
 
+def _text_variants(reference: str, choices: Sequence[str]) -> Iterator[str]:
+    """Yield a text without wrappers; as given, with a capital first letter, and in lower case."""
+    text = strip_wrappers(reference)
+    yield from (text, text[:1].upper() + text[1:], text.lower())
+
+
+def _relaxed_variants(reference: str, choices: Sequence[str]) -> Iterator[str]:
+    """Yield ways to write a number that have exactly its value, or the cases of a text."""
+    share = _parse_share(reference)
+    if share is None or not math.isfinite(share):
+        yield from (reference, reference[:1].upper() + reference[1:], reference.lower())
+        return
+    is_percent = reference.endswith("%")
+    # From its shortest digits, because 0.1 is no binary fraction.
+    value = Fraction(repr(float(reference.rstrip("%"))))
+    if is_percent:
+        yield from (f"{text}%" for text in _decimal_variants(value))
+        value /= 100
+    yield from _decimal_variants(value)
+    if value.denominator == 1:
+        yield f"{value}.0"
+    if 0 < value < 1 and not is_percent:
+        yield from (f"{text}%" for text in _decimal_variants(100 * value))
+
+
+def _integer_variants(reference: str, choices: Sequence[str]) -> Iterator[str]:
+    """Yield an integer without and with a decimal place."""
+    if re.fullmatch("-?[0-9]{1,50}", reference):
+        yield from (reference, f"{reference}.0")
+
+
+def _rounded_variants(reference: str, choices: Sequence[str]) -> Iterator[str]:
+    """Yield a decimal number as short as possible, and with one zero more."""
+    if re.fullmatch(r"-?[0-9]{1,50}(\.[0-9]{1,50})?", reference):
+        yield from _decimal_variants(Fraction(reference))
+        yield f"{reference}0" if "." in reference else f"{reference}.0"
+
+
 def _number_key(answer: str, choices: Sequence[str]) -> str:
     """Return the value of a number, or ""."""
     number = parse_number_answer(answer)
@@ -250,13 +288,18 @@ def _share_key(answer: str, choices: Sequence[str]) -> str:
     return "" if share is None or not math.isfinite(share) else str(share)
 
 
-# Functions that yield the variants of a reference answer; answers of other kinds have only one.
+# Functions that yield the variants of a reference answer; that of a reasoning-gym task, which only the task's grader
+# can compare, has no other.
 _VARIANTS: dict[str, Callable[[str, Sequence[str]], Iterator[str]]] = {
     "number": _number_variants,
     "expression": _number_variants,
     "choice": _choice_variants,
     "yes_no": _yes_no_variants,
     "set": _set_variants,
+    "text": _text_variants,
+    "relaxed": _relaxed_variants,
+    "integer": _integer_variants,
+    "rounded": _rounded_variants,
     "nearest_choice": _choice_variants,
 }
 

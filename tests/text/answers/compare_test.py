@@ -72,10 +72,21 @@ def test_variants(reference):
         ("set", r"\{1,2\}", [r"\{1,2\}", "1, 2", r"\{1, 2\}"]),
         ("set", "AC", ["AC", r"\{AC\}", "A, C"]),
         ("set", "C, A", ["C, A", r"\{C, A\}", "A, C", "AC"]),
-        ("text", " New York ", ["New York"]),
-        ("relaxed", "50%", ["50%"]),
-        ("integer", "1400", ["1400"]),
-        ("rounded", "0.50", ["0.50"]),
+        ("text", " New York ", ["New York", "new york"]),
+        ("text", r"\text{red}.", [r"\text{red}.", "red", "Red"]),
+        ("relaxed", "50%", ["50%", "0.5"]),
+        ("relaxed", "0.50", ["0.50", "0.5", "50%"]),
+        ("relaxed", "12.3%", ["12.3%", "0.123"]),
+        ("relaxed", "-1200.0", ["-1200.0", "-1200"]),
+        ("relaxed", "7", ["7", "7.0"]),
+        ("relaxed", "south Asia", ["south Asia", "South Asia", "south asia"]),
+        ("relaxed", "nan", ["nan"]),
+        ("integer", "1400", ["1400", "1400.0"]),
+        ("integer", "-3", ["-3", "-3.0"]),
+        ("integer", "07", ["07"]),
+        ("rounded", "0.50", ["0.50", "0.5", "0.500"]),
+        ("rounded", "-2.0", ["-2.0", "-2", "-2.00"]),
+        ("rounded", "3", ["3", "3.0"]),
         ("reasoning_gym", "0.5", ["0.5"]),
     ],
 )
@@ -83,6 +94,24 @@ def test_variants_by_kind(kind, reference, variants):
     choices = BANKS if "choice" in kind else ()
     assert list(answer_variants(reference, kind=kind, choices=choices, limit=8)) == variants
     assert list(answer_variants(reference, kind=kind, choices=choices, limit=1)) == variants[:1]
+
+
+@pytest.mark.parametrize("reference", ["1e-999999999", "1e999", "9" * 5000, "0." + "9" * 5000, "1_000", "٣", "ß", "."])
+@pytest.mark.parametrize("kind", ["relaxed", "integer", "rounded", "text", "nearest_choice", "reasoning_gym"])
+def test_variants_of_odd_references_begin_with_the_reference(kind, reference):
+    first, *others = answer_variants(reference, kind=kind, limit=8)
+    assert first == reference and all(COMPARISONS[kind](text, reference, ()) is True for text in others)
+
+
+def test_kinds_that_are_written_in_several_ways_have_several_variants():
+    references = {(pair.reference, pair.kind, pair.choices) for pair in PAIRS}
+    several = {
+        kind: [len(answer_variants(reference, kind=kind, choices=choices, limit=9)) > 1
+               for reference, other, choices in references if other == kind]
+        for kind in verifier.KINDS
+    }  # fmt: skip
+    share = {kind: np.mean(has_several) for kind, has_several in several.items()}
+    assert share.pop("reasoning_gym") == 0 and min(share.values()) > 0.25, share
 
 
 def test_every_variant_is_right():
