@@ -2,24 +2,35 @@
 
 Lives here: probes of an answer after each step, token log-probs in chunks, gains and other credit rules.
 May import: jax, chex and numpy alone; no other room of mig_jax. The model is an argument.
-Main names: `score_packed`, `answer_likelihood`, `watermark_gains`.
+Main names: `score_packed`, `answer_likelihood`, `make_credit`.
 """
 
-from mig_jax.rewards.gains import CREDITS, Credit, watermark_gains
-from mig_jax.rewards.likelihood import answer_likelihood, token_logprobs
-from mig_jax.rewards.probes import Answers, Cuts, Forward, Trunk, pack_answers, score_on_cache, score_packed
+from mig_jax.rewards.answers import TERMINATORS, Answers, pack_answers
+from mig_jax.rewards.credit import GATES, credit_arg_errors, make_credit
+from mig_jax.rewards.gains import CREDITS, Credit, CreditRule, Group, watermark_falls, watermark_gains
+from mig_jax.rewards.likelihood import OVER_SPELLINGS, OVER_TOKENS, answer_likelihood, token_logprobs
+from mig_jax.rewards.probes import Cuts, Forward, Trunk, score_on_cache, score_packed
 
 __all__ = [
     "CREDITS",
+    "GATES",
+    "OVER_SPELLINGS",
+    "OVER_TOKENS",
+    "TERMINATORS",
     "Answers",
     "Credit",
+    "CreditRule",
     "Cuts",
     "Forward",
+    "Group",
     "Trunk",
     "answer_likelihood",
+    "credit_arg_errors",
+    "make_credit",
     "pack_answers",
     "score_on_cache",
     "score_packed",
     "token_logprobs",
+    "watermark_falls",
     "watermark_gains",
 ]

@@ -1,11 +1,10 @@
 """Credit rules: from the answer likelihood ℓ_k after each step to the reward of each step.
 
-Every function takes one response; use `jax.vmap` for a batch. All share two arguments:
-
-    ell_k:    `[K+1]` answer log-likelihood ℓ₀ … ℓ_K, in nats per token; ℓ₀ is before the first step.
-    valid_k:  `[K+1]` bool, False at padding after the last step; the first entry must be True.
+A rule takes the group of one question; use `jax.vmap` for several questions. `CREDITS` holds all rules.
+`mig_jax.rewards.credit` adds the prices of steps and the gates, which are the same for every rule.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,27 +13,57 @@ import jax
 import jax.numpy as jnp
 
 
-class Credit(NamedTuple):
-    """The process reward of one response, split into its steps.
+class Group(NamedTuple):
+    """The G responses of one question, as a credit rule sees them.
 
-    reward: scalar, the process reward of the whole response.
-    gain_k: `[K]` the share of each step; 0 at padding.
+    ell_gk: `[G, K+1]` answer log-likelihood ℓ₀ … ℓ_K, in nats per token; ℓ₀ is before the first step.
+    valid_gk: `[G, K+1]` bool, False at padding after the last step; the first entry of a row must be True.
+    steps_gk: `[G, K]` int, steps between a probe and the next; more than 1 if there are more steps than probes.
+    tokens_gk: `[G, K]` int, tokens of these steps.
+    is_correct_g: `[G]` bool.
     """
 
-    reward: jax.Array
-    gain_k: jax.Array
+    ell_gk: jax.Array
+    valid_gk: jax.Array
+    steps_gk: jax.Array
+    tokens_gk: jax.Array
+    is_correct_g: jax.Array
 
 
-def watermark_gains(ell_k: jax.Array, valid_k: jax.Array) -> tuple[jax.Array, jax.Array]:
+class Credit(NamedTuple):
+    """The process rewards of a group, split into steps.
+
+    reward_g: `[G]` process reward of each response.
+    gain_gk: `[G, K]` share of each step; 0 at padding.
+    """
+
+    reward_g: jax.Array
+    gain_gk: jax.Array
+
+
+class CreditRule(NamedTuple):
+    """An entry of `CREDITS`.
+
+    apply: `(Group, **parameters) -> Credit`; its keyword-only arguments with their defaults are its parameters.
+    unit: unit of the reward, "nats" (per token) or "probability".
+    """
+
+    apply: Callable[..., Credit]
+    unit: str
+
+
+def watermark_gains(ell_k: jax.Array, valid_k: jax.Array, *, threshold: float = 0.0) -> tuple[jax.Array, jax.Array]:
     """Return the gain of each step over the best likelihood that any earlier step reached.
 
-        h₀ = ℓ₀        gₖ = max(0, ℓₖ − hₖ₋₁)        hₖ = max(hₖ₋₁, ℓₖ)
+        h₀ = ℓ₀        if ℓₖ > hₖ₋₁ + δ:  gₖ = ℓₖ − hₖ₋₁ − δ,  hₖ = ℓₖ        else:  gₖ = 0,  hₖ = hₖ₋₁
 
-    So gₖ ≥ 0, and Σₖ gₖ = maxₖ ℓₖ − ℓ₀. A step that falls below the watermark and climbs back to it earns nothing.
+    So gₖ ≥ 0, and without a threshold Σₖ gₖ = maxₖ ℓₖ − ℓ₀. A step that falls below the watermark and climbs back to
+    it earns nothing.
 
     Args:
       ell_k: `[K+1]` answer log-likelihood after each step, in nats per token; k = 0 is before the first step.
       valid_k: `[K+1]` bool, False at padding.
+      threshold: δ ≥ 0, in nats per token; a rise of at most δ earns nothing and leaves the watermark.
 
     Returns:
       gain_k `[K]` and watermark_k `[K+1]` (h₀ … h_K), in nats per token.
@@ -43,78 +72,109 @@ def watermark_gains(ell_k: jax.Array, valid_k: jax.Array) -> tuple[jax.Array, ja
       AssertionError: the arguments differ in shape, or have a batch axis.
 
     References:
-      arXiv 2602.01034, Algorithm 1, lines 12–18.
+      arXiv 2602.01034, Algorithm 1, lines 12–18; there δ = 0.
     """
     _assert_one_response(ell_k, valid_k)
 
     def step(watermark, ell_and_valid):
         ell, valid = ell_and_valid
-        raised = jnp.where(valid, jnp.maximum(watermark, ell), watermark)
-        return raised, (raised - watermark, raised)
+        rises = valid & (ell > watermark + threshold)
+        gain = jnp.where(rises, ell - watermark - threshold, 0.0)
+        raised = jnp.where(rises, ell, watermark)
+        return raised, (gain, raised)
 
     _, (gain_k, watermark_k) = jax.lax.scan(step, ell_k[0], (ell_k[1:], valid_k[1:]))
     return gain_k, jnp.concatenate([ell_k[:1], watermark_k])
 
 
-def watermark(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
-    """Return R = Σₖ gₖ with the gains of `watermark_gains`, in nats per token (arXiv 2602.01034, the method)."""
-    gain_k, _ = watermark_gains(ell_k, valid_k)
-    return Credit(gain_k.sum(), gain_k)
+def watermark_falls(ell_k: jax.Array, valid_k: jax.Array, *, threshold: float = 0.0) -> jax.Array:
+    """Return how far the likelihood is below the watermark after each step: max(0, hₖ − ℓₖ), in nats per token.
+
+    Args and errors are those of `watermark_gains`.
+
+    Returns:
+      fall_k `[K+1]`; padding repeats the last step, so the last entry is h_K − ℓ_K of the response.
+    """
+    _, watermark_k = watermark_gains(ell_k, valid_k, threshold=threshold)
+    last = valid_k.sum() - 1
+    held_k = ell_k[jnp.minimum(jnp.arange(ell_k.shape[0]), last)]
+    return jnp.maximum(0.0, watermark_k - held_k)
 
 
-def final(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
+def watermark(group: Group, *, threshold: float = 0.0, drawdown: float = 0.0) -> Credit:
+    """Return R = Σₖ gₖ − λ (h_K − ℓ_K), in nats per token (arXiv 2602.01034, the method; there δ = λ = 0).
+
+    Step k loses λ times what the likelihood falls further below the watermark, and regains what it climbs back.
+
+    Args:
+      group: the responses of one question.
+      threshold: δ of `watermark_gains`.
+      drawdown: λ from 0 to 1; 1 is `delta_sum` where δ = 0.
+    """
+    gain_gk, _ = jax.vmap(functools.partial(watermark_gains, threshold=threshold))(group.ell_gk, group.valid_gk)
+    return _sum_of(gain_gk - drawdown * jnp.diff(falls(group, threshold)))
+
+
+def final(group: Group) -> Credit:
     """Return R = ℓ_K, the likelihood after the last step (arXiv 2602.01034, Table 4).
 
     The gains are the signed changes ℓₖ − ℓₖ₋₁, so they sum to R − ℓ₀.
     """
-    gain_k = _signed_changes(ell_k, valid_k)
-    return Credit(ell_k[0] + gain_k.sum(), gain_k)
+    gain_gk = _signed_changes(group.ell_gk, group.valid_gk)
+    return Credit(group.ell_gk[:, 0] + gain_gk.sum(1), gain_gk)
 
 
-def delta_sum(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
+def delta_sum(group: Group) -> Credit:
     """Return R = Σₖ (ℓₖ − ℓₖ₋₁) = ℓ_K − ℓ₀, signed (arXiv 2602.01034, Table 4)."""
-    gain_k = _signed_changes(ell_k, valid_k)
-    return Credit(gain_k.sum(), gain_k)
+    return _sum_of(_signed_changes(group.ell_gk, group.valid_gk))
 
 
-def position_weighted(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
+def position_weighted(group: Group) -> Credit:
     """Return R = Σₖ k·(ℓₖ − ℓ₀) / Σₖ k, so that later steps count more (arXiv 2602.01034, Table 4).
 
     ℓ₀ is subtracted so that a response without steps earns 0.
     """
-    _assert_one_response(ell_k, valid_k)
-    weight_k = jnp.where(valid_k[1:], jnp.arange(1, ell_k.shape[0]), 0)
-    rise_k = jnp.where(valid_k[1:], ell_k[1:] - ell_k[0], 0.0)
-    gain_k = rise_k * weight_k / jnp.maximum(weight_k.sum(), 1)
-    return Credit(gain_k.sum(), gain_k)
+    valid_gk = group.valid_gk[:, 1:]
+    weight_gk = jnp.where(valid_gk, jnp.arange(1, group.ell_gk.shape[1])[None], 0)
+    rise_gk = jnp.where(valid_gk, group.ell_gk[:, 1:] - group.ell_gk[:, :1], 0.0)
+    return _sum_of(rise_gk * weight_gk / jnp.maximum(weight_gk.sum(1, keepdims=True), 1))
 
 
-def segment_progress(ell_k: jax.Array, valid_k: jax.Array) -> Credit:
+def segment_progress(group: Group) -> Credit:
     """Return R = Σₖ gₖ with gₖ = exp ℓₖ − exp ℓₖ₋₁, the signed progress in probability.
 
     References:
       GRPO-VPS (arXiv 2604.20659); IGPO (arXiv 2510.14967).
     """
-    gain_k = _signed_changes(jnp.exp(ell_k), valid_k)
-    return Credit(gain_k.sum(), gain_k)
+    return _sum_of(_signed_changes(jnp.exp(group.ell_gk), group.valid_gk))
 
 
 # Every credit rule, by the name that configs use.
-CREDITS: dict[str, Callable[[jax.Array, jax.Array], Credit]] = {
-    "watermark": watermark,
-    "final": final,
-    "delta_sum": delta_sum,
-    "position_weighted": position_weighted,
-    "segment_progress": segment_progress,
+CREDITS: dict[str, CreditRule] = {
+    "watermark": CreditRule(watermark, "nats"),
+    "final": CreditRule(final, "nats"),
+    "delta_sum": CreditRule(delta_sum, "nats"),
+    "position_weighted": CreditRule(position_weighted, "nats"),
+    "segment_progress": CreditRule(segment_progress, "probability"),
 }
 
 
-def _signed_changes(value_k: jax.Array, valid_k: jax.Array) -> jax.Array:
-    """Return the signed change of `value_k` at each step, `[K]`; 0 at padding."""
-    _assert_one_response(value_k, valid_k)
-    return jnp.where(valid_k[1:], value_k[1:] - value_k[:-1], 0.0)
+def falls(group: Group, threshold: float) -> jax.Array:
+    """Return `watermark_falls` of each response, `[G, K+1]`."""
+    return jax.vmap(functools.partial(watermark_falls, threshold=threshold))(group.ell_gk, group.valid_gk)
+
+
+def _sum_of(gain_gk: jax.Array) -> Credit:
+    """Return the credit of responses whose reward is the sum of their gains."""
+    return Credit(gain_gk.sum(1), gain_gk)
+
+
+def _signed_changes(value_gk: jax.Array, valid_gk: jax.Array) -> jax.Array:
+    """Return the signed change of `value_gk` at each step, `[G, K]`; 0 at padding."""
+    return jnp.where(valid_gk[:, 1:], value_gk[:, 1:] - value_gk[:, :-1], 0.0)
 
 
 def _assert_one_response(ell_k: jax.Array, valid_k: jax.Array) -> None:
-    chex.assert_rank([ell_k, valid_k], 1, custom_message="a credit rule takes one response: use jax.vmap for a batch")
+    message = "the watermark takes one response: use jax.vmap for a batch"
+    chex.assert_rank([ell_k, valid_k], 1, custom_message=message)
     chex.assert_equal_shape([ell_k, valid_k])

@@ -1,8 +1,11 @@
 """Token log-probs from hidden states, in chunks, and the likelihood of an answer from its token log-probs."""
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def token_logprobs(
@@ -12,6 +15,7 @@ def token_logprobs(
     *,
     temperature: float = 1.0,
     chunk: int = 128,
+    is_token_v: jax.Array | np.ndarray | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Return the log-prob of each target and the entropy of its distribution, without an array of size `[T, V]`.
 
@@ -23,9 +27,12 @@ def token_logprobs(
     Args:
       hidden_td: `[T, D]` hidden states; entry t predicts target t.
       unembed_dv: `[D, V]` output matrix.
-      target_t: `[T]` token ids.
+      target_t: `[T]` token ids; or `[T, E]` sets of distinct ids, padded with −1, whose probabilities are summed. An
+        empty set has log-prob −∞.
       temperature: divides the logits; must be the sampler's for both policies of a ratio.
       chunk: tokens whose logits are in memory at once; under `jax.vmap`, tokens of each row.
+      is_token_v: `[V]` bool, False at ids that are no token, such as the padding of an output matrix; their probability
+        is 0. None: all are tokens.
 
     Returns:
       logprob_t `[T]` and entropy_t `[T]`, float32, in nats. No gradient flows through the entropy.
@@ -35,7 +42,7 @@ def token_logprobs(
     """
     chex.assert_rank(
         [hidden_td, unembed_dv, target_t],
-        [2, 2, 1],
+        [2, 2, {1, 2}],
         custom_message="token_logprobs takes one sequence: use jax.vmap for a batch",
     )
     length = target_t.shape[0]
@@ -43,47 +50,105 @@ def token_logprobs(
     n_chunks = -(-length // chunk)
     padding = n_chunks * chunk - length
     hidden_chunks = jnp.pad(hidden_td, ((0, padding), (0, 0))).reshape(n_chunks, chunk, -1)
-    target_chunks = jnp.pad(target_t, (0, padding)).reshape(n_chunks, chunk)
+    target_chunks = jnp.pad(target_t, ((0, padding), *((0, 0),) * (target_t.ndim - 1)))
+    target_chunks = target_chunks.reshape(n_chunks, chunk, *target_t.shape[1:])
 
     @jax.checkpoint
     def chunk_logprobs(hidden_and_target):
         hidden_td, target_t = hidden_and_target
         logit_tv = jnp.einsum("td,dv->tv", hidden_td, unembed_dv, preferred_element_type=jnp.float32) / temperature
+        if is_token_v is not None:
+            logit_tv = jnp.where(is_token_v[None], logit_tv, -jnp.inf)
         logsumexp_t = jax.nn.logsumexp(logit_tv, axis=-1)
-        target_logit_t = jnp.take_along_axis(logit_tv, target_t[:, None], axis=-1)[:, 0]
         logprob_tv = jax.lax.stop_gradient(logit_tv - logsumexp_t[:, None])
-        return target_logit_t - logsumexp_t, -jnp.sum(jnp.exp(logprob_tv) * logprob_tv, axis=-1)
+        if is_token_v is not None:
+            logprob_tv = jnp.where(is_token_v[None], logprob_tv, 0.0)  # 0 · log 0 = 0
+        entropy_t = -jnp.sum(jnp.exp(logprob_tv) * logprob_tv, axis=-1)
+        return _target_logits(logit_tv, target_t) - logsumexp_t, entropy_t
 
     logprobs, entropies = jax.lax.map(chunk_logprobs, (hidden_chunks, target_chunks))
     return logprobs.reshape(-1)[:length], entropies.reshape(-1)[:length]
 
 
-def answer_likelihood(logprob_kay: jax.Array, scored_ay: jax.Array) -> jax.Array:
+def _target_logits(logit_tv: jax.Array, target_t: jax.Array) -> jax.Array:
+    """Return the logit of each target `[T]`, or the log-sum-exp of those of its ids `[T, E]`; −∞ for an empty set."""
+    if target_t.ndim == 1:
+        return jnp.take_along_axis(logit_tv, target_t[:, None], axis=-1)[:, 0]
+    is_id_te = target_t >= 0
+    logit_te = jnp.take_along_axis(logit_tv, jnp.where(is_id_te, target_t, 0), axis=-1)
+    # An empty set gets finite logits before the log-sum-exp, whose gradient would be NaN otherwise.
+    is_empty_t = ~is_id_te.any(-1)
+    logsumexp_t = jax.nn.logsumexp(jnp.where(is_id_te | is_empty_t[:, None], logit_te, -jnp.inf), axis=-1)
+    return jnp.where(is_empty_t, -jnp.inf, logsumexp_t)
+
+
+# Log-likelihood of each variant from the log-probs of its tokens, by the name that configs use. Each takes logprob_kay
+# and scored_ay and returns `[K+1, A]`, meaningless for a row that is no variant.
+OVER_TOKENS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "mean_logprob": lambda logprob_kay, scored_ay: _total(logprob_kay, scored_ay) / _length(scored_ay),
+    "mean_prob": lambda logprob_kay, scored_ay: (
+        jax.nn.logsumexp(jnp.where(scored_ay[None], logprob_kay, -jnp.inf), axis=-1) - jnp.log(_length(scored_ay))
+    ),
+    "sum_logprob": lambda logprob_kay, scored_ay: _total(logprob_kay, scored_ay),
+}
+
+# Log-likelihood of the answer `[K+1]` from those of its variants `[K+1, A]`, by the name that configs use; −∞ marks a
+# row that is no variant.
+OVER_SPELLINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "max": lambda ell_ka: ell_ka.max(-1),
+    "logsumexp": lambda ell_ka: jax.nn.logsumexp(ell_ka, axis=-1),
+}
+
+
+def answer_likelihood(
+    logprob_kay: jax.Array, scored_ay: jax.Array, *, over_tokens: str = "mean_logprob", over_spellings: str = "max"
+) -> jax.Array:
     """Return ℓ_k: the mean log-prob of the answer's tokens, for the variant of the answer that is likeliest.
 
         ℓₖ = max over y ∈ Y* of (1/|y|) Σₜ log π(yₜ | x, s₁ … sₖ, lead-in, y₍<ₜ₎)
 
-    The closing tag counts as part of y. Without a terminator, "4" would be likely wherever "42" is.
+    The ending counts as part of y. Without a terminator, "4" would be likely wherever "42" is. Other choices:
+
+        over_tokens      mean_prob    log (1/|y|) Σₜ π(yₜ | …), the mean probability
+                         sum_logprob  Σₜ log π(yₜ | …), the log-probability of the variant
+        over_spellings   logsumexp    log Σ over y ∈ Y* of exp ℓₖ(y); with sum_logprob, the probability of any variant
 
     Args:
       logprob_kay: `[K+1, A, Y]` log-probs of the scored tokens of each variant after each step, in nats.
-      scored_ay: `[A, Y]` bool, tokens of variant a and of its closing tag; a row that is all False is no variant.
+      scored_ay: `[A, Y]` bool, tokens of variant a and of its ending; a row that is all False is no variant.
+      over_tokens: key of `OVER_TOKENS`.
+      over_spellings: key of `OVER_SPELLINGS`.
 
     Returns:
-      ell_k `[K+1]`, in nats per token; −∞ if there is no variant.
+      ell_k `[K+1]`, in nats per token (sum_logprob: in nats); −∞ if there is no variant.
 
     Raises:
       AssertionError: an argument has a batch axis.
+      ValueError: an unknown name.
 
     References:
       arXiv 2602.01034, Eq. 9.
     """
+    for key, value, table in (
+        ("over_tokens", over_tokens, OVER_TOKENS),
+        ("over_spellings", over_spellings, OVER_SPELLINGS),
+    ):
+        if value not in table:
+            raise ValueError(f"unknown {key} {value!r}; choose one of {', '.join(table)}")
     chex.assert_rank(
         [logprob_kay, scored_ay],
         [3, 2],
         custom_message="answer_likelihood takes one response: use jax.vmap for a batch",
     )
-    length_a = scored_ay.sum(-1)
-    total_ka = jnp.where(scored_ay[None], logprob_kay, 0.0).sum(-1)
-    mean_ka = total_ka / jnp.maximum(length_a, 1)[None]
-    return jnp.where((length_a > 0)[None], mean_ka, -jnp.inf).max(-1)
+    ell_ka = OVER_TOKENS[over_tokens](logprob_kay, scored_ay)
+    return OVER_SPELLINGS[over_spellings](jnp.where(scored_ay.any(-1)[None], ell_ka, -jnp.inf))
+
+
+def _total(logprob_kay: jax.Array, scored_ay: jax.Array) -> jax.Array:
+    """Return the summed log-prob of each variant, `[K+1, A]`."""
+    return jnp.where(scored_ay[None], logprob_kay, 0.0).sum(-1)
+
+
+def _length(scored_ay: jax.Array) -> jax.Array:
+    """Return the number of scored tokens of each variant, `[1, A]`; 1 for a row that is no variant."""
+    return jnp.maximum(scored_ay.sum(-1), 1)[None]

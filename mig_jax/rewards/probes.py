@@ -1,7 +1,7 @@
 """Probes: the likelihood of the reference answer after each step, for all steps of a response in one forward pass.
 
 A prompt with its response is the *trunk*. It has K+1 cuts: before the first step, after the first step, and so on.
-After each cut come A *leaves*, one for each variant of the answer: the lead-in, the answer and the closing tag. A leaf
+After each cut come A *leaves*, one for each variant of the answer: the lead-in, the answer and its ending. A leaf
 attends to the trunk up to its cut and, causally, to itself. Its positions continue from the cut. The trunk attends to
 no leaf. The mask of the leaves, drawn for a trunk of four tokens, one variant and leaves of three tokens (x attends,
 · does not):
@@ -20,21 +20,21 @@ So leaves are short sequences that share the keys and values of the trunk, and n
 built. One pass gives what (K+1)·A passes would give, one for each prefix and variant. With the KV cache of the rollout
 (`score_on_cache`), only the leaves are computed; without it (`score_packed`), the trunk is computed first.
 
+Leaves of a cut may write ids of their own before the lead-in, the *prefix* of the cut: the opening of the response
+where the trunk is the prompt alone, or the part of a token that belongs to the step when the cut splits it.
+
 The model is an argument, see `Forward`. No gradient flows through the results.
 """
 
-from collections.abc import Sequence
+import functools
 from typing import Any, NamedTuple, Protocol
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mig_jax.rewards import likelihood
-
-# Probes are built with numpy on the host, and scored on devices.
-Array = jax.Array | np.ndarray
+from mig_jax.rewards.answers import Answers, Array
 
 
 class Forward(Protocol):
@@ -59,28 +59,19 @@ class Forward(Protocol):
         ...
 
 
-class Answers(NamedTuple):
-    """The variants of one answer as leaves for any cut. Y of the P positions of a leaf predict a scored token.
-
-    token_ap: `[A, P]` lead-in, answer and closing tag without its last token, then padding.
-    target_ay: `[A, Y]` answer and closing tag, then padding; the last Y positions of `token_ap` predict them.
-    scored_ay: `[A, Y]` bool, False at padding; a row that is all False is no variant.
-    """
-
-    token_ap: Array
-    target_ay: Array
-    scored_ay: Array
-
-
 class Cuts(NamedTuple):
     """The positions at which a trunk is probed.
 
     cut_k: `[K+1]` number of slots of the trunk before each cut, its padding included; at least 1.
     valid_k: `[K+1]` bool, False where there is no cut.
+    prefix_kx: `[K+1, X]` ids that the leaves of each cut write before the lead-in, then padding; None for none.
+    prefix_length_k: `[K+1]` number of these ids, 0 to X; None for none.
     """
 
     cut_k: Array
     valid_k: Array
+    prefix_kx: Array | None = None
+    prefix_length_k: Array | None = None
 
 
 class Trunk(NamedTuple):
@@ -94,49 +85,6 @@ class Trunk(NamedTuple):
     valid_s: Array
 
 
-def pack_answers(
-    lead_in: Sequence[int],
-    variants: Sequence[Sequence[int]],
-    closing: Sequence[int],
-    *,
-    max_variants: int,
-    max_tokens: int,
-) -> Answers:
-    """Pack the variants of one answer into arrays of fixed shape, with numpy on the host.
-
-    Args:
-      lead_in: ids that close the think block and open the answer block; context, not scored.
-      variants: ids of each variant of the answer, the reference answer first.
-      closing: ids of the closing tag, scored with the answer.
-      max_variants: A; the variants after the first A that fit are left out.
-      max_tokens: the longest answer in tokens, without its closing tag; longer variants are left out.
-
-    Returns:
-      Answers with P = len(lead_in) + Y − 1 and Y = max_tokens + len(closing).
-
-    Raises:
-      ValueError: the lead-in or the closing tag is empty, or no variant fits.
-    """
-    fitting = [[*ids, *closing] for ids in variants if 0 < len(ids) <= max_tokens][:max_variants]
-    if not fitting or not lead_in or not closing:
-        lengths = [len(ids) for ids in variants]
-        raise ValueError(
-            f"cannot build a probe from a lead-in of {len(lead_in)} tokens, a closing tag of {len(closing)} and "
-            f"answers of {lengths} tokens where 1 to {max_tokens} fit; raise the limit on answer tokens, or leave this "
-            "answer out"
-        )
-    width = max_tokens + len(closing)
-    token_ap = np.zeros((max_variants, len(lead_in) + width - 1), np.int32)
-    target_ay = np.zeros((max_variants, width), np.int32)
-    scored_ay = np.zeros((max_variants, width), bool)
-    token_ap[:, : len(lead_in)] = lead_in
-    for a, scored in enumerate(fitting):
-        token_ap[a, len(lead_in) : len(lead_in) + len(scored) - 1] = scored[:-1]
-        target_ay[a, : len(scored)] = scored
-        scored_ay[a, : len(scored)] = True
-    return Answers(token_ap, target_ay, scored_ay)
-
-
 def score_packed(
     forward: Forward,
     unembed_dv: jax.Array,
@@ -146,6 +94,9 @@ def score_packed(
     answers: Answers,
     *,
     chunk: int = 128,
+    over_tokens: str = "mean_logprob",
+    over_spellings: str = "max",
+    is_token_v: Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Return ℓ after every step and the log-probs of the trunk, by one pass over the trunk and one over the leaves.
 
@@ -155,6 +106,8 @@ def score_packed(
       token_bs: `[B, S]` token ids of the trunks.
       trunk, cuts, answers: with a leading axis B on every field.
       chunk: tokens of a row whose logits are in memory at once.
+      over_tokens, over_spellings: as in `answer_likelihood`.
+      is_token_v: as in `token_logprobs`.
 
     Returns:
       ell_bk `[B, K+1]` in nats per token, meaningless where a cut is not valid; and logprob_bs `[B, S]` in nats, the
@@ -166,8 +119,19 @@ def score_packed(
     _assert_batch(trunk, cuts, answers)
     chex.assert_equal_shape([token_bs, trunk.valid_s])
     hidden_bsd, keys_values = forward(token_bs, jnp.asarray(trunk.position_s), jnp.asarray(trunk.valid_s), ())
-    ell_bk = score_on_cache(forward, unembed_dv, (keys_values,), trunk, cuts, answers, chunk=chunk)
-    logprob_bs = _token_logprobs(hidden_bsd[:, :-1], unembed_dv, token_bs[:, 1:], chunk)
+    ell_bk = score_on_cache(
+        forward,
+        unembed_dv,
+        (keys_values,),
+        trunk,
+        cuts,
+        answers,
+        chunk=chunk,
+        over_tokens=over_tokens,
+        over_spellings=over_spellings,
+        is_token_v=is_token_v,
+    )
+    logprob_bs = _token_logprobs(hidden_bsd[:, :-1], unembed_dv, token_bs[:, 1:], chunk, is_token_v)
     return ell_bk, jax.lax.stop_gradient(jnp.pad(logprob_bs, ((0, 0), (1, 0))))
 
 
@@ -180,8 +144,14 @@ def score_on_cache(
     answers: Answers,
     *,
     chunk: int = 128,
+    over_tokens: str = "mean_logprob",
+    over_spellings: str = "max",
+    is_token_v: Array | None = None,
 ) -> jax.Array:
     """Return ℓ after every step, computing the leaves alone on a KV cache of the trunk.
+
+    ℓ₀ of a question needs the cache of its prompt alone: rows of questions, with one cut after the last slot and the
+    opening of the response as its prefix.
 
     Args:
       forward: the model, see `Forward`.
@@ -190,6 +160,8 @@ def score_on_cache(
         B / n rows of which each is shared by n neighboring responses.
       trunk, cuts, answers: with a leading axis B on every field.
       chunk: leaf tokens of a row whose logits are in memory at once.
+      over_tokens, over_spellings: as in `answer_likelihood`.
+      is_token_v: as in `token_logprobs`.
 
     Returns:
       ell_bk `[B, K+1]` in nats per token, meaningless where a cut is not valid.
@@ -197,14 +169,18 @@ def score_on_cache(
     _assert_batch(trunk, cuts, answers)
     leaves = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), jax.vmap(build_leaves)(trunk, cuts, answers))
     hidden_rpd, _ = forward(leaves.token_rp, leaves.position_rp, leaves.visible_rs, cache)
-    return jax.lax.stop_gradient(_leaf_likelihood(hidden_rpd, unembed_dv, cuts, answers, chunk))
+    logprob_bkay = _leaf_logprobs(hidden_rpd, unembed_dv, cuts, answers, chunk, is_token_v)
+    ell = functools.partial(likelihood.answer_likelihood, over_tokens=over_tokens, over_spellings=over_spellings)
+    return jax.lax.stop_gradient(jax.vmap(ell)(logprob_bkay, jnp.asarray(answers.scored_ay)))
 
 
 class Leaves(NamedTuple):
     """All leaves of one response: R = (K+1)·A sequences of P tokens, ordered by cut, then by variant.
 
-    token_rp: `[R, P]` token ids.
-    position_rp: `[R, P]` positions; or `[R, P, X]` like those of the trunk.
+    Here P is the width of the packed answers and of the widest prefix together.
+
+    token_rp: `[R, P]` token ids, padded on the right.
+    position_rp: `[R, P]` positions; or with a last axis like those of the trunk.
     visible_rs: `[R, S]` bool, the slots of the trunk that each leaf attends to.
     """
 
@@ -216,9 +192,9 @@ class Leaves(NamedTuple):
 def build_leaves(trunk: Trunk, cuts: Cuts, answers: Answers) -> Leaves:
     """Return the leaves of one response, with the mask drawn at the head of this module."""
     chex.assert_rank([trunk.valid_s, cuts.cut_k], 1)
-    (n_cuts,), (n_variants, width) = cuts.cut_k.shape, answers.token_ap.shape
-    token_rp = jnp.tile(answers.token_ap, (n_cuts, 1))
-    position_kp = _next_positions(trunk, cuts.cut_k)[:, None] + jnp.arange(width)[None, :]
+    n_variants = answers.token_ap.shape[0]
+    token_rp = _leaf_tokens(cuts, answers)
+    position_kp = _next_positions(trunk, cuts.cut_k)[:, None] + jnp.arange(token_rp.shape[1])[None, :]
     position_rp = jnp.repeat(position_kp, n_variants, axis=0)
     if trunk.position_s.ndim == 2:
         position_rp = jnp.broadcast_to(position_rp[..., None], (*position_rp.shape, trunk.position_s.shape[1]))
@@ -227,12 +203,30 @@ def build_leaves(trunk: Trunk, cuts: Cuts, answers: Answers) -> Leaves:
     return Leaves(token_rp, position_rp, visible_rs)
 
 
+def _leaf_tokens(cuts: Cuts, answers: Answers) -> jax.Array:
+    """Return the ids of all leaves of one response: prefix of the cut, lead-in, answer, padding."""
+    (n_cuts,), width = cuts.cut_k.shape, answers.token_ap.shape[1]
+    token_rp = jnp.tile(answers.token_ap, (n_cuts, 1))
+    if cuts.prefix_kx is None or cuts.prefix_length_k is None:
+        return token_rp
+    repeat = functools.partial(jnp.repeat, repeats=answers.token_ap.shape[0], axis=0)
+    prefix_rx, length_r1 = repeat(jnp.asarray(cuts.prefix_kx)), repeat(jnp.asarray(cuts.prefix_length_k))[:, None]
+    longest = prefix_rx.shape[1]
+    after_prefix_rp = jnp.arange(longest + width)[None] - length_r1
+    shifted_rp = jnp.take_along_axis(token_rp, jnp.clip(after_prefix_rp, 0, width - 1), axis=1)
+    shifted_rp = jnp.where(after_prefix_rp < width, shifted_rp, 0)
+    return jnp.where(after_prefix_rp < 0, jnp.pad(prefix_rx, ((0, 0), (0, width))), shifted_rp)
+
+
 def _assert_batch(trunk: Trunk, cuts: Cuts, answers: Answers) -> None:
-    chex.assert_rank(
-        [trunk.valid_s, cuts.cut_k, answers.token_ap],
-        [2, 2, 3],
-        custom_message="every field of trunk, cuts and answers needs a leading axis B",
-    )
+    """Check that every field has a leading axis B, and that prefixes come with their lengths."""
+    message = "every field of trunk, cuts and answers needs a leading axis B"
+    chex.assert_rank([trunk.valid_s, cuts.cut_k, answers.token_ap], [2, 2, 3], custom_message=message)
+    chex.assert_rank(answers.target_aye, 4, custom_message=f"{message}, and target_aye an axis E")
+    if (cuts.prefix_kx is None) != (cuts.prefix_length_k is None):
+        raise ValueError("cuts need both of prefix_kx and prefix_length_k, or neither")
+    if cuts.prefix_kx is not None:
+        chex.assert_rank([cuts.prefix_kx, cuts.prefix_length_k], [3, 2], custom_message=message)
 
 
 def _next_positions(trunk: Trunk, cut_k: Array) -> jax.Array:
@@ -241,19 +235,36 @@ def _next_positions(trunk: Trunk, cut_k: Array) -> jax.Array:
     return jax.lax.cummax(jnp.where(trunk.valid_s, greatest_s, -1))[cut_k - 1] + 1
 
 
-def _leaf_likelihood(
-    hidden_rpd: jax.Array, unembed_dv: jax.Array, cuts: Cuts, answers: Answers, chunk: int
+def _leaf_logprobs(
+    hidden_rpd: jax.Array, unembed_dv: jax.Array, cuts: Cuts, answers: Answers, chunk: int, is_token_v: Array | None
 ) -> jax.Array:
-    """Return ℓ `[B, K+1]` from the hidden states of all leaves, of which the last Y predict the scored tokens."""
-    (rows, n_cuts), (_, n_variants, n_scored) = cuts.cut_k.shape, answers.target_ay.shape
-    shape_bkay = rows, n_cuts, n_variants, n_scored
-    hidden = hidden_rpd[:, -n_scored:].reshape(rows, -1, hidden_rpd.shape[-1])
-    target = jnp.broadcast_to(answers.target_ay[:, None], shape_bkay).reshape(rows, -1)
-    logprob_bkay = _token_logprobs(hidden, unembed_dv, target, chunk).reshape(shape_bkay)
-    return jax.vmap(likelihood.answer_likelihood)(logprob_bkay, jnp.asarray(answers.scored_ay))
+    """Return the log-probs of the scored targets `[B, K+1, A, Y]` from the hidden states of all leaves."""
+    rows, n_cuts = cuts.cut_k.shape
+    _, n_variants, n_scored, n_ids = answers.target_aye.shape
+    hidden_ryd = _scored_positions(hidden_rpd, cuts, answers)
+    hidden = hidden_ryd.reshape(rows, -1, hidden_ryd.shape[-1])
+    target = jnp.broadcast_to(answers.target_aye[:, None], (rows, n_cuts, *answers.target_aye.shape[1:]))
+    logprob = _token_logprobs(hidden, unembed_dv, target.reshape(rows, -1, n_ids), chunk, is_token_v)
+    return logprob.reshape(rows, n_cuts, n_variants, n_scored)
 
 
-def _token_logprobs(hidden_btd: jax.Array, unembed_dv: jax.Array, target_bt: jax.Array, chunk: int) -> jax.Array:
-    """Return the log-prob of each target `[B, T]`, in nats."""
-    logprobs = jax.vmap(lambda h, y: likelihood.token_logprobs(h, unembed_dv, y, chunk=chunk))
-    return logprobs(hidden_btd, target_bt)[0]
+def _scored_positions(hidden_rpd: jax.Array, cuts: Cuts, answers: Answers) -> jax.Array:
+    """Return the hidden states that predict the scored targets, `[R, Y, D]`: the last Y of lead-in and answer."""
+    n_variants, n_scored = answers.scored_ay.shape[1:]
+    first = answers.token_ap.shape[2] - n_scored
+    if cuts.prefix_length_k is None:
+        return hidden_rpd[:, first:]
+    first_r = first + jnp.repeat(jnp.asarray(cuts.prefix_length_k), n_variants, axis=1).reshape(-1)
+    index_ry = first_r[:, None] + jnp.arange(n_scored)[None]
+    return jnp.take_along_axis(hidden_rpd, index_ry[:, :, None], axis=1)
+
+
+def _token_logprobs(
+    hidden_btd: jax.Array, unembed_dv: jax.Array, target: jax.Array, chunk: int, is_token_v: Array | None
+) -> jax.Array:
+    """Return the log-prob of each target `[B, T]` in nats; targets are ids `[B, T]` or sets of ids `[B, T, E]`."""
+
+    def logprobs(hidden_td, target_t):
+        return likelihood.token_logprobs(hidden_td, unembed_dv, target_t, chunk=chunk, is_token_v=is_token_v)[0]
+
+    return jax.vmap(logprobs)(hidden_btd, target)

@@ -10,22 +10,52 @@ from mig_jax import rewards
 # ℓ:          -4   -3   -5   -2   -2   -1
 # watermark:  -4   -3   -3   -2   -2   -1      the best so far
 # gain:             1    0    1    0    1      step 2 falls; step 3 earns only what exceeds step 1
+# fall:        0    0    2    0    0    0      below the watermark
 ELL = jnp.array([-4.0, -3.0, -5.0, -2.0, -2.0, -1.0])
 ALL = jnp.ones(6, bool)
 
 
-def random_ells(seed, n=64, k=8):
-    """Return `n` random walks of ℓ, and validity masks whose first entry is True."""
+def make_group(ell_gk, valid_gk=None, steps_gk=None, is_correct_g=None):
+    """Return a group; by default all entries are valid, one step an interval, and all responses correct."""
+    ell_gk = jnp.array(ell_gk, jnp.float32)
+    valid_gk = jnp.ones(ell_gk.shape, bool) if valid_gk is None else jnp.array(valid_gk)
+    steps_gk = valid_gk[:, 1:].astype(int) if steps_gk is None else jnp.array(steps_gk)
+    is_correct_g = jnp.ones(len(ell_gk), bool) if is_correct_g is None else jnp.array(is_correct_g)
+    return rewards.Group(ell_gk, valid_gk, steps_gk, 10 * steps_gk, is_correct_g)
+
+
+def random_group(seed, n=64, k=8):
+    """Return `n` random walks of ℓ from one ℓ₀, whose first entry is valid, with 1 to 3 steps an interval."""
     rng = np.random.default_rng(seed)
     ell = rng.normal(size=(n, k + 1)).cumsum(1) - 5
+    ell[:, 0] = -5
     valid = np.arange(k + 1)[None] <= rng.integers(0, k + 1, size=(n, 1))
-    return jnp.array(ell, jnp.float32), jnp.array(valid)
+    steps = rng.integers(1, 4, size=(n, k)) * valid[:, 1:]
+    return make_group(ell, valid, steps, rng.random(n) < 0.5)
 
 
 def test_watermark_table():
     gain_k, watermark_k = rewards.watermark_gains(ELL, ALL)
     np.testing.assert_array_equal(gain_k, [1, 0, 1, 0, 1])
     np.testing.assert_array_equal(watermark_k, [-4, -3, -3, -2, -2, -1])
+    np.testing.assert_array_equal(rewards.watermark_falls(ELL, ALL), [0, 0, 2, 0, 0, 0])
+
+
+def test_threshold_table():
+    """A rise of at most the threshold earns nothing and leaves the watermark, so small rises add up."""
+    # ℓ:          0    0.5   0.75   1.5   1.25   2       δ = 0.5
+    # watermark:  0    0     0.75   1.5   1.5    1.5
+    # gain:            0     0.25   0.25  0      0       the last rise is exactly δ
+    ell_k = jnp.array([0, 0.5, 0.75, 1.5, 1.25, 2.0])
+    gain_k, watermark_k = rewards.watermark_gains(ell_k, ALL, threshold=0.5)
+    np.testing.assert_array_equal(gain_k, [0, 0.25, 0.25, 0, 0])
+    np.testing.assert_array_equal(watermark_k, [0, 0, 0.75, 1.5, 1.5, 1.5])
+    np.testing.assert_array_equal(rewards.watermark_falls(ell_k, ALL, threshold=0.5), [0, 0, 0, 0, 0.25, 0])
+
+
+def test_last_fall_is_that_of_the_last_step():
+    fall_k = rewards.watermark_falls(ELL.at[3:].set(99.0), jnp.arange(6) < 3)
+    np.testing.assert_array_equal(fall_k, [0, 0, 2, 2, 2, 2])
 
 
 # Reward and gain of each step for ELL, with all steps valid.
@@ -41,64 +71,175 @@ TABLE = {
 
 @pytest.mark.parametrize("name", rewards.CREDITS)
 def test_credit_table(name):
-    credit = rewards.CREDITS[name](ELL, ALL)
+    """The same for one response and for two, of which the second only repeats the first."""
     reward, gain_k = TABLE[name]
-    np.testing.assert_allclose(credit.reward, reward, rtol=1e-6)
-    np.testing.assert_allclose(credit.gain_k, gain_k, rtol=1e-5, atol=1e-7)
+    for size in (1, 2):
+        credit = rewards.make_credit(name)(make_group([ELL] * size))
+        np.testing.assert_allclose(credit.reward_g, [reward] * size, rtol=1e-6)
+        np.testing.assert_allclose(credit.gain_gk, [gain_k] * size, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("drawdown", [0.0, 0.25, 1.0])
+def test_drawdown_table(drawdown):
+    """Step 2 loses a share of its fall of 2, and step 3 regains it; a last fall of 2 is never regained."""
+    regained = rewards.make_credit("watermark", drawdown=drawdown)(make_group([ELL]))
+    np.testing.assert_array_equal(regained.gain_gk, [[1, -2 * drawdown, 1 + 2 * drawdown, 0, 1]])
+    np.testing.assert_array_equal(regained.reward_g, [3.0])
+    lost = rewards.make_credit("watermark", drawdown=drawdown)(make_group([ELL[:3]]))
+    np.testing.assert_array_equal(lost.gain_gk, [[1, -2 * drawdown]])
+    np.testing.assert_array_equal(lost.reward_g, [1 - 2 * drawdown])
+
+
+def test_drawdown_with_threshold_table():
+    # ℓ:     0    1     1.25   0.5       δ = 0.5, λ = 0.5
+    # mark:  0    1     1      1
+    # gain:       0.5   0      0  −  0.5 · (0, 0, 0.5)
+    credit = rewards.make_credit("watermark", threshold=0.5, drawdown=0.5)(make_group([[0, 1, 1.25, 0.5]]))
+    np.testing.assert_array_equal(credit.gain_gk, [[0.5, 0, -0.25]])
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_watermark_properties(seed):
-    ell_bk, valid_bk = random_ells(seed)
-    gain_bk, watermark_bk = jax.vmap(rewards.watermark_gains)(ell_bk, valid_bk)
-    best_b = jnp.where(valid_bk, ell_bk, -jnp.inf).max(1)
-    assert (gain_bk >= 0).all()
-    assert (jnp.diff(watermark_bk, axis=1) >= 0).all()
-    assert (jnp.where(valid_bk[:, 1:], 0, gain_bk) == 0).all()
-    np.testing.assert_allclose(gain_bk.sum(1), best_b - ell_bk[:, 0], rtol=1e-5, atol=1e-5)
+    group = random_group(seed)
+    gain_gk, watermark_gk = jax.vmap(rewards.watermark_gains)(group.ell_gk, group.valid_gk)
+    best_g = jnp.where(group.valid_gk, group.ell_gk, -jnp.inf).max(1)
+    assert (gain_gk >= 0).all()
+    assert (jnp.diff(watermark_gk, axis=1) >= 0).all()
+    assert (jnp.where(group.valid_gk[:, 1:], 0, gain_gk) == 0).all()
+    np.testing.assert_allclose(gain_gk.sum(1), best_g - group.ell_gk[:, 0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", rewards.CREDITS)
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("drawdown", [0.3, 1.0])
+def test_drawdown_takes_back_a_share_of_the_last_fall(seed, drawdown):
+    """R = (h_K − ℓ₀) − λ (h_K − ℓ_K)."""
+    group = random_group(seed)
+    best_g = np.where(group.valid_gk, group.ell_gk, -np.inf).max(1)
+    last_g = np.array([ell[valid][-1] for ell, valid in zip(*map(np.array, group[:2]), strict=True)])
+    credit = rewards.make_credit("watermark", drawdown=drawdown)(group)
+    np.testing.assert_allclose(credit.reward_g, best_g + 5 - drawdown * (best_g - last_g), atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_threshold_pays_the_watermark_less_a_toll_for_each_rise(seed):
+    group = random_group(seed)
+    credit = rewards.make_credit("watermark", threshold=0.5)(group)
+    _, mark_gk = jax.vmap(lambda *one: rewards.watermark_gains(*one, threshold=0.5))(*group[:2])
+    rises_g = (jnp.diff(mark_gk) > 0).sum(1)
+    np.testing.assert_allclose(credit.reward_g, mark_gk[:, -1] - mark_gk[:, 0] - 0.5 * rises_g, atol=1e-5)
+    assert (jnp.diff(mark_gk)[jnp.diff(mark_gk) > 0] > 0.5).all()
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_padding_has_no_effect(name, seed):
-    ell_bk, valid_bk = random_ells(seed)
-    credit = jax.vmap(rewards.CREDITS[name])
-    clean, dirty = credit(ell_bk, valid_bk), credit(jnp.where(valid_bk, ell_bk, 99.0), valid_bk)
-    np.testing.assert_array_equal(clean.reward, dirty.reward)
-    np.testing.assert_array_equal(clean.gain_k, dirty.gain_k)
-    assert np.isfinite(clean.reward).all() and np.isfinite(clean.gain_k).all()
+def test_watermark_with_all_knobs_at_zero_is_the_plain_watermark(seed):
+    group = random_group(seed)
+    knobs = {"threshold": 0.0, "drawdown": 0.0, "step_price": 0.0, "excess_step_price": 0.0, "gate": "all"}
+    credit = rewards.make_credit("watermark", **knobs)(group)
+    gain_gk, _ = jax.vmap(rewards.watermark_gains)(group.ell_gk, group.valid_gk)
+    np.testing.assert_array_equal(credit.gain_gk, gain_gk)
+    np.testing.assert_array_equal(credit.reward_g, gain_gk.sum(1))
 
 
-@pytest.mark.parametrize("name", rewards.CREDITS)
-def test_padded_response_earns_what_it_earns_alone(name):
-    alone = rewards.CREDITS[name](ELL[:4], ALL[:4])
-    padded = rewards.CREDITS[name](ELL, jnp.arange(6) < 4)
-    np.testing.assert_allclose(padded.reward, alone.reward, rtol=1e-6)
-    np.testing.assert_allclose(padded.gain_k, jnp.pad(alone.gain_k, (0, 2)), rtol=1e-6)
+@pytest.mark.parametrize("seed", range(3))
+def test_watermark_with_full_drawdown_is_the_delta_sum(seed):
+    group = random_group(seed)
+    full, delta = rewards.make_credit("watermark", drawdown=1.0)(group), rewards.make_credit("delta_sum")(group)
+    np.testing.assert_allclose(full.reward_g, delta.reward_g, atol=1e-5)
+    np.testing.assert_allclose(full.gain_gk, delta.gain_gk, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["watermark", "delta_sum", "position_weighted"])
-def test_constant_shift_has_no_effect(name):
-    ell_bk, valid_bk = random_ells(0)
-    credit = jax.vmap(rewards.CREDITS[name])
-    np.testing.assert_allclose(credit(ell_bk, valid_bk).reward, credit(ell_bk - 7, valid_bk).reward, atol=1e-4)
+# Every rule with every knob that it takes, each alone and all together.
+KNOBS = (
+    {"step_price": 0.25},
+    {"excess_step_price": 0.25},
+    {"gate": "correct"},
+    {"gate": "kept", "gate_tolerance": 0.5},
+    {"step_price": 0.25, "excess_step_price": 0.5, "gate": "kept", "gate_tolerance": 1.0},
+)
+VARIATIONS = [
+    *((name, knobs) for name in rewards.CREDITS for knobs in ({}, *KNOBS)),
+    ("watermark", {"threshold": 0.5}),
+    ("watermark", {"drawdown": 0.5}),
+    ("watermark", {"threshold": 0.5, "drawdown": 0.5} | KNOBS[-1]),
+]
+vary = pytest.mark.parametrize("name, knobs", VARIATIONS)
+
+
+@vary
+@pytest.mark.parametrize("seed", range(3))
+def test_gains_sum_to_the_reward(name, knobs, seed):
+    group = random_group(seed)
+    credit = rewards.make_credit(name, **knobs)(group)
+    start_g = group.ell_gk[:, 0] if name == "final" else 0
+    np.testing.assert_allclose(credit.gain_gk.sum(1) + start_g, credit.reward_g, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, knobs", [variation for variation in VARIATIONS if variation[1]])
+def test_every_knob_changes_rewards_and_gains(name, knobs):
+    group = random_group(0)
+    plain, changed = rewards.make_credit(name)(group), rewards.make_credit(name, **knobs)(group)
+    assert not np.allclose(plain.reward_g, changed.reward_g)
+    assert not np.allclose(plain.gain_gk, changed.gain_gk)
+
+
+@vary
+@pytest.mark.parametrize("dirt", [99.0, -jnp.inf, jnp.nan])
+def test_padding_has_no_effect(name, knobs, dirt):
+    clean = random_group(1)
+    dirty = clean._replace(
+        ell_gk=jnp.where(clean.valid_gk, clean.ell_gk, dirt),
+        steps_gk=jnp.where(clean.valid_gk[:, 1:], clean.steps_gk, 7),
+        tokens_gk=jnp.where(clean.valid_gk[:, 1:], clean.tokens_gk, 7),
+    )
+    credit = rewards.make_credit(name, **knobs)
+    for found, expected in zip(credit(dirty), credit(clean), strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert np.isfinite(found).all()
+    assert (jnp.where(clean.valid_gk[:, 1:], 0, credit(clean).gain_gk) == 0).all()
+
+
+@vary
+def test_padded_group_earns_what_it_earns_alone(name, knobs):
+    credit, is_correct_g = rewards.make_credit(name, **knobs), [True, False]
+    alone = credit(make_group([ELL[:4], ELL[2:]], steps_gk=[[1, 2, 1], [1, 1, 1]], is_correct_g=is_correct_g))
+    ell_gk, valid_gk = [ELL, [*ELL[2:], 9, 9]], [[True] * 4 + [False] * 2] * 2
+    steps_gk = [[1, 2, 1, 0, 0], [1, 1, 1, 0, 0]]
+    padded = credit(make_group(ell_gk, valid_gk, steps_gk, is_correct_g))
+    np.testing.assert_allclose(padded.reward_g, alone.reward_g, rtol=1e-6)
+    np.testing.assert_allclose(padded.gain_gk, jnp.pad(alone.gain_gk, ((0, 0), (0, 2))), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name, knobs", [v for v in VARIATIONS if v[0] not in ("final", "segment_progress")])
+def test_constant_shift_has_no_effect(name, knobs):
+    group = random_group(0)
+    shifted = group._replace(ell_gk=group.ell_gk - 8)
+    credit = rewards.make_credit(name, **knobs)
+    np.testing.assert_allclose(credit(group).reward_g, credit(shifted).reward_g, atol=1e-4)
+    np.testing.assert_allclose(credit(group).gain_gk, credit(shifted).gain_gk, atol=1e-4)
 
 
 def test_rules_agree_where_the_likelihood_only_rises():
-    ell_k = jnp.sort(ELL)
-    watermark, delta, final = (rewards.CREDITS[name](ell_k, ALL) for name in ("watermark", "delta_sum", "final"))
-    np.testing.assert_allclose(watermark.gain_k, delta.gain_k, atol=1e-6)
-    np.testing.assert_allclose(watermark.reward, final.reward - ell_k[0], atol=1e-6)
+    group = make_group([jnp.sort(ELL)])
+    watermark, delta, final = (rewards.make_credit(name)(group) for name in ("watermark", "delta_sum", "final"))
+    np.testing.assert_allclose(watermark.gain_gk, delta.gain_gk, atol=1e-6)
+    np.testing.assert_allclose(watermark.reward_g, final.reward_g - group.ell_gk[:, 0], atol=1e-6)
+
+
+@vary
+def test_response_without_steps_earns_nothing(name, knobs):
+    group = make_group([ELL, ELL], [[True] + [False] * 5, [True] * 6])
+    credit = rewards.make_credit(name, **knobs)(group)
+    assert credit.reward_g[0] == (ELL[0] if name == "final" else 0)
+    np.testing.assert_array_equal(credit.gain_gk[0], jnp.zeros(5))
 
 
 @pytest.mark.parametrize("name", rewards.CREDITS)
-def test_response_without_steps_earns_nothing(name):
-    credit = rewards.CREDITS[name](ELL, jnp.arange(6) == 0)
-    assert credit.reward == (ELL[0] if name == "final" else 0)
-    np.testing.assert_array_equal(credit.gain_k, jnp.zeros(5))
-
-
-@pytest.mark.parametrize("rule", [rewards.watermark_gains, *rewards.CREDITS.values()])
-def test_batch_without_vmap_raises(rule):
+def test_batch_without_vmap_raises(name):
+    group = random_group(0)
+    batch = jax.tree.map(lambda x: jnp.stack([x, x]), group)
     with pytest.raises(AssertionError, match="use jax.vmap for a batch"):
-        rule(jnp.stack([ELL, ELL]), jnp.stack([ALL, ALL]))
+        rewards.make_credit(name)(batch)
+    found, expected = jax.vmap(rewards.make_credit(name))(batch), rewards.make_credit(name)(group)
+    np.testing.assert_array_equal(found.gain_gk[1], expected.gain_gk)
+    with pytest.raises(AssertionError, match="use jax.vmap for a batch"):
+        rewards.watermark_gains(group.ell_gk, group.valid_gk)
