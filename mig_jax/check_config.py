@@ -22,6 +22,7 @@ from mig_jax.config import (
 )
 from mig_jax.data import sources
 from mig_jax.errors import UserError
+from mig_jax.learning import advantages, losses
 from mig_jax.models import adapters, attention, remat
 from mig_jax.models.qwen2_vl import VisionConfig
 
@@ -32,10 +33,21 @@ CHOICES = {
     "model.save_dtype": ("", "float32", "bfloat16", "float16"),
     "model.remat": tuple(remat.POLICIES),
     "model.lora.save": ("merged", "adapter"),
+    "reward.overlong": ("keep", "mask", "penalize"),
     "reward.credit": tuple(rewards.CREDITS),
-    "reward.credit_level": ("trajectory", "step"),
-    "reward.scale": ("group_std", "none"),
-    "loss.aggregate": ("responses", "tokens"),
+    "reward.credit_args.gate": tuple(rewards.GATES),
+    "reward.credit_level": tuple(advantages.CREDIT_LEVELS),
+    "reward.process_mask": ("closing", "think"),
+    "reward.advantage": tuple(advantages.ADVANTAGES),
+    "reward.outcome_scale": tuple(advantages.SCALES),
+    "reward.process_scale": tuple(advantages.SCALES),
+    "reward.terminator": ("tag", "event"),
+    "reward.over_tokens": tuple(rewards.OVER_TOKENS),
+    "reward.over_spellings": tuple(rewards.OVER_SPELLINGS),
+    "loss.policy_loss": tuple(losses.LOSSES),
+    "loss.ratio": tuple(losses.RATIOS),
+    "loss.aggregate": tuple(losses.AGGREGATES),
+    "loss.old_logprobs": ("sampled", "recomputed"),
     "optimizer.state_dtype": ("", "float32", "bfloat16"),
     "optimizer.decay": ("constant", "cosine"),
 }
@@ -64,6 +76,7 @@ def check_config(config: Config, *, mode: str, n_devices: int) -> None:
     errors = [
         *_ranges(config, Config),
         *_values(config),
+        *_reward(config),
         *_mesh(config, n_devices),
         *_model(config),
         *(_data(config, mode) if mode != "score" else ()),
@@ -149,6 +162,29 @@ def _values(config: Config) -> list[str]:
     for key in ("seed", "data.eval_seed"):
         if not 0 <= _read(config, key) < 2**32:
             errors.append(f"{key}={_read(config, key)}: must be at least 0 and less than 2**32")
+    return errors
+
+
+def _reward(config: Config) -> list[str]:
+    """Check what options of the reward need of each other."""
+    w, errors = config.reward, []
+    if w.credit in rewards.CREDITS and w.credit_args.gate in rewards.GATES:
+        errors += [
+            f"reward.credit_args: {error}" for error in rewards.credit_arg_errors(w.credit, w.credit_args.to_dict())
+        ]
+    if w.step_discount > 1:
+        errors.append(f"reward.step_discount={w.step_discount}: must be at most 1")
+    if w.step_discount != 1 and w.credit_level != "step":
+        errors.append("reward.step_discount needs reward.credit_level='step'")
+    if w.overlong_buffer and w.overlong != "penalize":
+        errors.append("reward.overlong_buffer needs reward.overlong='penalize'")
+    if w.overlong_buffer > config.rollout.max_new_tokens:
+        errors.append(
+            f"reward.overlong_buffer={w.overlong_buffer} is more than "
+            f"rollout.max_new_tokens={config.rollout.max_new_tokens}"
+        )
+    if config.loss.dual_clip <= 1:
+        errors.append(f"loss.dual_clip={config.loss.dual_clip}: must be more than 1")
     return errors
 
 
@@ -272,22 +308,24 @@ def _training(config: Config, mode: str, n_devices: int) -> list[str]:
 
 def _divides(config: Config, n_devices: int, name: str, prompts: int, *, group_size: int) -> list[str]:
     """Check that prompts, a group of rows each, divide evenly into micro-batches and those over devices."""
-    microbatches, tensor = config.optimizer.microbatches, config.mesh.tensor
+    o, tensor = config.optimizer, config.mesh.tensor
+    parts = o.microbatches * o.minibatches
     # Whether a model in a folder has a vision tower is known only when it is read; `aot` checks it then.
     has_images = not config.model.path and config.model.init.vision.layers > 0
     devices = n_devices // tensor if tensor > 0 else 1
-    if min(microbatches, group_size, devices) < 1:
+    if min(parts, group_size, devices) < 1:
         return []  # reported elsewhere
-    unit = prompt_multiple(devices=devices, microbatches=microbatches, group_size=group_size, has_images=has_images)
+    unit = prompt_multiple(devices=devices, microbatches=parts, group_size=group_size, has_images=has_images)
     if prompts % unit == 0:
         return []
     below = prompts // unit * unit
     nearest = f"{below} or {below + unit}" if below else f"{unit}"
     group = f", with rollout.group_size={group_size}," if group_size > 1 else ""
+    minibatches = f", optimizer.minibatches={o.minibatches}" if o.minibatches > 1 else ""
     return [
         f"{name}={prompts} must be a multiple of {unit}, such as {nearest}, so that{group} each batch shard "
         f"(mesh.data × mesh.fsdp = {devices}) has as many rows of each micro-batch "
-        f"(optimizer.microbatches={microbatches})"
+        f"(optimizer.microbatches={o.microbatches}{minibatches})"
     ]
 
 
@@ -296,7 +334,7 @@ def prompt_multiple(*, devices: int, microbatches: int, group_size: int, has_ima
 
     Args:
       devices: number of batch shards of the mesh.
-      microbatches: `optimizer.microbatches`.
+      microbatches: number of micro-batches of a rollout: `optimizer.microbatches` × `optimizer.minibatches`.
       group_size: rows of each prompt.
       has_images: the rows of a prompt then stay in one micro-batch, with its images.
     """

@@ -74,7 +74,21 @@ VIOLATIONS = {
     "seed=-1: must be at least 0": {"seed": -1},
     "data.eval_seed=4294967296: must be at least 0 and less than 2**32": {"data__eval_seed": 2**32},
     "model.init.rope_sections=('a', 'b', 'c'): must be a tuple of int": {"model__init__rope_sections": ("a", "b", "c")},
-    "reward.scale='std': choose one of group_std, none": {"reward__scale": "std"},
+    "reward.outcome_scale='std': choose one of group_std, batch_std, none": {"reward__outcome_scale": "std"},
+    "reward.credit_args.gate='right': choose one of all, correct, kept": {"reward__credit_args__gate": "right"},
+    "reward.credit_args: drawdown": {"reward__credit_args__drawdown": 1.5},
+    "reward.credit_args: threshold": {"reward__credit": "final", "reward__credit_args__threshold": 0.5},
+    "reward.step_discount=1.5: must be at most 1": {
+        "reward__step_discount": 1.5, "reward__credit_level": "step",
+    },  # fmt: skip
+    "reward.step_discount needs reward.credit_level='step'": {"reward__step_discount": 0.5},
+    "reward.overlong_buffer needs reward.overlong='penalize'": {"reward__overlong_buffer": 8},
+    "reward.overlong_buffer=41 is more than rollout.max_new_tokens=40": {
+        "reward__overlong": "penalize", "reward__overlong_buffer": 41,
+    },  # fmt: skip
+    "loss.dual_clip=1.0: must be more than 1": {"loss__dual_clip": 1.0},
+    "loss.policy_loss='ppo': choose one of clip, dual_clip, cispo": {"loss__policy_loss": "ppo"},
+    "(optimizer.microbatches=1, optimizer.minibatches=3)": {"optimizer__minibatches": 3},
     "there is nothing to learn from": {"loss__alpha": 0.0, "loss__beta": 0.0, "loss__gamma": 0.0},
 }
 

@@ -18,8 +18,9 @@ from mig_jax.config import Config
 from mig_jax.models import decoder
 from mig_jax.models.decoder import DecoderConfig
 
-# Tokens of a probe's lead-in ("</think>\n<answer>\n") and closing tag (" </answer>") with Qwen's tokenizer.
-LEAD_IN, CLOSING = 6, 3
+# Tokens of a probe's lead-in ("</think>\n<answer>\n") and closing tag (" </answer>"), and of the opening of the
+# reasoning ("<think>\n"), with Qwen's tokenizer.
+LEAD_IN, CLOSING, OPENING = 6, 3, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,13 +86,14 @@ class Work:
 def step_work(config: Config, shape: DecoderConfig) -> dict[str, Work]:
     """Return program → work of its forward pass, for one training step.
 
-    Every response has the maximum number of reasoning steps, evenly spaced, and every answer all its variants.
+    Every response has as many steps as probes, evenly spaced, and every answer all its variants. The few tokens that
+    open the reasoning in the probes of ℓ₀ are not counted.
     """
     questions, rows = config.rollout.questions, config.rollout.questions * config.rollout.group_size
     prompt, completion = config.data.max_prompt_tokens, config.rollout.max_new_tokens
     slots = prompt + completion - 1  # the last token predicts nothing
-    leaves = rows * (config.reward.max_steps + 1) * config.reward.max_variants
-    scored = config.data.max_answer_tokens + CLOSING
+    leaves = (rows * config.reward.max_steps + questions) * config.reward.max_variants
+    scored = config.data.max_answer_tokens + closing_tokens(config)
     probe = LEAD_IN + scored - 1
     programs = {
         "prefill": Work(questions * prompt, questions * _causal_pairs(prompt)),
@@ -108,6 +110,11 @@ def step_work(config: Config, shape: DecoderConfig) -> dict[str, Work]:
     return programs
 
 
+def closing_tokens(config: Config) -> int:
+    """Return how many tokens are scored after an answer."""
+    return 1 if config.reward.terminator == "event" else CLOSING
+
+
 def step_flops(config: Config, shape: DecoderConfig) -> dict[str, float]:
     """Return program → FLOPs in one training step. "update" is forward and backward, for all updates of a rollout."""
     flops = {name: forward_flops(work, shape) for name, work in step_work(config, shape).items()}
@@ -118,7 +125,11 @@ def step_flops(config: Config, shape: DecoderConfig) -> dict[str, float]:
     flops["update"] *= config.optimizer.updates_per_rollout
     if not config.loss.alpha:
         del flops["score"]
-    return flops | ({"reference": forward} if config.loss.kl_coef else {})
+    forward_only = {
+        "recompute": config.loss.old_logprobs == "recomputed",
+        "reference": config.loss.kl_coef,
+    }
+    return flops | {name: forward for name, is_on in forward_only.items() if is_on}
 
 
 def forward_flops(work: Work, shape: DecoderConfig) -> float:

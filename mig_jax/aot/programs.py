@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 
 from mig_jax import rewards
 from mig_jax.aot.compile import CompiledProgram, Program, compile_program
-from mig_jax.aot.flops import CLOSING, LEAD_IN
+from mig_jax.aot.flops import LEAD_IN, OPENING, closing_tokens
 from mig_jax.check_config import prompt_multiple
 from mig_jax.config import Config
 from mig_jax.distributed import sharding
@@ -27,6 +27,8 @@ from mig_jax.policy.generate import rollout_param_specs
 from mig_jax.policy.load import abstract_policy
 from mig_jax.rollout.batch import make_outcome
 from mig_jax.rollout.rollout import make_rollout_functions
+from mig_jax.rollout.scoring import ProbedSteps, Probes
+from mig_jax.text.response_format import ANSWER_TAGS
 from mig_jax.trainer.update import build_step
 
 # Triton tries tile sizes on a GPU. Without one it finds none for matrices of some heights. cuBLAS takes any matrix and
@@ -47,12 +49,12 @@ class TrainingPrograms:
         self.config, self.mesh = config, sharding.make_mesh(config.mesh.to_dict(), devices=devices)
         self.policy = abstract_policy(config.model, self.mesh)
         self._functions = make_rollout_functions(self.policy, config)
-        init, self._update = build_step(self.policy, config, "train")
+        init, self._update, self._take_minibatch = build_step(self.policy, config, "train")
         self._state = jax.eval_shape(init, self.policy.params)
         self._rollout_params = rollout_param_specs(self.policy, gather=config.rollout.gather_params)
         self.question_multiple = prompt_multiple(
             devices=sharding.count_batch_shards(self.mesh),
-            microbatches=config.optimizer.microbatches,
+            microbatches=config.optimizer.microbatches * config.optimizer.minibatches,
             group_size=config.rollout.group_size,
             has_images=self.policy.config.vision is not None,
         )
@@ -73,7 +75,7 @@ class TrainingPrograms:
     def programs(self, questions: int) -> dict[str, Program]:
         """Return name → program, in the order in which a step runs them."""
         f, params, programs = self._functions, self._rollout_params, {}
-        prompts, cuts, answers = self._prompts(questions), self._cuts(questions), self._answers(questions)
+        prompts, cuts, probes = self._prompts(questions), self._cuts(questions), self._probes(questions)
         encoded = self._shard_rows(jax.eval_shape(f.encode_images, params, prompts))
         if encoded.images:
             programs["encode_images"] = self._rollout_program(
@@ -82,12 +84,14 @@ class TrainingPrograms:
         sampling, completions = self._sampling_programs(encoded)
         programs |= sampling
         tokens = self._shard_rows(completions._replace(cache=()))
-        scores = None
+        ell_bk = None
         if self.config.loss.alpha:
-            scores = jax.eval_shape(f.score, params, encoded, completions, cuts, answers)
-            operands = {"KV cache": completions.cache, "batch": (encoded, tokens, cuts, answers)}
-            programs["score"] = self._rollout_program(f.score, encoded, completions, cuts, answers, operands=operands)
-        return programs | self._update_programs(self._batch(encoded, tokens, scores, cuts))
+            ell_bk = jax.eval_shape(f.likelihood, params, encoded, completions, cuts, probes)
+            operands = {"KV cache": completions.cache, "batch": (encoded, tokens, cuts, probes)}
+            programs["score"] = self._rollout_program(
+                f.likelihood, encoded, completions, cuts, probes, operands=operands
+            )
+        return programs | self._update_programs(self._batch(encoded, tokens, ell_bk))
 
     def _rollout_program(
         self, function: Callable, *arguments: Any, operands: dict[str, Any], resident: dict[str, Any] | None = None
@@ -124,16 +128,23 @@ class TrainingPrograms:
         return programs, sampler.to_completions(state, full_cache)
 
     def _update_programs(self, batch: Batch) -> dict[str, Program]:
-        """Return the log-probs of the KL reference, if there is one, and the update."""
+        """Return the recomputed old log-probs and those of the KL reference, where they are on, and the update."""
         operands, programs = self._params | {"batch": batch}, {}
+        if self.config.loss.old_logprobs == "recomputed":
+            arguments = self.policy.params, batch
+            programs["recompute"] = Program(
+                self._functions.recompute_logprobs, arguments, operands, self._optimizer | self._resident_reference
+            )
+            batch = self._shard_rows(jax.eval_shape(self._functions.recompute_logprobs, *arguments))
         if self.config.loss.kl_coef:
             arguments = lora.strip(self.policy.params), batch
             programs["reference"] = Program(
                 self._functions.ref_logprobs, arguments, operands | self._reference, self._optimizer
             )
-        programs["update"] = Program(
-            self._update, (self._state, batch), operands | self._optimizer, self._resident_reference
-        )
+        part = self._shard_rows(jax.eval_shape(self._take_minibatch, batch, 0))
+        operands = self._params | {"batch": part} | self._optimizer
+        resident = self._resident_reference | ({"rollout": batch} if self.config.optimizer.minibatches > 1 else {})
+        programs["update"] = Program(self._update, (self._state, part), operands, resident)
         return programs
 
     def _prompts(self, questions: int) -> sampler.Prompts:
@@ -145,22 +156,24 @@ class TrainingPrograms:
         return self._shard_rows(sampler.Prompts(_int(questions, width), _int(questions), images))
 
     def _cuts(self, questions: int) -> rewards.Cuts:
-        shape = questions * self.config.rollout.group_size, self.config.reward.max_steps + 1
+        shape = questions * self.config.rollout.group_size, self.config.reward.max_steps
         return self._shard_rows(rewards.Cuts(_int(*shape), _bool(*shape)))
 
-    def _answers(self, questions: int) -> rewards.Answers:
-        variants, scored = self.config.reward.max_variants, self.config.data.max_answer_tokens + CLOSING
-        scored_qay = questions, variants, scored
+    def _probes(self, questions: int) -> Probes:
+        variants = self.config.reward.max_variants
+        scored = self.config.data.max_answer_tokens + closing_tokens(self.config)
+        ids_of_target = 1 if self.config.reward.terminator == "tag" else len(ANSWER_TAGS)
+        target_qaye = _int(questions, variants, scored, ids_of_target)
         token_qap = _int(questions, variants, LEAD_IN + scored - 1)
-        return self._shard_rows(rewards.Answers(token_qap, _int(*scored_qay), _bool(*scored_qay)))
+        answers = rewards.Answers(token_qap, target_qaye, _bool(questions, variants, scored))
+        return self._shard_rows(Probes(answers, _int(questions, OPENING)))
 
-    def _batch(
-        self, prompts: sampler.Prompts, completions: sampler.Completions, scores: Any, cuts: rewards.Cuts
-    ) -> Batch:
+    def _batch(self, prompts: sampler.Prompts, completions: sampler.Completions, ell_bk: Any) -> Batch:
         rows, width = completions.token_bt.shape
-        outcome, step_bt = make_outcome([True] * rows, [True] * rows), _int(rows, width)
+        outcome, probes = make_outcome([True] * rows, [True] * rows), self.config.reward.max_steps
+        steps = ProbedSteps(_bool(rows, probes + 1), _int(rows, probes), _int(rows, probes), _int(rows, width))
         make_batch = self._functions.make_train_batch
-        batch, _ = jax.eval_shape(make_batch, prompts, completions, outcome, step_bt, scores, cuts)
+        batch = jax.eval_shape(make_batch, prompts, completions, outcome, steps, ell_bk).batch
         reference = batch.old_logprob_bt if self.config.loss.kl_coef else None
         return self._shard_rows(batch._replace(ref_logprob_bt=reference))
 

@@ -1,9 +1,11 @@
 """Score given transcripts step by step: question, response and answer to ℓ, watermark and gain of every step."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from absl import logging
 from tqdm import tqdm
@@ -20,15 +22,22 @@ from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import encode_prompt, stack_prompts
 from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.grading import grade_transcripts
-from mig_jax.rollout.rollout import add_scores, stack_cuts
-from mig_jax.rollout.scoring import make_score_fn
+from mig_jax.rollout.rollout import add_scores
+from mig_jax.rollout.scoring import (
+    ProbedSteps,
+    Probes,
+    build_probes,
+    compute_scores,
+    make_likelihood_fn,
+    stack_steps,
+)
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.text.response_format import parse_response
 
 # Prompts and responses are padded to a multiple of this many tokens, so that few shapes are compiled.
 LENGTH_STEP = 64
 
-# Steps of a response that are scored.
+# Probes of a response.
 MAX_STEPS = 32
 
 
@@ -44,12 +53,13 @@ class _Encoded:
 
 
 class _ScoreInputs(NamedTuple):
-    """Arguments of `scoring.make_score_fn`'s function for one batch, on the host."""
+    """One batch on the host: arguments of `scoring.make_likelihood_fn`'s function, and the steps of its rows."""
 
     prompts: Prompts
     completions: Completions
     cuts: rewards.Cuts
-    answers: rewards.Answers
+    probes: Probes
+    steps: ProbedSteps
 
 
 def score_transcripts(
@@ -71,21 +81,22 @@ def score_transcripts(
     if n_steps.count(0):
         logging.warning("%d of %d responses have no step (a line '### Step 1: …')", n_steps.count(0), len(n_steps))
     if max(n_steps, default=0) > MAX_STEPS:
-        logging.warning("only the first %d steps of a response are scored", MAX_STEPS)
+        logging.warning("a response has %d steps: neighbors share its %d probes", max(n_steps), MAX_STEPS)
     transcripts = grade_missing(transcripts, verifier)
     batch_size = max(1, 8 * batch_size // max(8, max_steps))  # more steps, more probes
     batch_size = sharding.pad_to_multiple(batch_size, policy.mesh)
     rows = [_encode(policy, config, n, t, max_steps=max_steps) for n, t in enumerate(transcripts)]
     rows.sort(key=lambda row: len(row.prompt.ids) + len(row.response))
-    score = make_score_fn(policy, config.reward, chunk=config.optimizer.logprob_chunk)
-    max_tokens = max((len(policy.tokenizer.encode(t.answer.strip())) for t in transcripts), default=0)
+    likelihood = make_likelihood_fn(policy, config.reward, chunk=config.optimizer.logprob_chunk)
+    credit = jax.jit(functools.partial(compute_scores, reward=config.reward, group_size=1))
     params = make_rollout_params_fn(policy, gather=config.rollout.gather_params)(policy.params)
     scored = list(transcripts)
     for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch"):
         batch = rows[first : first + batch_size]
         padded = batch + batch[:1] * (batch_size - len(batch))
-        inputs = _stack(policy, padded, max_variants=config.reward.max_variants, max_tokens=max_tokens)
-        scores = sharding.to_host(score(params, *inputs))
+        *inputs, steps = _stack(policy, config, padded, max_steps=max_steps)
+        is_correct_b = np.array([transcripts[row.index].is_correct is True for row in padded])
+        scores = sharding.to_host(credit(likelihood(params, *inputs), steps, is_correct_b))
         for row, encoded in enumerate(batch):
             scored[encoded.index] = add_scores(transcripts[encoded.index], encoded.parsed, scores, row)
     return scored
@@ -105,19 +116,28 @@ def _encode(policy: Policy, config: Config, index: int, transcript: Transcript, 
     response = tokenizer.encode(transcript.response)
     # A transcript's text has no end-of-sequence; add one, because parsing removes it.
     ids = response + [tokenizer.eos_ids[0]]
-    parsed = parse_completion(tokenizer, ids, is_truncated=False, max_steps=max_steps, width=len(ids))
+    parsed = parse_completion(
+        tokenizer,
+        ids,
+        is_truncated=False,
+        max_steps=max_steps,
+        width=len(ids),
+        process_mask=config.reward.process_mask,
+    )
     return _Encoded(index, problem, prompt, response, parsed)
 
 
-def _stack(policy: Policy, rows: Sequence[_Encoded], *, max_variants: int, max_tokens: int) -> _ScoreInputs:
+def _stack(policy: Policy, config: Config, rows: Sequence[_Encoded], *, max_steps: int) -> _ScoreInputs:
     prompts = stack_prompts(policy, [row.prompt for row in rows], _round_up(len(row.prompt.ids) for row in rows))
     responses = [row.response for row in rows]
     token_bt, length_b = encoding.pad_right(responses, _round_up(map(len, responses)), policy.tokenizer.pad_id)
     logprob_bt: Any = np.zeros(token_bt.shape, np.float32)
     completions = Completions(token_bt, logprob_bt, length_b, length_b < 0, cache=())
     problems = [row.problem for row in rows]
-    probes = encoding.pack_probes(policy.tokenizer, problems, max_variants=max_variants, max_tokens=max_tokens)
-    return _ScoreInputs(prompts, completions, stack_cuts([row.parsed for row in rows]), probes)
+    longest = max(len(policy.tokenizer.encode(problem.answer.strip())) for problem in problems)
+    probes = build_probes(policy, config.reward, problems, max_answer_tokens=longest)
+    cuts, steps = stack_steps([row.parsed for row in rows], max_steps=max_steps)
+    return _ScoreInputs(prompts, completions, cuts, probes, steps)
 
 
 def _round_up(lengths: Iterable[int]) -> int:

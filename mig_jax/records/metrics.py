@@ -176,45 +176,59 @@ def column(rows: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, 
     return steps, values
 
 
+# Metrics that count since the start of the run: a row has their last value.
+COUNTERS = ("gradient/skipped", "gradient/skipped_in_a_row")
+
+
 class LogWindow:
-    """Metrics of the steps since the last logged row: last values, summed times and counts.
+    """Metrics of the steps since the last logged row.
 
     start: `time.perf_counter()` at the beginning; move it forward by the seconds of anything that is not to be counted.
     """
 
     def __init__(self, verifier: Verifier):
         self.start = time.perf_counter()
-        self._tokens = self._timeouts = 0.0
-        self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._last: dict[str, float] = {}
+        self._steps: list[Mapping[str, Any]] = []
+        self._updates: list[Mapping[str, Any]] = []
         self._verifier, self._restarts_before = verifier, verifier.restarts
 
-    def add(self, rollout_metrics: Mapping[str, float]) -> None:
-        """Add the rollout metrics of one step; those named `time/…` are seconds, and are summed."""
-        self._tokens += rollout_metrics["rollout/tokens"]
-        self._timeouts += rollout_metrics["verifier/timeouts"]
-        self._last = {}
-        for name, value in rollout_metrics.items():
-            if name.startswith("time/"):
-                self._seconds[name] += value
-            else:
-                self._last[name] = value
+    def add(self, rollout_metrics: Mapping[str, Any], updates: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Add the metrics of one step: those of its rollout, and those of each of its updates.
 
-    def summary(self, train_metrics: Mapping[str, Any]) -> dict[str, float]:
+        They may be on an accelerator; `summary` fetches them.
+        """
+        self._steps.append(rollout_metrics)
+        self._updates += updates
+
+    def summary(self) -> dict[str, float]:
         """Return a row of metrics.
 
-        The row has the last step's rollout and train metrics. Over all steps since `start`, it has the tokens per
-        second, the time-outs, the worker restarts of all processes, and each stage's share of the time. Time outside of
-        the rollout's stages counts as training. All processes must call this together.
+        The row has the means of the steps' metrics, over the steps that have them, and the means of the updates'
+        metrics. It has the tokens per second, the time-outs, the worker restarts of all processes, and each stage's
+        share of the time. Time outside of the rollout's stages counts as training. All processes must call this
+        together.
         """
+        steps, updates = jax.device_get((self._steps, self._updates))  # waits for the last update
         total = time.perf_counter() - self.start
-        seconds = {**self._seconds, "time/train": total - sum(self._seconds.values())}
+        seconds = {name: sum(x) for name, x in _by_name(steps).items() if name.startswith("time/")}
+        seconds["time/train"] = total - sum(seconds.values())
         shares = {f"{name}_share": value / total for name, value in seconds.items()}
-        throughput = {"time/seconds": total, "time/tokens_per_second": self._tokens / total}
+        tokens, timeouts = (sum(step[name] for step in steps) for name in ("rollout/tokens", "verifier/timeouts"))
+        throughput = {"time/seconds": total, "time/tokens_per_second": tokens / total}
         restarts = sum(multihost.all_gather_objects(self._verifier.restarts - self._restarts_before))
-        verifier = {"verifier/timeouts": self._timeouts, "verifier/restarts": restarts}
-        trained = {name: float(value) for name, value in train_metrics.items()}
-        return self._last | trained | throughput | verifier | shares | peak_memory()
+        verifier = {"verifier/timeouts": timeouts, "verifier/restarts": restarts}
+        means = {name: float(np.mean(x)) for name, x in _by_name([*steps, *updates]).items() if name not in seconds}
+        counters = {name: float(updates[-1][name]) for name in COUNTERS if updates and name in updates[-1]}
+        return means | counters | throughput | verifier | shares | peak_memory()
+
+
+def _by_name(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the values of each name, over the rows that have it."""
+    values: defaultdict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        for name, value in row.items():
+            values[name].append(value)
+    return values
 
 
 def peak_memory() -> dict[str, float]:

@@ -13,7 +13,22 @@ from mig_jax.config import Config, RewardConfig
 from mig_jax.learning import advantages
 from mig_jax.learning.losses import Batch
 from mig_jax.models.sampler import Completions, Prompts
-from mig_jax.rollout.scoring import Scores
+from mig_jax.rollout.scoring import ProbedSteps, Scores, compute_scores
+
+
+class TrainBatch(NamedTuple):
+    """A batch to train on, and what was found on the way.
+
+    batch: the rows of the update.
+    metrics: scalars by name; nan where a mean is over nothing.
+    scores: step scores; None when nothing was probed.
+    has_signal_q: `[Q]` bool, the rewards of the group differ; by the outcome reward, or the process reward if β = 0.
+    """
+
+    batch: Batch
+    metrics: dict[str, jax.Array]
+    scores: Scores | None
+    has_signal_q: jax.Array
 
 
 class Outcome(NamedTuple):
@@ -38,8 +53,8 @@ def make_outcome(is_correct: list[bool | None], is_well_formed: list[bool]) -> O
     )
 
 
-def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -> Callable[..., tuple[Batch, dict]]:
-    """Return a compiled function: (prompts, completions, outcome, step_bt, scores, cuts) -> (Batch, metrics).
+def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -> Callable[..., TrainBatch]:
+    """Return a compiled function: (prompts, completions, outcome, steps, ell_bk) -> `TrainBatch`.
 
     Args:
       config: its section `reward` says how rewards become advantages.
@@ -49,100 +64,145 @@ def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -
     The function's arguments:
       prompts, completions: as sampled, or SFT targets instead of samples.
       outcome: their grades.
-      step_bt: `[B, T]` step that each token belongs to; −1 outside the think block.
-      scores, cuts: step scores and the positions of their probes; None when nothing was probed.
+      steps: their steps.
+      ell_bk: `[B, K+1]` answer likelihoods in nats; None when nothing was probed.
     """
+    w = config.reward
 
     def make_train_batch(
-        prompts: Prompts,
-        completions: Completions,
-        outcome: Outcome,
-        step_bt: jax.Array,
-        scores: Scores | None,
-        cuts: rewards.Cuts | None,
-    ) -> tuple[Batch, dict[str, jax.Array]]:
-        full_mask_bt = jnp.arange(step_bt.shape[1])[None, :] < completions.length_b[:, None]
-        process_bt = jnp.zeros(step_bt.shape)
-        if scores is not None and cuts is not None:
-            process_bt = process_advantage(scores, cuts.valid_k, step_bt, config.reward, group_size=group_size)
-        outcome_b = outcome_advantage(outcome, config.reward, group_size=group_size)
+        prompts: Prompts, completions: Completions, outcome: Outcome, steps: ProbedSteps, ell_bk: jax.Array | None
+    ) -> TrainBatch:
+        width = completions.token_bt.shape[1]
+        is_kept_b = ~completions.is_truncated_b if w.overlong == "mask" else jnp.ones_like(completions.is_truncated_b)
+        full_mask_bt = (jnp.arange(width)[None, :] < completions.length_b[:, None]) & is_kept_b[:, None]
+        cot_mask_bt = (steps.step_bt >= 0) & is_kept_b[:, None]
+        scores, process_bt = None, jnp.zeros(full_mask_bt.shape)
+        if ell_bk is not None:
+            scores = compute_scores(ell_bk, steps, jnp.asarray(outcome.is_correct_b), w, group_size=group_size)
+            process_bt = process_advantage(scores, steps, w, group_size=group_size)
+        reward_b = outcome_reward(outcome, completions, w)
+        outcome_b = outcome_advantage(reward_b, outcome, w, group_size=group_size)
         batch = Batch(
             token_bs=jnp.concatenate([jnp.repeat(prompts.token_qs, group_size, axis=0), completions.token_bt], axis=1),
             start_b=jnp.repeat(prompts.start_q, group_size),
             full_mask_bt=full_mask_bt,
-            cot_mask_bt=step_bt >= 0,
+            cot_mask_bt=cot_mask_bt,
             old_logprob_bt=completions.logprob_bt,
+            sampler_weight_bt=None,
             ref_logprob_bt=None,
-            process_advantage_bt=process_bt,
+            process_advantage_bt=jnp.where(cot_mask_bt, process_bt, 0.0),
             outcome_advantage_bt=jnp.where(full_mask_bt, outcome_b[:, None], 0.0),
             gate_b=jnp.asarray(outcome.is_correct_b) & jnp.asarray(outcome.is_well_formed_b),
             images=prompts.images,
         )
-        metrics = rollout_metrics(batch, completions, outcome, group_size=group_size)
-        if cuts is not None:
-            metrics["rollout/steps"] = (cuts.valid_k.sum(1) - 1).mean()
-        if scores is not None and cuts is not None:
-            metrics |= score_metrics(batch, scores, cuts.valid_k, group_size=group_size)
-        return batch, metrics
+        metrics = rollout_metrics(batch, completions, outcome, steps)
+        differs_q = rewards_differ(reward_b, jnp.asarray(outcome.is_graded_b), group_size=group_size)
+        metrics["reward/zero_variance_groups"] = 1.0 - differs_q.mean()
+        if scores is not None:
+            metrics |= score_metrics(batch, scores, outcome, steps, group_size=group_size)
+            if not config.loss.beta:
+                differs_q = rewards_differ(scores.reward_b, jnp.ones_like(outcome.is_graded_b), group_size=group_size)
+        return TrainBatch(batch, metrics, scores, differs_q)
 
-    return jax.jit(make_train_batch, out_shardings=(row_sharding, None))
+    return jax.jit(make_train_batch, out_shardings=TrainBatch(row_sharding, None, row_sharding, None))
 
 
-def outcome_advantage(outcome: Outcome, reward: RewardConfig, *, group_size: int) -> jax.Array:
-    """Return the normalized outcome reward `[B]` of each response.
+def outcome_reward(outcome: Outcome, completions: Completions, reward: RewardConfig) -> jax.Array:
+    """Return the outcome reward `[B]`: for a correct answer, a well-formed response, and DAPO's penalty of length."""
+    is_correct_b, is_well_formed_b = jnp.asarray(outcome.is_correct_b), jnp.asarray(outcome.is_well_formed_b)
+    reward_b = reward.accuracy * is_correct_b + reward.format * is_well_formed_b
+    if reward.overlong == "penalize":
+        reward_b += advantages.overlong_penalty(
+            completions.length_b,
+            completions.is_truncated_b,
+            max_tokens=completions.token_bt.shape[1],
+            buffer=reward.overlong_buffer,
+        )
+    return reward_b
 
-    A response whose grading timed out is neither right nor wrong: it is left out of its group's mean and standard
+
+def outcome_advantage(reward_b: jax.Array, outcome: Outcome, reward: RewardConfig, *, group_size: int) -> jax.Array:
+    """Return the advantage `[B]` of each response's outcome reward.
+
+    A response that cannot be graded is neither right nor wrong: it is left out of its group's mean and standard
     deviation, and gets no advantage.
     """
-    reward_b = reward.accuracy * jnp.asarray(outcome.is_correct_b) + reward.format * jnp.asarray(
-        outcome.is_well_formed_b
-    )
     reward_qg, graded_qg = (x.reshape(-1, group_size) for x in (reward_b, jnp.asarray(outcome.is_graded_b)))
-    return advantages.group_normalize(reward_qg, graded_qg, scale=reward.scale, eps=reward.outcome_eps).reshape(-1)
+    return advantages.normalize(
+        reward_qg, graded_qg, advantage=reward.advantage, scale=reward.outcome_scale, eps=reward.outcome_eps
+    ).reshape(-1)
 
 
-def process_advantage(
-    scores: Scores, valid_bk: ArrayLike, step_bt: jax.Array, reward: RewardConfig, *, group_size: int
-) -> jax.Array:
+def process_advantage(scores: Scores, steps: ProbedSteps, reward: RewardConfig, *, group_size: int) -> jax.Array:
     """Return the process advantage `[B, T]` of each token, by trajectory or by step (`reward.credit_level`)."""
-    options: dict[str, Any] = {"scale": reward.scale, "eps": reward.process_eps}
+    unit = rewards.CREDITS[reward.credit].unit
+    options: dict[str, Any] = {
+        "advantage": reward.advantage, "scale": reward.process_scale, "eps": reward.process_eps[unit]
+    }  # fmt: skip
     if reward.credit_level == "trajectory":
-        return advantages.trajectory_credit(scores.reward_b.reshape(-1, group_size), step_bt, **options)
+        return advantages.trajectory_credit(scores.reward_b.reshape(-1, group_size), steps.step_bt, **options)
     gain_qgk = scores.gain_bk.reshape(-1, group_size, scores.gain_bk.shape[1])
-    valid_qgk = jnp.asarray(valid_bk)[:, 1:].reshape(gain_qgk.shape)
-    return advantages.step_credit(gain_qgk, valid_qgk, step_bt, **options)
+    valid_qgk = jnp.asarray(steps.valid_bk)[:, 1:].reshape(gain_qgk.shape)
+    return advantages.step_credit(gain_qgk, valid_qgk, steps.step_bt, discount=reward.step_discount, **options)
 
 
 # ------------------------------------------------------------------------------------------------------------ metrics
 
 
-def rollout_metrics(batch: Batch, completions: Completions, outcome: Outcome, *, group_size: int) -> dict:
-    """Return statistics of a rollout's responses; accuracy counts graded responses alone."""
-    advantage_qg = batch.outcome_advantage_bt[:, 0].reshape(-1, group_size)
+def rewards_differ(reward_b: jax.Array, valid_b: jax.Array, *, group_size: int) -> jax.Array:
+    """Return `[Q]` bool, whether the valid samples of each group earn different rewards."""
+    reward_qg, valid_qg = reward_b.reshape(-1, group_size), valid_b.reshape(-1, group_size)
+    highest_q = jnp.where(valid_qg, reward_qg, -jnp.inf).max(1)
+    return highest_q > jnp.where(valid_qg, reward_qg, jnp.inf).min(1)
+
+
+def rollout_metrics(
+    batch: Batch, completions: Completions, outcome: Outcome, steps: ProbedSteps
+) -> dict[str, jax.Array]:
+    """Return statistics of a rollout's responses; accuracy counts graded responses alone.
+
+    A mean over no response is nan.
+    """
     is_correct_b, is_graded_b, is_well_formed_b = (
         jnp.asarray(x) for x in (outcome.is_correct_b, outcome.is_graded_b, outcome.is_well_formed_b)
     )
+    n_steps_b = jnp.asarray(steps.count_bk).sum(1)
+    n_probed_b = jnp.asarray(steps.valid_bk).sum(1) - 1
     return {
         "reward/accuracy": is_correct_b.sum() / jnp.maximum(is_graded_b.sum(), 1),
         "reward/format": is_well_formed_b.mean(),
         "sft/gate": batch.gate_b.mean(),
-        "reward/zero_variance_groups": (advantage_qg == 0).all(1).mean(),
         "advantage/outcome": masked_mean(jnp.abs(batch.outcome_advantage_bt), batch.full_mask_bt),
         "rollout/truncated": completions.is_truncated_b.mean(),
         "rollout/length": completions.length_b.mean(),
         "rollout/tokens": completions.length_b.sum(),
+        "rollout/steps": n_steps_b.mean(),
+        "rollout/steps_not_probed": (n_steps_b - n_probed_b).mean(),
+        "rollout/another_step_if_correct": another_step(n_steps_b, is_correct_b),
+        "rollout/another_step_if_wrong": another_step(n_steps_b, is_graded_b & ~is_correct_b),
     }
 
 
-def score_metrics(batch: Batch, scores: Scores, valid_bk: ArrayLike, *, group_size: int) -> dict:
+def another_step(n_steps_b: jax.Array, chosen_b: jax.Array) -> jax.Array:
+    """Return the share of steps that another step follows, over the chosen responses; nan if they have no step."""
+    n_steps_b = jnp.where(chosen_b, n_steps_b, 0)
+    return jnp.maximum(n_steps_b - 1, 0).sum() / n_steps_b.sum()
+
+
+def score_metrics(
+    batch: Batch, scores: Scores, outcome: Outcome, steps: ProbedSteps, *, group_size: int
+) -> dict[str, jax.Array]:
     """Return means of the responses' step scores, in the unit of the credit rule (ℓ in nats)."""
-    last_b = jnp.take_along_axis(scores.ell_bk, jnp.asarray(valid_bk).sum(1, keepdims=True) - 1, axis=1)
+    last_b = jnp.take_along_axis(scores.ell_bk, jnp.asarray(steps.valid_bk).sum(1, keepdims=True) - 1, axis=1)[:, 0]
+    wrong_b = jnp.asarray(outcome.is_graded_b) & ~jnp.asarray(outcome.is_correct_b)
     return {
         "reward/process": scores.reward_b.mean(),
+        "reward/process_if_wrong": jnp.where(wrong_b, scores.reward_b, 0.0).sum() / wrong_b.sum(),
         "reward/process_std_in_group": scores.reward_b.reshape(-1, group_size).std(1).mean(),
         "advantage/process": masked_mean(jnp.abs(batch.process_advantage_bt), batch.cot_mask_bt),
         "ell/first": scores.ell_bk[:, 0].mean(),
         "ell/last": last_b.mean(),
+        "ell/fall": (scores.watermark_bk[:, -1] - last_b).mean(),
     }
 
 

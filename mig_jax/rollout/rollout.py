@@ -1,6 +1,7 @@
 """One rollout: prompts to completions, grades, step scores and a batch to train on."""
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -8,13 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mig_jax import rewards
 from mig_jax.config import Config
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
-from mig_jax.learning.losses import Batch
+from mig_jax.learning.losses import Batch, importance_weights
 from mig_jax.policy.completions import ParsedCompletion, parse_completions
-from mig_jax.policy.encoding import pack_probes
 from mig_jax.policy.generate import Sampler, make_encode_images_fn, make_rollout_params_fn, make_sampler
 from mig_jax.policy.load import Policy, strip_adapters
 from mig_jax.policy.logprobs import make_logprob_fn
@@ -22,8 +21,8 @@ from mig_jax.policy.prompts import PromptBatch
 from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.batch import make_outcome, make_train_batch_fn
 from mig_jax.rollout.grading import grade_answers
-from mig_jax.rollout.scoring import Scores, make_score_fn
-from mig_jax.text.answers.verifier import Verifier
+from mig_jax.rollout.scoring import Scores, build_probes, make_likelihood_fn, stack_steps
+from mig_jax.text.answers.verifier import Grade, Verifier
 
 
 class RolloutResult(NamedTuple):
@@ -32,11 +31,13 @@ class RolloutResult(NamedTuple):
     batch: on the mesh.
     metrics: numbers by name; times are in seconds.
     transcripts: one for each response; empty in SFT.
+    has_signal_q: `[Q]` bool on the host, the samples of a prompt earn different rewards; empty in SFT.
     """
 
     batch: Batch
     metrics: dict[str, Any]
     transcripts: list[Transcript]
+    has_signal_q: np.ndarray
 
 
 class RolloutFunctions(NamedTuple):
@@ -45,23 +46,35 @@ class RolloutFunctions(NamedTuple):
     rollout_params: Callable
     encode_images: Callable
     sample: Sampler
-    score: Callable
+    likelihood: Callable
     make_train_batch: Callable
     ref_logprobs: Callable
+    recompute_logprobs: Callable
 
 
 def make_rollout_functions(policy: Policy, config: Config) -> RolloutFunctions:
     """Return the compiled functions of a rollout. Chunks are sized so that peak logit memory equals an update's."""
     r, row_sharding = config.rollout, sharding.batch_sharding(policy.mesh)
     chunk = max(1, config.optimizer.logprob_chunk // config.optimizer.microbatches)
-    ref_logprobs = make_logprob_fn(strip_adapters(policy), temperature=r.temperature, chunk=chunk)
+    logprob_options: dict[str, Any] = {"temperature": r.temperature, "chunk": chunk, "need_sft": False}
+    ref_logprobs = make_logprob_fn(strip_adapters(policy), **logprob_options)
+    logprobs = make_logprob_fn(policy, **logprob_options)
+
+    def recompute_logprobs(params: Any, batch: Batch) -> Batch:
+        old_logprob_bt = logprobs(params, batch)[0]
+        weight_bt = None
+        if cap := config.loss.importance_cap:
+            weight_bt = importance_weights(old_logprob_bt, batch.old_logprob_bt, batch.full_mask_bt, cap=cap)
+        return batch._replace(old_logprob_bt=old_logprob_bt, sampler_weight_bt=weight_bt)
+
     return RolloutFunctions(
         rollout_params=make_rollout_params_fn(policy, gather=r.gather_params),
         encode_images=make_encode_images_fn(policy),
         sample=make_sampler(policy, r, group_size=r.group_size, temperature=r.temperature),
-        score=make_score_fn(policy, config.reward, chunk=chunk),
+        likelihood=make_likelihood_fn(policy, config.reward, chunk=chunk),
         make_train_batch=make_train_batch_fn(config, row_sharding, group_size=r.group_size),
         ref_logprobs=jax.jit(ref_logprobs, out_shardings=row_sharding),
+        recompute_logprobs=jax.jit(recompute_logprobs, out_shardings=row_sharding),
     )
 
 
@@ -93,41 +106,45 @@ class Rollout:
         rollout_params = fns.rollout_params(params)
         prompts = fns.encode_images(rollout_params, sharding.to_mesh(prompt_batch.prompts, self.policy.mesh))
         completions = fns.sample(rollout_params, prompts, key)
-        parsed = parse_completions(self.policy, completions, max_steps=self.config.reward.max_steps)
+        w = self.config.reward
+        parsed = parse_completions(self.policy, completions, max_steps=w.max_steps, process_mask=w.process_mask)
         watch.lap("rollout")
 
         # The accelerator scores while the host grades.
-        cuts = self.to_mesh(stack_cuts(parsed))
-        scores = None
+        cuts, steps = self.to_mesh(stack_steps(parsed, max_steps=w.max_steps))
+        ell_bk = None
         if self.config.loss.alpha:
-            probes = self.to_mesh(self.pack_probes(problems))
-            scores = fns.score(rollout_params, prompts, completions, cuts, probes)
+            limit = self.config.data.max_answer_tokens
+            probes = self.to_mesh(build_probes(self.policy, w, problems, max_answer_tokens=limit))
+            ell_bk = fns.likelihood(rollout_params, prompts, completions, cuts, probes)
         completions, rollout_params = completions._replace(cache=()), None  # free their memory for the update
         repeated = [problem for problem in problems for _ in range(len(parsed) // len(problems))]
-        is_correct = grade_answers(self.verifier, repeated, [completion.response.answer for completion in parsed])
+        grades = grade_answers(self.verifier, repeated, [completion.response.answer for completion in parsed])
         watch.lap("grade")
-        jax.block_until_ready(scores)
+        jax.block_until_ready(ell_bk)
         watch.lap("score")
 
-        outcome = make_outcome(is_correct, [completion.response.is_well_formed for completion in parsed])
-        step_bt = np.stack([completion.step_t for completion in parsed])
-        batch, metrics = fns.make_train_batch(prompts, completions, *self.to_mesh((outcome, step_bt)), scores, cuts)
+        is_correct = [grade.is_correct for grade in grades]
+        outcome = self.to_mesh(make_outcome(is_correct, [completion.response.is_well_formed for completion in parsed]))
+        made = fns.make_train_batch(prompts, completions, outcome, steps, ell_bk)
+        batch = made.batch
+        if self.config.loss.old_logprobs == "recomputed":
+            batch = fns.recompute_logprobs(params, batch)
         if self.kl_reference:
             batch = batch._replace(ref_logprob_bt=fns.ref_logprobs(self.kl_reference(params), batch)[0])
-        metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        metrics["verifier/timeouts"] = float(is_correct.count(None))
+        metrics, has_signal_q = jax.device_get(made.metrics), sharding.to_host(made.has_signal_q)
+        # A mean over nothing is nan: it is left out.
+        metrics = {name: float(value) for name, value in metrics.items() if not np.isnan(value)}
+        scores = sharding.to_host(made.scores)
+        metrics |= text_metrics(repeated, parsed, grades, scores)
         watch.lap("make_batch")
-        return RolloutResult(batch, metrics | watch.seconds, make_transcripts(repeated, parsed, is_correct, scores))
+        transcripts = make_transcripts(repeated, parsed, is_correct, scores)
+        return RolloutResult(batch, metrics | watch.seconds, transcripts, has_signal_q)
 
     def to_mesh(self, tree: Any) -> Any:
         """Shard host arrays of all rows over the mesh, by row."""
         mesh = self.policy.mesh
         return sharding.to_mesh(sharding.local_rows(tree, mesh), mesh)
-
-    def pack_probes(self, problems: Sequence[Problem]) -> rewards.Answers:
-        """Pack the variants of the problems' reference answers, within the limits of the config."""
-        limits = self.config.reward.max_variants, self.config.data.max_answer_tokens
-        return pack_probes(self.policy.tokenizer, problems, max_variants=limits[0], max_tokens=limits[1])
 
 
 class Stopwatch:
@@ -144,9 +161,32 @@ class Stopwatch:
         self.last = now
 
 
-def stack_cuts(parsed: Sequence[ParsedCompletion]) -> rewards.Cuts:
-    """Stack the probe positions of completions."""
-    return rewards.Cuts(np.stack([p.cut_k for p in parsed]), np.stack([p.valid_k for p in parsed]))
+def text_metrics(
+    problems: Sequence[Problem], parsed: Sequence[ParsedCompletion], grades: Sequence[Grade], scores: Scores | None
+) -> dict[str, float]:
+    """Return statistics of what responses say: where they name the reference answer, and whose check timed out.
+
+    Args:
+      problems: one for each response.
+      parsed: the responses.
+      grades: of their answers.
+      scores: of their steps, on the host; None when nothing was probed.
+    """
+    timed_out = [row for row, grade in enumerate(grades) if grade.timed_out]
+    named = [names_answer_early(completion, problem.answer) for problem, completion in zip(problems, parsed, strict=True)]
+    metrics = {"rollout/answer_named_early": float(np.mean(named)), "verifier/timeouts": float(len(timed_out))}
+    if scores is not None:
+        metrics["verifier/timeouts_paid"] = float(sum(scores.reward_b[row] > 0 for row in timed_out))
+    return metrics
+
+
+def names_answer_early(completion: ParsedCompletion, answer: str) -> bool:
+    """Return whether the reasoning before the last step contains the reference answer, as words of its own."""
+    *early, _ = completion.response.steps or (None,)
+    if not early:
+        return False
+    text = completion.text[completion.response.cot.start : early[-1].end]
+    return re.search(rf"(?<!\w){re.escape(answer.strip())}(?!\w)", text) is not None
 
 
 def make_transcripts(
@@ -156,7 +196,6 @@ def make_transcripts(
     scores: Scores | None,
 ) -> list[Transcript]:
     """Return a transcript of every response; `problems` has one entry for each. Without scores there are no gains."""
-    scores = sharding.to_host(scores)
     transcripts = []
     for row, (problem, completion, correct) in enumerate(zip(problems, parsed, is_correct, strict=True)):
         transcript = Transcript(
@@ -177,16 +216,22 @@ def make_transcripts(
 
 
 def add_scores(transcript: Transcript, completion: ParsedCompletion, scores: Scores | None, row: int) -> Transcript:
-    """Return the transcript with its steps and, if there are scores, the numbers of its row."""
-    n_steps = int(completion.valid_k.sum()) - 1
-    steps = tuple(completion.text[step.start : step.end] for step in completion.response.steps[:n_steps])
-    format_error = completion.response.format_error or ""
-    transcript = dataclasses.replace(transcript, format_error=format_error, steps=steps)
+    """Return the transcript with its steps and, if there are scores, the numbers of its row.
+
+    Steps that share a probe are joined.
+    """
+    n_probed, format_error = len(completion.counts), completion.response.format_error or ""
+    last = np.cumsum((0, *completion.counts))
+    steps = completion.response.steps
+    texts = tuple(
+        completion.text[steps[first].start : steps[end - 1].end] for first, end in zip(last, last[1:], strict=False)
+    )
+    transcript = dataclasses.replace(transcript, format_error=format_error, steps=texts)
     if scores is None:
         return transcript
     return dataclasses.replace(
         transcript,
-        ell_k=tuple(scores.ell_bk[row, : n_steps + 1].tolist()),
-        watermark_k=tuple(scores.watermark_bk[row, : n_steps + 1].tolist()),
-        gain_k=tuple(scores.gain_bk[row, :n_steps].tolist()),
+        ell_k=tuple(scores.ell_bk[row, : n_probed + 1].tolist()),
+        watermark_k=tuple(scores.watermark_bk[row, : n_probed + 1].tolist()),
+        gain_k=tuple(scores.gain_bk[row, :n_probed].tolist()),
     )

@@ -13,6 +13,7 @@ from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import PromptBatch
 from mig_jax.rollout.batch import make_outcome, make_train_batch_fn
 from mig_jax.rollout.rollout import RolloutResult, Stopwatch
+from mig_jax.rollout.scoring import ProbedSteps
 
 
 class SftBatches:
@@ -32,14 +33,19 @@ class SftBatches:
         rows = sharding.local_row_indices(mesh, len(problems))
         targets = [encoding.sft_target_ids(tokenizer, problems[row]) for row in rows]
         token_bt, length_b = encoding.pad_right(targets, self.width, tokenizer.pad_id)
-        no_step_bt = np.full(token_bt.shape, -1, np.int32)
+        no_steps = ProbedSteps(
+            valid_bk=np.ones((len(rows), 1), bool),
+            count_bk=np.zeros((len(rows), 0), np.int32),
+            token_bk=np.zeros((len(rows), 0), np.int32),
+            step_bt=np.full(token_bt.shape, -1, np.int32),
+        )
         # No sampling policy: old log-probs of 0 never reach the SFT loss.
         logprob_bt: Any = np.zeros(token_bt.shape, np.float32)
         completions = Completions(token_bt, logprob_bt, length_b, length_b < 0, ())
         outcome = make_outcome([True] * len(rows), [True] * len(rows))
-        arrays = sharding.to_mesh((prompts, completions, outcome, no_step_bt), mesh)
-        batch, metrics = self.make_train_batch(*arrays, None, None)
+        arrays = sharding.to_mesh((prompts, completions, outcome, no_steps), mesh)
+        made = self.make_train_batch(*arrays, None)
         watch.lap("make_batch")
         # Stays on the accelerator, so that nothing waits for it here.
-        tokens = {"rollout/tokens": metrics["rollout/tokens"], "verifier/timeouts": 0.0}
-        return RolloutResult(batch, tokens | watch.seconds, [])
+        tokens = {"rollout/tokens": made.metrics["rollout/tokens"], "verifier/timeouts": 0.0}
+        return RolloutResult(made.batch, tokens | watch.seconds, [], np.ones(0, bool))

@@ -14,7 +14,7 @@ import jax
 from mig_jax.check_config import COMPUTE_ONLY, check_unchanged
 from mig_jax.config import Config
 from mig_jax.data import stream
-from mig_jax.distributed import multihost
+from mig_jax.distributed import multihost, sharding
 from mig_jax.evaluation.evaluator import Evaluator
 from mig_jax.learning.losses import Batch
 from mig_jax.policy.load import Policy
@@ -23,11 +23,13 @@ from mig_jax.records import metrics
 from mig_jax.records.metrics import LogWindow
 from mig_jax.records.transcripts import Transcript, write_transcripts
 from mig_jax.rollout.problem_set import FilteredDataset, open_eval_problems, open_train_problems
+from mig_jax.rollout.resample import Resampler
 from mig_jax.rollout.rollout import Rollout
 from mig_jax.rollout.sft_batch import SftBatches
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.trainer import nonfinite
 from mig_jax.trainer.checkpointing import Checkpoints
+from mig_jax.trainer.keys import purpose_key
 from mig_jax.trainer.kl_reference import make_kl_reference
 from mig_jax.trainer.update import build_update
 
@@ -61,8 +63,6 @@ class RunState:
         self.train_state, self.update = build_update(policy, config, mode)
         self.evaluator = Evaluator(policy, config, verifier)
         self.window = LogWindow(verifier)
-        # The keys of a step depend on the seed and the step alone, so a resumed run samples what it would have.
-        self.key = jax.random.key(config.seed)
 
     def open_files(self, policy: Policy, stack: contextlib.ExitStack) -> None:
         """Open checkpoints and metrics, and resume if there is a checkpoint; `stack` closes them."""
@@ -88,25 +88,29 @@ class RunState:
         """Return whether all steps are done."""
         return self.done >= self.config.steps
 
-    def step(self) -> tuple[Batch, dict[str, Any]]:
-        """Make a batch and update on it; return the batch and the update's metrics, which stay on the mesh."""
-        key = jax.random.fold_in(self.key, 2 * self.done)
-        result = self.make_batch(self.train_state.params, next(self.prompt_batches), key)
-        self.window.add(result.metrics)
+    def step(self) -> Batch:
+        """Make a batch and update on it; return the batch. The update's metrics stay on the mesh until they are due."""
+        key = self.step_key("sampling")
+        result = self.make_batch(self.train_state.params, self.prompt_batches, key)
         self.write_transcripts(result.transcripts)
         self.train_state, train_metrics = self.update(self.train_state, result.batch)
+        self.window.add(result.metrics, train_metrics)
         self.done += 1
-        return result.batch, train_metrics
+        return result.batch
 
-    def log(self, train_metrics: dict[str, Any], batch: Batch) -> Exception | None:
+    def step_key(self, purpose: str) -> jax.Array:
+        """Return the random key of the current step for a purpose, see `keys`."""
+        return jax.random.fold_in(purpose_key(self.config.seed, purpose), self.done)
+
+    def log(self, batch: Batch) -> Exception | None:
         """Write a row of metrics if one is due; return the error that ends the run after too many skipped updates."""
         if self.done % self.config.log.every and not self.is_last:
             return None
-        train_metrics = jax.device_get(train_metrics)
-        self.metrics.write(self.done, self.window.summary(train_metrics))
+        row = self.window.summary()
+        self.metrics.write(self.done, row)
         self.window = LogWindow(self.verifier)
         limit = self.config.optimizer.max_skipped
-        return nonfinite.error_of(train_metrics, batch, limit=limit, workdir=self.workdir, done=self.done)
+        return nonfinite.error_of(row, batch, limit=limit, workdir=self.workdir, done=self.done)
 
     def write_transcripts(self, transcripts: Sequence[Transcript]) -> None:
         """Write some transcripts of the current step, if they are due."""
@@ -133,7 +137,7 @@ class RunState:
     def evaluate(self) -> float:
         """Evaluate, write a row of metrics, and return the sampled accuracy. Its time is not counted as step time."""
         began = time.perf_counter()
-        key = jax.random.fold_in(self.key, 2 * self.done + 1)
+        key = self.step_key("evaluation")
         name = f"evaluation after step {self.done}"
         eval_metrics = self.evaluator.metrics(self.train_state.params, self.eval_problems, key, name=name)
         self.metrics.write(self.done, eval_metrics)
@@ -210,10 +214,16 @@ def first_of_each_group(transcripts: Sequence[Transcript], group_size: int) -> l
 
 
 def _make_batch_maker(config: Config, mode: str, policy: Policy, verifier: Verifier) -> Callable:
-    """Return what turns a prompt batch into a `RolloutResult`: a rollout, or SFT targets."""
+    """Return what turns the next prompts into a `RolloutResult`, by a rollout or from SFT targets.
+
+    It takes (params, prompt_batches, key).
+    """
     if mode == "sft":
-        return SftBatches(policy, config)
+        sft_batches = SftBatches(policy, config)
+        return lambda params, prompt_batches, key: sft_batches(params, next(prompt_batches), key)
     kl_reference = None
     if config.loss.kl_coef:
         kl_reference = make_kl_reference(policy, on_host=config.loss.kl_reference_on_host)
-    return Rollout(policy, config, verifier, kl_reference=kl_reference)
+    rollout = Rollout(policy, config, verifier, kl_reference=kl_reference)
+    row_sharding = sharding.batch_sharding(policy.mesh)
+    return Resampler(rollout, row_sharding, max_resamples=config.rollout.max_resamples)

@@ -12,10 +12,11 @@ from mig_jax.config import Config
 from mig_jax.distributed import sharding
 from mig_jax.learning import losses
 from mig_jax.learning.optimizer import make_optimizer, make_schedule
-from mig_jax.learning.train_step import TrainState, compile_train_step, init_state, make_train_step
+from mig_jax.learning.train_step import TrainState, compile_train_step, init_state, make_train_step, take_minibatch
 from mig_jax.models import decoder
 from mig_jax.policy.load import Policy
 from mig_jax.policy.logprobs import make_logprob_fn
+from mig_jax.trainer.keys import purpose_key
 
 # Prefixes of the metrics that SFT reports: the others compare with a sampling policy.
 SFT_METRICS = ("loss/sft", "policy/", "gradient/")
@@ -27,7 +28,7 @@ def build_optimizer(config: Config) -> optax.GradientTransformation:
     schedule = make_schedule(
         peak_lr=o.peak_lr,
         warmup_steps=o.warmup_steps,
-        total_steps=config.steps * o.updates_per_rollout,
+        total_steps=config.steps * o.updates_per_rollout * o.minibatches,
         decay=o.decay,
     )
     return make_optimizer(
@@ -51,18 +52,23 @@ def build_loss_settings(config: Config, mode: str) -> losses.LossSettings:
 
 
 def build_update(policy: Policy, config: Config, mode: str) -> tuple[TrainState, Callable]:
-    """Return the initial state, on the mesh, and the function (state, batch) -> (state, metrics).
+    """Return the initial state, on the mesh, and the function (state, batch) -> (state, metrics of each update).
 
-    The function makes all updates of a batch, and returns the metrics of the last one. `policy.params` are donated.
+    The function makes all updates of a batch: `optimizer.updates_per_rollout` passes over its
+    `optimizer.minibatches`. `policy.params` are donated.
     """
-    step = build_step(policy, config, mode)
+    step, o = build_step(policy, config, mode), config.optimizer
 
-    def update(state: TrainState, batch: losses.Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        metrics: dict[str, jax.Array] = {}
-        for _ in range(config.optimizer.updates_per_rollout):
-            state, metrics = step.update(state, batch)
-        reported = {name: value for name, value in metrics.items() if mode == "train" or name.startswith(SFT_METRICS)}
-        return state, reported
+    def is_reported(name: str) -> bool:
+        return mode == "train" or name.startswith(SFT_METRICS)
+
+    def update(state: TrainState, batch: losses.Batch) -> tuple[TrainState, list[dict[str, jax.Array]]]:
+        rows = []
+        for n in list(range(o.minibatches)) * o.updates_per_rollout:
+            part = batch if o.minibatches == 1 else step.take_minibatch(batch, n)
+            state, metrics = step.update(state, part)
+            rows.append({name: value for name, value in metrics.items() if is_reported(name)})
+        return state, rows
 
     return step.init(policy.params), update
 
@@ -72,10 +78,12 @@ class CompiledStep(NamedTuple):
 
     init: params -> the state before the first update; donates the parameters.
     update: (state, batch) -> (state, metrics); donates the state.
+    take_minibatch: (batch, n) -> its n-th of `optimizer.minibatches` parts.
     """
 
     init: Callable[[Any], TrainState]
     update: Callable
+    take_minibatch: Callable
 
 
 def build_step(policy: Policy, config: Config, mode: str) -> CompiledStep:
@@ -85,13 +93,22 @@ def build_step(policy: Policy, config: Config, mode: str) -> CompiledStep:
     axes = decoder.param_axes(policy.config)
     init = functools.partial(init_state, tx=tx, trainable=policy.is_trainable)
     state_sharding = sharding.shardings(jax.eval_shape(init, policy.params), axes, policy.mesh)
+    settings = build_loss_settings(config, mode)
+    # SFT imitates text, at temperature 1; the policy gradient is that of the distribution that was sampled from.
+    temperature = config.rollout.temperature if mode == "train" else 1.0
+    row_sharding = sharding.batch_sharding(policy.mesh)
     step = make_train_step(
-        make_logprob_fn(policy, temperature=config.rollout.temperature, chunk=o.logprob_chunk),
-        functools.partial(losses.total_loss, config=build_loss_settings(config, mode)),
+        make_logprob_fn(policy, temperature=temperature, chunk=o.logprob_chunk, need_sft=settings.gamma > 0),
+        functools.partial(losses.total_loss, config=settings),
         tx,
+        key=purpose_key(config.seed, "rounding"),
         aggregate=config.loss.aggregate,
         microbatches=o.microbatches,
         trainable=policy.is_trainable,
     )
-    compiled = compile_train_step(step, state_sharding, sharding.batch_sharding(policy.mesh))
-    return CompiledStep(jax.jit(init, out_shardings=state_sharding, donate_argnums=0), compiled)
+    take_part = functools.partial(take_minibatch, parts=o.minibatches)
+    return CompiledStep(
+        init=jax.jit(init, out_shardings=state_sharding, donate_argnums=0),
+        update=compile_train_step(step, state_sharding, row_sharding),
+        take_minibatch=jax.jit(take_part, in_shardings=(row_sharding, None), out_shardings=row_sharding),
+    )

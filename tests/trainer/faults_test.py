@@ -114,4 +114,4 @@ def test_restarted_workers_are_counted():
     window = metrics.LogWindow(Pool())
     Pool.restarts = 5
     window.add({"rollout/tokens": 1.0, "verifier/timeouts": 0.0})
-    assert window.summary({})["verifier/restarts"] == 3
+    assert window.summary()["verifier/restarts"] == 3

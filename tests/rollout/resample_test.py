@@ -1,0 +1,66 @@
+"""Dynamic sampling: groups without signal are replaced, within a bound, and counted."""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mig_jax.distributed import sharding
+from mig_jax.learning.losses import Batch
+from mig_jax.rollout import resample
+from mig_jax.rollout.rollout import RolloutResult
+
+GROUP, WIDTH = 2, 3
+
+
+def rollout_of(signals):
+    """Return a stand-in for `Rollout`: its n-th call has the n-th pattern of signal, and marks its rows with n."""
+
+    def rollout(params, prompt_batch, key):
+        signal_q = np.array(signals[prompt_batch])
+        rows = len(signal_q) * GROUP
+        mark_b = 100 * prompt_batch + jnp.arange(rows)
+        arrays: dict[str, Any] = dict.fromkeys(Batch._fields)
+        arrays |= {"token_bs": jnp.tile(mark_b[:, None], (1, WIDTH)), "start_b": mark_b}
+        metrics = {"rollout/tokens": 10.0, "time/rollout": 1.0, "reward/accuracy": float(prompt_batch)}
+        return RolloutResult(Batch(**arrays), metrics, mark_b.tolist(), signal_q)
+
+    return rollout
+
+
+def run(signals, max_resamples):
+    sharded = sharding.batch_sharding(sharding.make_mesh({}, devices=jax.devices()[:1]))
+    resampler = resample.Resampler(rollout_of(signals), sharded, max_resamples=max_resamples)
+    batches = itertools.count()
+    return resampler(None, batches, jax.random.key(0)), next(batches)
+
+
+@pytest.mark.parametrize(
+    "signals, limit, rows, calls, replaced, left",
+    [
+        ([[True, True]], 3, [0, 1, 2, 3], 1, 0, 0),
+        # Group 0 is replaced by group 1 of the second rollout; group 1 stays.
+        ([[False, True], [False, True]], 3, [102, 103, 2, 3], 2, 1, 0),
+        # The bound leaves group 1 as it was.
+        ([[False, False], [True, False]], 1, [100, 101, 2, 3], 2, 1, 1),
+        ([[False, False], [False, False], [True, True]], 5, [200, 201, 202, 203], 3, 2, 0),
+    ],
+)
+def test_groups_are_replaced_in_their_places(signals, limit, rows, calls, replaced, left):
+    result, drawn = run(signals, limit)
+    assert result.batch.start_b.tolist() == rows and result.transcripts == rows and drawn == calls
+    np.testing.assert_array_equal(result.batch.token_bs, np.tile(np.array(rows)[:, None], (1, WIDTH)))
+    assert result.metrics["rollout/rollouts"] == calls
+    assert result.metrics["rollout/groups_replaced"] == replaced
+    assert result.metrics["rollout/groups_without_signal"] == left
+    # Work adds up; what describes the policy is a mean over all that was sampled.
+    assert result.metrics["rollout/tokens"] == 10 * calls and result.metrics["time/rollout"] == calls
+    assert result.metrics["reward/accuracy"] == np.mean(range(calls))
+
+
+def test_no_bound_is_the_plain_rollout():
+    result, drawn = run([[False, False]], 0)
+    assert drawn == 1 and "rollout/rollouts" not in result.metrics and result.batch.start_b.tolist() == [0, 1, 2, 3]
