@@ -78,11 +78,15 @@ def pass_at_k(n_correct: int, n: int, k: int) -> float:
 
 
 def pass_at_k_q(correct_qn: np.ndarray, k: int) -> np.ndarray:
-    """Return pass@k of each problem from its decided samples, `[Q]`; nan where fewer than k are decided."""
-    decided_q, correct_q = (~np.isnan(correct_qn)).sum(1), np.nansum(correct_qn, 1)
-    return np.array(
-        [pass_at_k(int(c), int(n), k) if n >= k else np.nan for c, n in zip(correct_q, decided_q, strict=True)]
-    )
+    """Return pass@k of each problem, `[Q]`.
+
+    It is estimated from the decided samples, if there are k. With fewer it is 1 if any k samples contain a correct one,
+    even if all undecided samples are wrong; else nan.
+    """
+    n, decided_q, correct_q = correct_qn.shape[1], (~np.isnan(correct_qn)).sum(1), np.nansum(correct_qn, 1)
+    is_certain_q = (n - correct_q < k) & (decided_q < k)
+    values = zip(correct_q.astype(int), np.where(is_certain_q, n, decided_q), strict=True)
+    return np.array([pass_at_k(int(c), int(of), k) if of >= k else np.nan for c, of in values])
 
 
 def majority_correct(votes: Sequence[str], correct_n: np.ndarray) -> float:

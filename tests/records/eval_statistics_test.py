@@ -33,11 +33,26 @@ def test_pass_at_k_of_more_than_n_samples_is_an_error():
         pass_at_k(1, 4, 5)
 
 
-def test_pass_at_k_uses_decided_samples_only():
+def test_pass_at_k_is_estimated_from_decided_samples():
     correct_qn = np.array([[R, W, W, W], [W, W, W, W], [R, R, W, W], [R, W, U, W], [U, U, U, R]])
     expected = [1 - math.comb(4 - c, 2) / math.comb(4, 2) for c in (1, 0, 2)] + [1 - math.comb(2, 2) / math.comb(3, 2)]
     np.testing.assert_allclose(pass_at_k_q(correct_qn, 2), [*expected, np.nan])
-    np.testing.assert_allclose(pass_at_k_q(correct_qn, 4), [1, 0, 1, np.nan, np.nan])
+    # Of all 4 samples one is right, whatever the undecided ones are.
+    np.testing.assert_allclose(pass_at_k_q(correct_qn, 4), [1, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize("k", range(1, 5))
+def test_pass_at_k_is_left_out_only_where_undecided_samples_matter(k):
+    for samples in itertools.product([R, W, U], repeat=4):
+        correct_n, undecided = np.array(samples), samples.count(U)
+        completed = [pass_at_k(samples.count(R) + extra, 4, k) for extra in range(undecided + 1)]
+        (value,) = pass_at_k_q(correct_n[None], k)
+        if completed[0] == completed[-1]:
+            assert value == completed[0], samples
+        elif 4 - undecided < k:
+            assert np.isnan(value), samples
+        else:
+            assert value == pass_at_k(samples.count(R), 4 - undecided, k), samples
 
 
 @pytest.mark.parametrize("n, expected", [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
