@@ -17,12 +17,13 @@ cached row of two slots (x is visible, · is masked):
 
 Samples of a group share their prompt in this way, and all probes of a response share the response: nothing is repeated.
 
-Without a cache (training, prefill, images) the kernel is splash attention on TPUs, cuDNN flash attention on GPUs and
-XLA elsewhere. With a cache it is always XLA: one token at a time leaves nothing to tile, and probes are scored in
-chunks.
+Without a cache (training, prefill, images) the kernel is splash attention on TPUs, cuDNN flash attention on NVIDIA GPUs
+of compute capability 8.0 or newer, and XLA elsewhere. With a cache it is always XLA: one token at a time leaves nothing
+to tile, and probes are scored in chunks.
 """
 
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,21 +36,54 @@ _MASKED = -1e30
 # Queries per row of keys whose scores are in memory at once.
 _MAX_QUERIES = 256
 
+# Compute capability from which NVIDIA GPUs have cuDNN's flash attention, and units for bfloat16.
+_AMPERE = (8, 0)
+
 KeyValue = tuple[jax.Array, jax.Array]
 
 
-def choose_kernel(wanted: str, *, platform: str, dtype: str) -> str:
-    """Return `wanted`, or the fastest kernel of the platform if that is "". cuDNN's needs a 16-bit dtype.
+def choose_kernel(wanted: str, *, device: Any, dtype: str) -> str:
+    """Return `wanted`, or the fastest kernel of the device if that is "".
+
+    Args:
+      wanted: a key of `KERNELS`, or "".
+      device: one of the `jax.Device`s that run the model.
+      dtype: of the activations; cuDNN's kernel needs bfloat16 or float16.
 
     Raises:
-      UserError: the kernel does not run on this platform.
+      UserError: the kernel does not run on this device.
     """
-    fastest = {"tpu": "splash", "gpu": "cudnn" if dtype != "float32" else "xla"}.get(platform, "xla")
+    fastest = "xla"
+    if device.platform == "tpu":
+        fastest = "splash"
+    elif dtype in ("bfloat16", "float16") and (compute_capability(device) or (0, 0)) >= _AMPERE:
+        fastest = "cudnn"
     if wanted not in ("", "xla", fastest):
         raise UserError(
-            f"model.attention={wanted!r} does not run on a {platform} in {dtype}: model.attention='' selects {fastest}"
+            f"model.attention={wanted!r} does not run on {describe_device(device)} in {dtype}: model.attention='' "
+            f"selects {fastest}"
         )
     return wanted or fastest
+
+
+def compute_capability(device: Any) -> tuple[int, int] | None:
+    """Return the compute capability of an NVIDIA GPU, such as (9, 0); None for any other `jax.Device`."""
+    version = str(getattr(device, "compute_capability", ""))  # AMD's GPUs have names here, such as "gfx90a"
+    found = re.fullmatch(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def lacks_bfloat16(device: Any) -> bool:
+    """Return whether a `jax.Device` is an NVIDIA GPU without units for bfloat16, such as a T4 or V100."""
+    return (compute_capability(device) or _AMPERE) < _AMPERE
+
+
+def describe_device(device: Any) -> str:
+    """Return the name of a `jax.Device` for messages, with its compute capability if it has one."""
+    capability = compute_capability(device)
+    if capability is None:
+        return f"a {device.platform}"
+    return f"a {device.platform} ({device.device_kind}, compute capability {capability[0]}.{capability[1]})"
 
 
 def attend(

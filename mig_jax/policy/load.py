@@ -193,13 +193,25 @@ def _random_config(model: ModelConfig, tokenizer: tokenizers.Tokenizer, mesh: Me
 
 def _compute_options(model: ModelConfig, mesh: Mesh) -> dict[str, Any]:
     """Return the fields of `DecoderConfig` that say how the model is computed."""
-    platform = mesh.devices.flat[0].platform
+    device = mesh.devices.flat[0]
+    warn_no_bfloat16(model, device)
     return {
         "dtype": model.compute_dtype,
         "param_dtype": model.param_dtype,
         "remat": model.remat,
-        "attention": attention.choose_kernel(model.attention, platform=platform, dtype=model.compute_dtype),
+        "attention": attention.choose_kernel(model.attention, device=device, dtype=model.compute_dtype),
     }
+
+
+def warn_no_bfloat16(model: ModelConfig, device: Any) -> None:
+    """Warn when activations are bfloat16 and the GPU has no units for it: XLA then converts around every operation."""
+    if model.compute_dtype == "bfloat16" and attention.lacks_bfloat16(device):
+        logging.warning(
+            "model.compute_dtype=bfloat16, but %s has no bfloat16 units: every operation is emulated, which is slower "
+            "and less exact than float32. Set model.compute_dtype=float32, or use a GPU of compute capability 8.0 or "
+            "newer (A100, L4, H100)",
+            attention.describe_device(device),
+        )
 
 
 def _adapted_config(config: decoder.DecoderConfig, adapters: ModelLoraConfig) -> decoder.DecoderConfig:

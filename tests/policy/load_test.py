@@ -2,6 +2,7 @@
 
 import functools
 import math
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +54,17 @@ def test_undivided_width_is_warned_about(monkeypatch):
         model = tiny.get_config(model__init__width=width).model
         policies.abstract_policy(model, sharding.make_mesh({"fsdp": 8}))
     assert [text[:60] for text in warnings] == ["mesh.fsdp=8 does not divide the model's width of 12, so ever"]
+
+
+@pytest.mark.parametrize(("capability", "dtype", "warns"), [("7.5", "bfloat16", True), ("7.5", "float32", False),
+                                                            ("8.0", "bfloat16", False)])  # fmt: skip
+def test_bfloat16_on_a_gpu_without_units_is_warned_about(capability, dtype, warns, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(policies.logging, "warning", lambda text, *values: warnings.append(text % values))
+    device = SimpleNamespace(platform="gpu", device_kind="Tesla T4", compute_capability=capability)
+    policies.warn_no_bfloat16(tiny.get_config(model__compute_dtype=dtype).model, device)
+    start = "model.compute_dtype=bfloat16, but a gpu (Tesla T4, compute capability 7.5) has no bfloat16 units"
+    assert [text.partition(":")[0] for text in warnings] == [start] * warns
 
 
 def test_saved_policy_loads_as_it_was(start, tmp_path):
