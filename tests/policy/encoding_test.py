@@ -1,16 +1,14 @@
-"""Problems become prompts, SFT targets and probes; completions become cuts and masks, at exact token boundaries."""
+"""Problems become prompts, SFT targets and probes."""
 
 import numpy as np
 import pytest
 
 from mig_jax.data.problem import Problem
-from mig_jax.policy import completions, encoding
+from mig_jax.policy import encoding
 from mig_jax.text import tokenizer as tokenizers
-from mig_jax.text.response_format import TRIAL_ANSWERS, system_prompt
+from mig_jax.text.response_format import TRIAL_ANSWERS, parse_response, system_prompt
 from tests.policy.probes_as_written import check_probes
 from tests.text import byte_pairs
-
-RESPONSE = "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n</think>\n<answer>29</answer>"
 
 
 @pytest.fixture(scope="module")
@@ -24,38 +22,6 @@ def merging():
     return tokenizers.wrap(byte_pairs.to_fast(byte_pairs.train_core()))
 
 
-def parse(tokenizer, text, *, is_truncated=False, max_steps=3, width=60):
-    ids = tokenizer.encode(text) + ([] if is_truncated else [tokenizer.eos_ids[0]])
-    return completions.parse_completion(tokenizer, ids, is_truncated=is_truncated, max_steps=max_steps, width=width)
-
-
-def test_parsed_completion_by_hand(tokenizer):
-    """Tokens: <think> \\n | '### Step ' '1' ':' ' ' '7' '+' '5' '=' '2' \\n | eleven more | </think> …"""
-    parsed = parse(tokenizer, RESPONSE)
-    assert parsed.text == RESPONSE and parsed.response.is_well_formed
-    np.testing.assert_array_equal(parsed.valid_k, [True, True, True, False])
-    np.testing.assert_array_equal(parsed.cut_k, [2, 12, 22, 0])
-    # <think> is outside; the line break before the first step belongs to it, the others to the steps they end.
-    np.testing.assert_array_equal(parsed.step_t, [-1] + [0] * 11 + [1] * 10 + [-1] * 38)
-
-
-def test_cuts_follow_the_text_of_each_step(tokenizer):
-    parsed = parse(tokenizer, RESPONSE)
-    ids = tokenizer.encode(RESPONSE)
-    for cut, step in zip(parsed.cut_k[1:], parsed.response.steps, strict=False):
-        assert tokenizer.decode(ids[:cut]) == RESPONSE[: step.end] + "\n"
-
-
-def test_cut_includes_a_line_break_merged_with_the_end_of_a_step(merging):
-    text = "<think>\n### Step 1: so it is that.\n### Step 2: 5\n</think>\n<answer>\nA </answer>"
-    ids = merging.encode(text)
-    assert ".\n" in [merging.decode([id]) for id in ids]
-    parsed = parse(merging, text, width=len(ids) + 1)
-    trunks = [merging.decode(ids[:cut]) for cut in parsed.cut_k[parsed.valid_k]]
-    assert trunks == [text[:8], text[:35], text[: text.index("</think>")]]
-    assert [text[step.start : step.end][-5:] for step in parsed.response.steps] == ["that.", " 2: 5"]
-
-
 def test_probes_match_what_a_policy_would_generate(tokenizer, merging):
     check_probes(tokenizer, answers=TRIAL_ANSWERS[::8])
     check_probes(merging, answers=TRIAL_ANSWERS[::8])
@@ -65,11 +31,11 @@ def test_sft_targets_probes_and_prompt_use_the_tokenizers_tags(merging):
     problem = Problem("1", "7 +5 -3", "A", solution=(("7+5=2",), "A"))
     written = merging.decode(encoding.sft_target_ids(merging, problem)[:-1])
     assert written == "<think>\n### Step 1: 7+5=2\n</think>\n<answer>\nA </answer>"
-    answers = encoding.pack_probes(merging, [Problem("1", "q", "A")], max_variants=1, max_tokens=2)
+    answers = encoding.pack_probes(merging, [Problem("1", "q", "A")], max_variants=1, max_tokens=2, terminator="tag")
     token_p, scored_y = answers.token_ap[0, 0], answers.scored_ay[0, 0]
     lead_in = merging.encode("</think>\n<answer>\n")
     assert token_p[: len(lead_in)].tolist() == lead_in
-    assert merging.decode(answers.target_ay[0, 0][scored_y]) == "A </answer>"
+    assert merging.decode(answers.target_aye[0, 0, :, 0][scored_y]) == "A </answer>"
     prompt = merging.decode(encoding.prompt_ids(merging, Problem("1", "q", "A"), system_prompt=True))
     assert system_prompt(merging.tags) in prompt and "<answer>\nonly the final answer </answer>" in prompt
 
@@ -99,32 +65,70 @@ def test_variants_begin_with_the_reference():
     assert variants[0] == "B" and "east" in variants
 
 
-def test_steps_beyond_the_limit_are_not_probed(tokenizer):
-    parsed = parse(tokenizer, RESPONSE, max_steps=1)
-    np.testing.assert_array_equal(parsed.cut_k, [2, 12])
-    np.testing.assert_array_equal(parsed.step_t[:23], [-1] + [0] * 21 + [-1])
-
-
-def test_truncated_completion_keeps_its_last_token(tokenizer):
-    parsed = parse(tokenizer, RESPONSE[:40], is_truncated=True)
-    assert parsed.text == RESPONSE[:40] and not parsed.response.is_well_formed
-    assert parsed.valid_k.sum() == 3
-
-
 def test_sft_target_parses_as_well_formed(tokenizer):
     problem = Problem("1", "7 +5 -3", "29", solution=(("7+5=2", "2-3=9"), "29"))
     ids = encoding.sft_target_ids(tokenizer, problem)
-    parsed = completions.parse_completion(tokenizer, ids, is_truncated=False, max_steps=2, width=len(ids))
-    assert parsed.response.is_well_formed and parsed.response.answer == "29"
+    assert ids[-1] == tokenizer.eos_ids[0]
+    response = parse_response(tokenizer.decode(ids[:-1]))
+    assert response.is_well_formed and response.answer == "29"
 
 
 def test_probes_surround_the_answer_with_lead_in_and_closing_tag(tokenizer):
-    answers = encoding.pack_probes(
-        tokenizer, [Problem("1", "q", "29"), Problem("2", "q", "7")], max_variants=1, max_tokens=4
-    )
+    problems = [Problem("1", "q", "29"), Problem("2", "q", "7")]
+    answers = encoding.pack_probes(tokenizer, problems, max_variants=1, max_tokens=4, terminator="tag")
     assert tokenizer.decode(answers.token_ap[0, 0, :5]) == "</think>\n<answer>29"
-    assert tokenizer.decode(answers.target_ay[0, 0][answers.scored_ay[0, 0]]) == "29</answer>"
-    assert tokenizer.decode(answers.target_ay[1, 0][answers.scored_ay[1, 0]]) == "7</answer>"
+    assert tokenizer.decode(answers.target_aye[0, 0, :, 0][answers.scored_ay[0, 0]]) == "29</answer>"
+    assert tokenizer.decode(answers.target_aye[1, 0, :, 0][answers.scored_ay[1, 0]]) == "7</answer>"
+
+
+def test_closings_are_those_that_the_parser_reads(tokenizer, merging):
+    for tok, texts in (
+        (tokenizer, ["</answer>", " </answer>", "\n</answer>"]),
+        (merging, [" </answer>", "</answer>", "\n</answer>"]),
+    ):
+        assert [tok.decode(ids) for ids in encoding.closing_ids(tok)] == texts
+        assert encoding.closing_ids(tok)[0] == tok.encode(tok.tags.close)
+        for text in texts:
+            assert parse_response(f"<think>\n### Step 1: a\n</think>\n<answer>4{text}").answer == "4"
+
+
+@pytest.mark.parametrize("kind, first", [("tokenizer", ["</answer>", " ", "\n"]), ("merging", [" </", "</", "\n"])])
+def test_event_scores_one_position_of_any_closing(kind, first, request):
+    tok = request.getfixturevalue(kind)
+    answers = encoding.pack_probes(tok, [Problem("1", "q", "4")], max_variants=1, max_tokens=8, terminator="event")
+    scored_ye = answers.target_aye[0, 0][answers.scored_ay[0, 0]]
+    assert [tok.decode(ids[ids >= 0]) for ids in scored_ye] == ["4", "".join(first)]
+    assert [tok.decode([id]) for id in scored_ye[-1]] == first
+
+
+def test_arrays_are_as_large_as_the_answers_need(tokenizer, monkeypatch):
+    """Check A and the room for answer tokens against every limit: the closing tag is one token."""
+    monkeypatch.setattr(encoding.compare, "answer_variants", lambda reference, **_: (reference,))
+
+    def size(*problems, max_variants=8, max_tokens=10):
+        answers = encoding.pack_probes(
+            tokenizer, problems, max_variants=max_variants, max_tokens=max_tokens, terminator="tag"
+        )
+        assert answers.scored_ay.any(-1).any(-1).all() and len(answers.token_ap) == len(problems)
+        return answers.scored_ay.shape[1], answers.scored_ay.shape[2] - 1
+
+    short, long = Problem("1", "q", "4", "text"), Problem("2", "q", "x" * 9, "text")
+    three = Problem("3", "q", "4", "text", variants=("four", "IV"))
+    assert size(short) == (1, 4)
+    assert size(short, long) == (1, 10)
+    assert size(short, long, max_tokens=16) == (1, 12)
+    assert size(three) == (4, 4)
+    assert size(three, max_variants=3) == (3, 4)
+    assert size(three, max_variants=2) == (2, 4)
+    # A variant that is too long is left out, and does not count.
+    assert size(three._replace(variants=("four", "I" * 11))) == (2, 4)
+    with pytest.raises(ValueError, match="raise the limit on answer tokens"):
+        size(long, max_tokens=8)
+
+
+def test_buckets_are_powers_of_two_within_the_limit():
+    assert [encoding.bucket_size(n) for n in (0, 1, 2, 3, 4, 5, 8, 9)] == [1, 1, 2, 4, 4, 8, 8, 16]
+    assert [encoding.bucket_size(n, 6) for n in (0, 3, 5, 6)] == [1, 4, 6, 6]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +137,7 @@ def test_probes_surround_the_answer_with_lead_in_and_closing_tag(tokenizer):
         (Problem("1", "q", "1" * 9), {}, "an answer of more than 8"),
         (Problem("1", "q", "1"), {"max_new_tokens": 50}, "without a solution in steps"),
         (Problem("1", "q", "1", solution=(("x" * 50,), "1")), {"max_new_tokens": 50}, "a solution of more"),
+        (Problem("1", "q", "1", solution=(("x", ""), "1")), {"max_new_tokens": 50}, "empty steps"),
         (Problem("1", "q", "1", solution=(("x",), "1")), {"max_new_tokens": 50}, None),
     ],
 )

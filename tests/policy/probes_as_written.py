@@ -1,12 +1,12 @@
-"""Compare probes, which are encoded in three pieces, with the same text encoded whole."""
+"""Compare probes, which are encoded in pieces, with the same text encoded whole."""
 
 import unicodedata
 
-from mig_jax.policy import completions
-from mig_jax.text.response_format import TRIAL_ANSWERS, render_response
+from mig_jax.policy import completions, encoding
+from mig_jax.text.response_format import OPENING, TRIAL_ANSWERS, parse_response, render_response
 from mig_jax.text.tokenizer import Tokenizer
 
-# Steps whose last characters may merge with the line break after them.
+# Steps whose last characters may merge with the line break after them, or with a closing tag.
 STEPS = (
     "7+5=12",
     "so it is that.",
@@ -19,6 +19,8 @@ STEPS = (
     "你好。",
     "a\n\nb...",
 )
+# What may be written between a step and the closing tag.
+SPACES = ("", " ", "\n", "\n\n", " \n")
 
 
 def check_probes(
@@ -29,13 +31,53 @@ def check_probes(
     for answer in answers:
         text = render_response(steps, answer, tags)
         ids = tokenizer.encode(text) + [tokenizer.eos_ids[0]]
-        parsed = completions.parse_completion(tokenizer, ids, is_truncated=False, max_steps=len(steps), width=len(ids))
-        assert parsed.response.is_well_formed and parsed.valid_k.all()
+        parsed = parse(tokenizer, ids, max_steps=len(steps))
+        assert parsed.response.is_well_formed and not any(parsed.prefixes)
         # Qwen's tokenizer composes e and its accent.
         assert parsed.response.answer == unicodedata.normalize("NFC", answer) or parsed.response.answer == answer
         leaf = [*tokenizer.encode(tags.lead_in), *tokenizer.encode(answer), *tokenizer.encode(tags.close)]
-        for cut, position in zip(parsed.cut_k, parsed.response.cuts, strict=True):
+        for cut, position in zip(parsed.cuts, parsed.response.cuts, strict=True):
             assert tokenizer.decode(ids[:cut]) == text[:position]
             assert ids[:cut] + leaf == tokenizer.encode(text[:position] + tags.lead_in + answer + tags.close)
         # The last probe is the response itself.
-        assert ids[: parsed.cut_k[-1]] + leaf == ids[:-1]
+        assert ids[: parsed.cuts[-1]] + leaf == ids[:-1]
+        # The probe before the first step begins as the response does.
+        opening = encoding.opening_ids(tokenizer)
+        assert opening == ids[: len(opening)] and tokenizer.decode(opening) == OPENING
+        assert opening + leaf == tokenizer.encode(OPENING + tags.lead_in + answer + tags.close)
+
+
+def check_closing(tokenizer: Tokenizer, steps: tuple[str, ...] = STEPS) -> list[str]:
+    """Assert that no probe reads a part of the closing tag, however it follows the last step.
+
+    Returns:
+      The tokens that were split because they contain the end of a step and visible text after it.
+    """
+    split = []
+    for step in steps:
+        for space in SPACES:
+            before = f"{OPENING}### Step 1: {step}"
+            text = f"{before}{space}</think>\n<answer>4</answer>"
+            ids = tokenizer.encode(text) + [tokenizer.eos_ids[0]]
+            parsed = parse(tokenizer, ids, max_steps=1)
+            (cut,), (prefix,), (position,) = parsed.cuts, parsed.prefixes, parse_response(text).cuts
+            trunk = tokenizer.decode(ids[:cut])
+            if prefix:
+                # Trunk and prefix are what the policy writes if it ends there.
+                assert trunk + tokenizer.decode(prefix) == text[:position]
+                assert [*ids[:cut], *prefix] == tokenizer.encode(text[:position])
+                split.append(tokenizer.decode(ids[cut : cut + 1]))
+            else:
+                # Only whitespace that is merged with the end of the step goes beyond its line.
+                assert text.startswith(trunk) and trunk.rstrip() == before and len(trunk) >= position
+            # No visible character of the closing tag is in the trunk, and all tokens of the tag are in the mask.
+            closes = [t for t, step in enumerate(parsed.step_t) if step == 1]
+            assert closes[0] == cut and tokenizer.decode(ids[: closes[-1] + 1]).rstrip().endswith("</think>")
+    return split
+
+
+def parse(tokenizer: Tokenizer, ids: list[int], *, max_steps: int) -> completions.ParsedCompletion:
+    """Parse ids that end with their end-of-sequence."""
+    return completions.parse_completion(
+        tokenizer, ids, is_truncated=False, max_steps=max_steps, width=len(ids), process_mask="closing"
+    )

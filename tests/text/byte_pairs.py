@@ -1,8 +1,12 @@
 """A small byte-level BPE tokenizer in Qwen's style, trained on the spot, with the merges that matter for probes."""
 
+from collections.abc import Sequence
+
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Core
 from transformers import PreTrainedTokenizerFast
+
+from mig_jax.text.token_bytes import byte_characters
 
 # Digits are split one at a time; line breaks stay with the punctuation before them.
 QWEN_PATTERN = (
@@ -38,6 +42,22 @@ def train_core(texts=CORPUS, *, vocab_size: int = 420, pre_tokenizer=None) -> Co
         show_progress=False,
     )
     core.train_from_iterator(list(texts) * 3, trainer)
+    return core
+
+
+def merge_core(merged: Sequence[str | bytes]) -> Core:
+    """Build a byte-level BPE on whole texts: bytes, and these tokens, each joined from two that are there by then."""
+    name_of = byte_characters()
+    names = ["".join(name_of[byte] for byte in (x if isinstance(x, bytes) else x.encode())) for x in merged]
+    vocabulary = {name: id for id, name in enumerate(dict.fromkeys([*name_of, *names]))}
+    merges = []
+    for n, name in enumerate(names):
+        known = {*name_of, *names[:n]}
+        merges.append(next((name[:i], name[i:]) for i in range(len(name) - 1, 0, -1) if {name[:i], name[i:]} <= known))
+    core = Core(models.BPE(vocabulary, merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(list(SPECIALS))
     return core
 
 
