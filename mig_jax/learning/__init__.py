@@ -2,5 +2,5 @@
 
 Lives here: advantages, the hybrid loss, the optimizer, the train step with micro-batches, stochastic rounding.
 May import: rewards, jax, chex and optax; no other room of mig_jax. The model is a function of parameters and batch.
-Main names: `advantages.group_normalize`, `losses.total_loss`, `train_step.make_train_step`.
+Main names: `advantages.normalize`, `losses.total_loss`, `train_step.make_train_step`.
 """

@@ -1,5 +1,6 @@
-"""Advantages: hand-computed tables, and the reduction of step credit to trajectory credit."""
+"""Advantages: hand-computed tables, and reductions of one baseline, scale or credit level to another."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,96 +8,273 @@ import pytest
 from mig_jax.learning import advantages
 
 ALL = jnp.ones((1, 4), bool)
+PLAIN = {"advantage": "group_mean", "scale": "group_std", "eps": 1e-6}
 
 
-def test_group_normalize_by_hand():
+def normalize(reward_qg, valid_qg=None, **changes):
+    reward_qg = jnp.asarray(reward_qg)
+    valid_qg = jnp.ones(reward_qg.shape, bool) if valid_qg is None else jnp.asarray(valid_qg)
+    return advantages.normalize(reward_qg, valid_qg, **(PLAIN | changes))
+
+
+# ---------------------------------------------------------------------------------------------- baselines and scales
+
+
+def test_group_mean_and_std_by_hand():
     # Mean 2.5, standard deviation √1.25.
-    advantage = advantages.group_normalize(jnp.array([[1.0, 2.0, 3.0, 4.0]]), ALL)
-    np.testing.assert_allclose(advantage[0], np.array([-1.5, -0.5, 0.5, 1.5]) / np.sqrt(1.25), rtol=1e-5)
+    expected = np.array([[-1.5, -0.5, 0.5, 1.5]]) / np.sqrt(1.25)
+    np.testing.assert_allclose(normalize([[1.0, 2.0, 3.0, 4.0]]), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "advantage, expected",
+    [("group_mean", [-3, -1, 4]), ("leave_one_out", [-4.5, -1.5, 6]), ("no_baseline", [1, 3, 8])],
+)
+def test_baselines_by_hand(advantage, expected):
+    """Mean 4; the means of the others are 5.5, 4.5 and 2."""
+    found = normalize([[1.0, 3.0, 8.0]], advantage=advantage, scale="none")
+    np.testing.assert_allclose(found, [expected], rtol=1e-6)
+
+
+def test_leave_one_out_equals_a_loop_over_the_others():
+    rng = np.random.default_rng(0)
+    reward, valid = rng.normal(size=(3, 5)), rng.random((3, 5)) < 0.7
+    expected = np.zeros((3, 5))
+    for q, g in np.argwhere(valid):
+        others = [reward[q, j] for j in range(5) if j != g and valid[q, j]]
+        expected[q, g] = reward[q, g] - np.mean(others) if others else 0
+    found = normalize(jnp.array(reward, jnp.float32), valid, advantage="leave_one_out", scale="none")
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", advantages.SCALES)
+def test_leave_one_out_is_the_group_mean_stretched(scale):
+    reward = jax.random.normal(jax.random.key(0), (3, 4))
+    one_out, mean = (normalize(reward, advantage=name, scale=scale) for name in ("leave_one_out", "group_mean"))
+    np.testing.assert_allclose(one_out, 4 / 3 * mean, rtol=1e-5)
+
+
+@pytest.mark.parametrize("advantage", advantages.ADVANTAGES)
+def test_batch_std_of_one_question_is_group_std(advantage):
+    reward = jax.random.normal(jax.random.key(0), (1, 4))
+    by_batch, by_group = (normalize(reward, advantage=advantage, scale=x) for x in ("batch_std", "group_std"))
+    np.testing.assert_allclose(by_batch, by_group, rtol=1e-6)
+
+
+def test_batch_std_by_hand():
+    """Deviations ±1 and ±3, and the 9 of a sample that does not count: √((1 + 1 + 9 + 9) / 4) = √5."""
+    reward, valid = [[0.0, 2.0, 9.0], [1.0, 7.0, 9.0]], [[True, True, False]] * 2
+    found = normalize(reward, valid, scale="batch_std", eps=0.5)
+    np.testing.assert_allclose(found, np.array([[-1, 1, 0], [-3, 3, 0]]) / (np.sqrt(5) + 0.5), rtol=1e-6)
 
 
 def test_eps_is_added_to_the_deviation():
     # Mean 4, standard deviation 2: (R − 4) / (2 + ε). Dividing by max(2, ε) would give ±1 for ε = 0.5, ±0.5 for ε = 4.
-    reward, valid = jnp.array([[2.0, 6.0]]), ALL[:, :2]
     for eps, expected in ((0.5, 2 / 2.5), (2.0, 2 / 4), (4.0, 2 / 6)):
-        advantage = advantages.group_normalize(reward, valid, eps=eps)
-        np.testing.assert_allclose(advantage, [[-expected, expected]], rtol=1e-6)
+        np.testing.assert_allclose(normalize([[2.0, 6.0]], eps=eps), [[-expected, expected]], rtol=1e-6)
 
 
 def test_groups_are_independent():
-    reward = jnp.array([[0.0, 1.0], [100.0, 102.0]])
-    np.testing.assert_allclose(advantages.group_normalize(reward, reward > -1), [[-1, 1], [-1, 1]], rtol=1e-4)
-
-
-def test_equal_rewards_give_no_advantage():
-    assert (advantages.group_normalize(jnp.full((3, 4), 0.7), jnp.ones((3, 4), bool)) == 0).all()
-
-
-def test_equal_rewards_give_exactly_zero_in_float32():
-    """Eight times 1.2 does not sum to 9.6 in float32, so a plain mean would differ from the rewards."""
-    assert (advantages.group_normalize(jnp.full((1, 8), 1.2), jnp.ones((1, 8), bool)) == 0).all()
-
-
-def test_invalid_samples_do_not_count_and_get_no_advantage():
-    valid = jnp.array([[True, True, False, True]])
-    with_invalid = advantages.group_normalize(jnp.array([[1.0, 2.0, 99.0, 3.0]]), valid)
-    without = advantages.group_normalize(jnp.array([[1.0, 2.0, 3.0]]), ALL[:, :3])
-    np.testing.assert_allclose(with_invalid[0, jnp.array([0, 1, 3])], without[0], rtol=1e-6)
-    assert with_invalid[0, 2] == 0
+    np.testing.assert_allclose(normalize([[0.0, 1.0], [100.0, 102.0]]), [[-1, 1], [-1, 1]], rtol=1e-4)
 
 
 @pytest.mark.parametrize("scale", advantages.SCALES)
-def test_group_without_valid_samples_gets_zeros(scale):
-    advantage = advantages.group_normalize(jnp.array([[1.0, 2.0, 3.0, 4.0]]), ~ALL, scale=scale)
-    np.testing.assert_array_equal(advantage, jnp.zeros((1, 4)))
+@pytest.mark.parametrize("advantage", ["group_mean", "leave_one_out"])
+def test_equal_rewards_give_exactly_zero_in_float32(advantage, scale):
+    """Eight times 1.2 does not sum to 9.6 in float32, so a plain mean would differ from the rewards."""
+    assert (normalize(jnp.full((3, 8), 1.2), advantage=advantage, scale=scale) == 0).all()
+
+
+def test_equal_rewards_without_a_baseline_are_not_divided_by_zero():
+    """Their deviation from 0 is 0.7, not the standard deviation 0."""
+    np.testing.assert_allclose(normalize(jnp.full((1, 4), 0.7), advantage="no_baseline"), jnp.ones((1, 4)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", advantages.SCALES)
+@pytest.mark.parametrize("advantage", advantages.ADVANTAGES)
+def test_invalid_samples_do_not_count_and_get_no_advantage(advantage, scale):
+    valid = jnp.array([[True, True, False, True]])
+    changes = {"advantage": advantage, "scale": scale}
+    for invalid in (99.0, jnp.nan, jnp.inf):
+        with_invalid = normalize([[1.0, 2.0, invalid, 3.0]], valid, **changes)
+        without = normalize([[1.0, 2.0, 3.0]], **changes)
+        np.testing.assert_allclose(with_invalid[0, jnp.array([0, 1, 3])], without[0], rtol=1e-6)
+        assert with_invalid[0, 2] == 0
+
+
+@pytest.mark.parametrize("scale", advantages.SCALES)
+@pytest.mark.parametrize("advantage", advantages.ADVANTAGES)
+def test_group_without_valid_samples_gets_zeros(advantage, scale):
+    found = normalize([[1.0, 2.0, 3.0, 4.0]], ~ALL, advantage=advantage, scale=scale)
+    np.testing.assert_array_equal(found, jnp.zeros((1, 4)))
+
+
+def test_single_sample_has_no_others_to_be_compared_with():
+    valid = jnp.array([[True, False]])
+    assert (normalize([[5.0, 1.0]], valid, advantage="leave_one_out", scale="none") == 0).all()
 
 
 def test_scale_none_only_subtracts_the_mean():
-    advantage = advantages.group_normalize(jnp.array([[1.0, 2.0, 3.0, 4.0]]), ALL, scale="none")
-    np.testing.assert_array_equal(advantage, [[-1.5, -0.5, 0.5, 1.5]])
+    np.testing.assert_array_equal(normalize([[1.0, 2.0, 3.0, 4.0]], scale="none", eps=9.0), [[-1.5, -0.5, 0.5, 1.5]])
 
 
-def test_unknown_scale_raises():
-    with pytest.raises(ValueError, match="unknown scale 'batch_std'; use one of group_std, none"):
-        advantages.group_normalize(jnp.zeros((1, 4)), ALL, scale="batch_std")
+def test_every_choice_is_different():
+    reward = jnp.array([[0.0, 1.0, 5.0], [1.0, 0.0, 0.0]])
+    choices = [(a, s) for a in advantages.ADVANTAGES for s in advantages.SCALES]
+    found = {tuple(np.ravel(normalize(reward, advantage=a, scale=s)).round(4)) for a, s in choices}
+    assert len(found) == len(choices) == 9
+
+
+def test_unknown_names_raise():
+    with pytest.raises(ValueError, match="unknown scale 'std'; use one of group_std, batch_std, none"):
+        normalize(jnp.zeros((1, 4)), scale="std")
+    with pytest.raises(ValueError, match="unknown advantage 'mean'; use one of group_mean, leave_one_out, no_baseline"):
+        normalize(jnp.zeros((1, 4)), advantage="mean")
+
+
+# ------------------------------------------------------------------------------------------------------------- credit
+
+
+def step_credit(gain, valid, step_bt, **changes):
+    return advantages.step_credit(jnp.asarray(gain), jnp.asarray(valid), jnp.asarray(step_bt), **(PLAIN | changes))
 
 
 def test_trajectory_credit_is_zero_outside_the_reasoning():
     step_bt = jnp.array([[-1, 0, 1, -1], [0, 0, -1, -1]])
-    credit = advantages.trajectory_credit(jnp.array([[0.0, 1.0]]), step_bt)
+    credit = advantages.trajectory_credit(jnp.array([[0.0, 1.0]]), step_bt, **PLAIN)
     np.testing.assert_allclose(credit, [[0, -1, -1, 0], [1, 1, 0, 0]], rtol=1e-4)
 
 
+# Three responses of 2, 2 and 1 steps; gains to go [5, 4, 0], [3, 2, 0] and [1, 0, 0]; means 3, 2 and 0.
+GAIN = [[[1.0, 4.0], [1.0, 2.0], [1.0, 0.0]]]
+VALID = [[[True, True], [True, True], [True, False]]]
+# The last token closes the reasoning: position 2 of the first two, position 1 of the third, which −2 discourages.
+STEP = [[-1, 0, 1, 2], [0, 0, 1, 2], [0, 1, -1, -1]]
+CENTERED = np.array([[0, 2, 2, 0], [0, 0, 0, 0], [-2, -2, 0, 0]])
+
+
 def test_step_credit_by_hand():
-    # Gains to go: [3, 1] and [1, 1]; step 0 differs by 2, step 1 not at all. The third step exists in neither.
-    gain = jnp.array([[[2.0, 1.0, 0.0], [0.0, 1.0, 0.0]]])
-    valid = jnp.array([[[True, True, False]] * 2])
-    step_bt = jnp.array([[-1, 0, 0, 1, -1], [0, 1, 1, 1, -1]])
-    credit = advantages.step_credit(gain, valid, step_bt)
-    np.testing.assert_allclose(credit, [[0, 1, 1, 0, 0], [-1, 0, 0, 0, 0]], atol=1e-4)
+    np.testing.assert_allclose(step_credit(GAIN, VALID, STEP, scale="none"), CENTERED, atol=1e-6)
 
 
-def test_step_credit_compares_responses_that_have_the_step():
-    # Gains to go: [5, 4], [3, 2] and [1]; step 0 has mean 3, step 1 has mean 3 over the first two responses.
-    gain = jnp.array([[[1.0, 4.0], [1.0, 2.0], [1.0, 0.0]]])
-    valid = jnp.array([[[True, True], [True, True], [True, False]]])
-    step_bt = jnp.array([[0, 1], [0, 1], [0, -1]])
-    credit = advantages.step_credit(gain, valid, step_bt, scale="none")
-    np.testing.assert_allclose(credit, [[2, 1], [0, -1], [-2, 0]], atol=1e-6)
+def test_step_credit_has_one_spread_per_group():
+    """Valid steps are 2, 2, 0, 0 and −2 from their means; the closing position of the third, −2, is left out."""
+    credit = step_credit(GAIN, VALID, STEP, eps=0.25)
+    np.testing.assert_allclose(credit, CENTERED / (np.sqrt(12 / 5) + 0.25), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("scale, eps, expected", [("none", 1e-6, 2.0), ("group_std", 2.0, 0.5)])
+def test_small_differences_between_late_steps_stay_small():
+    """Differences of 2 at step 0 and of 0.02 at step 1: with a spread for each position both would be ±1."""
+    gain = [[[2.0, 0.02], [0.0, 0.0]]]
+    credit = step_credit(gain, jnp.ones((1, 2, 2), bool), [[0, 1], [0, 1]])
+    np.testing.assert_allclose(credit[:, 1] / credit[:, 0], [0.02 / 2.02] * 2, rtol=1e-5)
+
+
+def test_step_credit_of_the_batch_has_one_spread():
+    gain, valid, step = (jnp.concatenate([jnp.array(x), y]) for x, y in (
+        (GAIN, 3 * jnp.array(GAIN)), (VALID, jnp.array(VALID)), (STEP, jnp.array(STEP))
+    ))  # fmt: skip
+    credit = step_credit(gain, valid, step, scale="batch_std", eps=0.0)
+    expected = np.concatenate([CENTERED, 3 * CENTERED]) / np.sqrt((12 + 9 * 12) / 10)
+    np.testing.assert_allclose(credit, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_step_credit_by_leave_one_out_and_without_baseline():
+    one_out = step_credit(GAIN, VALID, STEP, scale="none", advantage="leave_one_out")
+    np.testing.assert_allclose(one_out, 1.5 * CENTERED, atol=1e-6)
+    to_go = [[0, 5, 4, 0], [3, 3, 2, 0], [1, 0, 0, 0]]
+    np.testing.assert_allclose(step_credit(GAIN, VALID, STEP, scale="none", advantage="no_baseline"), to_go, atol=1e-6)
+
+
+def test_closing_is_position_n_even_with_all_probes_in_use():
+    """Nobody is left with anything to gain at position K, so closing there is neither good nor bad."""
+    credit = step_credit(GAIN, VALID, STEP, scale="none")
+    assert credit[0, 3] == credit[1, 3] == 0
+    assert credit[2, 1] == -2
+
+
+def test_nothing_to_gain_gives_exactly_zero_everywhere():
+    gain = jnp.where(jnp.array(VALID), 1.2, 0.0).at[..., 1].set(0.0)
+    np.testing.assert_array_equal(step_credit(gain, VALID, STEP), jnp.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.5, 0.9, 1.0])
+def test_discounted_gain_to_go_is_the_sum_over_later_steps(discount):
+    gain = jax.random.normal(jax.random.key(0), (2, 3, 4))
+    step_bt = jnp.tile(jnp.arange(5)[None], (6, 1))
+    found = step_credit(
+        gain, jnp.ones(gain.shape, bool), step_bt, discount=discount, scale="none", advantage="no_baseline"
+    )
+    g = np.asarray(gain).reshape(6, 4)
+    expected = [[sum(discount ** (j - k) * row[j] for j in range(k, 4)) for k in range(5)] for row in g]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_discount_one_is_the_default_and_zero_pays_own_gains_alone():
+    np.testing.assert_array_equal(step_credit(GAIN, VALID, STEP, discount=1.0), step_credit(GAIN, VALID, STEP))
+    own = [[0, 0, 2, 0], [0, 0, 0, 0], [0, -2, 0, 0]]  # gains 1, 1, 1, then 4, 2, 0 with mean 2
+    np.testing.assert_allclose(step_credit(GAIN, VALID, STEP, discount=0.0, scale="none"), own, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding", [7.0, jnp.nan, jnp.inf])
+def test_gains_of_padding_have_no_effect(padding):
+    gain = jnp.where(jnp.array(VALID), jnp.array(GAIN), padding)
+    np.testing.assert_array_equal(step_credit(gain, VALID, STEP), step_credit(GAIN, VALID, STEP))
+
+
+@pytest.mark.parametrize(
+    "scale, eps, expected", [("none", 1e-6, 2.0), ("group_std", 2.0, 0.5), ("batch_std", 2.0, 0.5)]
+)
 def test_scale_and_eps_reach_both_credits(scale, eps, expected):
     """Rewards 0 and 4: mean 2, standard deviation 2."""
-    reward_qg, step_bt = jnp.array([[0.0, 4.0]]), jnp.zeros((2, 1), jnp.int32)
-    by_trajectory = advantages.trajectory_credit(reward_qg, step_bt, scale=scale, eps=eps)
-    by_step = advantages.step_credit(reward_qg[..., None], jnp.ones((1, 2, 1), bool), step_bt, scale=scale, eps=eps)
+    reward_qg, step_bt, changes = jnp.array([[0.0, 4.0]]), jnp.zeros((2, 1), jnp.int32), {"scale": scale, "eps": eps}
+    by_trajectory = advantages.trajectory_credit(reward_qg, step_bt, **(PLAIN | changes))
+    by_step = step_credit(reward_qg[..., None], jnp.ones((1, 2, 1), bool), step_bt, **changes)
     for credit in (by_trajectory, by_step):
         np.testing.assert_allclose(credit, [[-expected], [expected]], rtol=1e-5)
 
 
-def test_step_credit_of_one_step_is_trajectory_credit():
+@pytest.mark.parametrize("scale", advantages.SCALES)
+@pytest.mark.parametrize("advantage", advantages.ADVANTAGES)
+def test_step_credit_of_one_step_is_trajectory_credit(advantage, scale):
     reward_qg = jnp.array([[0.3, 1.0, 0.1], [2.0, 0.0, 0.5]])
     step_bt = jnp.tile(jnp.array([[-1, 0, 0, -1]]), (6, 1))
-    by_step = advantages.step_credit(reward_qg[..., None], jnp.ones((2, 3, 1), bool), step_bt)
-    np.testing.assert_allclose(by_step, advantages.trajectory_credit(reward_qg, step_bt), rtol=1e-6)
+    options = PLAIN | {"advantage": advantage, "scale": scale}
+    by_step = step_credit(reward_qg[..., None], jnp.ones((2, 3, 1), bool), step_bt, **options)
+    np.testing.assert_allclose(by_step, advantages.trajectory_credit(reward_qg, step_bt, **options), rtol=1e-6)
+
+
+@pytest.mark.parametrize("level", advantages.CREDIT_LEVELS)
+def test_responses_that_do_not_count_are_as_if_they_were_not_there(level):
+    gain, valid = jnp.array(GAIN), jnp.array(VALID)
+    options = PLAIN | {"discount": 0.9}
+    credit = advantages.CREDIT_LEVELS[level]
+    counted = jnp.array([[True, False, True]])
+    found = credit(gain.sum(2), gain, valid, jnp.array(STEP), valid_qg=counted, **options)
+    rest = jnp.array([0, 2])
+    gain, valid = gain[:, rest], valid[:, rest]
+    expected = credit(gain.sum(2), gain, valid, jnp.array(STEP)[rest], **options)
+    np.testing.assert_allclose(found[rest], expected, rtol=1e-6)
+    assert (found[1] == 0).all() and (expected != 0).any()
+
+
+def test_credit_levels_are_the_two_functions():
+    gain, valid, step = jnp.array(GAIN), jnp.array(VALID), jnp.array(STEP)
+    levels = advantages.CREDIT_LEVELS
+    found = [levels[name](gain.sum(2), gain, valid, step, discount=0.5, **PLAIN) for name in ("trajectory", "step")]
+    expected = advantages.trajectory_credit(gain.sum(2), step, **PLAIN), step_credit(gain, valid, step, discount=0.5)
+    jax.tree.map(np.testing.assert_array_equal, found, list(expected))
+
+
+# --------------------------------------------------------------------------------------------------- overlong responses
+
+
+@pytest.mark.parametrize(
+    "buffer, expected",
+    [(4, [0, 0, -0.25, -0.5, -0.75, -1, -1]), (0, [0, 0, 0, 0, 0, 0, -1]), (1, [0, 0, 0, 0, 0, -1, -1])],
+)
+def test_overlong_penalty_by_hand(buffer, expected):
+    """Responses of 1 and 6 to 10 tokens of at most 10; the last two have 10, and the last one was cut off there."""
+    length, is_truncated = jnp.array([1, 6, 7, 8, 9, 10, 10]), jnp.arange(7) == 6
+    found = advantages.overlong_penalty(length, is_truncated, max_tokens=10, buffer=buffer)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
