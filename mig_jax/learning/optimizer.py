@@ -43,6 +43,7 @@ def make_optimizer(
     b1: float,
     b2: float,
     state_dtype: str,
+    key: jax.Array,
 ) -> optax.GradientTransformation:
     """Return AdamW that clips the global gradient norm first.
 
@@ -55,6 +56,7 @@ def make_optimizer(
       clip_norm: largest norm of the gradient of all trained parameters together.
       b1, b2: decay rates of Adam's first and second moment.
       state_dtype: dtype of both moments between updates, see `stochastic_rounding.scale_by_adam`.
+      key: random key of their stochastic rounding, see `stochastic_rounding.rounding_key`.
 
     Returns:
       An optax transformation; its update needs the parameters.
@@ -65,7 +67,7 @@ def make_optimizer(
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),
         optax.chain(
-            stochastic_rounding.scale_by_adam(b1=b1, b2=b2, dtype=state_dtype),
+            stochastic_rounding.scale_by_adam(b1=b1, b2=b2, dtype=state_dtype, key=key),
             optax.add_decayed_weights(weight_decay, mask=_decay_mask),
             optax.scale_by_learning_rate(learning_rate),
         ),

@@ -11,11 +11,21 @@ References:
   Gupta et al., arXiv 1502.02551.
 """
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
+
+
+def rounding_key(key: jax.Array, use: Literal["params", "moments"], update: ArrayLike) -> jax.Array:
+    """Return the random key of an update's rounding.
+
+    It depends on the number of updates so far alone, so a resumed run repeats the noise of an uninterrupted one.
+    Parameters and moments get noise of their own from the same `key`.
+    """
+    return jax.random.fold_in(jax.random.fold_in(key, ("params", "moments").index(use)), update)
 
 
 def cast_like(tree: Any, like: Any, key: jax.Array) -> Any:
@@ -44,13 +54,14 @@ def _stochastic_round(x: jax.Array, key: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(upper.astype(jnp.uint16), jnp.bfloat16)
 
 
-def scale_by_adam(*, b1: float, b2: float, dtype: str) -> optax.GradientTransformation:
+def scale_by_adam(*, b1: float, b2: float, dtype: str, key: jax.Array) -> optax.GradientTransformation:
     """Return optax's Adam in float32, with moments that are stored in another dtype between updates.
 
     Args:
       b1: decay rate of the first moment μ.
       b2: decay rate of the second moment ν.
       dtype: of both moments, "float32" or "bfloat16"; "" for that of their parameter.
+      key: random key of the rounding, which is used for nothing else; see `rounding_key`.
     """
     adam = optax.scale_by_adam(b1=b1, b2=b2)
 
@@ -65,9 +76,7 @@ def scale_by_adam(*, b1: float, b2: float, dtype: str) -> optax.GradientTransfor
         in_float32 = optax.ScaleByAdamState(state.count, *(optax.tree.cast(x, jnp.float32) for x in stored))
         scaled, new_state = adam.update(optax.tree.cast(updates, jnp.float32), in_float32, params)
         new_state = cast(optax.ScaleByAdamState, new_state)
-        # The noise depends on the count alone, so a resumed run repeats that of an uninterrupted one.
-        key = jax.random.fold_in(jax.random.key(0), state.count)
-        mu, nu = cast_like((new_state.mu, new_state.nu), stored, key)
+        mu, nu = cast_like((new_state.mu, new_state.nu), stored, rounding_key(key, "moments", state.count))
         return scaled, optax.ScaleByAdamState(new_state.count, mu, nu)
 
     return optax.GradientTransformation(init, update)

@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from mig_jax.learning import losses, stochastic_rounding
-from mig_jax.learning.microbatches import sum_gradients
+from mig_jax.learning.microbatches import split_microbatches, sum_gradients
 
 Metrics = dict[str, jax.Array]
-# (params, batch) → logprob_bt and entropy_bt of the completions, `[B, T]`, in nats.
-LogprobFn = Callable[[Any, losses.Batch], tuple[jax.Array, jax.Array]]
-# (logprob_bt, entropy_bt, batch, token_weights) → the loss and its metrics.
-LossFn = Callable[[jax.Array, jax.Array, losses.Batch, losses.TokenWeights], tuple[jax.Array, Metrics]]
+# (params, batch) → logprob_bt, entropy_bt and sft_logprob_bt of the completions, `[B, T]`, in nats; the last one is at
+# temperature 1, the others at that of sampling.
+LogprobFn = Callable[[Any, losses.Batch], tuple[jax.Array, jax.Array, jax.Array]]
+# (logprob_bt, entropy_bt, sft_logprob_bt, batch, token_weights) → the loss and its metrics.
+LossFn = Callable[[jax.Array, jax.Array, jax.Array, losses.Batch, losses.TokenWeights], tuple[jax.Array, Metrics]]
 # Which parameters are trained: a predicate on their paths, such as "layers/mlp/up", or a tree of bools like theirs.
 Trainable = Callable[[str], bool] | Any
 
@@ -87,6 +89,7 @@ def make_train_step(
     loss_fn: LossFn,
     tx: optax.GradientTransformation,
     *,
+    key: jax.Array,
     aggregate: str,
     microbatches: int,
     trainable: Trainable = train_all,
@@ -96,18 +99,18 @@ def make_train_step(
     An update whose loss or gradient is not finite is skipped: only the counters of skipped updates change.
 
     Args:
-      logprob_fn: (params, batch) → logprob_bt, entropy_bt of the completions.
+      logprob_fn: (params, batch) → logprob_bt, entropy_bt, sft_logprob_bt of the completions.
       loss_fn: `losses.total_loss` with its `config`.
       tx: optimizer; its gradients are float32.
-      aggregate: how a mean over tokens is taken, see `losses.mean_weights`.
+      key: random key of the stochastic rounding of the parameters, see `stochastic_rounding.rounding_key`.
+      aggregate: how a mean over tokens is taken, one of `losses.AGGREGATES`.
       microbatches: number of parts of the batch whose gradients are computed one after the other; the update is the
         same for any number.
       trainable: that of `init_state`. The other parameters get no gradient and stay bit for bit.
     """
 
     def microbatch_loss(trained, frozen, batch, token_weights):
-        logprob_bt, entropy_bt = logprob_fn(combine(trained, frozen), batch)
-        return loss_fn(logprob_bt, entropy_bt, batch, token_weights)
+        return loss_fn(*logprob_fn(combine(trained, frozen), batch), batch, token_weights)
 
     def train_step(state: TrainState, batch: losses.Batch) -> tuple[TrainState, Metrics]:
         token_weights = losses.stream_token_weights(batch, aggregate=aggregate)
@@ -119,7 +122,7 @@ def make_train_step(
         # The norm is not finite if the gradient of any parameter is not.
         is_finite = jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(metrics["gradient/norm"])
         state = state._replace(params=trained)
-        updated, skipped = _apply_gradients(state, gradients, tx), _skip_update(state)
+        updated, skipped = _apply_gradients(state, gradients, tx, key), _skip_update(state)
         state = jax.tree.map(functools.partial(jnp.where, is_finite), updated, skipped)
         metrics |= {"gradient/skipped": state.skipped, "gradient/skipped_in_a_row": state.skipped_in_a_row}
         return state._replace(params=combine(state.params, frozen)), metrics
@@ -127,11 +130,10 @@ def make_train_step(
     return train_step
 
 
-def _apply_gradients(state: TrainState, gradients: Any, tx: optax.GradientTransformation) -> TrainState:
+def _apply_gradients(state: TrainState, gradients: Any, tx: optax.GradientTransformation, key: jax.Array) -> TrainState:
     """Return the state, of trained parameters alone, after an update."""
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-    # The noise depends on the step alone, so a resumed run repeats that of an uninterrupted one.
-    key = jax.random.fold_in(jax.random.key(1), state.step)
+    key = stochastic_rounding.rounding_key(key, "params", state.step)
     params = stochastic_rounding.cast_like(jax.tree.map(jnp.add, state.params, updates), state.params, key)
     return TrainState(state.step + 1, params, opt_state, state.skipped, jnp.zeros((), jnp.int32))
 
@@ -139,6 +141,22 @@ def _apply_gradients(state: TrainState, gradients: Any, tx: optax.GradientTransf
 def _skip_update(state: TrainState) -> TrainState:
     """Return the state after an update that was skipped."""
     return state._replace(skipped=state.skipped + 1, skipped_in_a_row=state.skipped_in_a_row + 1)
+
+
+def take_minibatch(batch: losses.Batch, n: ArrayLike, parts: int) -> losses.Batch:
+    """Return the rows of mini-batch n: row n of every `parts` rows, dealt out as in `split_microbatches`.
+
+    Args:
+      batch: the rows of a rollout.
+      n: number of the mini-batch, from 0; may be traced.
+      parts: number of mini-batches; 1 returns the batch as it is.
+
+    Raises:
+      ValueError: the rows cannot be split into equal parts.
+    """
+    if parts == 1:
+        return batch
+    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, n, keepdims=False), split_microbatches(batch, parts))
 
 
 def compile_train_step(train_step: Callable, state_sharding: Any, batch_sharding: Any) -> Callable:

@@ -15,7 +15,7 @@ from mig_jax.models import decoder
 from mig_jax.policy.load import load_policy
 from mig_jax.trainer import update
 from tests import tiny
-from tests.learning.toy_training import LOSS_CONFIG, random_batch
+from tests.learning.toy_training import KEY, LOSS_CONFIG, random_batch
 
 N = 20_000
 
@@ -45,7 +45,7 @@ def test_second_moment_reaches_the_squared_gradient(dtype):
         state = state._replace(mu=jax.tree.map(lambda x: x + 0.5, state.mu), nu=jax.tree.map(lambda x: x + 1, state.nu))
         return jax.lax.fori_loop(0, 1000, lambda _, s: tx.update(gradient, s, gradient)[1], state)
 
-    adam = stochastic_rounding.scale_by_adam(b1=0.9, b2=0.999, dtype=dtype)
+    adam = stochastic_rounding.scale_by_adam(b1=0.9, b2=0.999, dtype=dtype, key=KEY)
     state = after_1000_updates(adam, adam.init(gradient))
     expected = 0.25 + 0.75 * 0.999**1000
     assert state.nu["w"].dtype == dtype
@@ -60,14 +60,14 @@ def matrix_logprobs(params, batch):
     """Return log-probs of a policy whose six logits are each spread over 5000 equal parameters."""
     logprob_t = jax.nn.log_softmax(params["matrix"].astype(jnp.float32), axis=0).mean(1)
     logprob_bt = jnp.broadcast_to(logprob_t[None], (4, 6))
-    return logprob_bt, jnp.ones_like(logprob_bt)
+    return logprob_bt, jnp.ones_like(logprob_bt), logprob_bt
 
 
-def train_matrix(param_dtype, state_dtype, *, lr, steps=100):
+def train_matrix(param_dtype, state_dtype, *, lr, steps=100, key=KEY):
     """Return the change `[6, 5000]` of every parameter over some updates, and the last state."""
-    tx = make_optimizer(lr, weight_decay=0.0, clip_norm=1e9, b1=0.9, b2=0.999, state_dtype=state_dtype)
+    tx = make_optimizer(lr, weight_decay=0.0, clip_norm=1e9, b1=0.9, b2=0.999, state_dtype=state_dtype, key=key)
     loss = functools.partial(losses.total_loss, config=LOSS_CONFIG)
-    step = jax.jit(train_step.make_train_step(matrix_logprobs, loss, tx, aggregate="tokens", microbatches=1))
+    step = jax.jit(train_step.make_train_step(matrix_logprobs, loss, tx, key=key, aggregate="tokens", microbatches=1))
     start = jnp.repeat(jnp.linspace(0.1, 0.6, 6)[:, None], 5000, axis=1)
     state = train_step.init_state({"matrix": start.astype(param_dtype)}, tx)
     begun = state.params["matrix"].astype(jnp.float32)
@@ -102,6 +102,22 @@ def test_noise_is_independent_between_updates():
     expected = n**0.5 * u * np.sqrt(d / u * (1 - d / u))
     inside = np.array([0, 1, 2, 3, 5])  # 0.5 is a power of two: below it u is half as large
     np.testing.assert_allclose(np.std(np.asarray(change), axis=1)[inside], expected[inside], rtol=0.1)
+
+
+def test_rounding_keys_differ_by_use_update_and_key():
+    """The key itself and the key folded by the update alone are what others may use for sampling."""
+    keys = [stochastic_rounding.rounding_key(KEY, use, update) for use in ("params", "moments") for update in range(3)]
+    keys += [stochastic_rounding.rounding_key(jax.random.key(8), "params", 0), KEY]
+    keys += [jax.random.fold_in(KEY, update) for update in range(3)]
+    assert len({tuple(np.ravel(jax.random.key_data(key))) for key in keys}) == len(keys)
+
+
+@pytest.mark.parametrize("dtypes", [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_noise_depends_on_the_key_alone(dtypes):
+    first, again, other = (train_matrix(*dtypes, lr=1e-3, steps=4, key=key)[0] for key in (KEY, KEY, jax.random.key(8)))
+    np.testing.assert_array_equal(first, again)
+    assert np.mean(first != other) > 0.01
+    np.testing.assert_allclose(np.mean(first, axis=1), np.mean(other, axis=1), atol=1e-4)
 
 
 def test_bfloat16_moments_take_half_the_memory_and_are_sharded_like_the_parameters():

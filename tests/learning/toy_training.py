@@ -7,13 +7,17 @@ import numpy as np
 from mig_jax.learning import losses
 from mig_jax.learning.optimizer import make_optimizer, make_schedule
 
-LOSS_CONFIG = losses.LossSettings(alpha=0.7, beta=1.3, gamma=0.4, kl_coef=0.2, clip_low=0.2, clip_high=0.3)
+LOSS_CONFIG = losses.LossSettings(
+    alpha=0.7, beta=1.3, gamma=0.4, kl_coef=0.2, policy_loss="clip", ratio="token",
+    clip_low=0.2, clip_high=0.3, dual_clip=1.5,
+)  # fmt: skip
+KEY = jax.random.key(7)  # of stochastic rounding
 SCHEDULE = {"peak_lr": 0.1, "warmup_steps": 2, "total_steps": 10, "decay": "cosine"}
-OPTIMIZER = {"weight_decay": 0.1, "clip_norm": 1.0, "b1": 0.9, "b2": 0.99, "state_dtype": ""}
+OPTIMIZER = {"weight_decay": 0.1, "clip_norm": 1.0, "b1": 0.9, "b2": 0.99, "state_dtype": "", "key": KEY}
 
 
-def random_batch(seed=0, rows=4, width=6, with_reference=True):
-    """Return a batch of up to four completions of 2 to `width` tokens, the last of which is not reasoning."""
+def random_batch(seed=0, rows=4, width=6, with_reference=True, with_sampler_weights=False):
+    """Return a batch of completions of 2 to `width` tokens, the last of which is not reasoning."""
     rng = np.random.default_rng(seed)
     length = rng.integers(2, width + 1, rows)
     full = np.arange(width)[None] < length[:, None]
@@ -31,7 +35,8 @@ def random_batch(seed=0, rows=4, width=6, with_reference=True):
         ref_logprob_bt=noise() * 0.1 - 1 if with_reference else None,
         process_advantage_bt=jnp.where(cot, noise(), 0.0),
         outcome_advantage_bt=jnp.where(full, noise(), 0.0),
-        gate_b=jnp.array([True, False, True, False])[:rows],
+        gate_b=jnp.arange(rows) % 2 == 0,
+        sampler_weight_bt=jnp.exp(0.3 * noise()) if with_sampler_weights else None,
     )
 
 
@@ -41,11 +46,11 @@ def toy_params():
 
 
 def toy_logprobs(params, batch):
-    """Return log-probs that depend on the position and the row alone, and an entropy of 1 nat."""
+    """Return log-probs that depend on position and row alone, an entropy of 1 nat, and log-probs at temperature 1."""
     rows = batch.full_mask_bt.shape[0]
     logprob_t = jax.nn.log_softmax(params["matrix"]) + params["bias"]
     logprob_bt = jnp.broadcast_to(logprob_t[None], (rows, 6)) + 0.01 * batch.start_b[:, None]
-    return logprob_bt, jnp.ones_like(logprob_bt)
+    return logprob_bt, jnp.ones_like(logprob_bt), logprob_bt
 
 
 def build_optimizer(**changes):
