@@ -8,10 +8,12 @@ import pytest
 from mig_jax import rewards
 from mig_jax.policy import completions
 from mig_jax.rewards import probes
-from mig_jax.text.tokenizer import build_character_tokenizer
+from mig_jax.text.tokenizer import build_character_tokenizer, wrap
+from tests.text.byte_pairs import to_fast, train_core
 from tests.text.hostile import hostile_completions, hostile_ids
 
 PROMPT, WIDTH, MAX_STEPS, BATCH = 5, 48, 4, 1000
+LEAD_IN = 10_000  # an id that no prefix has
 
 
 @jax.jit
@@ -21,38 +23,59 @@ def count_errors(start, length, cuts, step_t):
     slot_s = jnp.arange(PROMPT + WIDTH)
     trunk = rewards.Trunk(jnp.maximum(slot_s - start, 0), (slot_s >= start) & (slot_s < PROMPT + length))
     slots = cuts._replace(cut_k=cuts.cut_k + PROMPT)
-    answers = rewards.Answers(jnp.zeros((2, 3), jnp.int32), jnp.zeros((2, 2), jnp.int32), jnp.ones((2, 2), bool))
+    lead_in_ap, scored_ay = jnp.full((2, 3), LEAD_IN), jnp.ones((2, 2), bool)
+    answers = rewards.Answers(lead_in_ap, jnp.zeros((2, 2, 1), jnp.int32), scored_ay)
     leaves = probes.build_leaves(trunk, slots, answers)
-    sees_trunk_kas = leaves.visible_rs.reshape(MAX_STEPS + 1, 2, PROMPT + WIDTH)
+    sees_trunk_kas = leaves.visible_rs.reshape(MAX_STEPS, 2, PROMPT + WIDTH)
     allowed_ks = trunk.valid_s[None] & (slot_s[None] < slots.cut_k[:, None])
     is_inside_t = jnp.arange(WIDTH) < length
+    # Leaves write the prefix of their cut, then the lead-in.
+    n_prefix_k = cuts.prefix_length_k
+    is_lead_in_kap = leaves.token_rp.reshape(MAX_STEPS, 2, -1) == LEAD_IN
+    first_k = jnp.argmax(is_lead_in_kap[:, 0], axis=1)
     return jnp.array([
         (cuts.cut_k < 0).sum() + (cuts.cut_k > length).sum(),
         (jnp.where(cuts.valid_k[1:], jnp.diff(cuts.cut_k), 0) < 0).sum(),
         (sees_trunk_kas != allowed_ks[:, None]).sum(),
-        (leaves.position_rp.reshape(MAX_STEPS + 1, 2, 3)[:, :, 0] != (slots.cut_k - start)[:, None]).sum(),
-        ((step_t >= 0) & ~is_inside_t).sum() + (step_t >= MAX_STEPS).sum(),
-        ~cuts.valid_k[0],
+        (leaves.position_rp.reshape(MAX_STEPS, 2, -1)[:, :, 0] != (slots.cut_k - start)[:, None]).sum(),
+        ((step_t >= 0) & ~is_inside_t).sum() + (step_t > cuts.valid_k.sum()).sum(),
+        (first_k != n_prefix_k).sum() + (is_lead_in_kap.sum(2) != 3).sum(),
     ])  # fmt: skip
 
 
-@pytest.mark.parametrize("n", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
-def test_hostile_completions_as_probes(n):
+@pytest.mark.parametrize("kind", ["characters", "merging"])
+@pytest.mark.parametrize("n", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_hostile_completions_as_probes(kind, n):
     rng = np.random.default_rng(1)
-    tokenizer = build_character_tokenizer()
-    parsed, lengths, probed = [], [], 0
+    tokenizer = build_character_tokenizer() if kind == "characters" else wrap(to_fast(train_core()))
+    parsed, lengths, probed, prefixed = [], [], 0, 0
     for completion in hostile_completions(rng, n):
-        ids = hostile_ids(rng, completion, tokenizer.vocab_size)[:WIDTH]
+        if kind == "characters":
+            ids = hostile_ids(rng, completion, tokenizer.vocab_size)[:WIDTH]
+        else:
+            ids = tokenizer.encode(completion.replace("b\n</", "b.</"))[:WIDTH]
         is_truncated = bool(rng.random() < 0.5)
         parsed.append(
-            completions.parse_completion(tokenizer, ids, is_truncated=is_truncated, max_steps=MAX_STEPS, width=WIDTH)
+            completions.parse_completion(
+                tokenizer,
+                ids,
+                is_truncated=is_truncated,
+                max_steps=MAX_STEPS,
+                width=WIDTH,
+                process_mask="closing",
+            )
         )
         lengths.append(len(ids))
         if len(parsed) == BATCH:
-            cuts = rewards.Cuts(np.stack([r.cut_k for r in parsed]), np.stack([r.valid_k for r in parsed]))
+            cuts, _ = completions.stack_cuts(parsed, max_steps=MAX_STEPS)
+            if cuts.prefix_kx is None:
+                shape = BATCH, MAX_STEPS
+                cuts = cuts._replace(prefix_kx=np.zeros((*shape, 1), int), prefix_length_k=np.zeros(shape, int))
             start = rng.integers(0, PROMPT, BATCH)
             found = count_errors(start, np.array(lengths), cuts, np.stack([r.step_t for r in parsed]))
             assert not found.any(), np.array(found).sum(0)
-            probed += int(cuts.valid_k.sum())
+            probed += int(np.sum(cuts.valid_k))
+            prefixed += int(np.sum(cuts.prefix_length_k > 0))
             parsed, lengths = [], []
-    assert probed > 1.5 * n, "most cuts must be valid for this test to mean anything"
+    assert probed > 0.5 * n, "most cuts must be valid for this test to mean anything"
+    assert prefixed > 0.02 * n or kind == "characters", "split tokens must occur"

@@ -11,7 +11,7 @@ from tokenizers import decoders, models, normalizers
 from mig_jax.text import tokenizer as tokenizers
 from mig_jax.text.response_format import TRIAL_ANSWERS, AnswerTags, render_prompt
 from mig_jax.text.tokenizer import Tokenizer, merging_answers
-from tests.policy.probes_as_written import check_probes
+from tests.policy.probes_as_written import check_closing, check_probes
 from tests.text.byte_pairs import SPECIALS, qwen_pre_tokenizer, to_fast
 
 pytestmark = pytest.mark.real
@@ -71,6 +71,8 @@ def test_probes_equal_what_the_policy_would_generate(kind, request):
     assert tokenizer.tags == AnswerTags("<answer>\n", " </answer>")
     assert merging_answers(tokenizer, TRIAL_ANSWERS) == []
     check_probes(tokenizer)
+    split = check_closing(tokenizer)
+    assert (".</" in split) == (kind == "qwen"), split
 
 
 @pytest.mark.parametrize("kind", ["smollm2", "qwen"])
