@@ -128,7 +128,7 @@ def test_bfloat16_moments_take_half_the_memory_and_are_sharded_like_the_paramete
         policy = load_policy(config.model, mesh, seed=0)
         axes = decoder.param_axes(policy.config)
         expected = sharding.shardings(policy.params, axes, mesh)
-        init, _ = update.build_step(policy, config, "train")
+        init = update.build_step(policy, config, "train").init
         adam_state = init(policy.params).opt_state[1][0]
         for moments in (adam_state.mu, adam_state.nu):
             assert jax.tree.map(lambda x: x.sharding, moments) == expected
