@@ -7,7 +7,7 @@ import pytest
 
 from mig_jax import rewards
 from mig_jax.rewards import credit as credits
-from tests.rewards.gains_test import make_group, random_group
+from tests.rewards.gains_test import compiled, make_group, random_group
 
 # Two probed intervals, ℓ rises by 1 in each. Response 0 has 1 + 3 steps, response 1 has 2, and response 2 none.
 RISES = make_group(
@@ -18,10 +18,13 @@ RISES = make_group(
 )
 
 
+excess_steps = jax.jit(credits.excess_steps)
+
+
 @pytest.mark.parametrize("name", ["watermark", "delta_sum", "final"])
 def test_step_price_counts_all_steps_of_an_interval(name):
     """With c = 1/4, an interval of three steps loses 3/4."""
-    credit = rewards.make_credit(name, step_price=0.25)(RISES)
+    credit = compiled(name, step_price=0.25)(RISES)
     np.testing.assert_array_equal(credit.gain_gk, [[0.75, 0.25], [0.5, 0], [0, 0]])
     start = -3 if name == "final" else 0
     np.testing.assert_array_equal(credit.reward_g - start, [1.0, 0.5, 0.0])
@@ -29,8 +32,8 @@ def test_step_price_counts_all_steps_of_an_interval(name):
 
 def test_excess_step_price_by_hand():
     """The mean is (4 + 2 + 0) / 3 = 2 steps, so only the last two of response 0 are in excess."""
-    np.testing.assert_array_equal(credits.excess_steps(RISES), [[0, 2], [0, 0], [0, 0]])
-    credit = rewards.make_credit("watermark", excess_step_price=0.25)(RISES)
+    np.testing.assert_array_equal(excess_steps(RISES), [[0, 2], [0, 0], [0, 0]])
+    credit = compiled("watermark", excess_step_price=0.25)(RISES)
     np.testing.assert_array_equal(credit.gain_gk, [[1, 0.5], [1, 0], [0, 0]])
     np.testing.assert_array_equal(credit.reward_g, [1.5, 1.0, 0.0])
 
@@ -38,17 +41,17 @@ def test_excess_step_price_by_hand():
 def test_excess_over_a_mean_within_an_interval():
     """The mean is (4 + 1) / 2 = 2.5 steps: an interval from step 1 to step 4 has 1.5 in excess."""
     group = make_group([[0, 0, 0], [0, 0, 9]], [[True] * 3, [True, True, False]], [[1, 3], [1, 0]])
-    np.testing.assert_array_equal(credits.excess_steps(group), [[0, 1.5], [0, 0]])
+    np.testing.assert_array_equal(excess_steps(group), [[0, 1.5], [0, 0]])
 
 
-@pytest.mark.parametrize("size", [1, 3, 7, 8])
-@pytest.mark.parametrize("n_steps", [1, 7, 30])
+@pytest.mark.parametrize("size", [3, 8])
+@pytest.mark.parametrize("n_steps", [7, 30])
 def test_equal_numbers_of_steps_have_no_excess(size, n_steps):
     """Exactly: a mean in float32 could miss the number by a little. Half of the intervals cover several steps."""
     steps_k = [1] * (n_steps // 2) + [n_steps - n_steps // 2]
     group = make_group(np.zeros((size, len(steps_k) + 1)), steps_gk=[steps_k] * size)
-    assert (jax.jit(credits.excess_steps)(group) == 0).all()
-    plain, priced = (rewards.make_credit("watermark", excess_step_price=c)(group) for c in (0.0, 5.0))
+    assert (excess_steps(group) == 0).all()
+    plain, priced = (compiled("watermark", excess_step_price=c)(group) for c in (0.0, 5.0))
     np.testing.assert_array_equal(plain.gain_gk, priced.gain_gk)
 
 
@@ -58,9 +61,9 @@ def test_prices_sum_to_price_times_steps(seed):
     group = random_group(seed)
     n_g = np.where(group.valid_gk[:, 1:], group.steps_gk, 0).sum(1)
     for name in rewards.CREDITS:
-        plain = rewards.make_credit(name)(group).reward_g
-        every = rewards.make_credit(name, step_price=0.5)(group).reward_g
-        excess = rewards.make_credit(name, excess_step_price=0.5)(group).reward_g
+        plain = compiled(name)(group).reward_g
+        every = compiled(name, step_price=0.5)(group).reward_g
+        excess = compiled(name, excess_step_price=0.5)(group).reward_g
         np.testing.assert_allclose(plain - every, 0.5 * n_g, atol=1e-4)
         np.testing.assert_allclose(plain - excess, 0.5 * np.maximum(0, n_g - n_g.mean()), atol=1e-4)
 
@@ -70,8 +73,8 @@ def test_gate_correct_leaves_out_wrong_responses(name):
     """Wrong ones earn nothing and pay no price; for correct ones, the gate has no effect."""
     group = random_group(0)
     prices = {"step_price": 0.25, "excess_step_price": 0.25}
-    plain = rewards.make_credit(name, **prices)(group)
-    gated = rewards.make_credit(name, gate="correct", **prices)(group)
+    plain = compiled(name, **prices)(group)
+    gated = compiled(name, gate="correct", **prices)(group)
     right = np.array(group.is_correct_g)
     np.testing.assert_array_equal(gated.gain_gk[right], plain.gain_gk[right])
     np.testing.assert_array_equal(gated.reward_g[right], plain.reward_g[right])
@@ -81,7 +84,7 @@ def test_gate_correct_leaves_out_wrong_responses(name):
 
 def test_final_pays_a_gated_response_as_one_without_steps():
     """A reward of 0 would pay most, because ℓ is negative."""
-    wrong, right = rewards.make_credit("final", gate="correct")(RISES).reward_g[:2]
+    wrong, right = compiled("final", gate="correct")(RISES).reward_g[:2]
     assert (wrong, right) == (-3, -2)
 
 
@@ -91,7 +94,7 @@ FALLS = make_group([[-3, -2, -1], [-3, -1, -1.5], [-3, -1, -3]])
 
 @pytest.mark.parametrize("tolerance, paid", [(0.0, [2, 0, 0]), (0.5, [2, 2, 0]), (1.9, [2, 2, 0]), (2.0, [2, 2, 2])])
 def test_gate_kept_pays_within_the_tolerance(tolerance, paid):
-    credit = rewards.make_credit("watermark", gate="kept", gate_tolerance=tolerance)(FALLS)
+    credit = compiled("watermark", gate="kept", gate_tolerance=tolerance)(FALLS)
     np.testing.assert_array_equal(credit.reward_g, paid)
 
 
@@ -99,25 +102,17 @@ def test_gate_kept_compares_with_the_watermark_of_the_rule():
     """With δ = 1 a rise of 0.5 leaves the mark, so falling back from it is no fall."""
     group = make_group([[-3, -1, -0.5, -1]])
     for threshold, paid in ((0.0, 0.0), (1.0, 1.0)):
-        credit = rewards.make_credit("watermark", threshold=threshold, gate="kept")(group)
+        credit = compiled("watermark", threshold=threshold, gate="kept")(group)
         np.testing.assert_array_equal(credit.reward_g, [paid])
 
 
 def test_gates_leave_the_mean_number_of_steps():
     """The mean is that of all responses of the group, paid or not."""
-    credit = rewards.make_credit("watermark", excess_step_price=0.25, gate="correct")(RISES)
+    credit = compiled("watermark", excess_step_price=0.25, gate="correct")(RISES)
     np.testing.assert_array_equal(credit.reward_g, [0.0, 1.0, 0.0])
     flipped = RISES._replace(is_correct_g=~RISES.is_correct_g)
-    credit = rewards.make_credit("watermark", excess_step_price=0.25, gate="correct")(flipped)
+    credit = compiled("watermark", excess_step_price=0.25, gate="correct")(flipped)
     np.testing.assert_array_equal(credit.reward_g, [1.5, 0.0, 0.0])
-
-
-@pytest.mark.parametrize("name", rewards.CREDITS)
-def test_credit_compiles(name):
-    group = random_group(0)
-    credit = rewards.make_credit(name, step_price=0.25, excess_step_price=0.5, gate="kept", gate_tolerance=1.0)
-    for found, expected in zip(jax.jit(credit)(group), credit(group), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_rules_of_others_get_prices_and_gates(monkeypatch):
@@ -148,9 +143,7 @@ def test_defaults_of_all_knobs_are_no_error(name):
     """Also of those that the rule does not take: a config gives every key."""
     group = random_group(0)
     assert rewards.credit_arg_errors(name, DEFAULTS) == []
-    np.testing.assert_array_equal(
-        rewards.make_credit(name, **DEFAULTS)(group).gain_gk, rewards.make_credit(name)(group).gain_gk
-    )
+    np.testing.assert_array_equal(compiled(name, **DEFAULTS)(group).gain_gk, compiled(name)(group).gain_gk)
 
 
 def test_errors_are_listed_together():

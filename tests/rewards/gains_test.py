@@ -1,5 +1,7 @@
 """Credit rules: hand-computed tables, properties over seeds, and reductions of one rule to another."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +34,12 @@ def random_group(seed, n=64, k=8):
     valid = np.arange(k + 1)[None] <= rng.integers(0, k + 1, size=(n, 1))
     steps = rng.integers(1, 4, size=(n, k)) * valid[:, 1:]
     return make_group(ell, valid, steps, rng.random(n) < 0.5)
+
+
+@functools.cache
+def compiled(name, **knobs):
+    """Return the jitted `make_credit`, one of each kind, so that tests share its compilation."""
+    return jax.jit(rewards.make_credit(name, **knobs))
 
 
 def test_watermark_table():
@@ -74,7 +82,7 @@ def test_credit_table(name):
     """The same for one response and for two, of which the second only repeats the first."""
     reward, gain_k = TABLE[name]
     for size in (1, 2):
-        credit = rewards.make_credit(name)(make_group([ELL] * size))
+        credit = compiled(name)(make_group([ELL] * size))
         np.testing.assert_allclose(credit.reward_g, [reward] * size, rtol=1e-6)
         np.testing.assert_allclose(credit.gain_gk, [gain_k] * size, rtol=1e-5, atol=1e-7)
 
@@ -82,10 +90,10 @@ def test_credit_table(name):
 @pytest.mark.parametrize("drawdown", [0.0, 0.25, 1.0])
 def test_drawdown_table(drawdown):
     """Step 2 loses a share of its fall of 2, and step 3 regains it; a last fall of 2 is never regained."""
-    regained = rewards.make_credit("watermark", drawdown=drawdown)(make_group([ELL]))
+    regained = compiled("watermark", drawdown=drawdown)(make_group([ELL]))
     np.testing.assert_array_equal(regained.gain_gk, [[1, -2 * drawdown, 1 + 2 * drawdown, 0, 1]])
     np.testing.assert_array_equal(regained.reward_g, [3.0])
-    lost = rewards.make_credit("watermark", drawdown=drawdown)(make_group([ELL[:3]]))
+    lost = compiled("watermark", drawdown=drawdown)(make_group([ELL[:3]]))
     np.testing.assert_array_equal(lost.gain_gk, [[1, -2 * drawdown]])
     np.testing.assert_array_equal(lost.reward_g, [1 - 2 * drawdown])
 
@@ -94,7 +102,7 @@ def test_drawdown_with_threshold_table():
     # ℓ:     0    1     1.25   0.5       δ = 0.5, λ = 0.5
     # mark:  0    1     1      1
     # gain:       0.5   0      0  −  0.5 · (0, 0, 0.5)
-    credit = rewards.make_credit("watermark", threshold=0.5, drawdown=0.5)(make_group([[0, 1, 1.25, 0.5]]))
+    credit = compiled("watermark", threshold=0.5, drawdown=0.5)(make_group([[0, 1, 1.25, 0.5]]))
     np.testing.assert_array_equal(credit.gain_gk, [[0.5, 0, -0.25]])
 
 
@@ -116,14 +124,14 @@ def test_drawdown_takes_back_a_share_of_the_last_fall(seed, drawdown):
     group = random_group(seed)
     best_g = np.where(group.valid_gk, group.ell_gk, -np.inf).max(1)
     last_g = np.array([ell[valid][-1] for ell, valid in zip(*map(np.array, group[:2]), strict=True)])
-    credit = rewards.make_credit("watermark", drawdown=drawdown)(group)
+    credit = compiled("watermark", drawdown=drawdown)(group)
     np.testing.assert_allclose(credit.reward_g, best_g + 5 - drawdown * (best_g - last_g), atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_threshold_pays_the_watermark_less_a_toll_for_each_rise(seed):
     group = random_group(seed)
-    credit = rewards.make_credit("watermark", threshold=0.5)(group)
+    credit = compiled("watermark", threshold=0.5)(group)
     _, mark_gk = jax.vmap(lambda *one: rewards.watermark_gains(*one, threshold=0.5))(*group[:2])
     rises_g = (jnp.diff(mark_gk) > 0).sum(1)
     np.testing.assert_allclose(credit.reward_g, mark_gk[:, -1] - mark_gk[:, 0] - 0.5 * rises_g, atol=1e-5)
@@ -134,7 +142,7 @@ def test_threshold_pays_the_watermark_less_a_toll_for_each_rise(seed):
 def test_watermark_with_all_knobs_at_zero_is_the_plain_watermark(seed):
     group = random_group(seed)
     knobs = {"threshold": 0.0, "drawdown": 0.0, "step_price": 0.0, "excess_step_price": 0.0, "gate": "all"}
-    credit = rewards.make_credit("watermark", **knobs)(group)
+    credit = compiled("watermark", **knobs)(group)
     gain_gk, _ = jax.vmap(rewards.watermark_gains)(group.ell_gk, group.valid_gk)
     np.testing.assert_array_equal(credit.gain_gk, gain_gk)
     np.testing.assert_array_equal(credit.reward_g, gain_gk.sum(1))
@@ -143,7 +151,7 @@ def test_watermark_with_all_knobs_at_zero_is_the_plain_watermark(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_watermark_with_full_drawdown_is_the_delta_sum(seed):
     group = random_group(seed)
-    full, delta = rewards.make_credit("watermark", drawdown=1.0)(group), rewards.make_credit("delta_sum")(group)
+    full, delta = compiled("watermark", drawdown=1.0)(group), compiled("delta_sum")(group)
     np.testing.assert_allclose(full.reward_g, delta.reward_g, atol=1e-5)
     np.testing.assert_allclose(full.gain_gk, delta.gain_gk, atol=1e-5)
 
@@ -169,7 +177,7 @@ vary = pytest.mark.parametrize("name, knobs", VARIATIONS)
 @pytest.mark.parametrize("seed", range(3))
 def test_gains_sum_to_the_reward(name, knobs, seed):
     group = random_group(seed)
-    credit = rewards.make_credit(name, **knobs)(group)
+    credit = compiled(name, **knobs)(group)
     start_g = group.ell_gk[:, 0] if name == "final" else 0
     np.testing.assert_allclose(credit.gain_gk.sum(1) + start_g, credit.reward_g, atol=1e-5)
 
@@ -177,7 +185,7 @@ def test_gains_sum_to_the_reward(name, knobs, seed):
 @pytest.mark.parametrize("name, knobs", [variation for variation in VARIATIONS if variation[1]])
 def test_every_knob_changes_rewards_and_gains(name, knobs):
     group = random_group(0)
-    plain, changed = rewards.make_credit(name)(group), rewards.make_credit(name, **knobs)(group)
+    plain, changed = compiled(name)(group), compiled(name, **knobs)(group)
     assert not np.allclose(plain.reward_g, changed.reward_g)
     assert not np.allclose(plain.gain_gk, changed.gain_gk)
 
@@ -191,7 +199,7 @@ def test_padding_has_no_effect(name, knobs, dirt):
         steps_gk=jnp.where(clean.valid_gk[:, 1:], clean.steps_gk, 7),
         tokens_gk=jnp.where(clean.valid_gk[:, 1:], clean.tokens_gk, 7),
     )
-    credit = rewards.make_credit(name, **knobs)
+    credit = compiled(name, **knobs)
     for found, expected in zip(credit(dirty), credit(clean), strict=True):
         np.testing.assert_array_equal(found, expected)
         assert np.isfinite(found).all()
@@ -200,7 +208,7 @@ def test_padding_has_no_effect(name, knobs, dirt):
 
 @vary
 def test_padded_group_earns_what_it_earns_alone(name, knobs):
-    credit, is_correct_g = rewards.make_credit(name, **knobs), [True, False]
+    credit, is_correct_g = compiled(name, **knobs), [True, False]
     alone = credit(make_group([ELL[:4], ELL[2:]], steps_gk=[[1, 2, 1], [1, 1, 1]], is_correct_g=is_correct_g))
     ell_gk, valid_gk = [ELL, [*ELL[2:], 9, 9]], [[True] * 4 + [False] * 2] * 2
     steps_gk = [[1, 2, 1, 0, 0], [1, 1, 1, 0, 0]]
@@ -213,14 +221,14 @@ def test_padded_group_earns_what_it_earns_alone(name, knobs):
 def test_constant_shift_has_no_effect(name, knobs):
     group = random_group(0)
     shifted = group._replace(ell_gk=group.ell_gk - 8)
-    credit = rewards.make_credit(name, **knobs)
+    credit = compiled(name, **knobs)
     np.testing.assert_allclose(credit(group).reward_g, credit(shifted).reward_g, atol=1e-4)
     np.testing.assert_allclose(credit(group).gain_gk, credit(shifted).gain_gk, atol=1e-4)
 
 
 def test_rules_agree_where_the_likelihood_only_rises():
     group = make_group([jnp.sort(ELL)])
-    watermark, delta, final = (rewards.make_credit(name)(group) for name in ("watermark", "delta_sum", "final"))
+    watermark, delta, final = (compiled(name)(group) for name in ("watermark", "delta_sum", "final"))
     np.testing.assert_allclose(watermark.gain_gk, delta.gain_gk, atol=1e-6)
     np.testing.assert_allclose(watermark.reward_g, final.reward_g - group.ell_gk[:, 0], atol=1e-6)
 
@@ -228,7 +236,7 @@ def test_rules_agree_where_the_likelihood_only_rises():
 @vary
 def test_response_without_steps_earns_nothing(name, knobs):
     group = make_group([ELL, ELL], [[True] + [False] * 5, [True] * 6])
-    credit = rewards.make_credit(name, **knobs)(group)
+    credit = compiled(name, **knobs)(group)
     assert credit.reward_g[0] == (ELL[0] if name == "final" else 0)
     np.testing.assert_array_equal(credit.gain_gk[0], jnp.zeros(5))
 
@@ -238,8 +246,8 @@ def test_batch_without_vmap_raises(name):
     group = random_group(0)
     batch = jax.tree.map(lambda x: jnp.stack([x, x]), group)
     with pytest.raises(AssertionError, match="use jax.vmap for a batch"):
-        rewards.make_credit(name)(batch)
-    found, expected = jax.vmap(rewards.make_credit(name))(batch), rewards.make_credit(name)(group)
+        compiled(name)(batch)
+    found, expected = jax.vmap(compiled(name))(batch), compiled(name)(group)
     np.testing.assert_array_equal(found.gain_gk[1], expected.gain_gk)
     with pytest.raises(AssertionError, match="use jax.vmap for a batch"):
         rewards.watermark_gains(group.ell_gk, group.valid_gk)

@@ -9,40 +9,81 @@ from mig_jax import rewards
 from mig_jax.rewards import probes
 from tests.rewards import toy_model
 
-LEAD_IN, CLOSING = (3, 4), (5, 6)
+LEAD_IN = (3, 4)
+CLOSINGS = ((5, 6), (18, 5, 6), (5, 17), (2,))  # the first ids of all endings are 5, 18 and 2
 # Row 0: prompt starts at slot 1, three steps. Row 1: no padding, one step.
 TOKENS = jnp.array([[0, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0], [7, 7, 8, 16, 17, 18, 1, 0, 0, 0, 0]])
 START, END = (1, 0), (10, 7)
 CUTS = ((3, 5, 8, 10), (3, 6))
 VARIANTS = (((19,), (20, 21, 22), (1, 2)), ((2, 2),))
+PREFIXES = (((7, 1, 9), (), (16,), (2, 11)), ((), (8, 12)))
+NO_PREFIXES = (((),) * 4, ((),) * 2)
+SCORES = {
+    "mean_logprob": np.mean,
+    "mean_prob": lambda logprobs: np.log(np.mean(np.exp(logprobs))),
+    "sum_logprob": np.sum,
+    "max": np.max,
+    "logsumexp": lambda ells: np.log(np.sum(np.exp(ells))),
+}
 
 
-def loop_likelihood(forward, unembed, row):
-    """Return ℓ_k with one sequence for every prefix and variant."""
+def plain_likelihood(
+    forward, unembed, row, prefixes=NO_PREFIXES, terminator="tag", over_tokens="mean_logprob", over_spellings="max"
+):
+    """Return ℓ_k with one sequence for every cut, its prefix, and every variant, and with every softmax written out."""
     slots = 20  # one shape, so that it compiles once; padding on the right has no effect
     valid, positions = jnp.ones((1, slots), bool), jnp.arange(slots)[None]
     ell_k = []
-    for cut in CUTS[row]:
+    for cut, prefix in zip(CUTS[row], prefixes[row], strict=True):
         ells = []
         for variant in VARIANTS[row]:
-            prefix = TOKENS[row, START[row] : cut].tolist() + list(LEAD_IN)
-            tokens = prefix + list(variant) + list(CLOSING)
+            context = TOKENS[row, START[row] : cut].tolist() + list(prefix) + list(LEAD_IN)
+            tokens = context + list(variant) + list(CLOSINGS[0])
             padded = jnp.array(tokens + [0] * (slots - len(tokens)))[None]
-            logprobs = np.array(jax.nn.log_softmax(forward(padded, positions, valid, ())[0][0] @ unembed))
-            ells.append(np.mean([logprobs[t - 1, tokens[t]] for t in range(len(prefix), len(tokens))]))
-        ell_k.append(max(ells))
+            logits = np.array(forward(padded, positions, valid, ())[0][0] @ unembed, np.float64)
+            prob = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+            ending = len(context) + len(variant)
+            probs = [prob[t - 1, tokens[t]] for t in range(len(context), ending)]
+            if terminator == "tag":
+                probs += [prob[t - 1, tokens[t]] for t in range(ending, len(tokens))]
+            else:
+                probs += [prob[ending - 1, 5] + prob[ending - 1, 18] + prob[ending - 1, 2]]
+            ells.append(SCORES[over_tokens](np.log(probs)))
+        ell_k.append(SCORES[over_spellings](ells))
     return np.array(ell_k)
+
+
+def pack(prefixes=None, terminator="tag", **sizes):
+    """Return trunk, cuts and answers of both rows; cuts of row 1 are padded."""
+    sizes = {"max_variants": 3, "max_tokens": 4} | sizes
+    answers = [rewards.pack_answers(LEAD_IN, v, CLOSINGS, terminator=terminator, **sizes) for v in VARIANTS]
+    cut_bk = jnp.array([cuts + (1,) * (4 - len(cuts)) for cuts in CUTS])
+    valid_bk = jnp.array([[k < len(cuts) for k in range(4)] for cuts in CUTS])
+    cuts = rewards.Cuts(cut_bk, valid_bk)
+    if prefixes:
+        rows = [row + ((),) * (4 - len(row)) for row in prefixes]
+        ids = np.array([[ids + (22,) * (4 - len(ids)) for ids in row] for row in rows])
+        cuts = cuts._replace(prefix_kx=ids, prefix_length_k=np.array([[len(ids) for ids in row] for row in rows]))
+    slot = jnp.arange(TOKENS.shape[1])[None]
+    start, end = jnp.array(START)[:, None], jnp.array(END)[:, None]
+    trunk = rewards.Trunk(position_s=jnp.maximum(slot - start, 0), valid_s=(slot >= start) & (slot < end))
+    return trunk, cuts, jax.tree.map(lambda *xs: jnp.stack(xs), *answers)
 
 
 @pytest.fixture(scope="module")
 def packed():
-    answers = [rewards.pack_answers(LEAD_IN, variants, CLOSING, max_variants=3, max_tokens=4) for variants in VARIANTS]
-    cut_bk = jnp.array([cuts + (1,) * (4 - len(cuts)) for cuts in CUTS])
-    valid_bk = jnp.array([[k < len(cuts) for k in range(4)] for cuts in CUTS])
-    slot = jnp.arange(TOKENS.shape[1])[None]
-    start, end = jnp.array(START)[:, None], jnp.array(END)[:, None]
-    trunk = rewards.Trunk(position_s=jnp.maximum(slot - start, 0), valid_s=(slot >= start) & (slot < end))
-    return trunk, rewards.Cuts(cut_bk, valid_bk), jax.tree.map(lambda *xs: jnp.stack(xs), *answers)
+    return pack()
+
+
+def test_endings_of_the_reference_are_those_of_the_constants():
+    assert {ids[0] for ids in CLOSINGS} == {5, 18, 2}
+
+
+def assert_equals_loop(ell_bk, forward, unembed, **options):
+    forward = jax.jit(forward)
+    for row in range(2):
+        expected = plain_likelihood(forward, unembed, row, **options)
+        np.testing.assert_allclose(ell_bk[row, : len(expected)], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -50,16 +91,148 @@ def test_packed_equals_loop(packed, seed):
     forward, unembed = toy_model.make_forward(seed)
     trunk, cuts, answers = packed
     ell_bk, logprob_bs = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers, chunk=5)
+    assert_equals_loop(ell_bk, forward, unembed)
 
     hidden, cache = forward(TOKENS, trunk.position_s, trunk.valid_s, ())
     ell_on_cache_bk = rewards.score_on_cache(forward, unembed, (cache,), trunk, cuts, answers, chunk=7)
+    assert_equals_loop(ell_on_cache_bk, forward, unembed)
     for row in range(2):
-        expected = loop_likelihood(jax.jit(forward), unembed, row)
-        np.testing.assert_allclose(ell_bk[row, : len(expected)], expected, atol=1e-5)
-        np.testing.assert_allclose(ell_on_cache_bk[row, : len(expected)], expected, atol=1e-5)
         plain = np.array(jax.nn.log_softmax(hidden[row] @ unembed))
         own = [plain[s - 1, TOKENS[row, s]] for s in range(START[row] + 1, END[row])]
         np.testing.assert_allclose(logprob_bs[row, START[row] + 1 : END[row]], own, atol=1e-5)
+
+
+@pytest.mark.parametrize("terminator", rewards.TERMINATORS)
+@pytest.mark.parametrize("seed", range(2))
+def test_prefixes_of_any_length_equal_loop(terminator, seed):
+    """Each cut of each row has a prefix of its own length, 0 among them, in packed and cached scoring."""
+    forward, unembed = toy_model.make_forward(seed)
+    trunk, cuts, answers = pack(PREFIXES, terminator)
+    ell_bk, _ = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers, chunk=5)
+    assert_equals_loop(ell_bk, forward, unembed, prefixes=PREFIXES, terminator=terminator)
+    _, cache = forward(TOKENS, trunk.position_s, trunk.valid_s, ())
+    ell_on_cache_bk = rewards.score_on_cache(forward, unembed, (cache,), trunk, cuts, answers)
+    assert_equals_loop(ell_on_cache_bk, forward, unembed, prefixes=PREFIXES, terminator=terminator)
+
+
+@pytest.mark.parametrize("terminator", rewards.TERMINATORS)
+@pytest.mark.parametrize("over_tokens", rewards.OVER_TOKENS)
+@pytest.mark.parametrize("over_spellings", rewards.OVER_SPELLINGS)
+def test_options_equal_loop(terminator, over_tokens, over_spellings):
+    forward, unembed = toy_model.make_forward()
+    options = {"over_tokens": over_tokens, "over_spellings": over_spellings}
+    ell_bk, _ = rewards.score_packed(forward, unembed, TOKENS, *pack(terminator=terminator), **options)
+    assert_equals_loop(ell_bk, forward, unembed, terminator=terminator, **options)
+
+
+@pytest.mark.parametrize("options", [{"over_tokens": "mean_prob"}, {"over_tokens": "sum_logprob"}])
+def test_options_change_the_score(packed, options):
+    forward, unembed = toy_model.make_forward()
+    plain, _ = rewards.score_packed(forward, unembed, TOKENS, *packed)
+    changed, _ = rewards.score_packed(forward, unembed, TOKENS, *packed, **options)
+    assert (abs(plain - changed)[packed[1].valid_k] > 1e-3).all()
+
+
+def test_sum_over_spellings_exceeds_their_maximum_if_there_are_several(packed):
+    forward, unembed = toy_model.make_forward()
+    plain, _ = rewards.score_packed(forward, unembed, TOKENS, *packed)
+    summed, _ = rewards.score_packed(forward, unembed, TOKENS, *packed, over_spellings="logsumexp")
+    assert (summed[0] > plain[0] + 1e-4).all()
+    np.testing.assert_allclose(summed[1], plain[1], atol=1e-6)
+
+
+def test_event_of_one_ending_of_one_token_equals_the_tag():
+    forward, unembed = toy_model.make_forward()
+    trunk, cuts, _ = pack()
+    both = [
+        rewards.pack_answers(LEAD_IN, VARIANTS[0], [(5,)], max_variants=3, max_tokens=4, terminator=terminator)
+        for terminator in ("tag", "event")
+    ]
+    for tag, event in zip(*both, strict=True):
+        np.testing.assert_array_equal(tag, event)
+    answers = jax.tree.map(lambda x: jnp.stack([x, x]), both[1])
+    ell_bk, _ = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers)
+    assert np.isfinite(ell_bk).all()
+
+
+def test_event_of_more_endings_is_likelier():
+    forward, unembed = toy_model.make_forward()
+    forward = jax.jit(forward)
+    trunk, cuts, _ = pack()
+    ells = []
+    for n in (1, 2, 3, 4):
+        answers = [
+            rewards.pack_answers(LEAD_IN, v, CLOSINGS[:n], max_variants=3, max_tokens=4, terminator="event")
+            for v in VARIANTS
+        ]
+        answers = jax.tree.map(lambda *xs: jnp.stack(xs), *answers)
+        ells.append(rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers)[0][0])
+    assert (ells[0] < ells[1]).all() and (ells[2] < ells[3]).all()
+    np.testing.assert_array_equal(ells[1], ells[2])  # the third ending begins like the first
+
+
+def test_ids_without_a_token_equal_a_sliced_output_matrix():
+    """For leaves and trunk, without and with prefixes. No id from 23 on has a token, and each would be likely."""
+    forward, unembed = toy_model.make_forward()
+    forward = jax.jit(forward)
+    padded = jnp.concatenate([unembed, 3 * unembed[:, :5]], axis=1)
+    for prefixes in (None, PREFIXES):
+        batch = TOKENS, *pack(prefixes, "event")
+        sliced = rewards.score_packed(forward, unembed, *batch)
+        masked = rewards.score_packed(forward, padded, *batch, is_token_v=np.arange(28) < 23)
+        plain = rewards.score_packed(forward, padded, *batch)
+        for found, expected, other in zip(masked, sliced, plain, strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+            assert not np.allclose(found, other, atol=1e-2)
+
+
+def test_ell_0_of_a_question_is_that_of_each_of_its_responses():
+    """On the prompts' cache with a row a question, and on the responses' cache with a cut after the prompt.
+
+    Responses write something else after the prompt, which the opening in the leaf replaces.
+    """
+    forward, unembed = toy_model.make_forward()
+    forward = jax.jit(forward)
+    n_questions, group, prompt, opening = 2, 3, 4, (9, 1)
+    start_b = np.array([1, 0])  # padding on the left
+    token_bs = np.random.default_rng(0).integers(0, 23, size=(n_questions * group, 9))
+    token_bs[:, :prompt] = np.repeat(token_bs[::group, :prompt], group, axis=0)
+    answers = pack(terminator="event")[2]
+
+    def score(tokens, starts, answers):
+        rows, slots = tokens.shape
+        slot = np.arange(slots)[None]
+        trunk = rewards.Trunk(np.maximum(slot - starts[:, None], 0), slot >= starts[:, None])
+        one = np.ones((rows, 1), int)
+        cuts = rewards.Cuts(prompt * one, one > 0, np.tile(opening, (rows, 1, 1)), len(opening) * one)
+        _, cache = forward(jnp.array(tokens), jnp.array(trunk.position_s), jnp.array(trunk.valid_s), ())
+        return rewards.score_on_cache(forward, unembed, (cache,), trunk, cuts, answers)
+
+    of_questions = score(token_bs[::group, :prompt], start_b, answers)
+    repeated = jax.tree.map(lambda x: jnp.repeat(x, group, axis=0), answers)
+    of_responses = score(token_bs, np.repeat(start_b, group), repeated)
+    assert of_questions.shape == (n_questions, 1)
+    np.testing.assert_allclose(of_responses, jnp.repeat(of_questions, group, axis=0), atol=1e-5)
+
+
+def test_wider_arrays_have_the_same_score():
+    """Room for more variants, answer tokens and prefix ids is padding alone."""
+    forward, unembed = toy_model.make_forward()
+    forward = jax.jit(forward)
+    for terminator in rewards.TERMINATORS:
+        trunk, cuts, answers = pack(PREFIXES, terminator)
+        _, _, wide = pack(PREFIXES, terminator, max_variants=5, max_tokens=7)
+        wide_cuts = cuts._replace(prefix_kx=np.pad(cuts.prefix_kx, ((0, 0), (0, 0), (0, 2)), constant_values=13))
+        tight_ell, _ = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers)
+        wide_ell, _ = rewards.score_packed(forward, unembed, TOKENS, trunk, wide_cuts, wide)
+        np.testing.assert_allclose(wide_ell, tight_ell, atol=1e-5)
+
+
+def test_empty_prefixes_are_no_prefixes(packed):
+    forward, unembed = toy_model.make_forward()
+    plain, _ = rewards.score_packed(forward, unembed, TOKENS, *packed)
+    empty, _ = rewards.score_packed(forward, unembed, TOKENS, *pack(NO_PREFIXES))
+    np.testing.assert_allclose(plain, empty, atol=1e-6)
 
 
 def test_tokens_after_the_cut_have_no_effect(packed):
@@ -115,19 +288,66 @@ def test_leaves_continue_from_the_greatest_position():
 
 
 def build_one_variant(width):
-    return rewards.Answers(jnp.zeros((1, width), jnp.int32), jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool))
+    return rewards.Answers(jnp.zeros((1, width), jnp.int32), jnp.zeros((1, 1, 1), jnp.int32), jnp.ones((1, 1), bool))
+
+
+def test_leaves_write_their_prefix_first():
+    """Cut 0 has a prefix of one id, cut 1 none, cut 2 one of two; the padding is on the right."""
+    answers = rewards.pack_answers((3, 4), [(7,), (8, 9)], [(5,)], max_variants=2, max_tokens=2)
+    prefix_kx, length_k = jnp.array([[11, 0], [0, 0], [11, 12]]), jnp.array([1, 0, 2])
+    cuts = rewards.Cuts(jnp.array([2, 3, 3]), jnp.ones(3, bool), prefix_kx, length_k)
+    leaves = probes.build_leaves(rewards.Trunk(jnp.arange(3), jnp.ones(3, bool)), cuts, answers)
+    expected = [
+        [11, 3, 4, 7, 0, 0],
+        [11, 3, 4, 8, 9, 0],
+        [3, 4, 7, 0, 0, 0],
+        [3, 4, 8, 9, 0, 0],
+        [11, 12, 3, 4, 7, 0],
+        [11, 12, 3, 4, 8, 9],
+    ]
+    np.testing.assert_array_equal(leaves.token_rp, expected)
+    np.testing.assert_array_equal(leaves.position_rp, np.repeat([[2], [3], [3]], 2, axis=0) + np.arange(6))
 
 
 def test_pack_answers_leaves_out_variants_that_do_not_fit():
-    answers = rewards.pack_answers(LEAD_IN, [(1, 1, 1), (7,), (8,), (9,)], CLOSING, max_variants=2, max_tokens=2)
+    variants = [(1, 1, 1), (7,), (7,), (8,), (9,)]  # and repetitions
+    answers = rewards.pack_answers(LEAD_IN, variants, CLOSINGS, max_variants=2, max_tokens=2)
     np.testing.assert_array_equal(answers.token_ap, [[3, 4, 7, 5, 0], [3, 4, 8, 5, 0]])
-    np.testing.assert_array_equal(answers.target_ay, [[7, 5, 6, 0], [8, 5, 6, 0]])
+    np.testing.assert_array_equal(answers.target_aye, [[[7], [5], [6], [-1]], [[8], [5], [6], [-1]]])
     np.testing.assert_array_equal(answers.scored_ay, [[True, True, True, False]] * 2)
+
+
+def test_pack_answers_with_the_event_of_any_ending():
+    """One position after the answer, with each first id once."""
+    answers = rewards.pack_answers(LEAD_IN, [(7,), (8, 9)], CLOSINGS, max_variants=3, max_tokens=2, terminator="event")
+    np.testing.assert_array_equal(answers.token_ap, [[3, 4, 7, 0], [3, 4, 8, 9], [3, 4, 0, 0]])
+    none, ending = [-1, -1, -1], [5, 18, 2]
+    target_aye = [[[7, -1, -1], ending, none], [[8, -1, -1], [9, -1, -1], ending], [none] * 3]
+    np.testing.assert_array_equal(answers.target_aye, target_aye)
+    np.testing.assert_array_equal(answers.scored_ay, [[True, True, False], [True] * 3, [False] * 3])
 
 
 def test_pack_answers_raises_if_no_variant_fits():
     with pytest.raises(ValueError, match=r"answers of \[3\] tokens where 1 to 2 fit"):
-        rewards.pack_answers(LEAD_IN, [(1, 1, 1)], CLOSING, max_variants=2, max_tokens=2)
+        rewards.pack_answers(LEAD_IN, [(1, 1, 1)], CLOSINGS, max_variants=2, max_tokens=2)
+
+
+@pytest.mark.parametrize("closings", [(), ((),), ((5, 6), ())])
+def test_pack_answers_raises_without_an_ending(closings):
+    with pytest.raises(ValueError, match="cannot build a probe from a lead-in of 2 tokens, endings of"):
+        rewards.pack_answers(LEAD_IN, [(1,)], closings, max_variants=2, max_tokens=2)
+
+
+def test_pack_answers_raises_for_an_unknown_terminator():
+    with pytest.raises(ValueError, match="unknown terminator 'stop'; choose one of tag, event"):
+        rewards.pack_answers(LEAD_IN, [(1,)], CLOSINGS, max_variants=2, max_tokens=2, terminator="stop")
+
+
+def test_prefixes_without_lengths_raise():
+    forward, unembed = toy_model.make_forward()
+    trunk, cuts, answers = pack(PREFIXES)
+    with pytest.raises(ValueError, match="both of prefix_kx and prefix_length_k"):
+        rewards.score_packed(forward, unembed, TOKENS, trunk, cuts._replace(prefix_length_k=None), answers)
 
 
 def test_unbatched_cuts_raise(packed):
