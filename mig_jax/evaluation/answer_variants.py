@@ -148,7 +148,8 @@ def _answer_requests(
         return texts
     rows = [add_images(policy, requests[n], ()) for n in fitting]
     completions = sample(stack_prompts(policy, rows + rows[:1] * (size - len(rows)), width))
-    parsed = parse_completions(policy, completions, max_steps=config.reward.max_steps)
+    w = config.reward
+    parsed = parse_completions(policy, completions, max_steps=w.max_steps, process_mask=w.process_mask)
     for n, completion in zip(fitting, parsed, strict=False):
         texts[n] = completion.text
     return texts

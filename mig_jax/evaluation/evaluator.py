@@ -114,7 +114,8 @@ class EvalSampler:
 
     def _grade(self, loaded: _Loaded, completions: Completions, folder: Path | None) -> list[Transcript]:
         """Parse and grade the completions of a slice, and write them to its file."""
-        parsed = parse_completions(self.policy, completions, max_steps=self.config.reward.max_steps)
+        w = self.config.reward
+        parsed = parse_completions(self.policy, completions, max_steps=w.max_steps, process_mask=w.process_mask)
         repeated = [problem for problem in loaded.problems for _ in range(self.samples)]
         parsed = parsed[: len(repeated)]
         transcripts = make_transcripts(repeated, parsed, [None] * len(repeated), None)
