@@ -38,6 +38,7 @@ def build_optimizer(config: Config) -> optax.GradientTransformation:
         b1=o.b1,
         b2=o.b2,
         state_dtype=o.state_dtype,
+        key=purpose_key(config.seed, "rounding"),
     )
 
 
