@@ -124,10 +124,15 @@ def test_python_examples_are_python_and_their_configs_have_known_keys(page):
             ast.parse(code)
 
 
-def test_recipe_of_a_credit_rule():
+def test_recipe_of_a_credit_rule(monkeypatch):
     (code,) = (code for code in python_blocks("recipes.md") if "Credit:" in code)
-    namespace = {"jax": jax, "jnp": jnp, "Credit": rewards.Credit}
+    namespace = {"jax": jax, "jnp": jnp, "Credit": rewards.Credit, "Group": rewards.Group}
     exec(code, namespace)
-    valid_k = jnp.array([True, True, True, False])
-    credit = namespace["last_step"](jnp.array([-5.0, -4.0, -1.0, 9.0]), valid_k)
-    assert (credit.reward, credit.gain_k.tolist()) == (3.0, [0.0, 3.0, 0.0])
+    monkeypatch.setitem(rewards.CREDITS, "last_step", rewards.CreditRule(namespace["last_step"], "nats"))
+    valid_gk = jnp.array([[True, True, True, False], [True, True, False, False]])
+    ell_gk = jnp.array([[-5.0, -4.0, -1.0, 9.0], [-5.0, -4.0, 9.0, 9.0]])
+    steps_gk = valid_gk[:, 1:].astype(int)
+    group = rewards.Group(ell_gk, valid_gk, steps_gk, steps_gk, jnp.array([True, False]))
+    credit = rewards.make_credit("last_step", scale=2.0, step_price=0.5)(group)
+    assert credit.reward_g.tolist() == [5.0, 1.5]
+    assert credit.gain_gk.tolist() == [[-0.5, 5.5, 0.0], [1.5, 0.0, 0.0]]
