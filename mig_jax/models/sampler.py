@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mig_jax.distributed import sharding
 from mig_jax.models.decoder import Decoder, ImageFeatures, KVCache, cache_slots
@@ -148,6 +149,7 @@ def decode(
     temperature: float,
     stop_ids: tuple[int, ...],
     pad_id: int,
+    is_token_v: np.ndarray | None = None,
 ) -> tuple[DecodeState, KVCache]:
     """Decode the next `width` tokens of every row, or fewer if all rows end before.
 
@@ -160,6 +162,7 @@ def decode(
       temperature: divides the logits. 0 takes the most likely token and reports its log-prob at temperature 1.
       stop_ids: every id that ends a completion.
       pad_id: as in `prefill`.
+      is_token_v: `[V]` bool, False at ids that are never sampled, as in `rewards.token_logprobs`. None: all may be.
 
     Returns:
       The state after these tokens, and their keys and values.
@@ -176,7 +179,8 @@ def decode(
 
     def decode_token(carry: tuple[DecodeState, KVCache]) -> tuple[DecodeState, KVCache]:
         state, chunk = carry
-        sampled_b, logprob_b = _sample_token(state.hidden_bd, unembed_dv, jax.random.fold_in(key, state.t), temperature)
+        token_key = jax.random.fold_in(key, state.t)
+        sampled_b, logprob_b = _sample_token(state.hidden_bd, unembed_dv, token_key, temperature, is_token_v)
         token_b = jnp.where(state.is_open_b, sampled_b, pad_id)
         is_stop_b = (token_b[:, None] == jnp.array(stop_ids)[None, :]).any(1)
         visible_bs = (slot_1s >= state.start_b[:, None]) & (slot_1s < prompt_slots + state.t)
@@ -199,10 +203,12 @@ def decode(
 
 
 def _sample_token(
-    hidden_bd: jax.Array, unembed_dv: jax.Array, key: jax.Array, temperature: float
+    hidden_bd: jax.Array, unembed_dv: jax.Array, key: jax.Array, temperature: float, is_token_v: np.ndarray | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Return one token for every row, and its log-prob in nats."""
+    """Return one token for every row, and its log-prob in nats; see `decode`."""
     logit_bv = jnp.einsum("bd,dv->bv", hidden_bd, unembed_dv, preferred_element_type=jnp.float32)
+    if is_token_v is not None:
+        logit_bv = jnp.where(is_token_v, logit_bv, -jnp.inf)
     if temperature == 0:
         token_b = jnp.argmax(logit_bv, axis=-1)
     else:
@@ -232,6 +238,7 @@ def sample(
     temperature: float,
     stop_ids: tuple[int, ...],
     pad_id: int,
+    is_token_v: np.ndarray | None = None,
 ) -> Completions:
     """Sample `group_size` completions of every prompt in one program, with one cache chunk of the maximal length.
 
@@ -247,6 +254,7 @@ def sample(
         temperature=temperature,
         stop_ids=stop_ids,
         pad_id=pad_id,
+        is_token_v=is_token_v,
     )
     return to_completions(state, (prompt_cache, chunk))
 

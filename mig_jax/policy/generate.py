@@ -92,7 +92,11 @@ class Sampler:
             sampler.prefill, group_size=group_size, max_new_tokens=max_new_tokens, pad_id=tokenizer.pad_id
         )
         decode_chunk = functools.partial(
-            sampler.decode, temperature=temperature, stop_ids=tokenizer.eos_ids, pad_id=tokenizer.pad_id
+            sampler.decode,
+            temperature=temperature,
+            stop_ids=tokenizer.eos_ids,
+            pad_id=tokenizer.pad_id,
+            is_token_v=policy.is_token_v,
         )
 
         @jax.jit

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
@@ -52,6 +53,19 @@ class Policy:
     image_reader: images.ImageReader | None = None
     freeze_vision: bool = True
     base: str = ""
+
+    @functools.cached_property
+    def is_token_v(self) -> np.ndarray | None:
+        """`[V]` bool, whether each row of the model's output matrix is a token; None if all are.
+
+        Rows beyond the tokenizer's vocabulary, which pad the matrix, and ids without bytes are not. They read as
+        nothing, so they must have probability 0 wherever the policy samples or scores.
+        """
+        is_token_v = np.zeros(self.config.vocab_size, bool)
+        known = self.tokenizer.token_bytes[: self.config.vocab_size]
+        is_token_v[: len(known)] = [len(token) > 0 for token in known]
+        is_token_v[[id for id in self.tokenizer.eos_ids if id < len(is_token_v)]] = True
+        return None if is_token_v.all() else is_token_v
 
     def is_trainable(self, path: str) -> bool:
         """Return whether updates change the parameter at `path`, such as "layers/mlp/up"."""
@@ -102,7 +116,8 @@ def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int) -> Policy:
 def abstract_policy(model: ModelConfig, mesh: Mesh) -> Policy:
     """Return what `load_policy` would load, with shapes and shardings in place of arrays.
 
-    Reads config.json alone. The tokenizer is a stand-in: compiled programs depend only on its special ids.
+    Reads config.json alone. The tokenizer is a stand-in: compiled programs depend only on its special ids, and on
+    whether some rows of the output matrix are no tokens (as in most published models).
 
     Raises:
       UserError: the model is not supported, or the folder holds adapters (their shapes are in their tensor files).

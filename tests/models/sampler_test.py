@@ -135,7 +135,7 @@ def test_probes_on_the_rollout_cache_equal_packed_scoring(params):
     trunk = rewards.Trunk(position_bs, valid_bs)
     cut_bk = 5 + jnp.minimum(jnp.arange(0, 12, 3)[None], completions.length_b[:, None])
     cuts = rewards.Cuts(cut_bk, jnp.ones_like(cut_bk, bool))
-    answers = rewards.pack_answers((1, 2), [(7, 8), (9,)], (4,), max_variants=2, max_tokens=2)
+    answers = rewards.pack_answers((1, 2), [(7, 8), (9,)], [(4,)], max_variants=2, max_tokens=2)
     answers = jax.tree.map(lambda x: jnp.repeat(jnp.array(x)[None], 12, axis=0), answers)
     model = decoder.bind(CONFIG, params)
     on_cache = rewards.score_on_cache(model, model.unembed_dv(), completions.cache, trunk, cuts, answers)

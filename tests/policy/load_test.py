@@ -42,8 +42,9 @@ def test_sampler_and_trainer_logprobs_agree(start, temperature):
         start_b=jnp.repeat(starts, 6),
         full_mask_bt=mask,
     )
-    logprob, entropy = jax.jit(make_logprob_fn(start, temperature=temperature, chunk=32))(start.params, batch)
-    np.testing.assert_allclose(jnp.where(mask, logprob, 0.0), completions.logprob_bt, atol=1e-4)
+    logprobs = jax.jit(make_logprob_fn(start, temperature=temperature, chunk=32, need_sft=False))
+    logprob, entropy, _ = logprobs(start.params, batch)
+    np.testing.assert_allclose(logprob, completions.logprob_bt, atol=1e-4)
     assert (entropy >= 0).all() and float(completions.logprob_bt.sum()) < -1
 
 
@@ -104,7 +105,7 @@ def test_loss_and_gradient_never_hold_every_logit():
 
 def largest_array(policy, *, chunk):
     batch = random_batch(rows=ROWS, width=WIDTH)
-    logprobs = make_logprob_fn(policy, temperature=1.0, chunk=chunk)
+    logprobs = make_logprob_fn(policy, temperature=1.0, chunk=chunk, need_sft=True)
 
     def loss(params):
         token_weights = losses.stream_token_weights(batch, aggregate="responses")
@@ -127,7 +128,7 @@ def test_logprob_gradient_is_the_same_at_any_chunk(start):
     batch = random_batch()._replace(token_bs=jnp.arange(32).reshape(4, 8) + 40)
 
     def gradient(chunk):
-        logprobs = make_logprob_fn(start, temperature=1.0, chunk=chunk)
+        logprobs = make_logprob_fn(start, temperature=1.0, chunk=chunk, need_sft=False)
         return jax.grad(lambda params: logprobs(params, batch)[0].sum())(start.params)
 
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), gradient(2), gradient(128))

@@ -71,14 +71,15 @@ def batch_of(prompts, completions):
 def test_the_samplers_logprobs_are_the_trainers(policy, rollout):
     """One token at a time on a cache, or all at once: the same images at the same places."""
     batch = batch_of(*rollout)
-    logprob_bt, _ = jax.jit(make_logprob_fn(policy, temperature=0.9, chunk=8))(policy.params, batch)
+    logprobs = jax.jit(make_logprob_fn(policy, temperature=0.9, chunk=8, need_sft=False))
+    logprob_bt = logprobs(policy.params, batch)[0]
     np.testing.assert_allclose(jnp.where(batch.full_mask_bt, logprob_bt, 0), batch.old_logprob_bt, atol=1e-4)
 
 
 def test_what_is_seen_matters(policy, rollout):
     """With the images of the other questions the same completions are worth something else."""
     batch = batch_of(*rollout)
-    logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=8))
+    logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=8, need_sft=False))
     swapped = batch._replace(images=batch.images._replace(feature_qid=batch.images.feature_qid[::-1]))
     assert jnp.abs(logprobs(policy.params, batch)[0] - logprobs(policy.params, swapped)[0]).max() > 1e-3
 
@@ -114,7 +115,7 @@ def test_probes_equal_prompts_written_out(policy, rollout):
         rewards.Cuts(cut_bk + width, jnp.ones_like(cut_bk, bool)),
         answers,
     )
-    logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=64))
+    logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=64, need_sft=False))
     lead_in = len(answers.token_ap[0, 0]) + 1 - answers.target_ay.shape[-1]
     for k, cut in enumerate((0, 2, 5)):
         # The text in full: the completion up to the cut, the lead-in, the answer and its closing tag.

@@ -1,0 +1,132 @@
+"""Log-probs of the trainer: those of the sampler, also where rows of the output matrix are no tokens; SFT log-probs."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mig_jax.distributed import sharding
+from mig_jax.models import sampler
+from mig_jax.policy.generate import Sampler
+from mig_jax.policy.load import Policy, load_policy
+from mig_jax.policy.logprobs import make_logprob_fn
+from tests import tiny
+from tests.learning.toy_training import random_batch
+
+QUESTION = "Last digits of 7 +5 -3 *3 +8 -2 +6"
+# Rows of a padded matrix: three times the row of a token that the policy often writes, so that they win.
+COPIED, FACTOR = "0123456789", 3.0
+
+
+@pytest.fixture(scope="module")
+def start():
+    """The policy of the quickstart, on one device."""
+    return load_policy(tiny.get_quickstart().model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
+
+
+@pytest.fixture(scope="module")
+def padded(start):
+    """The policy with rows of the embedding, also its output matrix, that are no tokens."""
+    assert start.config.tied_head
+    table_vd = start.params["embedding"]
+    rows = table_vd[jnp.array(start.tokenizer.encode(COPIED))] * FACTOR
+    config = dataclasses.replace(start.config, vocab_size=start.config.vocab_size + len(COPIED))
+    params = start.params | {"embedding": jnp.concatenate([table_vd, rows])}
+    return dataclasses.replace(start, config=config, params=params)
+
+
+class EveryRow(Policy):
+    """A policy that takes every row of its output matrix for a token."""
+
+    is_token_v = None
+
+
+def sample(policy, temperature):
+    prompt = policy.tokenizer.chat_prompt([{"role": "user", "content": QUESTION}])
+    prompts = sampler.Prompts(jnp.array([[0, 0, *prompt]]), jnp.array([2]))
+    draw = Sampler(policy, kv_cache_chunks=1, group_size=6, max_new_tokens=40, temperature=temperature)
+    completions = draw(policy.params, prompts, jax.random.key(0))
+    batch = random_batch()._replace(
+        token_bs=jnp.concatenate([jnp.repeat(prompts.token_qs, 6, axis=0), completions.token_bt], axis=1),
+        start_b=jnp.repeat(prompts.start_q, 6),
+        full_mask_bt=jnp.arange(40)[None] < completions.length_b[:, None],
+    )
+    return completions, batch
+
+
+def logprobs_of(policy, batch, *, temperature, need_sft=False):
+    return jax.jit(make_logprob_fn(policy, temperature=temperature, chunk=16, need_sft=need_sft))(policy.params, batch)
+
+
+def test_rows_without_a_token_are_known(start, padded):
+    assert start.is_token_v is None
+    vocab_size = start.config.vocab_size
+    assert padded.is_token_v.tolist() == [True] * vocab_size + [False] * len(COPIED)
+    assert padded.config.vocab_size == vocab_size + len(COPIED)
+
+
+def test_ids_without_bytes_are_no_tokens_but_every_end_of_sequence_is(start):
+    eos = start.tokenizer.eos_ids
+    empty = (3, 5, eos[0])
+    token_bytes = tuple(b"" if id in empty else b"x" for id in range(start.tokenizer.vocab_size))
+    tokenizer = dataclasses.replace(start.tokenizer, token_bytes=token_bytes, eos_ids=(*eos, 10**6))
+    policy = dataclasses.replace(start, tokenizer=tokenizer)
+    assert np.flatnonzero(~policy.is_token_v).tolist() == [3, 5]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8, 1.0])
+def test_rows_without_a_token_are_never_sampled(start, padded, temperature):
+    every_row = EveryRow(**{field.name: getattr(padded, field.name) for field in dataclasses.fields(padded)})
+    vocab_size = start.config.vocab_size
+    others, completions, expected = (sample(policy, temperature)[0] for policy in (every_row, padded, start))
+    is_padding = others.token_bt >= vocab_size
+    assert float(is_padding.sum() / others.length_b.sum()) > 0.05, "these rows would win"
+    assert int(completions.token_bt.max()) < vocab_size
+    if temperature == 0:
+        np.testing.assert_array_equal(completions.token_bt, expected.token_bt)
+
+
+@pytest.mark.parametrize("temperature", [0.8, 1.0])
+def test_sampler_and_trainer_agree_about_a_padded_model(start, padded, temperature):
+    completions, batch = sample(padded, temperature)
+    logprob_bt, entropy_bt, _ = logprobs_of(padded, batch, temperature=temperature)
+    np.testing.assert_allclose(logprob_bt, completions.logprob_bt, atol=1e-4)
+    # They are those of the model without these rows, so that probabilities of tokens sum to 1.
+    without = logprobs_of(start, batch, temperature=temperature)
+    np.testing.assert_allclose(logprob_bt, without[0], atol=1e-5)
+    np.testing.assert_allclose(entropy_bt, without[1], atol=1e-5)
+    assert float(jnp.abs(logprob_bt).sum()) > 1
+
+
+def test_gradient_of_a_padded_model_is_finite_where_padding_is_no_token(padded):
+    _, batch = sample(padded, 1.0)
+    padding_id = padded.config.vocab_size - 1
+    width = batch.full_mask_bt.shape[1]
+    tokens = jnp.where(batch.full_mask_bt, batch.token_bs[:, -width:], padding_id)
+    batch = batch._replace(token_bs=batch.token_bs.at[:, -width:].set(tokens))
+    assert int((tokens == padding_id).sum()) > 0
+    logprobs = make_logprob_fn(padded, temperature=1.0, chunk=16, need_sft=False)
+    value, gradient = jax.value_and_grad(lambda params: logprobs(params, batch)[0].sum())(padded.params)
+    assert all(bool(jnp.isfinite(x).all()) for x in (value, *jax.tree.leaves(gradient)))
+
+
+@pytest.mark.parametrize("temperature, need_sft, is_same", [(0.7, True, False), (0.7, False, True), (1.0, True, True)])
+def test_sft_logprobs_are_at_temperature_1(start, temperature, need_sft, is_same):
+    _, batch = sample(start, 1.0)
+    logprob_bt, _, sft_logprob_bt = logprobs_of(start, batch, temperature=temperature, need_sft=need_sft)
+    expected_bt = logprobs_of(start, batch, temperature=temperature if is_same else 1.0)[0]
+    np.testing.assert_allclose(sft_logprob_bt, expected_bt, atol=1e-6)
+    assert bool(jnp.allclose(logprob_bt, sft_logprob_bt, atol=1e-3)) == is_same
+
+
+def test_second_matmul_is_made_only_where_it_is_needed(start):
+    _, batch = sample(start, 1.0)
+
+    def matmuls(temperature, need_sft):
+        logprobs = make_logprob_fn(start, temperature=temperature, chunk=16, need_sft=need_sft)
+        return str(jax.make_jaxpr(logprobs)(start.params, batch)).count("dot_general")
+
+    once = matmuls(1.0, False)
+    assert [matmuls(*case) for case in ((1.0, True), (0.7, False), (0.7, True))] == [once, once, once + 1]
