@@ -79,12 +79,14 @@ VIOLATIONS = {
     "reward.credit_args: drawdown": {"reward__credit_args__drawdown": 1.5},
     "reward.credit_args: threshold": {"reward__credit": "final", "reward__credit_args__threshold": 0.5},
     "reward.step_discount=1.5: must be at most 1": {
-        "reward__step_discount": 1.5, "reward__credit_level": "step",
+        "reward__step_discount": 1.5,
+        "reward__credit_level": "step",
     },  # fmt: skip
     "reward.step_discount needs reward.credit_level='step'": {"reward__step_discount": 0.5},
     "reward.overlong_buffer needs reward.overlong='penalize'": {"reward__overlong_buffer": 8},
     "reward.overlong_buffer=41 is more than rollout.max_new_tokens=40": {
-        "reward__overlong": "penalize", "reward__overlong_buffer": 41,
+        "reward__overlong": "penalize",
+        "reward__overlong_buffer": 41,
     },  # fmt: skip
     "loss.dual_clip=1.0: must be more than 1": {"loss__dual_clip": 1.0},
     "loss.policy_loss='ppo': choose one of clip, dual_clip, cispo": {"loss__policy_loss": "ppo"},

@@ -133,16 +133,20 @@ def synthetic_steps_and_verdicts() -> Iterator[None]:
     from mig_jax.policy import completions
     from mig_jax.rollout import rollout
     from mig_jax.text.answers.verifier import Grade
+    from mig_jax.text.response_format import CharSpan
 
     parse = completions.parse_completion
 
-    def parse_completion(tokenizer, ids, *, is_truncated, max_steps, width):
-        parsed = parse(tokenizer, ids, is_truncated=is_truncated, max_steps=max_steps, width=width)
-        at_k, at_t = 10 * np.arange(max_steps + 1), np.arange(width)
-        step_t = np.where(at_t < len(ids), np.minimum(at_t // 10, max_steps - 1), -1)
-        response = parsed.response._replace(answer=str(len(set(parsed.text)) % 2))
+    def parse_completion(tokenizer, ids, *, max_steps, width, **options):
+        parsed = parse(tokenizer, ids, max_steps=max_steps, width=width, **options)
+        cuts = tuple(range(10, len(ids) + 1, 10))[:max_steps]
+        at_t = np.arange(width)
+        step_t = np.where(at_t < len(ids), np.minimum(at_t // 10, len(cuts)), -1)
+        answer = str(len(set(parsed.text)) % 2)
+        steps = tuple(CharSpan(0, 0) for _ in cuts)
+        response = parsed.response._replace(answer=answer, steps=steps)
         return parsed._replace(
-            response=response, cut_k=np.minimum(at_k, len(ids)), valid_k=at_k <= len(ids), step_t=step_t
+            response=response, cuts=cuts, prefixes=((),) * len(cuts), counts=(1,) * len(cuts), step_t=step_t
         )
 
     def grade_answers(verifier, questions, answers):

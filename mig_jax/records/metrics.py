@@ -210,7 +210,7 @@ class LogWindow:
         """
         steps, updates = jax.device_get((self._steps, self._updates))  # waits for the last update
         total = time.perf_counter() - self.start
-        seconds = {name: sum(x) for name, x in _by_name(steps).items() if name.startswith("time/")}
+        seconds = {name: float(sum(x)) for name, x in _by_name(steps).items() if name.startswith("time/")}
         seconds["time/train"] = total - sum(seconds.values())
         shares = {f"{name}_share": value / total for name, value in seconds.items()}
         tokens, timeouts = (sum(step[name] for step in steps) for name in ("rollout/tokens", "verifier/timeouts"))

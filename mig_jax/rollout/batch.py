@@ -104,7 +104,8 @@ def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -
                 differs_q = rewards_differ(scores.reward_b, jnp.ones_like(outcome.is_graded_b), group_size=group_size)
         return TrainBatch(batch, metrics, scores, differs_q)
 
-    return jax.jit(make_train_batch, out_shardings=TrainBatch(row_sharding, None, row_sharding, None))
+    shardings: Any = TrainBatch._make((row_sharding, None, row_sharding, None))
+    return jax.jit(make_train_batch, out_shardings=shardings)
 
 
 def outcome_reward(outcome: Outcome, completions: Completions, reward: RewardConfig) -> jax.Array:
@@ -136,9 +137,8 @@ def outcome_advantage(reward_b: jax.Array, outcome: Outcome, reward: RewardConfi
 def process_advantage(scores: Scores, steps: ProbedSteps, reward: RewardConfig, *, group_size: int) -> jax.Array:
     """Return the process advantage `[B, T]` of each token, by trajectory or by step (`reward.credit_level`)."""
     unit = rewards.CREDITS[reward.credit].unit
-    options: dict[str, Any] = {
-        "advantage": reward.advantage, "scale": reward.process_scale, "eps": reward.process_eps[unit]
-    }  # fmt: skip
+    eps = reward.process_eps[unit]
+    options: dict[str, Any] = {"advantage": reward.advantage, "scale": reward.process_scale, "eps": eps}
     if reward.credit_level == "trajectory":
         return advantages.trajectory_credit(scores.reward_b.reshape(-1, group_size), steps.step_bt, **options)
     gain_qgk = scores.gain_bk.reshape(-1, group_size, scores.gain_bk.shape[1])

@@ -173,8 +173,10 @@ def text_metrics(
       scores: of their steps, on the host; None when nothing was probed.
     """
     timed_out = [row for row, grade in enumerate(grades) if grade.timed_out]
-    named = [names_answer_early(completion, problem.answer) for problem, completion in zip(problems, parsed, strict=True)]
-    metrics = {"rollout/answer_named_early": float(np.mean(named)), "verifier/timeouts": float(len(timed_out))}
+    named_early = [
+        names_answer_early(completion, problem.answer) for problem, completion in zip(problems, parsed, strict=True)
+    ]
+    metrics = {"rollout/answer_named_early": float(np.mean(named_early)), "verifier/timeouts": float(len(timed_out))}
     if scores is not None:
         metrics["verifier/timeouts_paid"] = float(sum(scores.reward_b[row] > 0 for row in timed_out))
     return metrics

@@ -142,9 +142,7 @@ def make_likelihood_fn(policy: Policy, reward: RewardConfig, *, chunk: int) -> C
 def compute_row_cache(model: decoder.Decoder, prompts: Prompts, completions: Completions) -> Any:
     """Return the keys and values of all rows, prompt and completion together."""
     rows, questions = completions.token_bt.shape[0], prompts.token_qs.shape[0]
-    token_bs = jnp.concatenate(
-        [jnp.repeat(prompts.token_qs, rows // questions, axis=0), completions.token_bt], axis=1
-    )
+    token_bs = jnp.concatenate([jnp.repeat(prompts.token_qs, rows // questions, axis=0), completions.token_bt], axis=1)
     slots = token_bs.shape[1]
     start_b = jnp.repeat(prompts.start_q, rows // questions)
     position_bs, valid_bs = sampler.row_positions(start_b, slots, prompts.images)

@@ -88,7 +88,8 @@ def test_minibatches_are_updates_on_their_rows_one_after_the_other():
     "change",
     [
         {"optimizer__minibatches": 2}, {"optimizer__updates_per_rollout": 2}, {"loss__ratio": "sequence"},
-        {"loss__policy_loss": "cispo"}, {"loss__policy_loss": "dual_clip", "loss__dual_clip": 1.001, "loss__clip_low": 0.01},
+        {"loss__policy_loss": "cispo"},
+        {"loss__policy_loss": "dual_clip", "loss__dual_clip": 1.001, "loss__clip_low": 0.01},
         {"loss__aggregate": "responses"}, {"loss__aggregate": "constant"}, {"loss__clip_low": 0.01},
         {"loss__clip_high": 0.01}, {"rollout__temperature": 0.5},
     ],

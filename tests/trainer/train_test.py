@@ -57,10 +57,11 @@ def test_run_writes_its_files(mig_run):
 
 WANTED = {
     "reward/accuracy", "reward/format", "sft/gate", "reward/process", "reward/zero_variance_groups",
-    "advantage/process", "advantage/outcome", "rollout/truncated", "policy/entropy", "ratio/mean",
-    "ratio/clipped_process", "ratio/clipped_outcome", "rollout/steps", "rollout/steps_not_probed", "ell/fall",
-    "rollout/answer_named_early", "rollout/another_step_if_correct", "verifier/timeouts_paid", "kl/old", "gradient/norm", "verifier/timeouts", "time/tokens_per_second", "time/rollout_share",
-    "time/grade_share", "time/score_share", "time/train_share",
+    "advantage/process", "advantage/outcome", "rollout/truncated", "rollout/steps", "rollout/steps_not_probed",
+    "rollout/answer_named_early", "rollout/another_step_if_correct", "ell/fall", "policy/entropy", "ratio/mean",
+    "ratio/clipped_process", "ratio/clipped_outcome", "kl/old", "gradient/norm", "verifier/timeouts",
+    "verifier/timeouts_paid", "time/tokens_per_second", "time/rollout_share", "time/grade_share",
+    "time/score_share", "time/train_share",
 }  # fmt: skip
 
 
