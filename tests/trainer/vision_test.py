@@ -101,7 +101,11 @@ def test_probes_equal_prompts_written_out(policy, rollout):
     prompts, completions = rollout
     tokenizer, width = policy.tokenizer, prompts.token_qs.shape[1]
     answers = encoding.pack_probes(
-        tokenizer, [Problem(a, "q", a) for a in ("3", "no", "12", "same")], max_variants=1, max_tokens=4
+        tokenizer,
+        [Problem(a, "q", a) for a in ("3", "no", "12", "same")],
+        max_variants=1,
+        max_tokens=4,
+        terminator="tag",
     )
     answers = jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x), 3, axis=0), answers)
     cut_bk = jnp.array([[0, 2, 5]] * 12)
@@ -116,15 +120,16 @@ def test_probes_equal_prompts_written_out(policy, rollout):
         answers,
     )
     logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=64, need_sft=False))
-    lead_in = len(answers.token_ap[0, 0]) + 1 - answers.target_ay.shape[-1]
+    target_bay = answers.target_aye[..., 0]
+    lead_in = len(answers.token_ap[0, 0]) + 1 - target_bay.shape[-1]
     for k, cut in enumerate((0, 2, 5)):
         # The text in full: the completion up to the cut, the lead-in, the answer and its closing tag.
         written = jnp.concatenate(
-            [completions.token_bt[:, :cut], answers.token_ap[:, 0, :lead_in], answers.target_ay[:, 0]], axis=1
+            [completions.token_bt[:, :cut], answers.token_ap[:, 0, :lead_in], target_bay[:, 0]], axis=1
         )
         mask_bt = jnp.pad(answers.scored_ay[:, 0], ((0, 0), (cut + lead_in, 0)))
         full = completions._replace(token_bt=written, logprob_bt=jnp.zeros(written.shape))
-        logprob_bt, _ = logprobs(policy.params, batch_of(prompts, full)._replace(full_mask_bt=mask_bt))
+        logprob_bt, *_ = logprobs(policy.params, batch_of(prompts, full)._replace(full_mask_bt=mask_bt))
         expected = jnp.where(mask_bt, logprob_bt, 0).sum(1) / mask_bt.sum(1)
         np.testing.assert_allclose(ell_bk[:, k], expected, atol=1e-4)
 
@@ -141,7 +146,7 @@ def test_micro_batches_with_images(problems):
         sample = Sampler(policy, kv_cache_chunks=1, group_size=2, max_new_tokens=6, temperature=1.0)
         completions = sample(policy.params, prompts, jax.random.key(0))
         state, update = build_update(policy, config, "train")
-        state, numbers = update(state, batch_of(prompts, completions))
+        state, (numbers,) = update(state, batch_of(prompts, completions))
         results.append((jax.device_get(state), float(numbers["gradient/norm"])))
     (state, norm), (in_parts, norm_in_parts) = results
     assert norm == pytest.approx(norm_in_parts, rel=1e-4) and norm > 0

@@ -1,0 +1,136 @@
+"""Answer likelihoods of a rollout: on its cache, without one, and written out; few shapes are compiled."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mig_jax import rewards
+from mig_jax.data.problem import Problem
+from mig_jax.distributed import sharding
+from mig_jax.models import decoder, sampler
+from mig_jax.policy.completions import parse_completion, parse_completions
+from mig_jax.policy.encoding import bucket_size
+from mig_jax.policy.generate import make_sampler
+from mig_jax.policy.load import load_policy
+from mig_jax.policy.prompts import encode_prompts
+from mig_jax.rollout.problem_set import open_source
+from mig_jax.rollout.scoring import build_probes, make_likelihood_fn, stack_steps
+from tests import tiny
+
+GROUP = 4
+
+
+@pytest.fixture(scope="module")
+def rollout():
+    """Sample four responses to each of two problems with the quickstart's policy."""
+    config = tiny.get_quickstart(rollout__group_size=GROUP, reward__max_variants=2)
+    policy = load_policy(config.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
+    problems = list(open_source(config, "chain:terms=7", split="test"))[:2]
+    prompts = sharding.to_mesh(encode_prompts(policy, config, problems).prompts, policy.mesh)
+    sample = make_sampler(policy, config.rollout, group_size=GROUP, temperature=1.0)
+    completions = sample(policy.params, prompts, jax.random.key(0))
+    return config, policy, problems, prompts, completions
+
+
+def score(rollout, *, cache=True, max_steps=6, problems=None, **changes):
+    config, policy, own_problems, prompts, completions = rollout
+    w = tiny.change(config.copy_and_resolve_references(), changes).reward
+    parsed = parse_completions(policy, completions, max_steps=max_steps, process_mask=w.process_mask)
+    cuts, steps = stack_steps(parsed, max_steps=max_steps)
+    probes = build_probes(policy, w, problems or own_problems, max_answer_tokens=6)
+    likelihood = make_likelihood_fn(policy, w, chunk=16)
+    if not cache:
+        completions = completions._replace(cache=())
+    return np.array(likelihood(policy.params, prompts, completions, cuts, probes)), steps, parsed
+
+
+def written_likelihood(policy, prompt, response, lead_in, answer):
+    """Return the mean log-prob of an answer with its closing tag by one forward pass over the whole text."""
+    encode = policy.tokenizer.encode
+    context = [*prompt, *response, *encode(lead_in)]
+    target = [*encode(answer), *encode(policy.tokenizer.tags.close)]
+    model = decoder.bind(policy.config, policy.params)
+    ids = jnp.array([context + target])
+    positions, valid = sampler.row_positions(jnp.zeros(1, jnp.int32), ids.shape[1])
+    hidden, _ = model(ids[:, :-1], positions[:, :-1], valid[:, :-1])
+    logprob, _ = rewards.token_logprobs(hidden[0, -len(target) :], model.unembed_dv(), jnp.array(target))
+    return float(logprob.mean())
+
+
+def test_likelihoods_equal_those_written_out(rollout):
+    """Every probe equals one forward pass over the text that it stands for; ℓ₀ is one number for a group."""
+    _, policy, problems, prompts, completions = rollout
+    ell_bk, steps, parsed = score(rollout, reward__max_variants=1)
+    assert ell_bk.shape == steps.valid_bk.shape
+    for row in (0, 3, GROUP, GROUP + 1):
+        q = row // GROUP
+        prompt = np.array(prompts.token_qs[q])[int(prompts.start_q[q]) :].tolist()
+        lead_in = policy.tokenizer.tags.lead_in
+        opened = written_likelihood(policy, prompt, [], f"<think>\n{lead_in}", problems[q].answer)
+        assert ell_bk[row, 0] == pytest.approx(opened, abs=1e-4)
+        for k, cut in enumerate(parsed[row].cuts, start=1):
+            response = np.array(completions.token_bt[row, :cut]).tolist()
+            expected = written_likelihood(policy, prompt, response, lead_in, problems[q].answer)
+            assert ell_bk[row, k] == pytest.approx(expected, abs=1e-4)
+    first_qg = ell_bk[:, 0].reshape(-1, GROUP)
+    assert (first_qg == first_qg[:, :1]).all() and first_qg[0, 0] != first_qg[1, 0]
+
+
+def test_likelihoods_need_no_cache(rollout):
+    on_cache, steps, _ = score(rollout)
+    packed, *_ = score(rollout, cache=False)
+    np.testing.assert_allclose(on_cache[steps.valid_bk], packed[steps.valid_bk], atol=1e-4)
+
+
+def test_fewer_probes_are_a_choice_of_cuts(rollout):
+    """With two probes, ℓ is that after the third and the sixth of six steps."""
+    every, all_steps, parsed = score(rollout)
+    two, steps, _ = score(rollout, max_steps=2)
+    for row, completion in enumerate(parsed):
+        n = completion.n_steps
+        chosen = [0, -(-n // 2), n] if n > 1 else list(range(n + 1))
+        np.testing.assert_allclose(two[row, steps.valid_bk[row]], every[row, chosen], atol=1e-4)
+        assert steps.count_bk[row].sum() == n == all_steps.count_bk[row].sum()
+        assert steps.token_bk[row].sum() == all_steps.token_bk[row].sum()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reward__terminator": "event"},
+        {"reward__over_tokens": "mean_prob"},
+        {"reward__over_tokens": "sum_logprob"},
+        {"reward__over_spellings": "logsumexp"},
+    ],
+    ids=str,
+)
+def test_every_option_of_a_probe_matters(rollout, change):
+    problems = [Problem(str(n), "q", "1.5", "number") for n in range(2)]  # spelled 1.5 and 3/2
+    plain, steps, _ = score(rollout, problems=problems)
+    changed, *_ = score(rollout, problems=problems, **change)
+    assert (np.abs(plain - changed)[steps.valid_bk] > 1e-4).all()
+
+
+def test_probes_are_only_as_large_as_needed(rollout):
+    """Shapes follow the longest answer, the most variants and the most steps of a batch, in a few sizes."""
+    config, policy, *_ = rollout
+    tokenizer = policy.tokenizer
+
+    def shapes(n_steps, answer, n_variants):
+        text = "<think>\n" + "".join(f"### Step {n + 1}: 1+1=2\n" for n in range(n_steps)) + "</think>\n<answer>2"
+        ids = tokenizer.encode(text)
+        parsed = parse_completion(
+            tokenizer, ids, is_truncated=True, max_steps=16, width=len(ids), process_mask="closing"
+        )
+        cuts, _ = stack_steps([parsed], max_steps=16)
+        reward = tiny.change(config.copy_and_resolve_references(), {"reward__max_variants": n_variants}).reward
+        probes = build_probes(policy, reward, [Problem("0", "q", answer, "number")], max_answer_tokens=16)
+        return cuts.cut_k.shape[1], *probes.answers.scored_ay.shape[1:]
+
+    closing = len(tokenizer.encode(tokenizer.tags.close))
+    assert shapes(3, "7", 1) == (4, 1, 4 + closing)
+    assert shapes(9, "12345", 4) == (16, 2, 8 + closing)  # 12345 and 12,345
+    found = {shapes(n, "9" * length, 4) for n in (0, 1, 2, 5, 7, 16, 40) for length in range(1, 9)}
+    assert {k for k, *_ in found} == {1, 2, 8, 16} and len(found) <= 4 * 2 * 3
+    assert [bucket_size(n, 12) for n in (0, 1, 3, 9, 12)] == [1, 1, 4, 12, 12]
