@@ -86,21 +86,26 @@ class Work:
 def step_work(config: Config, shape: DecoderConfig) -> dict[str, Work]:
     """Return program → work of its forward pass, for one training step.
 
-    Every response has as many steps as probes, evenly spaced, and every answer all its variants. The few tokens that
-    open the reasoning in the probes of ℓ₀ are not counted.
+    Every response has as many steps as probes, evenly spaced, and every answer all its variants.
     """
     questions, rows = config.rollout.questions, config.rollout.questions * config.rollout.group_size
     prompt, completion = config.data.max_prompt_tokens, config.rollout.max_new_tokens
     slots = prompt + completion - 1  # the last token predicts nothing
-    leaves = (rows * config.reward.max_steps + questions) * config.reward.max_variants
+    steps, variants = config.reward.max_steps, config.reward.max_variants
     scored = config.data.max_answer_tokens + closing_tokens(config)
     probe = LEAD_IN + scored - 1
+    # Probes after each step, and those of the question, which also write the opening.
+    probes = _leaf_work(rows * steps * variants, probe, prompt + completion * (steps + 1) / (2 * steps))
+    opened = _leaf_work(questions * variants, OPENING + probe, prompt)
+    score = Work(
+        probes.tokens + opened.tokens,
+        probes.pairs + opened.pairs,
+        (rows * steps + questions) * variants * scored,
+    )
     programs = {
         "prefill": Work(questions * prompt, questions * _causal_pairs(prompt)),
         "decode": Work(rows * completion, rows * (completion * prompt + _causal_pairs(completion)), rows * completion),
-        "score": Work(
-            leaves * probe, leaves * (probe * (prompt + completion / 2) + _causal_pairs(probe)), leaves * scored
-        ),
+        "score": score,
         "update": Work(rows * slots, rows * _causal_pairs(slots), rows * completion),
     }
     if v := shape.vision:
@@ -172,6 +177,11 @@ def decode_seconds(config: Config, shape: DecoderConfig, *, chips: int, tensor: 
     slots = r.questions * r.group_size * (config.data.max_prompt_tokens + r.max_new_tokens / 2)
     cache = 2 * shape.layers * shape.kv_heads * shape.head_size * slots
     return r.max_new_tokens * itemsize * (params / tensor + cache / chips) / (chip.gb_per_s * 1e9)
+
+
+def _leaf_work(leaves: int, tokens: int, visible: float) -> Work:
+    """Return the work of leaves of so many tokens, of which each also sees so many tokens of the trunk."""
+    return Work(leaves * tokens, leaves * (tokens * visible + _causal_pairs(tokens)))
 
 
 def _causal_pairs(length: int) -> float:

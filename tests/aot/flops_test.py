@@ -51,9 +51,11 @@ def test_flops_of_every_program():
         "update": 3 * 6 * (sum(token_flops(t + 1) for t in range(5 + 4 - 1)) + 4 * logits),
     }
     # A leaf: six tokens of lead-in, two of answer, three of closing tag. The last one is only predicted.
-    cuts = [5, 7, 9]
+    # Those of the two questions come after the prompt, and write three tokens of the opening themselves.
+    cuts = [7, 9]
     leaf = sum(token_flops(cut + p + 1) for cut in cuts for p in range(6 + 2 + 3 - 1))
-    expected["score"] = 6 * 2 * (leaf + len(cuts) * 5 * logits)
+    opened = sum(token_flops(5 + p + 1) for p in range(3 + 6 + 2 + 3 - 1))
+    expected["score"] = 6 * 2 * (leaf + len(cuts) * 5 * logits) + 2 * 2 * (opened + 5 * logits)
     assert step_flops(get_config(), SHAPE) == pytest.approx(expected)
 
 
@@ -62,6 +64,10 @@ def test_options_change_flops():
     grpo = step_flops(get_config(loss__alpha=0.0, loss__kl_coef=0.1, optimizer__updates_per_rollout=2), SHAPE)
     assert "score" not in grpo
     assert grpo["reference"] * 3 == plain["update"] and grpo["update"] == 2 * plain["update"]
+    event = step_flops(get_config(reward__terminator="event"), SHAPE)
+    assert event["score"] < plain["score"]
+    recomputed = step_flops(get_config(loss__old_logprobs="recomputed"), SHAPE)
+    assert recomputed["recompute"] == grpo["reference"]
     adapted = step_flops(get_config(), dataclasses.replace(SHAPE, lora=LoraConfig(1, 1.0, ("up",))))
     # A = 8 × 1 and B = 1 × 10 in three layers, for 6 · 8 tokens; two thirds of the passes.
     assert adapted["update"] == plain["update"] * 2 / 3 + 2 * 6 * 8 * 3 * 2 * (8 + 10)

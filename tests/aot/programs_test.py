@@ -50,7 +50,7 @@ def test_arguments_equal_those_of_training():
         host_prompts = sharding.to_mesh(prompt_batch.prompts, mesh)
         prompts = rollout.compiled.encode_images(params, host_prompts)
         completions = rollout.compiled.sample(params, prompts, jax.random.key(0))
-        batch, _, _ = rollout(state.params, prompt_batch, jax.random.key(0))
+        batch = rollout(state.params, prompt_batch, jax.random.key(0)).batch
     assert list(programs) == ["encode_images", "prefill", "decode", "score", "reference", "update"]
     assert layout(programs["update"].arguments[0]) == layout(state)
     assert layout(programs["update"].arguments[1]) == layout(batch)
@@ -58,6 +58,17 @@ def test_arguments_equal_those_of_training():
     assert len(completions.cache) == 3
     assert programs["decode"].static_kwargs == {"width": completions.cache[-1].key_lbsmh.shape[2]}
     assert layout(programs["encode_images"].arguments[1]) == layout(host_prompts)
+
+
+def test_minibatches_and_recomputed_logprobs():
+    """The update takes a mini-batch, while the rest of the rollout waits; old log-probs are a program of their own."""
+    config = tiny.get_config(optimizer__minibatches=2, loss__old_logprobs="recomputed", rollout__questions=8)
+    programs = TrainingPrograms(config, jax.devices()[:1]).programs(8)
+    assert list(programs) == ["prefill", "decode", "score", "recompute", "update"]
+    rollout, part = programs["recompute"].arguments[1], programs["update"].arguments[1]
+    assert rollout.token_bs.shape[0] == 2 * part.token_bs.shape[0] == 16
+    assert part.sampler_weight_bt.shape == part.old_logprob_bt.shape
+    assert "rollout" in programs["update"].resident
 
 
 def test_nbytes_on_device_by_hand():
