@@ -189,8 +189,8 @@ class CreditArgsConfig(Section):
 
 
 class ProcessEpsConfig(Section):
-    nats: NonNegativeFloat
-    probability: NonNegativeFloat
+    nats: PositiveFloat
+    probability: PositiveFloat
 
 
 class RewardConfig(Section):
@@ -202,7 +202,7 @@ class RewardConfig(Section):
     format: NonNegativeFloat
     max_steps: PositiveInt
     max_variants: PositiveInt
-    outcome_eps: NonNegativeFloat
+    outcome_eps: PositiveFloat
     outcome_scale: str
     over_spellings: str
     over_tokens: str

@@ -79,7 +79,7 @@ def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -
         scores, process_bt = None, jnp.zeros(full_mask_bt.shape)
         if ell_bk is not None:
             scores = compute_scores(ell_bk, steps, jnp.asarray(outcome.is_correct_b), w, group_size=group_size)
-            process_bt = process_advantage(scores, steps, w, group_size=group_size)
+            process_bt = process_advantage(scores, steps, outcome, w, group_size=group_size)
         reward_b = outcome_reward(outcome, completions, w)
         outcome_b = outcome_advantage(reward_b, outcome, w, group_size=group_size)
         batch = Batch(
@@ -134,16 +134,28 @@ def outcome_advantage(reward_b: jax.Array, outcome: Outcome, reward: RewardConfi
     ).reshape(-1)
 
 
-def process_advantage(scores: Scores, steps: ProbedSteps, reward: RewardConfig, *, group_size: int) -> jax.Array:
-    """Return the process advantage `[B, T]` of each token, by trajectory or by step (`reward.credit_level`)."""
-    unit = rewards.CREDITS[reward.credit].unit
-    eps = reward.process_eps[unit]
-    options: dict[str, Any] = {"advantage": reward.advantage, "scale": reward.process_scale, "eps": eps}
-    if reward.credit_level == "trajectory":
-        return advantages.trajectory_credit(scores.reward_b.reshape(-1, group_size), steps.step_bt, **options)
-    gain_qgk = scores.gain_bk.reshape(-1, group_size, scores.gain_bk.shape[1])
-    valid_qgk = jnp.asarray(steps.valid_bk)[:, 1:].reshape(gain_qgk.shape)
-    return advantages.step_credit(gain_qgk, valid_qgk, steps.step_bt, discount=reward.step_discount, **options)
+def process_advantage(
+    scores: Scores, steps: ProbedSteps, outcome: Outcome, reward: RewardConfig, *, group_size: int
+) -> jax.Array:
+    """Return the process advantage `[B, T]` of each token, by trajectory or by step (`reward.credit_level`).
+
+    A response that cannot be graded has no part in its group, as in `outcome_advantage`.
+    """
+    reward_qg, gain_qgk, valid_qgk, graded_qg = (
+        jnp.reshape(x, (-1, group_size, *jnp.shape(x)[1:]))
+        for x in (scores.reward_b, scores.gain_bk, jnp.asarray(steps.valid_bk)[:, 1:], outcome.is_graded_b)
+    )
+    return advantages.CREDIT_LEVELS[reward.credit_level](
+        reward_qg,
+        gain_qgk,
+        valid_qgk,
+        steps.step_bt,
+        discount=reward.step_discount,
+        advantage=reward.advantage,
+        scale=reward.process_scale,
+        eps=reward.process_eps[rewards.CREDITS[reward.credit].unit],
+        valid_qg=graded_qg,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ metrics

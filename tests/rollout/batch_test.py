@@ -141,7 +141,8 @@ def test_step_credit_is_the_gain_to_go():
 def test_ungraded_response_is_left_out_of_its_group():
     ungraded = OUTCOME._replace(is_graded_b=np.array([True, True, True, False]))
     batch, metrics, *_ = make_batch(ungraded)
-    assert batch.outcome_advantage_bt[3, 0] == 0 and metrics["reward/accuracy"] == pytest.approx(2 / 3)
+    assert batch.outcome_advantage_bt[3, 0] == 0 and not batch.process_advantage_bt[3].any()
+    assert metrics["reward/accuracy"] == pytest.approx(2 / 3)
     # Without the fourth: 2, 1, 1.
     np.testing.assert_allclose(batch.outcome_advantage_bt[:3, 0], np.array([2, -1, -1]) / 2**0.5, rtol=1e-4)
 
