@@ -1,10 +1,12 @@
 """The problems of a run: those of its data sources that fit the limits of the config."""
 
 import dataclasses
+import hashlib
+import json
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from absl import logging
@@ -32,12 +34,14 @@ class FilteredDataset(Sequence[Problem]):
     indices: the accepted ones, in order.
     variants: further variants of answers, see `read_variants`.
     rejected: number of rejected problems, by reason.
+    digest: of everything that is learned or graded from the accepted problems; see `update_digest`.
     """
 
     source: Sequence[Problem]
     indices: Sequence[int]
     variants: Variants
     rejected: Counter[str]
+    digest: str
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -145,7 +149,12 @@ def filter_problems(
     """
     indices = range(len(source)) if indices is None else indices
     progress = tqdm(indices, desc=f"reading {name}", unit="problem", leave=False)
-    reasons = [reason(source[index]) for index in progress]
+    reasons, digest = [], hashlib.sha256()
+    for index in progress:
+        problem = source[index]
+        reasons.append(reason(problem))
+        if not reasons[-1]:
+            update_digest(digest, problem._replace(variants=variants.get(variant_key(problem), ())))
     rejected = Counter(filter(None, reasons))
     counts = "; ".join(f"{count} {why}" for why, count in rejected.items())
     kept = [index for index, why in zip(indices, reasons, strict=True) if not why]
@@ -153,7 +162,14 @@ def filter_problems(
         raise UserError(f"no problem of {name} can be used: {counts or 'it has none'}")
     if rejected:
         logging.warning("%s: %d of %d problems rejected: %s", name, rejected.total(), len(reasons), counts)
-    return FilteredDataset(source, kept, variants, rejected)
+    return FilteredDataset(source, kept, variants, rejected, digest.hexdigest())
+
+
+def update_digest(digest: Any, problem: Problem) -> None:
+    """Add a problem to a digest of `hashlib`: what is asked, learned and graded, but not how it is classified."""
+    p, images = problem, [hashlib.sha256(image).hexdigest() for image in problem.images]
+    fields = (p.id, p.question, p.answer, p.kind, p.choices, p.solution, p.variants, images)
+    digest.update(json.dumps(fields).encode())
 
 
 def prompt_rejection_reason(policy: Policy, config: Config, problem: Problem) -> str | None:

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import jax
@@ -14,6 +14,7 @@ import jax
 from mig_jax.check_config import COMPUTE_ONLY, check_unchanged
 from mig_jax.config import Config
 from mig_jax.data import stream
+from mig_jax.data.sources import parse_mixture
 from mig_jax.distributed import multihost, sharding
 from mig_jax.evaluation.evaluator import Evaluator
 from mig_jax.learning.losses import Batch
@@ -29,6 +30,7 @@ from mig_jax.rollout.sft_batch import SftBatches
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.trainer import nonfinite
 from mig_jax.trainer.checkpointing import Checkpoints
+from mig_jax.trainer.fingerprints import check_fingerprints, fingerprint_params
 from mig_jax.trainer.keys import purpose_key
 from mig_jax.trainer.kl_reference import make_kl_reference
 from mig_jax.trainer.update import build_update
@@ -43,6 +45,7 @@ class RunState:
     prompt_batches: iterator over prompt batches, read ahead.
     done: number of steps done.
     eval_pending: an evaluation is due after step `done` and has not been made.
+    fingerprints: of what checkpoints do not hold, see `fingerprints`.
     """
 
     def __init__(
@@ -54,7 +57,9 @@ class RunState:
         verifier: Verifier,
         prompt_batches: grain.DatasetIterator,
         eval_problems: FilteredDataset,
+        fingerprints: dict[str, str],
     ):
+        self.fingerprints = fingerprints
         self.config, self.workdir, self.mode, self.eval_problems = config, workdir, mode, eval_problems
         self.prompt_batches, self.verifier, self.done, self.eval_pending = prompt_batches, verifier, 0, True
         # Round-tripped through JSON (tuples become lists), to compare equal to the stored config.
@@ -74,6 +79,7 @@ class RunState:
         restored = self.checkpoints.restore(self.train_state, check=check)
         if restored:
             self.train_state, progress = restored
+            check_fingerprints(self.workdir, before=progress.get("fingerprints"), now=self.fingerprints)
             self.prompt_batches.set_state(progress["stream"])
             self.done, self.eval_pending = progress["done"], progress["eval_pending"]
         resume_step = self.done + 1 if restored else None
@@ -147,7 +153,12 @@ class RunState:
 
     def save_checkpoint(self, score: float | None) -> None:
         """Save a checkpoint in the background. Call it after the step's rows of metrics are written."""
-        progress = {"done": self.done, "stream": self.prompt_batches.get_state(), "eval_pending": self.eval_pending}
+        progress = {
+            "done": self.done,
+            "stream": self.prompt_batches.get_state(),
+            "eval_pending": self.eval_pending,
+            "fingerprints": self.fingerprints,
+        }
         self.checkpoints.save(self.train_state, progress, self.config_record, score=score)
 
 
@@ -158,13 +169,27 @@ def open_run(config: Config, workdir: str, mode: str, policy: Policy, stack: con
       UserError: a data source is wrong, or differs between processes; or the run cannot be resumed.
     """
     verifier = stack.enter_context(Verifier(**config.verifier.to_dict()))
-    batches, eval_problems = open_data(policy, config, mode)
-    run = RunState(config, workdir, mode, policy, verifier, batches, eval_problems)
+    batches, eval_problems, fingerprints = open_data(policy, config, mode)
+    fingerprints |= fingerprint_params(policy, config, mode)
+    run = RunState(config, workdir, mode, policy, verifier, batches, eval_problems, fingerprints)
     run.open_files(policy, stack)
     return run
 
 
-def open_data(policy: Policy, config: Config, mode: str) -> tuple[grain.DatasetIterator, FilteredDataset]:
+class RunData(NamedTuple):
+    """The data of a run.
+
+    prompt_batches: iterator over training batches.
+    eval_problems: held-out problems.
+    fingerprints: of the training and the held-out problems, by name.
+    """
+
+    prompt_batches: grain.DatasetIterator
+    eval_problems: FilteredDataset
+    fingerprints: dict[str, str]
+
+
+def open_data(policy: Policy, config: Config, mode: str) -> RunData:
     """Open the stream of training batches and the problems to evaluate on, the same on all processes.
 
     Raises:
@@ -175,11 +200,12 @@ def open_data(policy: Policy, config: Config, mode: str) -> tuple[grain.DatasetI
         lambda: open_train_problems(policy, config, need_solution=need_solution)
     )
     eval_problems = multihost.sync_errors(lambda: open_eval_problems(policy, config))
-    opened = {"mode": mode, "config": config.to_dict()} | {
-        f"source {n}": [len(source), source[0].question, source[-1].question]
-        for n, source in enumerate([*train_problems, eval_problems])
-    }
-    multihost.assert_equal_across_processes(opened)
+    names = [f"training problems of {part.name} (data.train)" for part in parse_mixture(config.data.train)]
+    # The number of held-out problems may change when a run is resumed.
+    names.append(f"held-out problems (data.eval, eval.problems={config.eval.problems})")
+    opened = [*train_problems, eval_problems]
+    fingerprints = {name: source.digest for name, source in zip(names, opened, strict=True)}
+    multihost.assert_equal_across_processes({"mode": mode, "config": config.to_dict()} | fingerprints)
     batches = stream.iterate(
         train_problems,
         weights=mixture,
@@ -188,7 +214,7 @@ def open_data(policy: Policy, config: Config, mode: str) -> tuple[grain.DatasetI
         prepare=lambda problems: encode_prompts(policy, config, problems),
         read_ahead=config.data.read_ahead,
     )
-    return batches, eval_problems
+    return RunData(batches, eval_problems, fingerprints)
 
 
 def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -> None:
