@@ -41,7 +41,7 @@ CHOICES = {
     "reward.advantage": tuple(advantages.ADVANTAGES),
     "reward.outcome_scale": tuple(advantages.SCALES),
     "reward.process_scale": tuple(advantages.SCALES),
-    "reward.terminator": ("tag", "event"),
+    "reward.terminator": tuple(rewards.TERMINATORS),
     "reward.over_tokens": tuple(rewards.OVER_TOKENS),
     "reward.over_spellings": tuple(rewards.OVER_SPELLINGS),
     "loss.policy_loss": tuple(losses.LOSSES),
@@ -86,13 +86,16 @@ def check_config(config: Config, *, mode: str, n_devices: int) -> None:
         raise ConfigError("this config cannot be run:\n  " + "\n  ".join(errors))
 
 
-def check_unchanged(workdir: str, *, before: dict[str, Any], now: dict[str, Any], free: Sequence[str]) -> None:
+def check_unchanged(
+    workdir: str, *, before: dict[str, Any], now: dict[str, Any], free: Sequence[str], advice: str = "use a new workdir"
+) -> None:
     """Check that what was started in a workdir is resumed with the same config.
 
     Args:
       workdir: for the message.
       before, now: configs as nested dicts.
       free: sections and keys, such as "log" and "data.read_ahead", that may change.
+      advice: what to do about a difference, besides restoring the old value.
 
     Raises:
       ConfigError: lists every value that differs.
@@ -114,7 +117,7 @@ def check_unchanged(workdir: str, *, before: dict[str, Any], now: dict[str, Any]
     if differing:
         listed = "\n  ".join(differing)
         raise ConfigError(
-            f"{workdir} was started with a different config; use a new workdir or restore these values:\n  {listed}"
+            f"{workdir} was started with a different config; {advice} or restore these values:\n  {listed}"
         )
 
 
