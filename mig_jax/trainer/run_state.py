@@ -225,12 +225,21 @@ def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -
     Raises:
       ConfigError: lists every value that differs.
     """
+    check_unchanged(workdir, before=before, now=now, free=keys_free_to_change(now, mode=now["mode"]))
+
+
+def keys_free_to_change(config: dict[str, Any], *, mode: str) -> list[str]:
+    """Return the sections and keys of a config, as a nested dict, that do not affect what a run learns."""
     free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead", "loss.kl_reference_on_host"]
     free += ["model.param_dtype", *COMPUTE_ONLY]
     free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped", "state_dtype")]
-    if now["optimizer"]["decay"] == "constant":
+    if config["optimizer"]["decay"] == "constant":
         free.append("steps")  # a cosine schedule depends on the total number of steps
-    check_unchanged(workdir, before=before, now=now, free=free)
+    if mode == "sft":
+        # The SFT loss is at temperature 1, and has nothing of a rollout but the limit of its targets.
+        free += ["reward", *(f"loss.{name}" for name in config["loss"] if name != "aggregate")]
+        free += [f"rollout.{name}" for name in config["rollout"] if name != "max_new_tokens"]
+    return free
 
 
 def first_of_each_group(transcripts: Sequence[Transcript], group_size: int) -> list[Transcript]:

@@ -16,7 +16,7 @@ from mig_jax.config import Config, ModelConfig
 from mig_jax.distributed import multihost, sharding
 from mig_jax.learning.train_step import init_state, partition
 from mig_jax.policy.load import Policy, load_policy, save_policy
-from mig_jax.trainer import disk_space
+from mig_jax.trainer import disk_space, sft_stage
 from mig_jax.trainer.preemption import Preempted
 from mig_jax.trainer.report import SFT_STAGE, write_report
 from mig_jax.trainer.run_state import RunState, open_run
@@ -63,25 +63,16 @@ def run(
 
 
 def run_sft_stage(config: Config, workdir: str, devices: Sequence[Any], should_stop: Callable[[], bool]) -> ModelConfig:
-    """Run `config.sft.steps` steps of SFT in `workdir`, unless they are done; return the model to start RL from."""
-    model, sft_config = os.path.join(workdir, "model"), copy.deepcopy(config)
-    sft_config.steps, sft_config.optimizer.peak_lr, sft_config.optimizer.decay = (
-        config.sft.steps,
-        config.sft.peak_lr,
-        "cosine",
-    )
-    sft_config.optimizer.updates_per_rollout = 1
-    sft_config.data.train, sft_config.data.eval = (
-        config.sft.data or config.data.train,
-        config.data.eval or config.data.train,
-    )
-    sft_config.data.train_size = config.sft.data_size or config.data.train_size
-    sft_config.model.lora.save = "merged"
-    # config.json is written last: if it exists, the model is complete.
-    if not multihost.broadcast_from_main(lambda: os.path.exists(os.path.join(model, "config.json"))):
-        run(sft_config, workdir, mode="sft", devices=devices, should_stop=should_stop)
+    """Run `config.sft.steps` steps of SFT in `workdir`, unless they are done; return the model to start RL from.
+
+    Raises:
+      ConfigError: they are done, but with another model, other data or other settings; lists them.
+    """
+    stage = sft_stage.stage_config(config)
+    if not multihost.broadcast_from_main(lambda: sft_stage.is_finished(stage, workdir)):
+        run(stage, workdir, mode="sft", devices=devices, should_stop=should_stop)
     start = copy.deepcopy(config.model)
-    start.path, start.tokenizer = model, ""
+    start.path, start.tokenizer = os.path.join(workdir, "model"), ""
     return start
 
 
@@ -98,8 +89,8 @@ def train_loop(run: RunState, should_stop: Callable[[], bool]) -> None:
     run.window.start = time.perf_counter()
     steps = range(run.done, run.config.steps)
     for _ in tqdm(steps, initial=run.done, total=run.config.steps, desc=run.mode, unit="step"):
-        batch, train_metrics = run.step()
-        exit_error = run.log(train_metrics, batch)
+        batch = run.step()
+        exit_error = run.log(batch)
         if should_stop() and not run.is_last:
             exit_error = exit_error or Preempted(f"stopped after step {run.done} of {run.config.steps}")
         run.eval_pending = run.is_eval_due()
