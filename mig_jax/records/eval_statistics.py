@@ -1,9 +1,10 @@
-"""Statistics of graded samples: pass@k, majority vote, and means with bootstrap confidence intervals.
+"""Statistics of graded samples: pass@k, majority vote, and means with confidence intervals.
 
 Shapes: `Q` problems, `n` samples of each. `correct_qn` is 1 where a sample is correct, 0 where it is wrong, and nan
 where it is undecided. `value_q` is the contribution of each problem to a mean, nan where it is unknown.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TypedDict
@@ -12,6 +13,7 @@ import numpy as np
 
 RESAMPLES, SEED = 2000, 0
 PERCENTILES = (2.5, 97.5)
+Z = 1.959964  # the 97.5th percentile of the standard normal distribution
 
 
 class Estimate(TypedDict):
@@ -28,12 +30,17 @@ class Estimate(TypedDict):
 
 
 def estimate_mean(value_q: np.ndarray) -> Estimate:
-    """Estimate the mean of the known values."""
+    """Estimate the mean of the known values, which are from 0 to 1.
+
+    The interval is a bootstrap over problems. Where all known values are equal, as where no problem is solved, every
+    resample has the same mean; the interval is then Wilson's, with the number of known problems as n.
+    """
     known = value_q[~np.isnan(value_q)]
     undecided = value_q.size - known.size
     if not known.size:
         return {"mean": None, "low": None, "high": None, "undecided": undecided}
-    low, high = bootstrap_interval(known)
+    is_constant = known.min() == known.max()
+    low, high = wilson_interval(float(known[0]), known.size) if is_constant else bootstrap_interval(known)
     return {"mean": float(known.mean()), "low": low, "high": high, "undecided": undecided}
 
 
@@ -47,6 +54,25 @@ def bootstrap_interval(value_q: np.ndarray) -> tuple[float, float]:
     drawn = np.random.default_rng(SEED).multinomial(value_q.size, counts / value_q.size, size=RESAMPLES)
     low, high = np.percentile(drawn @ values / value_q.size, PERCENTILES)
     return float(low), float(high)
+
+
+def wilson_interval(mean: float, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share: all p with |mean − p| ≤ z √(p (1 − p) / n).
+
+    For no success it is [0, z² / (n + z²)]: [0, 0.32] for 8 problems, [0, 0.037] for 100. Values between 0 and 1 vary
+    less than successes and failures of the same mean, so for them it is too wide rather than too narrow.
+
+    Args:
+      mean: the share, or the mean of values from 0 to 1.
+      n: number of problems, not of samples: samples of one problem depend on each other.
+
+    References:
+      E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).
+    """
+    center = (mean + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(mean * (1 - mean) / n + (Z / (2 * n)) ** 2)
+    # Exactly 0 and 1 at the ends, and never beyond the mean, whatever the rounding.
+    return max(0.0, min(mean, center - half)), min(1.0, max(mean, center + half))
 
 
 def mean_decided(correct_n: np.ndarray) -> float:

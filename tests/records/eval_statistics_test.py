@@ -1,4 +1,4 @@
-"""pass@k, majority vote and bootstrap intervals on hand-made tables."""
+"""pass@k, majority vote and confidence intervals on hand-made tables."""
 
 import itertools
 import math
@@ -6,7 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from mig_jax.records.eval_statistics import bootstrap_interval, majority_correct, pass_at_k, pass_at_k_q, reported_ks
+from mig_jax.records.eval_statistics import (
+    bootstrap_interval,
+    estimate_mean,
+    majority_correct,
+    pass_at_k,
+    pass_at_k_q,
+    reported_ks,
+    wilson_interval,
+)
 
 # Right, wrong, undecided.
 R, W, U = 1.0, 0.0, np.nan
@@ -96,5 +104,50 @@ def test_interval_shrinks_with_more_problems_and_is_deterministic():
 
 
 @pytest.mark.parametrize("values", [[0.0], [1.0], [1 / 3] * 7, [0.0] * 50])
-def test_constant_values_have_an_interval_of_zero_width(values):
+def test_bootstrap_of_constant_values_has_zero_width(values):
     assert bootstrap_interval(np.array(values)) == pytest.approx((values[0], values[0]))
+
+
+# z² / (n + z²) with z² = 3.8415, as in 3.8415 / 11.8415 = 0.3244.
+@pytest.mark.parametrize("n, high", [(1, 0.7935), (4, 0.4899), (8, 0.3244), (100, 0.0370), (256, 0.0148)])
+def test_interval_of_none_and_of_all_by_hand(n, high):
+    none, every = estimate_mean(np.zeros(n)), estimate_mean(np.ones(n))
+    assert (none["mean"], none["low"]) == (0, 0) and none["high"] == pytest.approx(high, abs=5e-5)
+    assert (every["mean"], every["high"]) == (1, 1) and every["low"] == pytest.approx(1 - high, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    "n_correct, n, low, high", [(1, 10, 0.0179, 0.4042), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662)]
+)
+def test_wilson_interval_by_hand(n_correct, n, low, high):
+    """The last row is Newcombe's example (Statistics in Medicine 17, 1998, table I)."""
+    assert wilson_interval(n_correct / n, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize("mean, n", [(1 / 4, 7), (0.9, 20), (0.0, 3), (1.0, 3)])
+def test_wilson_interval_has_the_shares_whose_normal_interval_contains_the_mean(mean, n):
+    p = np.linspace(0, 1, 100_001)
+    inside = p[np.abs(mean - p) <= 1.959964 * np.sqrt(p * (1 - p) / n)]
+    assert wilson_interval(mean, n) == pytest.approx((inside[0], inside[-1]), abs=2e-5)
+
+
+def test_only_known_problems_count_in_an_interval_of_equal_values():
+    assert estimate_mean(np.array([W, W, U])) == {
+        "mean": 0, "low": 0, "high": pytest.approx(wilson_interval(0.0, 2)[1]), "undecided": 1
+    }  # fmt: skip
+    assert estimate_mean(np.full(3, U)) == {"mean": None, "low": None, "high": None, "undecided": 3}
+
+
+def test_equal_values_between_0_and_1_have_an_interval_too():
+    """Half of the samples of each problem are right: seven problems do not make that exact."""
+    estimate = estimate_mean(np.full(7, 0.5))
+    assert (estimate["low"], estimate["high"]) == pytest.approx(wilson_interval(0.5, 7))
+    assert estimate["low"] < 0.3 and estimate["high"] > 0.7
+    third = estimate_mean(np.full(7, 1 / 3))
+    assert third["low"] <= third["mean"] <= third["high"]
+
+
+def test_values_that_differ_keep_the_bootstrap_interval():
+    values = np.array([W] * 9 + [R])
+    estimate = estimate_mean(values)
+    assert (estimate["low"], estimate["high"]) == bootstrap_interval(values)
