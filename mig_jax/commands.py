@@ -22,7 +22,7 @@ from mig_jax.evaluation.answer_variants import propose_variants
 from mig_jax.evaluation.evaluator import EvalSampler
 from mig_jax.evaluation.score_transcripts import score_transcripts
 from mig_jax.policy.generate import make_rollout_params_fn, make_sampler
-from mig_jax.policy.load import Policy, load_policy
+from mig_jax.policy.load import Policy, check_run_lengths, load_policy
 from mig_jax.records.plots import draw_gains
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.rollout.problem_set import eval_source, open_eval_problems, open_source
@@ -49,6 +49,7 @@ def evaluate(config: Config, workdir: str) -> None:
     names = sources.split_names(config.eval.benchmarks) or (eval_source(config),)
     disk_space.check_workdir(workdir)
     with open_policy(config, mode="eval") as (policy, verifier):
+        check_run_lengths(policy, config)
         metrics = run.evaluate_sources(policy, config, verifier, names, Path(workdir))
     print(run.report(metrics))
     print(f"results.json and results.md are in {workdir}; pages to browse the responses:")
@@ -60,6 +61,7 @@ def variants(config: Config, workdir: str) -> None:
     """Find further ways to write the answers of `data.train`; write them to `workdir`."""
     path = Path(workdir) / "variants.jsonl"
     with open_policy(config, mode="variants") as (policy, verifier):
+        check_run_lengths(policy, config)
         parts = sources.parse_mixture(config.data.train)
         problems = [problem for part in parts for problem in open_source(config, part.name, split="train")]
         proposed, confirmed, new = propose_variants(policy, config, verifier, problems, path)
@@ -103,6 +105,7 @@ def print_problem(problem: Problem) -> None:
 def sample(config: Config, questions: Sequence[str]) -> None:
     """Print a completion of each question, or of four held-out problems with the gain of each step."""
     with open_policy(config, mode="score" if questions else "sample") as (policy, verifier):
+        check_run_lengths(policy, config)
         problems = [Problem(str(number), question, "?", "text") for number, question in enumerate(questions)]
         problems = problems or open_eval_problems(policy, config)[:4]
         r = config.rollout

@@ -1,6 +1,7 @@
 """The command line as users type it: what it prints, what it writes, and how it refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from mig_jax.errors import UserError
 from mig_jax.policy.load import find_run_config, load_policy, save_policy
 from mig_jax.records import transcripts
 from mig_jax.text import response_format
+from mig_jax.trainer import train
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -83,6 +85,44 @@ def test_model_is_prompted_as_it_was_trained(tmp_path):
 def test_too_long_question_is_an_error():
     with pytest.raises(ValueError, match="data.max_prompt_tokens=42"):
         commands.sample(tiny.get_quickstart(), ["7" * 100])
+
+
+@pytest.fixture
+def short_model(tmp_path):
+    """Return the folder of the quickstart's model with 100 positions."""
+    folder = tmp_path / "short"
+    shutil.copytree(tiny.get_quickstart().model.path, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 100}))
+    return str(folder)
+
+
+def test_sequences_beyond_the_positions_of_the_model_are_refused(short_model, tmp_path):
+    config = tiny.get_quickstart(model__path=short_model, rollout__max_new_tokens=59)
+    for command in (
+        lambda: train.run(config, str(tmp_path), mode="train", devices=jax.devices()[:1]),
+        lambda: train.run(config, str(tmp_path), mode="sft", devices=jax.devices()[:1]),
+        lambda: commands.evaluate(config, str(tmp_path)),
+        lambda: commands.sample(config, []),
+        lambda: commands.sample(config, [QUESTION]),
+        lambda: commands.variants(config, str(tmp_path)),
+    ):
+        with pytest.raises(
+            UserError, match=r"data.max_prompt_tokens=42 plus rollout.max_new_tokens=59 is 101 tokens.* 100 positions"
+        ):
+            command()
+
+
+def test_transcripts_beyond_the_positions_of_the_model_are_refused(short_model, tmp_path):
+    """The limits of the run do not matter, only the real length."""
+    config = tiny.get_quickstart(model__path=short_model, rollout__max_new_tokens=500)
+    row = {"question": "1+1", "response": "7" * 200, "answer": "2"}
+    (tmp_path / "long.jsonl").write_text(json.dumps(row))
+    with pytest.raises(UserError, match=r"the longest transcript with its prompt is 2\d\d tokens.* 100 positions"):
+        commands.score(config, str(tmp_path / "long.jsonl"), str(tmp_path / "out"))
+    (tmp_path / "short.jsonl").write_text(json.dumps(row | {"response": "### Step 1: 2</think><answer>2</answer>"}))
+    commands.score(config, str(tmp_path / "short.jsonl"), str(tmp_path / "out"))
+    assert (tmp_path / "out" / "scores.jsonl").exists()
 
 
 def test_data_lists_the_benchmarks(tmp_path):

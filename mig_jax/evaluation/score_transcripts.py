@@ -18,7 +18,7 @@ from mig_jax.models.sampler import Completions, Prompts
 from mig_jax.policy import encoding, images
 from mig_jax.policy.completions import ParsedCompletion, parse_completion
 from mig_jax.policy.generate import make_rollout_params_fn
-from mig_jax.policy.load import Policy
+from mig_jax.policy.load import Policy, check_positions
 from mig_jax.policy.prompts import encode_prompt, stack_prompts
 from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.grading import grade_transcripts
@@ -75,6 +75,9 @@ def score_transcripts(
       transcripts: any responses, well formed or not.
       verifier: grades those without a verdict.
       batch_size: responses per pass; fewer when they have many steps.
+
+    Raises:
+      UserError: a prompt with its response is longer than the model's positions.
     """
     n_steps = [len(parse_response(t.response).steps) for t in transcripts]
     max_steps = min(max(n_steps, default=0), MAX_STEPS)
@@ -86,7 +89,9 @@ def score_transcripts(
     batch_size = max(1, 8 * batch_size // max(8, max_steps))  # more steps, more probes
     batch_size = sharding.pad_to_multiple(batch_size, policy.mesh)
     rows = [_encode(policy, config, n, t, max_steps=max_steps) for n, t in enumerate(transcripts)]
-    rows.sort(key=lambda row: len(row.prompt.ids) + len(row.response))
+    rows.sort(key=_count_tokens)
+    longest = _count_tokens(rows[-1]) if rows else 0
+    check_positions(policy, longest, of="the longest transcript with its prompt", advice="leave it out")
     likelihood = make_likelihood_fn(policy, config.reward, chunk=config.optimizer.logprob_chunk)
     credit = jax.jit(functools.partial(compute_scores, reward=config.reward, group_size=1))
     params = make_rollout_params_fn(policy, gather=config.rollout.gather_params)(policy.params)
@@ -107,6 +112,10 @@ def grade_missing(transcripts: Sequence[Transcript], verifier: Verifier) -> list
     missing = [t for t in transcripts if t.is_correct is None and (t.kind != "reasoning_gym" or t.id)]
     graded = dict(zip(map(id, missing), grade_transcripts(missing, verifier), strict=True))
     return [graded.get(id(t), t) for t in transcripts]
+
+
+def _count_tokens(row: _Encoded) -> int:
+    return len(row.prompt.ids) + len(row.response)
 
 
 def _encode(policy: Policy, config: Config, index: int, transcript: Transcript, *, max_steps: int) -> _Encoded:

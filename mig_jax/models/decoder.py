@@ -48,7 +48,7 @@ class DecoderConfig:
     qk_norm: queries and keys are normalized per head (Qwen3).
     vision: shape of the vision tower; None for text alone.
     lora: projections that have adapters; None for none.
-    max_positions: context of training, in tokens; informative only.
+    max_positions: longest sequence that the model was trained for, in tokens; it computes longer ones, too.
     dtype: of activations and caches, "float32" or "bfloat16". Norms, rotary angles and softmax are always float32.
     param_dtype: of the parameters.
     remat: what the backward pass recomputes instead of storing, a key of `remat.POLICIES`.

@@ -134,6 +134,37 @@ def abstract_policy(model: ModelConfig, mesh: Mesh) -> Policy:
     return Policy(tokenizer, config, mesh, params, freeze_vision=model.vision.freeze, base=path)
 
 
+def check_run_lengths(policy: Policy, config: Config) -> None:
+    """Check that the model has positions for the longest prompt with the longest completion of a run.
+
+    Raises:
+      UserError: it has fewer.
+    """
+    prompt, completion = config.data.max_prompt_tokens, config.rollout.max_new_tokens
+    keys = f"data.max_prompt_tokens={prompt} plus rollout.max_new_tokens={completion}"
+    check_positions(policy, prompt + completion, of=keys, advice="lower one of the two")
+
+
+def check_positions(policy: Policy, length: int, *, of: str, advice: str) -> None:
+    """Check that the model has positions for a sequence of `length` tokens.
+
+    Args:
+      policy: the model.
+      length: of a prompt with its completion, in tokens.
+      of: what has this length, for the message.
+      advice: what to do about it, for the message.
+
+    Raises:
+      UserError: it has fewer.
+    """
+    limit = policy.config.max_positions
+    if length > limit:
+        raise UserError(
+            f"{of} is {length} tokens, but the model has only {limit} positions (max_position_embeddings in its "
+            f"config.json, context_length in a GGUF file): {advice}"
+        )
+
+
 def strip_adapters(policy: Policy) -> Policy:
     """Return the policy for parameters from which `lora.strip` has removed the adapters."""
     return dataclasses.replace(policy, config=dataclasses.replace(policy.config, lora=None))

@@ -62,5 +62,6 @@ def is_finished(stage: Config, workdir: str) -> bool:
 
 def _by_stage_keys(record: dict[str, Any]) -> dict[str, Any]:
     """Return the config of an SFT run by dotted keys, as they are set in an RL run."""
-    flat = {key: value for key, value in flatten_dict(record, sep=".").items() if key not in STAGE_KEYS.values()}
-    return {STAGE_KEYS.get(key, key): value for key, value in flat.items()}
+    flat: dict[Any, Any] = flatten_dict(record, sep=".")
+    used = {key: value for key, value in flat.items() if key not in STAGE_KEYS.values()}
+    return {str(STAGE_KEYS.get(key, key)): value for key, value in used.items()}

@@ -15,7 +15,7 @@ from mig_jax.check_config import check_config
 from mig_jax.config import Config, ModelConfig
 from mig_jax.distributed import multihost, sharding
 from mig_jax.learning.train_step import init_state, partition
-from mig_jax.policy.load import Policy, load_policy, save_policy
+from mig_jax.policy.load import Policy, check_run_lengths, load_policy, save_policy
 from mig_jax.trainer import disk_space, sft_stage
 from mig_jax.trainer.preemption import Preempted
 from mig_jax.trainer.report import SFT_STAGE, write_report
@@ -42,6 +42,7 @@ def run(
 
     Raises:
       ConfigError: lists everything that is wrong with the config or the disk.
+      UserError: the model or the data cannot be used, or have changed since the run was started.
       Preempted: `should_stop` was true; the same call resumes the run.
       NotFiniteError: loss or gradient was not finite in `optimizer.max_skipped` updates in a row.
     """
@@ -55,6 +56,7 @@ def run(
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
         policy = multihost.sync_errors(lambda: load_policy(start, mesh, seed=config.seed))
+        check_run_lengths(policy, config)
         multihost.broadcast_from_main(lambda: check_disk_space(policy, config, workdir))
         run_state = open_run(config, workdir, mode, policy, stack)
         train_loop(run_state, lambda: any(multihost.all_gather_objects(should_stop())))

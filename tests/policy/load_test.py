@@ -1,5 +1,6 @@
 """Training and sampling compute the same log-probs, and the loss never holds [B, T, V]."""
 
+import dataclasses
 import functools
 import math
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from mig_jax.learning import losses
 from mig_jax.models import decoder, sampler
 from mig_jax.policy import load as policies
 from mig_jax.policy.generate import Sampler
-from mig_jax.policy.load import Policy, load_policy, save_policy
+from mig_jax.policy.load import Policy, check_run_lengths, load_policy, save_policy
 from mig_jax.policy.logprobs import make_logprob_fn
 from mig_jax.text import tokenizer as tokenizers
 from tests import tiny
@@ -74,6 +75,21 @@ def test_saved_policy_loads_as_it_was(start, tmp_path):
     again = load_policy(config.model, start.mesh, seed=1)
     assert again.config == start.config and again.tokenizer.eos_ids == start.tokenizer.eos_ids
     jax.tree.map(np.testing.assert_array_equal, again.params, start.params)
+
+
+def shorten(policy, max_positions):
+    return dataclasses.replace(policy, config=dataclasses.replace(policy.config, max_positions=max_positions))
+
+
+def test_longest_sequence_of_a_run_must_fit_the_positions(start):
+    config = tiny.get_quickstart(data__max_prompt_tokens=30, rollout__max_new_tokens=20)
+    check_run_lengths(shorten(start, 50), config)
+    with pytest.raises(UserError) as refused:
+        check_run_lengths(shorten(start, 49), config)
+    assert str(refused.value) == (
+        "data.max_prompt_tokens=30 plus rollout.max_new_tokens=20 is 50 tokens, but the model has only 49 positions "
+        "(max_position_embeddings in its config.json, context_length in a GGUF file): lower one of the two"
+    )
 
 
 def test_parameters_that_are_not_finite_are_not_saved(start, tmp_path):
