@@ -164,7 +164,7 @@ def _read_results(folder: Path, problems: Sequence[Problem]) -> dict[str, Any]:
     """
     if not (folder / "results.json").exists():
         return {}
-    results = read_json_object(folder / "results.json", keys=("questions", "metrics"))
+    results = read_json_object(folder / "results.json", keys=("questions", "metrics", "truncated"))
     if results["questions"] != _digest_questions(problems):
         raise ConfigError(
             f"{folder} has metrics of other problems than the source has now; use another workdir, or remove the folder"

@@ -1,4 +1,4 @@
-"""Metrics of a benchmark from its graded transcripts: accuracy, pass@k and maj@n with confidence intervals.
+"""Metrics of a benchmark from its graded transcripts: accuracy, pass@k and maj@n with confidence intervals, formats.
 
 Each metric is computed by two criteria, side by side:
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from mig_jax.data.rows import format_errors
 from mig_jax.errors import UserError
-from mig_jax.records import hallusion_bench
+from mig_jax.records import format_shares, hallusion_bench
 from mig_jax.records.eval_statistics import (
     Estimate,
     estimate_mean,
@@ -74,8 +74,10 @@ def compute_eval_metrics(transcripts: Sequence[Transcript]) -> dict[str, Any]:
       metrics: metric → criterion → {mean, low, high, undecided}, see `eval_statistics.Estimate`. The metrics are
         greedy; sampled, the mean over problems and samples; pass@k for k = 1, 2, 4, … and n; maj@n, the accuracy of
         the most frequent answer.
-      levels, subjects, sources: name → {problems, metrics}; empty if the benchmark has none, or a single source.
-      format: share of well-formed responses, greedy and sampled.
+      format, truncated, malformed: shares of the responses, greedy and sampled, that are well formed, were cut off by
+        the length limit, or ended by themselves but are not well formed.
+      levels, subjects, sources: name → {problems, metrics, format, truncated, malformed}; empty if the benchmark has
+        none, or a single source.
       characters: mean length of the responses, greedy and sampled.
       timeouts: criterion → number of undecided responses.
       hallusion_bench: only for that benchmark, see `hallusion_bench.compute_group_metrics`.
@@ -84,17 +86,20 @@ def compute_eval_metrics(transcripts: Sequence[Transcript]) -> dict[str, Any]:
       UserError: a problem lacks a transcript, or has too many; lists all such problems.
     """
     greedy, sampled = group_by_problem(transcripts)
+    responses = {"greedy": [[t] for t in greedy], "sampled": sampled}
+    by_sampling = {name: [t for group in groups for t in group] for name, groups in responses.items()}
     values = {criterion: metric_values(greedy, sampled, criterion) for criterion in CRITERIA}
-    by_sampling = {"greedy": greedy, "sampled": [transcript for samples in sampled for transcript in samples]}
     sources = {t.source for t in greedy}
+
+    def summarize_groups(group_q: Sequence[str]) -> dict[str, Any]:
+        return {name: summarize_problems(values, responses, rows) for name, rows in split_groups(group_q).items()}
+
     results = {
-        "problems": len(greedy),
+        **summarize_problems(values, responses, np.arange(len(greedy))),
         "samples": len(sampled[0]),
-        "metrics": estimate_metrics(values, np.arange(len(greedy))),
-        "levels": estimate_groups([t.level for t in greedy], values),
-        "subjects": estimate_groups([t.subject for t in greedy], values),
-        "sources": estimate_groups([t.source for t in greedy], values) if len(sources) > 1 else {},
-        "format": {name: float(np.mean([not t.format_error for t in ts])) for name, ts in by_sampling.items()},
+        "levels": summarize_groups([t.level for t in greedy]),
+        "subjects": summarize_groups([t.subject for t in greedy]),
+        "sources": summarize_groups([t.source for t in greedy]) if len(sources) > 1 else {},
         "characters": {name: float(np.mean([len(t.response) for t in ts])) for name, ts in by_sampling.items()},
         "timeouts": {name: sum(c.is_correct(t) is None for t in transcripts) for name, c in CRITERIA.items()},
     }
@@ -182,23 +187,36 @@ def estimate_metrics(values: Values, rows: np.ndarray) -> Estimates:
     }
 
 
-def estimate_groups(group_q: Sequence[str], values: Values) -> dict[str, dict[str, Any]]:
-    """Estimate every metric in each group of problems, such as a level.
+def summarize_problems(
+    values: Values, responses: Mapping[str, Sequence[Sequence[Transcript]]], rows: np.ndarray
+) -> dict[str, Any]:
+    """Summarize some of the problems.
+
+    Args:
+      values: of all problems.
+      responses: sampling → the responses to each problem, `[Q]`.
+      rows: indices of the problems to use.
+
+    Returns:
+      problems, metrics, format, truncated, malformed: as in `compute_eval_metrics`.
+    """
+    chosen = {name: [t for row in rows for t in groups[row]] for name, groups in responses.items()}
+    shares = {
+        kind: {name: format_shares.share(transcripts, kind) for name, transcripts in chosen.items()}
+        for kind in format_shares.KINDS
+    }
+    well_formed = {name: float(np.mean([not t.format_error for t in ts])) for name, ts in chosen.items()}
+    return {"problems": len(rows), "metrics": estimate_metrics(values, rows), "format": well_formed, **shares}
+
+
+def split_groups(group_q: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the indices of the problems of each group, such as a level; empty if all groups are "".
 
     Args:
       group_q: `[Q]` the group of each problem.
-      values: of all problems.
-
-    Returns:
-      group → {problems, metrics}; empty if all groups are "".
     """
-    if not any(group_q):
-        return {}
     groups = np.array(group_q, object)
-    rows_by_group = {name: np.flatnonzero(groups == name) for name in natural_order(group_q)}
-    return {
-        name: {"problems": len(rows), "metrics": estimate_metrics(values, rows)} for name, rows in rows_by_group.items()
-    }
+    return {name: np.flatnonzero(groups == name) for name in natural_order(group_q)} if any(group_q) else {}
 
 
 def natural_order(names: Iterable[str]) -> list[str]:

@@ -4,11 +4,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mig_jax.records import hallusion_bench
+from mig_jax.records import format_shares, hallusion_bench
 from mig_jax.records.eval_metrics import CRITERIA
 from mig_jax.records.eval_statistics import Estimate
 
-# Heading, metric, criterion; n is the number of samples.
+# Heading, metric, criterion; n is the number of samples. The last two are left out where n is 1.
 COLUMNS = (
     ("greedy strict", "greedy", "strict"),
     ("greedy lenient", "greedy", "lenient"),
@@ -17,10 +17,12 @@ COLUMNS = (
     ("pass@n strict", "pass@n", "strict"),
     ("maj@n strict", "maj@n", "strict"),
 )
+# Heading, kind of `format_shares`.
+SHARES = (("cut off", "truncated"), ("malformed", "malformed"))
 
 
 def render_tables(results_by_benchmark: Mapping[str, Mapping[str, Any]]) -> str:
-    """Render a table with a row per benchmark, then tables of the levels, subjects and sources of each.
+    """Render a table with a row per benchmark, warnings, then tables of the levels, subjects and sources of each.
 
     Args:
       results_by_benchmark: results of `eval_metrics.compute_eval_metrics` by name.
@@ -29,7 +31,8 @@ def render_tables(results_by_benchmark: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [
         *_render_groups("benchmark", results_by_benchmark, samples),
         "",
-        f"In percent, with 95 % bootstrap intervals over problems; {_describe_samples(samples)}.",
+        f"In percent, with 95 % intervals over problems; {_describe_samples(samples)}.",
+        "Cut off (at the length limit) and malformed: percent of the greedy / of the sampled responses.",
     ]
     undecided = [
         f"{name} {', '.join(f'{count} {criterion}' for criterion, count in results['timeouts'].items())}"
@@ -38,6 +41,9 @@ def render_tables(results_by_benchmark: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     if undecided:
         lines.append(f"Undecided responses, excluded from the means: {'; '.join(undecided)}.")
+    for name, results in results_by_benchmark.items():
+        shares = {kind: results[kind] for kind in format_shares.KINDS}
+        lines += [f"Warning: {warning}" for warning in format_shares.find_warnings(shares, of=name)]
     for name, results in results_by_benchmark.items():
         lines += _render_section(name, results)
     return "\n".join(lines)
@@ -74,13 +80,15 @@ def _render_hallusion_bench(metrics: Mapping[str, Mapping[str, Estimate]]) -> li
 
 def _render_groups(heading: str, groups: Mapping[str, Mapping[str, Any]], samples: Mapping[str, int]) -> list[str]:
     """Return the lines of a table with a row per group of problems."""
-    rows = [[heading, "problems", *(column for column, _, _ in COLUMNS)]]
+    columns = [column for column in COLUMNS if "@n" not in column[1] or max(samples.values()) > 1]
+    rows = [[heading, "problems", *(column for column, _, _ in columns), *(column for column, _ in SHARES)]]
     for name, group in groups.items():
         cells = [
             _format_estimate(group["metrics"][metric.replace("@n", f"@{samples[name]}")][criterion])
-            for _, metric, criterion in COLUMNS
+            for _, metric, criterion in columns
         ]
-        rows.append([name or "(none)", str(group["problems"]), *cells])
+        shares = [f"{100 * group[kind]['greedy']:.1f} / {100 * group[kind]['sampled']:.1f}" for _, kind in SHARES]
+        rows.append([name or "(none)", str(group["problems"]), *cells, *shares])
     return _align(rows)
 
 

@@ -7,6 +7,7 @@ import html
 from collections import defaultdict
 from collections.abc import Sequence
 
+from mig_jax.records import format_shares
 from mig_jax.records.browser_assets import SCRIPT, STYLE
 from mig_jax.records.eval_metrics import natural_order
 from mig_jax.records.html_page import (
@@ -24,6 +25,8 @@ from mig_jax.text.answers.lenient import extract_lenient_answer
 from mig_jax.text.response_format import choices_by_letter, parse_response
 
 SIGNS = {True: "✓", False: "✗", None: "?"}
+# Headings of the table of counts; the last two are the kinds of `format_shares`.
+COUNTS = ("", "responses", "strict", "lenient", "cut off", "malformed")
 # Characters of an answer in the summary line of its response.
 ANSWER_CHARACTERS = 200
 
@@ -62,21 +65,28 @@ def _problem_key(t: Transcript) -> tuple:
 
 
 def _counts(transcripts: Sequence[Transcript], n_problems: int) -> str:
-    """Return the numbers of problems and responses, and a table of verdicts by sampling method."""
+    """Return the numbers of problems and responses, a table of verdicts by sampling method, and warnings."""
     by_sampling = defaultdict(list)
     for transcript in transcripts:
-        by_sampling[transcript.sampling or "(none)"].append(transcript)
+        by_sampling[transcript.sampling].append(transcript)
+    shares = {
+        kind: {sampling: format_shares.share(group, kind) for sampling, group in by_sampling.items()}
+        for kind in format_shares.KINDS
+    }
     rows = []
     for sampling, group in by_sampling.items():
         tallies = [_tally([t.is_correct_strict for t in group]), _tally([t.is_correct_lenient for t in group])]
-        cells = [html.escape(sampling), f"{len(group):,}", *tallies, f"{sum(bool(t.format_error) for t in group):,}"]
+        percent = [f"{100 * by_kind[sampling]:.1f} %" for by_kind in shares.values()]
+        cells = [html.escape(sampling or "(none)"), f"{len(group):,}", *tallies, *percent]
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
+    warnings = format_shares.find_warnings(shares, of="these problems")
     return (
         f"<p>{_plural(n_problems, 'problem')}, {_plural(len(transcripts), 'response')}. strict: the response is well "
         "formed and the answer in its answer block is right; lenient: the answer is right, wherever it is; "
         "?: undecided (not graded, or grading timed out).</p>\n"
-        "<table>\n<thead><tr><th></th><th>responses</th><th>strict</th><th>lenient</th><th>malformed</th></tr></thead>\n"
+        f"<table>\n<thead><tr>{''.join(f'<th>{heading}</th>' for heading in COUNTS)}</tr></thead>\n"
         f"<tbody>{''.join(rows)}</tbody>\n</table>\n"
+        + "".join(f'<p class="malformed">Warning: {html.escape(warning)}</p>\n' for warning in warnings)
     )
 
 

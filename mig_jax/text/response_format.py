@@ -21,6 +21,8 @@ from mig_jax.errors import UserError
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
+# Format error of a response that reached the length limit, whatever else is wrong with it.
+TRUNCATED = "truncated by the length limit"
 # How a well-formed response begins; before its first step, a probe writes this after the prompt.
 OPENING = f"{THINK_OPEN}\n"
 
@@ -170,7 +172,7 @@ def parse_response(completion: str, *, is_truncated: bool = False) -> Response:
     cot = CharSpan(cot_start, next((end for end in ends if end >= 0), len(completion)))
     steps = _find_steps(completion, cot)
     answer = _find_answer(completion[cot.end :])
-    format_error = "truncated by the length limit" if is_truncated else _find_format_error(completion, steps, answer)
+    format_error = TRUNCATED if is_truncated else _find_format_error(completion, steps, answer)
     cuts = tuple(_after_line_break(completion, step.end) for step in steps)
     return Response(cuts, cot, _find_open_spans(completion), steps, answer, format_error)
 

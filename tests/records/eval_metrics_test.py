@@ -9,6 +9,7 @@ import pytest
 from mig_jax.errors import UserError
 from mig_jax.records import eval_metrics
 from mig_jax.records.eval_metrics import compute_eval_metrics
+from mig_jax.text.response_format import TRUNCATED
 from tests.records import graded
 
 # Right, wrong.
@@ -85,6 +86,7 @@ def test_a_benchmark_by_hand():
     assert undecided == {"greedy": 1, "sampled": 0, "pass@1": 0, "pass@2": 1, "pass@4": 0, "maj@4": 1}
     assert found["timeouts"] == {"strict": 4, "lenient": 4}
     assert found["format"] == {"greedy": 1, "sampled": 1}
+    assert found["truncated"] == found["malformed"] == {"greedy": 0, "sampled": 0}
     assert found["characters"] == {"greedy": len(graded.response("4")), "sampled": len(graded.response("4"))}
     assert "hallusion_bench" not in found
     assert found == json.loads(json.dumps(found))
@@ -120,6 +122,26 @@ def test_strict_and_lenient_metrics_are_separate():
     strict, lenient = graded.means(found["metrics"]), graded.means(found["metrics"], "lenient")
     assert set(strict.values()) == {0} and set(lenient.values()) == {1}
     assert found["format"] == {"greedy": 0, "sampled": 0}
+
+
+def test_formats_by_hand():
+    """Of 2 + 4 responses: greedy one cut off; sampled one cut off, two malformed."""
+    cut_off, malformed = {"format_error": TRUNCATED}, {"format_error": "no <think>"}
+    rows = [
+        graded.transcript("a", "greedy", False, source="x", **cut_off),
+        graded.transcript("a", "sampled", False, source="x", **cut_off),
+        graded.transcript("a", "sampled", False, source="x", **malformed),
+        graded.transcript("b", "greedy", True, source="y"),
+        graded.transcript("b", "sampled", True, source="y"),
+        graded.transcript("b", "sampled", False, source="y", **malformed),
+    ]
+    found = compute_eval_metrics(rows)
+    assert found["format"] == {"greedy": 0.5, "sampled": 0.25}
+    assert found["truncated"] == {"greedy": 0.5, "sampled": 0.25}
+    assert found["malformed"] == {"greedy": 0, "sampled": 0.5}
+    x, y = found["sources"]["x"], found["sources"]["y"]
+    assert (x["truncated"], x["malformed"]) == ({"greedy": 1, "sampled": 0.5}, {"greedy": 0, "sampled": 0.5})
+    assert (y["truncated"], y["malformed"]) == ({"greedy": 0, "sampled": 0}, {"greedy": 0, "sampled": 0.5})
 
 
 def test_summary():

@@ -8,6 +8,7 @@ import pytest
 
 from mig_jax.records import transcript_browser
 from mig_jax.records.transcripts import Transcript
+from mig_jax.text.response_format import TRUNCATED
 from tests.records.gallery import HOSTILE, MINIMAL, NASTY, PLAIN, WITH_IMAGES
 from tests.records.page_reader import PageReader, read_page
 
@@ -102,9 +103,19 @@ def test_summary_line_has_verdicts_answer_and_format_error(tmp_path):
 def test_counts(tmp_path):
     text = _read(tmp_path, TWO).text
     assert "3 problems, 6 responses." in text
-    assert "greedy3✓ 1 ✗ 1 ? 1✓ 2 ✗ 10" in text.replace("\n", "")
-    assert "sampled3✓ 1 ✗ 2✓ 2 ✗ 0 ? 11" in text.replace("\n", "")
+    assert "responsesstrictlenientcut offmalformed" in text
+    assert "greedy3✓ 1 ✗ 1 ? 1✓ 2 ✗ 10.0 %0.0 %" in text.replace("\n", "")
+    assert "sampled3✓ 1 ✗ 2✓ 2 ✗ 0 ? 10.0 %33.3 %" in text.replace("\n", "")
+    assert "Warning: 33.3 % of the sampled and 0.0 % of the greedy responses to these problems are malformed" in text
     assert "1 problem, 1 response." in _read(tmp_path, [PLAIN]).text
+
+
+def test_responses_that_were_cut_off_are_counted_apart(tmp_path):
+    cut_off = dataclasses.replace(PLAIN, format_error=TRUNCATED)
+    text = _read(tmp_path, [cut_off, *[PLAIN] * 3]).text
+    assert "(none)4✓ 0 ✗ 4✓ 0 ✗ 0 ? 425.0 %0.0 %" in text.replace("\n", "")
+    assert "Warning: 25.0 % of the responses to these problems were cut off by the length limit" in text
+    assert "Warning" not in _read(tmp_path, [cut_off, *[PLAIN] * 19]).text, "5 % is not more than 5 %"
 
 
 def test_filter_options_match_the_data_attributes(tmp_path):
