@@ -161,7 +161,7 @@ def test_kl_reference_keeps_the_initial_parameters(on_host):
         before = count_on_host()
         reference = make_kl_reference(policy, on_host=on_host)
         assert (count_on_host() - before > 0) == on_host
-        init, _ = build_step(policy, config, "train")
+        init = build_step(policy, config, "train").init
         state = init(policy.params)
         moved = jax.jit(lambda x: jax.tree.map(lambda w: w + 1, x), donate_argnums=0)(state.params)
         found = reference(moved)
