@@ -1,4 +1,4 @@
-"""A page with the gain of each step of responses; `gains_plot` draws the same as PNG."""
+"""A page, or a part of one, with the gain of each step of responses; `gains_plot` draws the same as PNG."""
 
 import html
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from mig_jax.records.html_page import (
     VERDICTS,
     ColorScale,
     color_scale,
+    fragment,
     image_figure,
     legend,
     response_rows,
@@ -32,6 +33,12 @@ def write_gains_page(transcripts: Sequence[Transcript], path: str) -> None:
     scale = color_scale(transcripts)
     articles = (_article(transcript, scale) for transcript in transcripts)
     write_page([_header(transcripts, scale), *articles], path, title=TITLE, style=STYLE)
+
+
+def gains_fragment(transcripts: Sequence[Transcript]) -> str:
+    """Return the same as HTML to insert into another page: a notebook shows it below a cell."""
+    scale = color_scale(transcripts)
+    return fragment([legend(scale), *(_article(transcript, scale) for transcript in transcripts)])
 
 
 def _header(transcripts: Sequence[Transcript], scale: ColorScale) -> str:

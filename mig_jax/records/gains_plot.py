@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
-from matplotlib.figure import Figure
 from PIL import Image
 
 from mig_jax.records.plot_style import (
@@ -20,6 +19,7 @@ from mig_jax.records.plot_style import (
     LINE_CHARACTERS,
     MONO,
     MUTED,
+    InlineFigure,
     annotate,
     drawable_text,
     save_figure,
@@ -43,6 +43,16 @@ AddAxes = Callable[[float, float, float, float], Axes]
 
 
 def draw_gains_plot(transcripts: Sequence[Transcript], path: str) -> None:
+    """Write `gains_figure` as PNG.
+
+    Args:
+      transcripts: a few.
+      path: of the PNG.
+    """
+    save_figure(gains_figure(transcripts), path)
+
+
+def gains_figure(transcripts: Sequence[Transcript]) -> InlineFigure:
     """Draw each response as rows, one per step, colored by gain, with ℓ and the watermark to the right of the rows.
 
     The question's images are to the left of the rows, one below the other.
@@ -50,11 +60,10 @@ def draw_gains_plot(transcripts: Sequence[Transcript], path: str) -> None:
     Args:
       transcripts: a few; the figure grows by a third of an inch per step. Those without steps or scores are drawn
         without them.
-      path: of the PNG.
     """
     height_r = [max(_rows_height(t), IMAGE * len(t.images[:MAX_IMAGES])) for t in transcripts]
     height = LEGEND + sum(height_r) + HEADER * len(transcripts) + 2 * MARGIN
-    figure = Figure(figsize=(WIDTH, height))
+    figure = InlineFigure(figsize=(WIDTH, height))
 
     def add_axes(left: float, top: float, width: float, tall: float) -> Axes:
         return figure.add_axes((left / WIDTH, 1 - (top + tall) / height, width / WIDTH, tall / height))
@@ -69,7 +78,7 @@ def draw_gains_plot(transcripts: Sequence[Transcript], path: str) -> None:
         top += HEADER
         _draw_response(add_axes, top, transcript, norm, limits)
         top += tall
-    save_figure(figure, path)
+    return figure
 
 
 def _rows_height(transcript: Transcript) -> float:

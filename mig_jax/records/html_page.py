@@ -1,4 +1,4 @@
-"""The parts that all HTML pages share: the document, the color scale, and a response as rows.
+"""The parts that all HTML pages share: the document or fragment, the color scale, and a response as rows.
 
 A page is one file without external scripts, fonts or images. All text is escaped.
 """
@@ -6,6 +6,7 @@ A page is one file without external scripts, fonts or images. All text is escape
 import html
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -16,16 +17,13 @@ from mig_jax.records.transcripts import Transcript
 # Verdict → CSS class, label.
 VERDICTS = {True: ("right", "✓ right"), False: ("wrong", "✗ wrong"), None: ("undecided", "? undecided")}
 
-STYLE = """
-:root { color-scheme: light dark; --paper: #f8fafc; --card: #ffffff; --ink: #1e293b; --muted: #64748b;
-  --line: #e2e8f0; --gain: #5596fb; --loss: #f08a4b; --ell: #2563eb; --mark: #ea580c; --right: #15803d;
-  --wrong: #b91c1c; }
-@media (prefers-color-scheme: dark) { :root { --paper: #0f172a; --card: #172036; --ink: #e2e8f0; --muted: #94a3b8;
-  --line: #2b3850; --gain: #2f6fe0; --loss: #bd5519; --ell: #7db0ff; --mark: #fb923c; --right: #4ade80;
-  --wrong: #f87171; } }
+_LIGHT = """--paper: #f8fafc; --card: #ffffff; --ink: #1e293b; --muted: #64748b; --line: #e2e8f0; --gain: #5596fb;
+  --loss: #f08a4b; --ell: #2563eb; --mark: #ea580c; --right: #15803d; --wrong: #b91c1c;"""
+_DARK = """--paper: #0f172a; --card: #172036; --ink: #e2e8f0; --muted: #94a3b8; --line: #2b3850; --gain: #2f6fe0;
+  --loss: #bd5519; --ell: #7db0ff; --mark: #fb923c; --right: #4ade80; --wrong: #f87171;"""
+_TEXT = "background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif;"
+_PARTS = """
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 2rem 1rem 4rem; }
 h1 { font-size: 1.5rem; margin: 0 0 .3rem; }
 header p { margin: .2rem 0; color: var(--muted); max-width: 50rem; }
 .legend { display: flex; flex-wrap: wrap; align-items: center; gap: .6rem; margin-top: 1rem; font-size: .85rem; }
@@ -59,6 +57,39 @@ svg text { fill: var(--muted); } .grid { stroke: var(--line); }
 .ell-line { fill: none; stroke: var(--ell); stroke-width: 2; } circle { fill: var(--ell); }
 .mark-line { fill: none; stroke: var(--mark); stroke-width: 2; stroke-dasharray: 5 3; }
 """
+
+
+def _theme(selector: str) -> str:
+    """Return the rules that define the colors, light and dark, below an element."""
+    return (
+        f"{selector} {{ color-scheme: light dark; {_LIGHT} }}\n"
+        f"@media (prefers-color-scheme: dark) {{ {selector} {{ {_DARK} }} }}\n"
+    )
+
+
+def _limit(css: str, selector: str) -> str:
+    """Return the rules, limited to what is inside an element; no selector may contain a comma in parentheses."""
+
+    def limit_rule(rule: re.Match) -> str:
+        selectors = [f"{selector} {part.strip()}" for part in rule[1].split(",")]
+        return f"{', '.join(selectors)} {rule[2]}\n"
+
+    return re.sub(r"([^{}]+)({[^{}]*})", limit_rule, css)
+
+
+# Of a page of its own.
+STYLE = (
+    _theme(":root")
+    + f"body {{ margin: 0; {_TEXT} }}\nmain {{ max-width: 1120px; margin: 0 auto; padding: 2rem 1rem 4rem; }}"
+    + _PARTS
+)
+# Of a part of another page, such as the output of a notebook's cell: it changes nothing outside of this class.
+FRAGMENT_CLASS = "mig-jax"
+FRAGMENT_STYLE = (
+    _theme(f".{FRAGMENT_CLASS}")
+    + f".{FRAGMENT_CLASS} {{ {_TEXT} padding: .2rem 1rem 1rem; border-radius: 10px; }}\n"
+    + _limit(_PARTS, f".{FRAGMENT_CLASS}")
+)
 
 
 class ColorScale(NamedTuple):
@@ -97,6 +128,16 @@ def write_page(parts: Iterable[str], path: str, *, title: str, style: str) -> No
         )
         file.writelines(parts)
         file.write("</main>\n</body>\n</html>\n")
+
+
+def fragment(parts: Iterable[str]) -> str:
+    """Return HTML to insert into another page, such as the output of a notebook's cell.
+
+    Args:
+      parts: HTML of the body.
+    """
+    text = f'<div class="{FRAGMENT_CLASS}">\n<style>{FRAGMENT_STYLE}</style>\n{"".join(parts)}</div>\n'
+    return text.encode(errors="replace").decode()
 
 
 def legend(scale: ColorScale) -> str:

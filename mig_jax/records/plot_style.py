@@ -4,6 +4,7 @@ Figures use matplotlib's object interface without pyplot, so drawing has no glob
 """
 
 import functools
+import io
 import os
 import textwrap
 from typing import Any
@@ -15,7 +16,18 @@ from matplotlib.figure import Figure
 COLORS = ("#2563eb", "#ea580c", "#0d9488", "#9333ea", "#ca8a04", "#64748b")
 INK, MUTED, FAINT, LINE = "#1f2937", "#4b5563", "#9ca3af", "#e5e7eb"
 SANS, MONO = "DejaVu Sans", "DejaVu Sans Mono"  # both come with matplotlib
+FILE_DPI, SCREEN_DPI = 130, 80
 LINE_CHARACTERS = 95  # the length at which text is wrapped, by default
+
+
+class InlineFigure(Figure):
+    """A figure that a notebook shows when it is the value of a cell, although pyplot knows nothing of it."""
+
+    def _repr_png_(self) -> bytes:
+        """Return the figure as PNG, for IPython."""
+        png = io.BytesIO()
+        self.savefig(png, dpi=SCREEN_DPI, format="png")
+        return png.getvalue()
 
 
 def drawable_text(text: str, *, lines: int = 1, characters: int = LINE_CHARACTERS) -> str:
@@ -41,4 +53,4 @@ def annotate(ax: Axes, text: str, x: float, y: float, **style: Any) -> None:
 def save_figure(figure: Figure, path: str) -> None:
     """Save a figure as PNG; creates the folder if needed."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=FILE_DPI)

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mig_jax.records import gains_html, gains_plot, plot_style
 from mig_jax.records.metrics import column
-from mig_jax.records.plot_style import COLORS, FAINT, INK, LINE, MUTED, drawable_text
+from mig_jax.records.plot_style import COLORS, FAINT, INK, LINE, MUTED, InlineFigure, drawable_text
 from mig_jax.records.transcripts import Transcript
 
 # The rows of a run, as `metrics.read_metrics` returns them.
@@ -51,15 +50,15 @@ def draw_gains(transcripts: Sequence[Transcript], stem: str) -> None:
     gains_html.write_gains_page(transcripts, f"{stem}.html")
 
 
-def training_curves(runs: Mapping[str, Rows], path: str) -> None:
-    """Draw the training curves of one run, or of several runs in the same panels, as PNG.
+def training_curves(runs: Mapping[str, Rows], path: str | None = None) -> InlineFigure:
+    """Draw the training curves of one run, or of several runs in the same panels.
 
     A panel is drawn if any run has one of its metrics. Long curves are thin, with a thick running mean. With one run,
     each metric has a color. With several, each run has a color, and each metric a line style.
 
     Args:
       runs: rows by name of the run.
-      path: of the PNG.
+      path: of a PNG to write; None for none.
     """
     names = dict.fromkeys(name for rows in runs.values() for row in rows for name in row)
     stages = [name for name in names if name.startswith("time/") and name.endswith("_share")]
@@ -75,14 +74,16 @@ def training_curves(runs: Mapping[str, Rows], path: str) -> None:
     if len(runs) > 1:
         lines = [Line2D([], [], color=COLORS[number % len(COLORS)], lw=3) for number in range(len(runs))]
         figure.legend(lines, list(map(drawable_text, runs)), loc="outside upper center", ncols=len(runs), frameon=False)
-    plot_style.save_figure(figure, path)
+    if path is not None:
+        plot_style.save_figure(figure, path)
+    return figure
 
 
-def _make_grid(n_panels: int) -> tuple[Figure, list[Axes]]:
+def _make_grid(n_panels: int) -> tuple[InlineFigure, list[Axes]]:
     """Return a figure with at least `n_panels` axes, at most three in a row; unused axes are hidden."""
     n_columns = min(3, max(1, n_panels))
     n_rows = max(1, -(-n_panels // n_columns))
-    figure = Figure(figsize=(4.6 * n_columns, 3.0 * n_rows + 0.4))
+    figure = InlineFigure(figsize=(4.6 * n_columns, 3.0 * n_rows + 0.4))
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
     axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
     for ax in axes[n_panels:]:

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,12 @@ class Transcript:
         """Return whether the response is well formed and correct; None if undecided."""
         return self.is_correct if not self.format_error or self.is_correct is None else False
 
+    def _repr_html_(self) -> str:
+        """Return the response with the gain of each step as HTML, for notebooks."""
+        from mig_jax.records import gains_html  # which imports this module
+
+        return gains_html.gains_fragment([self])
+
 
 def write_transcripts(transcripts: Iterable[Transcript], path: str) -> None:
     """Write a file of transcripts atomically, and their images next to it.
@@ -91,14 +97,36 @@ def read_transcripts(path: str) -> list[Transcript]:
     """
     transcripts, errors = [], []
     # Samples of a question share their images in memory, too.
-    read_images = functools.cache(lambda names: image_files.read_images(json.loads(names), Path(path).parent))
+    read_once = functools.cache(lambda names: image_files.read_images(json.loads(names), Path(path).parent))
     for number, line in _read_lines(path):
-        transcript, row_errors = _parse_row(line, read_images)
+        transcript, row_errors = _parse_line(line, lambda images: read_once(json.dumps(images)))
         errors += [f"line {number}: {error}" for error in row_errors]
         if transcript is not None:
             transcripts.append(transcript)
     if errors:
         raise UserError(format_errors(f"{path} is not a file of transcripts", errors))
+    return transcripts
+
+
+def make_transcripts(rows: Iterable[Transcript | Mapping[str, Any]], folder: str = "") -> list[Transcript]:
+    """Return transcripts of rows in memory.
+
+    Args:
+      rows: transcripts, or mappings with the fields of a row of a file; their images may also be bytes of image files.
+      folder: what the file names of images are relative to.
+
+    Raises:
+      UserError: rows are wrong; lists them with their numbers, from 1.
+    """
+    transcripts, errors = [], []
+    read_images = functools.partial(image_files.read_images, folder=Path(folder))
+    for number, row in enumerate(rows, start=1):
+        transcript, row_errors = (row, []) if isinstance(row, Transcript) else _parse_row(row, read_images)
+        errors += [f"row {number}: {error}" for error in row_errors]
+        if transcript is not None:
+            transcripts.append(transcript)
+    if errors:
+        raise UserError(format_errors("these rows are not transcripts", errors))
     return transcripts
 
 
@@ -123,17 +151,23 @@ def _read_lines(path: str) -> Iterator[tuple[int, str]]:
         raise UserError(f"cannot read {path}: not UTF-8 ({error}); save the file as UTF-8") from error
 
 
-def _parse_row(line: str, read_images: Callable) -> tuple[Transcript | None, list[str]]:
-    """Return the transcript of a row, or None and its errors."""
+def _parse_line(line: str, read_images: Callable) -> tuple[Transcript | None, list[str]]:
+    """Return the transcript of a line, or None and its errors."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         return None, [f"not JSON ({error})"]
-    if not isinstance(row, dict):
+    return _parse_row(row, read_images)
+
+
+def _parse_row(row: Any, read_images: Callable) -> tuple[Transcript | None, list[str]]:
+    """Return the transcript of a row, or None and its errors."""
+    if not isinstance(row, Mapping):
         return None, ["not an object"]
+    row = dict(row)
     if isinstance(row.get("answer"), int | float):
         row["answer"] = str(row["answer"])
-    images, errors = read_images(json.dumps(row.get("images", [])))
+    images, errors = read_images(row.get("images", []))
     errors = _find_row_errors(row) + errors
     if errors:
         return None, errors
@@ -150,7 +184,8 @@ def _find_row_errors(row: dict[str, Any]) -> list[str]:
     errors += [
         f"{name} is not a list of texts"
         for name in ("choices", "steps")
-        if not isinstance(row.get(name, []), list) or not all(isinstance(text, str) for text in row.get(name, []))
+        if not isinstance(row.get(name, []), list | tuple)
+        or not all(isinstance(text, str) for text in row.get(name, []))
     ]
     if row.get("kind", "expression") not in KINDS:
         errors.append(f"kind {row['kind']!r} is not one of {', '.join(KINDS)}")

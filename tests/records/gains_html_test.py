@@ -64,3 +64,20 @@ def test_responses_without_steps_or_scores_are_shown(tmp_path, transcript):
     reader = _read(tmp_path, [transcript])
     assert transcript.response in reader.text
     assert any(tag == "svg" for tag, _ in reader.tags) == bool(transcript.ell_k)
+
+
+def test_transcript_shows_itself_in_a_notebook():
+    """With its numbers and its style, and without a script."""
+    for transcript in (PLAIN, NASTY, WITH_IMAGES, *MINIMAL):
+        reader = PageReader()
+        html = transcript._repr_html_()
+        reader.feed(html)
+        assert not reader.open and reader.tags[0] == ("div", {"class": html_page.FRAGMENT_CLASS})
+        assert reader.all("article") and not reader.all("script") and not reader.all("html")
+        html.encode()  # no lone surrogate, which no notebook could store
+    assert "+1.25" in PLAIN._repr_html_() and PLAIN.question in PLAIN._repr_html_()
+
+
+def test_transcripts_of_a_fragment_share_one_color_scale():
+    html = gains_html.gains_fragment([PLAIN, NASTY])
+    assert html.count("--share: 1.000") == 1 and html.count("<style>") == html.count('class="legend"') == 1

@@ -35,6 +35,10 @@ def test_plot_is_drawn_for_any_responses(tmp_path, transcripts):
         assert image.format == "PNG" and image.size[0] == 1560
 
 
+def test_figure_is_shown_by_notebooks():
+    assert gains_plot.gains_figure([PLAIN])._repr_png_().startswith(b"\x89PNG")
+
+
 def test_plot_shows_steps_gains_verdict_and_answers(tmp_path, figures):
     gains_plot.draw_gains_plot([PLAIN], str(tmp_path / "gains.png"))
     texts = _texts(figures[0])

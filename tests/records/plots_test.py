@@ -61,6 +61,13 @@ def test_running_mean_preserves_lines_and_bridges_gaps():
     assert np.isnan(plots._running_mean(np.full(30, np.nan))).all()
 
 
+def test_curves_are_returned_as_a_figure_that_notebooks_show(tmp_path):
+    figure = plots.training_curves({"": _rows(3)})
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert not list(tmp_path.iterdir())
+    assert [ax.get_title(loc="left") for ax in figure.axes if ax.axison] == ["Accuracy", "Time per stage"]
+
+
 def test_page_has_all_responses_and_plot_the_first_eight(tmp_path, figures):
     plots.draw_gains(MINIMAL * 4, str(tmp_path / "gains"))
     assert (tmp_path / "gains.html").read_text().count("<article>") == 12

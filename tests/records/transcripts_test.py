@@ -1,11 +1,13 @@
 """Files of transcripts: round trips, images next to the file, and errors with their lines."""
 
+import dataclasses
 import json
 
 import pytest
 
 from mig_jax.errors import UserError
-from mig_jax.records.transcripts import read_transcripts, write_transcripts
+from mig_jax.records.transcript_list import TranscriptList
+from mig_jax.records.transcripts import make_transcripts, read_transcripts, write_transcripts
 from tests.records.gallery import MINIMAL, NASTY, PLAIN, WITH_IMAGES
 
 
@@ -74,3 +76,32 @@ def test_wrong_fields_are_errors_with_their_line(tmp_path, field, error):
     (tmp_path / "rows.jsonl").write_text(f'{{"question": "1?", "response": "1", "answer": "1", {field}}}\n')
     with pytest.raises(UserError, match=f"line 1: {error}"):
         read_transcripts(str(tmp_path / "rows.jsonl"))
+
+
+def test_rows_in_memory_are_read_like_those_of_a_file(tmp_path):
+    row = {"question": "1 + 1?", "response": "2", "answer": 2, "choices": ("1", "2"), "unknown": 0}
+    written = dataclasses.asdict(WITH_IMAGES)
+    made, same, again = make_transcripts([row, PLAIN, written])
+    assert (made.answer, made.choices) == ("2", ("1", "2")) and same is PLAIN and again == WITH_IMAGES
+    assert isinstance(written["images"][0], bytes) and row["answer"] == 2, "the rows are unchanged"
+    (tmp_path / "blue.png").write_bytes(WITH_IMAGES.images[1])
+    (named,) = make_transcripts([row | {"images": ["blue.png"]}], str(tmp_path))
+    assert named.images == WITH_IMAGES.images[1:2]
+
+
+def test_every_wrong_row_in_memory_is_reported_with_its_number():
+    with pytest.raises(UserError) as caught:
+        make_transcripts([PLAIN, {"question": "1?"}, "text", {"question": "1?", "response": "", "answer": " "}])
+    assert str(caught.value).splitlines() == [
+        "these rows are not transcripts:",
+        "  row 2: no text in response, answer",
+        "  row 3: not an object",
+        "  row 4: no text in answer",
+    ]
+
+
+def test_lists_show_their_transcripts_in_a_notebook():
+    several = TranscriptList([PLAIN, WITH_IMAGES, PLAIN])
+    assert several[0] is PLAIN and isinstance(several[1:], TranscriptList) and len(several[1:]) == 2
+    assert several._repr_html_().count("<article>") == 3 and several[:1]._repr_html_().count("<article>") == 1
+    assert len(several[:1].figure().axes) == len(several.figure(1).axes) == 3
