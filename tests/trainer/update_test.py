@@ -3,25 +3,34 @@
 import math
 
 import jax
+import numpy as np
 import pytest
 
 from mig_jax.aot.programs import TrainingPrograms
+from mig_jax.policy.load import Policy
 from tests import tiny
 
 MICROBATCHES, CHUNKS, LAYERS = 2, 5, 3
 
 
 @pytest.mark.parametrize(
-    "mesh, tied",
+    "mesh, tied, padded",
     [
-        ({"fsdp": 2, "tensor": 2}, False),
-        pytest.param({"fsdp": 8}, True, marks=pytest.mark.slow),
-        pytest.param({"data": 2, "fsdp": 2, "tensor": 2}, True, marks=pytest.mark.slow),
+        ({"fsdp": 2, "tensor": 2}, False, False),
+        ({"fsdp": 2, "tensor": 2}, True, True),
+        pytest.param({"fsdp": 8}, True, False, marks=pytest.mark.slow),
+        pytest.param({"data": 2, "fsdp": 2, "tensor": 2}, True, False, marks=pytest.mark.slow),
     ],
     ids=str,
 )
-def test_chunks_of_logprobs_send_no_matrix(mesh, tied):
-    """Rows over all devices: nothing. A vocabulary over two: sums of a number for each token, and of its width."""
+def test_chunks_of_logprobs_send_no_matrix(monkeypatch, mesh, tied, padded):
+    """Rows over all devices: nothing. A vocabulary over two: sums of a number for each token, and of its width.
+
+    The mask of a padded vocabulary is where the logits are.
+    """
+    if padded:
+        is_token_v = property(lambda policy: np.arange(policy.config.vocab_size) < policy.config.vocab_size - 3)
+        monkeypatch.setattr(Policy, "is_token_v", is_token_v)
     config = tiny.get_config(
         model__init__layers=LAYERS, model__init__tied_head=tied, optimizer__microbatches=MICROBATCHES, mesh__data=1
     )

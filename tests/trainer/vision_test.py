@@ -206,8 +206,8 @@ def test_unusable_images_are_rejected(policy):
 
 def test_rollout_returns_batch_metrics_and_transcripts(policy, problems):
     with Verifier(workers=1) as verifier:
-        batch, rollout_metrics, written = Rollout(policy, CONFIG, verifier)(
+        result = Rollout(policy, CONFIG, verifier)(
             policy.params, encode_prompts(policy, CONFIG, problems), jax.random.key(0)
         )
-    assert batch.images.index_qs.shape[0] == 4 and batch.token_bs.shape[0] == 8
-    assert rollout_metrics["ell/first"] < 0 and written[0].images == problems[0].images
+    assert result.batch.images.index_qs.shape[0] == 4 and result.batch.token_bs.shape[0] == 8
+    assert result.metrics["ell/first"] < 0 and result.transcripts[0].images == problems[0].images
