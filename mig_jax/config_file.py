@@ -1,10 +1,13 @@
-"""Load a config file and explain what is wrong with it in one line: file, line and reason."""
+"""Find and load a config file, and explain what is wrong with it, or with a flag, in one line."""
 
+import difflib
 import importlib
 import importlib.util
 import os
 import re
 import traceback
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -12,9 +15,48 @@ from ml_collections import ConfigDict
 from mig_jax.config import RENAMED_KEYS
 from mig_jax.errors import UserError
 
+# --config.KEY or --noconfig.KEY, with or without a value.
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
+_WRONG_TYPE = re.compile(
+    r"override field '(\w+)'.*?\. (.*) is of original type <class '(\w+)'> and .* to type <class '(?:[\w.]+\.)?(\w+)'>"
+)
 
-def check_config_file(path: str) -> None:
-    """Run a config file as ml_collections will, and explain what fails.
+
+def default_module() -> Any:
+    """Import `configs/default.py`, which type checkers do not find under its package name."""
+    return importlib.import_module("mig_jax.configs.default")
+
+
+def find_config_file(path: str) -> str:
+    """Return the config file that the value of --config names.
+
+    Args:
+      path: a file; or, if there is no such file, the name of a config of the package, as quickstart, quickstart.py or
+        configs/quickstart.py. `:ARGUMENT` may follow, for its `get_config`.
+
+    Raises:
+      UserError: there is neither; the message lists the configs of the package.
+    """
+    file, colon, argument = path.partition(":")
+    file = os.path.expanduser(file)
+    if os.path.isfile(file):
+        return file + colon + argument
+    folder, name = os.path.split(file.removesuffix(".py"))
+    configs = Path(default_module().__file__).parent
+    if folder in ("", "configs", "mig_jax/configs") and (configs / f"{name}.py").is_file():
+        return f"{configs / name}.py{colon}{argument}"
+    names = sorted(config.stem for config in configs.glob("*.py") if config.stem != "__init__")
+    close = difflib.get_close_matches(name, names, n=1)
+    meant = f" (did you mean --config={close[0]}?)" if close else ""
+    found = "a folder" if os.path.isdir(file) else "no such file"
+    raise UserError(
+        f"--config={path}: {found}{meant}; give a file, or one of the configs that come with mig_jax: "
+        f"{', '.join(names)}"
+    )
+
+
+def check_config_file(path: str) -> ConfigDict:
+    """Run a config file as ml_collections will, explain what fails, and return its config.
 
     Args:
       path: the file, optionally followed by `:ARGUMENT` for its `get_config`.
@@ -40,27 +82,69 @@ def check_config_file(path: str) -> None:
         raise UserError(_explain(error, path)) from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path}: get_config returns a {type(config).__name__}, not a ml_collections.ConfigDict")
-    missing = set(_keys(_defaults().get_config())) - set(_keys(config))
+    missing = set(flatten(default_module().get_config())) - set(flatten(config))
     if missing:
         raise UserError(f"{path}: get_config lacks {', '.join(sorted(missing)[:8])}; start from default.get_config()")
+    return config
 
 
-def _defaults() -> Any:
-    """Import `configs/default.py`, which type checkers do not find under its package name."""
-    return importlib.import_module("mig_jax.configs.default")
+def check_overrides(arguments: Sequence[str], config: ConfigDict) -> None:
+    """Check that the keys of --config.KEY=VALUE exist.
+
+    Args:
+      arguments: of the command line.
+      config: has all keys.
+
+    Raises:
+      UserError: lists the unknown keys, with the nearest names.
+    """
+    values = flatten(config)
+    sections = {key[:end] for key in values for end in range(len(key)) if key[end] == "."}
+    errors = []
+    for argument in arguments:
+        found = _OVERRIDE.match(argument)
+        key = re.sub(r"\[\d+\]$", "", found[1]) if found else ""
+        if key in sections:
+            errors.append(f"{key} is a section: set one of its keys, such as --config.{_first_key(values, key)}=VALUE")
+        elif key and key not in values:
+            errors.append(_unknown_key(key, values))
+    if errors:
+        raise UserError("; ".join(errors))
 
 
-def _keys(config: ConfigDict) -> list[str]:
-    """Return all keys, those of sections with dots."""
-    return [
-        name
-        for key, value in config.items()
-        for name in ([f"{key}.{inner}" for inner in _keys(value)] if isinstance(value, ConfigDict) else [key])
-    ]
+def _first_key(keys: Iterable[str], section: str) -> str:
+    return next(key for key in keys if key.startswith(f"{section}."))
+
+
+def _unknown_key(key: str, known: Iterable[str]) -> str:
+    """Return the message about a key that does not exist: its new name, the nearest keys, or those of its section."""
+    if key in RENAMED_KEYS:
+        return f"the config has no {key}: it is now called {RENAMED_KEYS[key]}"
+    section, _, name = key.rpartition(".")
+    siblings = [other for other in known if other.rpartition(".")[0] == section]
+    # The name may be misspelt, be a part of the right one, or be in another section.
+    for keys in (siblings, known):
+        by_name = {other.rpartition(".")[2]: other for other in keys}
+        close = [key for other, key in by_name.items() if name == other]
+        close = close or [by_name[other] for other in difflib.get_close_matches(name, list(by_name), n=1, cutoff=0.7)]
+        close = close or [key for other, key in by_name.items() if name in other.split("_")]
+        if close:
+            return f"the config has no {key}: did you mean {' or '.join(close[:3])}?"
+    names = [other.rpartition(".")[2] for other in siblings] if section else []
+    return f"the config has no {key}" + (f"; {section} has {', '.join(names)}" if names else "")
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """Return the values of a config by key, those of sections with dots."""
+    flat = {}
+    for key, value in config.items():
+        is_section = isinstance(value, ConfigDict)
+        flat |= {f"{key}.{inner}": v for inner, v in flatten(value).items()} if is_section else {key: value}
+    return flat
 
 
 def short_message(error: BaseException) -> str:
-    """Return what ml_collections says about a config, without its quotation marks and traces."""
+    """Return what ml_collections or absl says about a config or a flag, without quotation marks and traces."""
     message = str(error).strip()
     guess = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', message)
     missing = re.search(r"Key \\?['\"](\w+)\\?['\"] does not exist", message) or re.search(r"'([\w.]+)'", message)
@@ -72,21 +156,29 @@ def short_message(error: BaseException) -> str:
         return f'the config has no "{guess[2]}": did you mean "{guess[1]}"?'
     if missing and "does not exist" in message:
         return f"the config has no {missing[1]!r}"
-    if value := re.search(r"flag --config\.([\w.]+)=(.*?): invalid literal for int", message):
+    if value := re.search(r"flag --(?:config\.)?([\w.]+)=(.*?): invalid literal for int", message):
         return f"{value[1]}={value[2]}: must be an integer"
-    if value := re.search(r"flag --config\.([\w.]+)=(.*?): could not convert string to float", message):
+    if value := re.search(r"flag --(?:config\.)?([\w.]+)=(.*?): could not convert string to float", message):
         return f"{value[1]}={value[2]}: must be a number"
+    if value := _WRONG_TYPE.search(message):
+        return f"{value[1]}={value[2]}: must be of type {value[4]}, not {value[3]}"
     if isinstance(error, AttributeError | KeyError):
         return "the config has no " + re.sub(r"[\\'\"]+", "'", message)
-    return message.splitlines()[-1] if "Traceback" in message else message
+    return message.splitlines()[-1] if "Traceback" in message else " ".join(message.split())
 
 
 def _explain(error: BaseException, path: str) -> str:
     """Return "file:line: reason" for the last line of the config file, or of a config it imports, that failed."""
-    folders = (os.path.dirname(path), os.path.dirname(_defaults().__file__))
+    folders = (os.path.dirname(path), os.path.dirname(default_module().__file__))
     frames = traceback.extract_tb(error.__traceback__)
+    is_of_config = bool(frames) and "ml_collections" in frames[-1].filename
     own = [frame for frame in frames if os.path.dirname(os.path.abspath(frame.filename)) in folders]
     if isinstance(error, AttributeError) and "get_config" in str(error):
         return f"{path}: has no function get_config"
     place = f"{own[-1].filename}:{own[-1].lineno}" if own else path
-    return f"{place}: {short_message(error)}"
+    message = " ".join(str(error).split())
+    if is_of_config:
+        message = short_message(error)
+    elif not message or isinstance(error, KeyError):
+        message = f"{type(error).__name__} {message}".strip()
+    return f"{place}: {message}"
