@@ -18,7 +18,8 @@ from mig_jax.config_file import check_config_file
 from mig_jax.data.builders import BENCHMARKS
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
-from mig_jax.policy.load import find_run_config, load_policy, save_policy
+from mig_jax.policy.load import find_run_config, load_policy
+from mig_jax.policy.save import save_policy
 from mig_jax.records import transcripts
 from mig_jax.text import response_format
 from mig_jax.trainer import train

@@ -10,7 +10,8 @@ transformers' image processor resizes, normalises and cuts into patches (PIL and
 import dataclasses
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 ImageSource = Image.Image | bytes | str | os.PathLike
 
 _PROCESSOR = "preprocessor_config.json"
+# Files with the settings of image and video processors, which saved models get from their base.
+_PROCESSOR_FILES = (_PROCESSOR, "processor_config.json", "video_preprocessor_config.json")
 # What PIL raises for broken files, and for images so large that they may be an attack.
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _PATCH_FIELDS = ("patch_size", "temporal_patch_size", "merge_size")
@@ -74,11 +77,13 @@ class ImageReader:
     config: shape of the vision tower, and the id of the image token.
     processor: resizes an image and cuts it into patches.
     max_patches: patch slots of all images of a prompt; a multiple of a window's.
+    files: the files that the processor was read from, by name; empty if it was not read from a folder.
     """
 
     config: VisionConfig
     processor: "Qwen2VLImageProcessorPil"
     max_patches: int
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
 
     def measure(self, ids: Sequence[int], images: Sequence[ImageSource]) -> PromptSize:
         """Return the size of a prompt, without cutting its images into patches.
@@ -146,8 +151,14 @@ class ImageReader:
         return Images(index_qs, position_qs3, next_q, Pixels(patch_qjc, position_qj2, image_qj))
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write preprocessor_config.json for transformers and `make_reader`."""
-        self.processor.save_pretrained(folder)
+        """Write preprocessor_config.json for transformers and `make_reader`: that of the base model, if there is one.
+
+        Its limits are wider than those of a run (`model.vision.max_pixels`), which are in the run's config.
+        """
+        for name, content in self.files.items():
+            (Path(folder) / name).write_bytes(content)
+        if not self.files:
+            self.processor.save_pretrained(folder)
 
     def _open(self, ids: Sequence[int], images: Sequence[ImageSource]) -> tuple[list[Image.Image], list[Grid]]:
         """Open the images without decoding them, and return how many patches each will have."""
@@ -238,7 +249,12 @@ def make_reader(config: VisionConfig, tokenizer: Tokenizer, folder: str, sizes: 
         errors.append(f"max_patches={sizes.max_patches} must be a multiple of a window's {config.patches_per_window}")
     if errors:
         raise UserError(f"{folder or 'images'}: " + "; ".join(errors))
-    return ImageReader(config, processor, sizes.max_patches)
+    return ImageReader(config, processor, sizes.max_patches, _read_files(folder) if folder else {})
+
+
+def _read_files(folder: str) -> dict[str, bytes]:
+    paths = [Path(folder) / name for name in _PROCESSOR_FILES]
+    return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
 def image_tokens(tokenizer: Tokenizer) -> dict[str, int]:

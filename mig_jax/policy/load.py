@@ -1,36 +1,36 @@
-"""Load and save policies: Hugging Face folders, GGUF files, hub names, run folders, random parameters."""
+"""Load policies: Hugging Face folders, GGUF files, hub names, run folders, random parameters."""
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
 from mig_jax.config import Config, ModelConfig, ModelLoraConfig
-from mig_jax.distributed import multihost, sharding
+from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
 from mig_jax.models import attention, decoder, families, lora
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import gguf as gguf_file
 from mig_jax.models.huggingface import peft
 from mig_jax.models.huggingface import weights as hf_weights
+from mig_jax.models.huggingface.origin import Origin, read_origin
 from mig_jax.models.lora import LoraConfig
 from mig_jax.models.qwen2_vl import VisionConfig
 from mig_jax.policy import images
 from mig_jax.text import tokenizer as tokenizers
+from mig_jax.text import tokenizer_files
 
 # In a saved model's folder: the config of the run that made it. Commands read it when no --config is given.
 RUN_CONFIG = "mig_jax_config.json"
 
 # Files of a model to download from the hub.
-HUB_FILES = ("*.json", "*.safetensors", "*.jinja")
+HUB_FILES = ("*.json", "*.safetensors", "README.md", *tokenizer_files.PATTERNS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,10 @@ class Policy:
     params: pytree of arrays. A training run donates them to its state, so they are unusable afterwards.
     image_reader: turns images into arrays; None for a text-only model.
     freeze_vision: the vision tower is not trained.
-    base: path or hub name of the model that adapters were added to; "" for random parameters.
+    base: path or hub name of the model that the parameters come from, or that adapters were added to; "" for random
+      parameters.
+    origin: what a saved model takes over from that model.
+    run_config: how to prompt, sample and score, if it was loaded from Python (`api.load_policy`); else None.
     """
 
     tokenizer: tokenizers.Tokenizer
@@ -53,6 +56,8 @@ class Policy:
     image_reader: images.ImageReader | None = None
     freeze_vision: bool = True
     base: str = ""
+    origin: Origin = Origin()
+    run_config: Config | None = dataclasses.field(default=None, repr=False)
 
     @functools.cached_property
     def is_token_v(self) -> np.ndarray | None:
@@ -92,7 +97,7 @@ def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int) -> Policy:
     base_path = find_model(adapted) if adapted else path
     # A folder that holds only adapters may lack the tokenizer.
     name = model.tokenizer or (path if os.path.exists(os.path.join(path, "tokenizer.json")) else base_path)
-    tokenizer = _load_tokenizer(name)
+    tokenizer = _load_tokenizer(name, model_folder=base_path if adapted else "")
     if base_path:
         config = _stored_config(base_path, model, mesh)
         _check_vocabulary(tokenizer, config, name)
@@ -110,7 +115,8 @@ def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int) -> Policy:
     warn_unsharded(config, mesh)
     reader = images.make_reader(config.vision, tokenizer, base_path, model.vision) if config.vision else None
     base = adapted or (os.path.abspath(path) if os.path.exists(model.path) else model.path)
-    return Policy(tokenizer, config, mesh, params, reader, model.vision.freeze, base)
+    origin = _read_origin(base_path, has_other_tokenizer=bool(model.tokenizer))
+    return Policy(tokenizer, config, mesh, params, reader, model.vision.freeze, base, origin)
 
 
 def abstract_policy(model: ModelConfig, mesh: Mesh) -> Policy:
@@ -215,8 +221,16 @@ def _check_vocabulary(tokenizer: tokenizers.Tokenizer, config: decoder.DecoderCo
         )
 
 
-def _load_tokenizer(name: str) -> tokenizers.Tokenizer:
-    return tokenizers.build_character_tokenizer() if name == "characters" else tokenizers.load(name)
+def _load_tokenizer(name: str, *, model_folder: str = "") -> tokenizers.Tokenizer:
+    if name == "characters":
+        return tokenizers.build_character_tokenizer()
+    return tokenizers.load(name, model_folder=model_folder)
+
+
+def _read_origin(base_path: str, *, has_other_tokenizer: bool) -> Origin:
+    """Return what a saved model takes over from the model at `base_path`, if there is one."""
+    origin = read_origin(base_path) if base_path else Origin()
+    return origin.without_token_ids() if has_other_tokenizer else origin
 
 
 def _stored_config(path: str, model: ModelConfig, mesh: Mesh) -> decoder.DecoderConfig:
@@ -281,39 +295,3 @@ def warn_unsharded(config: decoder.DecoderConfig, mesh: Mesh) -> None:
 
 def _param_shardings(config: decoder.DecoderConfig, mesh: Mesh) -> Any:
     return sharding.shardings(decoder.abstract_params(config), decoder.param_axes(config), mesh)
-
-
-def _check_finite(params: Any) -> None:
-    is_finite = jax.jit(lambda params: jax.tree.map(lambda x: jnp.isfinite(x).all(), params))(params)
-    leaves, _ = jax.tree_util.tree_flatten_with_path(sharding.to_host(is_finite))
-    wrong = [jax.tree_util.keystr(path, simple=True, separator="/") for path, finite in leaves if not finite]
-    if wrong:
-        raise UserError(f"the model is not saved, because these parameters are not finite: {', '.join(wrong)}")
-
-
-def save_policy(policy: Policy, params: Any, folder: str, *, config: Config) -> None:
-    """Write parameters, config and tokenizer as a folder in Hugging Face format, adapters merged.
-
-    With `model.lora.save="adapter"`, write the adapters alone, in PEFT's format. The run's config is saved beside them
-    (`RUN_CONFIG`), so that commands prompt the model the way it was trained. Call it on all processes; the main one
-    writes.
-
-    Raises:
-      UserError: parameters are not finite; lists them. Nothing is written.
-    """
-    _check_finite(params)
-    tokenizer, shape = policy.tokenizer, policy.config
-    if multihost.is_main_process():
-        os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, RUN_CONFIG), "w", encoding="utf-8") as file:
-            json.dump(config.to_dict(), file, indent=1)
-        tokenizer.save(folder)
-        if policy.image_reader:
-            policy.image_reader.save(folder)
-    if shape.lora and config.model.lora.save == "adapter":
-        peft.save(params, shape, folder, base=policy.base)
-        return
-    if shape.lora:
-        params, shape = lora.merge(params, shape), dataclasses.replace(shape, lora=None)
-    dtype = config.model.save_dtype or None
-    hf_weights.save(params, shape, folder, dtype=dtype, eos_ids=tokenizer.eos_ids, pad_id=tokenizer.declared_pad_id)

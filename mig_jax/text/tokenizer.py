@@ -9,14 +9,14 @@ import codecs
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mig_jax.errors import UserError
-from mig_jax.text import chat_template
+from mig_jax.text import chat_template, tokenizer_files
 from mig_jax.text.response_format import ANSWER_TAGS, PLAIN_TAGS, TRIAL_ANSWERS, AnswerTags
 from mig_jax.text.token_bytes import byte_characters, read_token_bytes
 
@@ -40,6 +40,7 @@ class Tokenizer:
     declared_pad_id: the padding id named in its files, which saved models name again; None if there is none.
     tags: the answer tags that never merge with an answer.
     token_bytes: `[V]` the bytes of each id; empty for an id without a token.
+    files: the files it was read from, by their path in the folder; empty if it was not read from a folder.
     """
 
     fast: "PreTrainedTokenizerFast"
@@ -47,6 +48,7 @@ class Tokenizer:
     declared_pad_id: int | None
     tags: AnswerTags
     token_bytes: tuple[bytes, ...] = dataclasses.field(repr=False)
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def vocab_size(self) -> int:
@@ -109,8 +111,8 @@ class Tokenizer:
         return self.encode(chat_template.prompt_text(self.fast, messages))
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write the tokenizer in Hugging Face format."""
-        self.fast.save_pretrained(folder)
+        """Write the tokenizer in Hugging Face format: the files it was read from; see `tokenizer_files.write_files`."""
+        tokenizer_files.write_files(self.files, self.fast, folder)
 
     @staticmethod
     def cut_tokens(char_end_t: Sequence[int], positions: Sequence[int]) -> list[int]:
@@ -118,8 +120,13 @@ class Tokenizer:
         return np.searchsorted([0, *char_end_t], positions).tolist()
 
 
-def load(name: str | os.PathLike) -> Tokenizer:
+def load(name: str | os.PathLike, *, model_folder: str | os.PathLike = "") -> Tokenizer:
     """Load a tokenizer from a folder, from a GGUF file, or by its name on the Hugging Face hub.
+
+    Args:
+      name: folder, file or name.
+      model_folder: folder of the model that uses it, whose end-of-sequence and padding ids count if the tokenizer's own
+        folder has no generation_config.json, as a folder of adapters.
 
     Raises:
       UserError: there is no such folder, file or name on the hub, it has no tokenizer.json, a file is damaged, or the
@@ -140,9 +147,12 @@ def load(name: str | os.PathLike) -> Tokenizer:
     except Exception as error:  # The libraries raise many types, even plain Exception, for damaged files.
         raise UserError(f"the tokenizer files of {name} cannot be read, they may be damaged: {error!r}") from error
     fast.name_or_path = str(name)
-    generation, model = (_read_json(folder / file) for file in ("generation_config.json", "config.json"))
+    has_ids = not model_folder or (folder / "generation_config.json").exists()
+    ids_folder = folder if has_ids else Path(model_folder)
+    generation, model = (_read_json(ids_folder / file) for file in ("generation_config.json", "config.json"))
     eos_ids = [*_as_list(generation.get("eos_token_id")), *_as_list(model.get("eos_token_id"))]
-    return wrap(fast, eos_ids, generation.get("pad_token_id"))
+    tokenizer = wrap(fast, eos_ids, generation.get("pad_token_id"))
+    return dataclasses.replace(tokenizer, files=tokenizer_files.read_files(folder))
 
 
 def _download(name: str) -> Path:
@@ -151,7 +161,7 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.jinja"]))
+        return Path(snapshot_download(name, allow_patterns=["*.json", *tokenizer_files.PATTERNS]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"no tokenizer {name!r}: it is not a local folder, and it cannot be downloaded from the hub ({error})"

@@ -15,7 +15,8 @@ from mig_jax.check_config import check_config
 from mig_jax.config import Config, ModelConfig
 from mig_jax.distributed import multihost, sharding
 from mig_jax.learning.train_step import init_state, partition
-from mig_jax.policy.load import Policy, check_run_lengths, load_policy, save_policy
+from mig_jax.policy.load import Policy, check_run_lengths, load_policy
+from mig_jax.policy.save import save_policy
 from mig_jax.trainer import disk_space, sft_stage
 from mig_jax.trainer.preemption import Preempted
 from mig_jax.trainer.report import SFT_STAGE, write_report

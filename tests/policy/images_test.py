@@ -189,12 +189,19 @@ def test_colours_are_normalised_as_the_folder_says(tmp_path):
 
 
 def test_saved_processor_is_read_back(tmp_path):
-    first = images.make_reader(VISION, TOKENIZER, write_hub_file(tmp_path), SIZES)
-    (tmp_path / "again").mkdir()
-    first.save(tmp_path / "again")
+    first = images.make_reader(VISION, TOKENIZER, "", SIZES)
+    first.save(tmp_path)
     sizes = ConfigDict({"max_patches": 112, "min_pixels": 0, "max_pixels": 0})
-    again = images.make_reader(VISION, TOKENIZER, str(tmp_path / "again"), sizes)
+    again = images.make_reader(VISION, TOKENIZER, str(tmp_path), sizes)
     assert again.processor.to_dict() == first.processor.to_dict()
+
+
+def test_processor_of_the_base_model_is_copied(tmp_path):
+    """The limits of a run do not narrow those that the model is served with."""
+    reader = images.make_reader(VISION, TOKENIZER, write_hub_file(tmp_path), SIZES)
+    (tmp_path / "again").mkdir()
+    reader.save(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "preprocessor_config.json").read_text()) == HUB
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]"])

@@ -16,8 +16,9 @@ from mig_jax.learning import losses
 from mig_jax.models import decoder, sampler
 from mig_jax.policy import load as policies
 from mig_jax.policy.generate import Sampler
-from mig_jax.policy.load import Policy, check_run_lengths, load_policy, save_policy
+from mig_jax.policy.load import Policy, check_run_lengths, load_policy
 from mig_jax.policy.logprobs import make_logprob_fn
+from mig_jax.policy.save import save_policy
 from mig_jax.text import tokenizer as tokenizers
 from tests import tiny
 from tests.learning.toy_training import LOSS_CONFIG, random_batch

@@ -11,7 +11,8 @@ import pytest
 
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
-from mig_jax.policy.load import load_policy, save_policy
+from mig_jax.policy.load import load_policy
+from mig_jax.policy.save import save_policy
 from mig_jax.trainer import train
 from mig_jax.trainer.fingerprints import check_fingerprints, checksum, fingerprint_params
 from tests import tiny

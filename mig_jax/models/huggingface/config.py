@@ -1,13 +1,20 @@
-"""config.json of a folder in Hugging Face format: read into a `DecoderConfig`, and written."""
+"""config.json of a folder in Hugging Face format: read into a `DecoderConfig`, and written; generation_config.json."""
 
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from mig_jax.errors import UserError
 from mig_jax.models import families
 from mig_jax.models.decoder import DecoderConfig
+
+# Fields of a base model's config.json that are not kept: where and by which version it was saved, what is written anew
+# under other names, and code that is not copied.
+_NOT_KEPT = (
+    "_name_or_path", "transformers_version", "auto_map", "dtype", "text_config", "rope_scaling", "rope_parameters",
+)  # fmt: skip
 
 
 def read_config(folder: str | os.PathLike) -> DecoderConfig:
@@ -50,20 +57,71 @@ def write_config(
     dtype: str = "float32",
     eos_ids: tuple[int, ...] = (),
     pad_id: int | None = None,
+    base: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write generation_config.json and config.json, so that transformers 4 and 5 read them.
+    """Write config.json, so that transformers 4 and 5 read it.
 
     Args:
       dtype: dtype of the tensors on disk.
       eos_ids: every id that ends a completion.
       pad_id: id of padding, if there is one.
+      base: config.json of the model that this one was trained from. Its fields that `config` does not have are kept, if
+        it is of the same family.
 
     Raises:
       UserError: see `families.family_of`; nothing is written.
     """
-    ids = {"bos_token_id": None, "eos_token_id": list(eos_ids) or None, "pad_token_id": pad_id}
-    raw = {**families.raw_config(config), "torch_dtype": dtype, **ids}
-    for name, content in (("generation_config.json", ids), ("config.json", raw)):
-        unfinished = pathlib.Path(folder) / f"{name}.part"
-        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(unfinished.with_suffix(""))
+    raw = families.raw_config(config)
+    kept = _kept_fields(base or {}, raw["model_type"])
+    if "vision_config" in raw:
+        raw["vision_config"] = _kept_fields(kept.get("vision_config", {}), None) | raw["vision_config"]
+    content = kept | raw | {"torch_dtype": dtype} | _token_ids(kept, eos_ids, pad_id)
+    write_json(content, pathlib.Path(folder) / "config.json")
+
+
+def write_generation_config(
+    folder: str | os.PathLike,
+    *,
+    eos_ids: tuple[int, ...] = (),
+    pad_id: int | None = None,
+    base: Mapping[str, Any] | None = None,
+) -> None:
+    """Write generation_config.json: that of the base model, with every id that ends a completion.
+
+    Args:
+      eos_ids, pad_id: see `write_config`.
+      base: generation_config.json of the model that this one was trained from.
+    """
+    base = base or {}
+    write_json({**base, **_token_ids(base, eos_ids, pad_id)}, pathlib.Path(folder) / "generation_config.json")
+
+
+def write_json(content: Mapping[str, Any], file: pathlib.Path) -> None:
+    """Write a JSON file under another name first, so that it is never half written."""
+    unfinished = file.with_name(f"{file.name}.part")
+    unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(file)
+
+
+def _kept_fields(base: Mapping[str, Any], model_type: str | None) -> dict[str, Any]:
+    """Return the fields of config.json to keep, those of `text_config` beside the others, where transformers 4 looks.
+
+    Args:
+      base: config.json, or an object in it.
+      model_type: the family that is written; fields of other families are not kept. None: of any.
+    """
+    if model_type not in (None, base.get("model_type")):
+        return {}
+    nested = base.get("text_config")
+    text = {name: value for name, value in nested.items() if name != "model_type"} if isinstance(nested, dict) else {}
+    return {name: value for name, value in (text | dict(base)).items() if name not in _NOT_KEPT}
+
+
+def _token_ids(base: Mapping[str, Any], eos_ids: tuple[int, ...], pad_id: int | None) -> dict[str, Any]:
+    """Return the ids of special tokens: every end-of-sequence id, and the others as the base model has them."""
+    pad = base.get("pad_token_id")
+    return {
+        "bos_token_id": base.get("bos_token_id"),
+        "eos_token_id": list(eos_ids) or None,
+        "pad_token_id": pad_id if pad is None else pad,
+    }

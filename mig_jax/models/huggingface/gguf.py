@@ -76,6 +76,18 @@ def read_config(path: str | os.PathLike) -> DecoderConfig:
     )
 
 
+def read_license(path: str | os.PathLike) -> dict[str, str]:
+    """Return the fields license, license_name and license_link that the metadata of a file states."""
+    reader = _open(path)
+    keys = {
+        "license": "general.license",
+        "license_name": "general.license.name",
+        "license_link": "general.license.link",
+    }
+    fields = {name: reader.get_field(key) for name, key in keys.items()}
+    return {name: str(field.contents()) for name, field in fields.items() if field}
+
+
 def open_file(path: str | os.PathLike, hf_names: Iterable[str]) -> tuple[Tensors, list[str]]:
     """Open a file; reads its metadata only.
 

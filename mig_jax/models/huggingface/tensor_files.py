@@ -154,7 +154,10 @@ def _write_shard(tensors: dict[str, NewTensor], names: list[str], file: pathlib.
 def write_file(arrays: dict[str, np.ndarray], file: pathlib.Path) -> None:
     """Write contiguous arrays as one file, under a name that no reader looks for until the file is complete."""
     unfinished = file.with_name(f"{file.name}.part")
+    unfinished.touch()
+    mode = unfinished.stat().st_mode  # as the umask gives it; safetensors writes files that only their owner can read
     safetensors.numpy.save_file(arrays, unfinished, metadata={"format": "pt"})
+    unfinished.chmod(mode)
     unfinished.replace(file)
 
 

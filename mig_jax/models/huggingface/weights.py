@@ -27,6 +27,7 @@ from mig_jax.models.decoder import DecoderConfig
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import gguf as gguf_file
 from mig_jax.models.huggingface import layout, tensor_files
+from mig_jax.models.huggingface.origin import Origin
 from mig_jax.models.huggingface.tensor_files import DiskTensor, NewTensor, Tensors
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -70,8 +71,9 @@ def save(
     max_shard_bytes: int = 5_000_000_000,
     eos_ids: tuple[int, ...] = (),
     pad_id: int | None = None,
+    origin: Origin | None = None,
 ) -> None:
-    """Write a folder that transformers and `load` can read: safetensors, then config.json and generation_config.json.
+    """Write a folder that transformers and `load` can read: safetensors, then generation_config.json and config.json.
 
     The folder is never half written, see `tensor_files.write_folder`; the host never holds more than one file. All
     processes must call this. The first one writes; the others send it, layer by layer, what they hold.
@@ -80,6 +82,7 @@ def save(
       dtype: of the tensors on disk, "float32", "bfloat16" or "float16"; None: that of the embedding.
       max_shard_bytes: maximum size of a file; larger models are written as several files and an index.
       eos_ids, pad_id: see `config.write_config`.
+      origin: of the model that this one was trained from; what its configs hold besides is kept.
 
     Raises:
       UserError: no family of Hugging Face has this config, or the dtype is another; nothing is written.
@@ -102,7 +105,9 @@ def save(
             tensor.fetch()
         return
     tensor_files.write_folder(tensors, pathlib.Path(folder), max_shard_bytes=max_shard_bytes)
-    hf_config.write_config(config, folder, dtype=dtype, eos_ids=eos_ids, pad_id=pad_id)
+    origin, ids = origin or Origin(), {"eos_ids": eos_ids, "pad_id": pad_id}
+    hf_config.write_generation_config(folder, base=origin.generation, **ids)
+    hf_config.write_config(config, folder, dtype=dtype, base=origin.config, **ids)
 
 
 def _open(path: str | os.PathLike, config: DecoderConfig) -> tuple[Tensors, list[str]]:

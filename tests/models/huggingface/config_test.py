@@ -60,6 +60,7 @@ def test_missing_and_binary_files_are_rejected(tmp_path):
 def test_written_config_is_read_back(family, flags, tmp_path):
     sizes = dict(vocab_size=9, width=8, layers=2, heads=4, kv_heads=2, head_size=2, mlp_width=5, max_positions=77)
     config = DecoderConfig(**sizes | flags)
+    hf_config.write_generation_config(tmp_path, eos_ids=(3, 4), pad_id=5)
     hf_config.write_config(config, tmp_path, dtype="bfloat16", eos_ids=(3, 4), pad_id=5)
     raw = json.loads((tmp_path / "config.json").read_text())
     assert hf_config.read_config(tmp_path) == config
