@@ -1,0 +1,207 @@
+"""The Python interface, which `import mig_jax` offers. The commands call the same functions.
+
+    import mig_jax
+
+    run = mig_jax.train("quickstart", "/tmp/mig_python", steps=10)
+    run.curves()                                    # a figure
+    mig_jax.evaluate(run.model, "/tmp/mig_eval")    # tables
+    mig_jax.score(run.model, run.transcripts)       # the gain of every step
+
+No flags are parsed. Progress is printed as by the commands; errors that the caller can mend are `errors.UserError`.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+from ml_collections import ConfigDict
+
+from mig_jax.check_config import check_config
+from mig_jax.config import Config
+from mig_jax.config_sources import AnyPath, load_config, local_path, use_run_config
+from mig_jax.data import sources
+from mig_jax.distributed import multihost, sharding
+from mig_jax.errors import UserError
+from mig_jax.evaluation import run
+from mig_jax.evaluation.score_transcripts import score_transcripts
+from mig_jax.policy import load
+from mig_jax.policy.load import Policy, check_run_lengths
+from mig_jax.records.transcript_list import TranscriptList
+from mig_jax.records.transcripts import Transcript, make_transcripts, read_transcripts
+from mig_jax.rollout.problem_set import eval_source
+from mig_jax.text.answers.verifier import Verifier
+from mig_jax.trainer import disk_space
+from mig_jax.trainer import train as trainer
+from mig_jax.trainer.run_files import Run
+
+# transformers prints at every import that torch is missing; it is not needed here.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+# What can be evaluated and scored with: a folder in Hugging Face format, the workdir of a run, a .gguf file or a hub
+# name; a policy that is loaded; or a config, whose `model.path` is used.
+Model = AnyPath | Policy | Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The result of `evaluate`; printed, and shown by notebooks, as tables.
+
+    workdir: folder of results.json, results.md, and the transcripts and pages of each source.
+    results: source → metrics, see `eval_metrics.compute_eval_metrics`.
+    """
+
+    workdir: str
+    results: dict[str, Any] = dataclasses.field(repr=False)
+
+    def page(self, source: str) -> str:
+        """Return the path of the page to browse the responses to a source."""
+        return os.path.join(self._folder(source), "transcripts.html")
+
+    def transcripts(self, source: str) -> TranscriptList:
+        """Read all responses to a source; the steps of `eval.scored` of them have gains."""
+        return TranscriptList(read_transcripts(os.path.join(self._folder(source), "transcripts.jsonl")))
+
+    def _folder(self, source: str) -> str:
+        if source not in self.results:
+            raise UserError(f"{source!r} was not evaluated, but {', '.join(self.results)}")
+        return os.path.join(self.workdir, run.folder_name(source))
+
+    def __str__(self) -> str:
+        return run.report(self.results)
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def train(config: AnyPath | Config, workdir: AnyPath, /, *, mode: str = "train", **overrides: Any) -> Run:
+    """Train in `workdir`, or resume the run that was stopped there.
+
+    An interrupt (KeyboardInterrupt) loses the steps since the last checkpoint; the same call resumes after it.
+
+    Args:
+      config: see `load_config`.
+      workdir: see `trainer.train.run`.
+      mode: "train" (RL) or "sft".
+      **overrides: see `load_config`.
+
+    Raises:
+      UserError: lists everything that is wrong with the config, or says what is wrong with the model or the data.
+    """
+    if mode not in ("train", "sft"):
+        raise UserError(f'mode={mode!r}: must be "train" or "sft"')
+    folder = local_path("workdir", workdir)
+    trainer.run(load_config(config, **overrides), folder, mode=mode)
+    return Run(folder)
+
+
+def evaluate(
+    model: Model, workdir: AnyPath, /, *, benchmarks: str | Sequence[str] = (), **overrides: Any
+) -> Evaluation:
+    """Evaluate a model on benchmarks, or on the held-out problems of its config; called again, it resumes.
+
+    A model that is given by its path is prompted, sampled and scored as in the run that made it.
+
+    Args:
+      model: see `Model`.
+      workdir: receives results.json, results.md, and a folder of transcripts for each source.
+      benchmarks: sources, such as gsm8k or jsonl:FILE; none for those of the config.
+      **overrides: see `load_config`.
+
+    Raises:
+      UserError: the config, the model or a source cannot be used.
+    """
+    config, folder = config_of(model, overrides), local_path("workdir", workdir)
+    if benchmarks:
+        config.eval.benchmarks = benchmarks if isinstance(benchmarks, str) else ",".join(benchmarks)
+    names = sources.split_names(config.eval.benchmarks) or (eval_source(config),)
+    disk_space.check_workdir(folder)
+    with open_policy(config, mode="eval", policy=_loaded(model)) as (policy, verifier):
+        check_run_lengths(policy, config)
+        return Evaluation(folder, run.evaluate_sources(policy, config, verifier, names, Path(folder)))
+
+
+def score(
+    model: Model, transcripts: AnyPath | Iterable[Transcript | Mapping[str, Any]], /, **overrides: Any
+) -> TranscriptList:
+    """Return transcripts with ℓ, watermark and gain of every step, in nats, graded where they were not.
+
+    Args:
+      model: see `Model`.
+      transcripts: a jsonl file, or its rows: transcripts, or mappings with at least question, response and answer.
+      **overrides: see `load_config`.
+
+    Raises:
+      UserError: the config or the model cannot be used, or rows are wrong; lists them.
+    """
+    if isinstance(transcripts, str | os.PathLike):
+        rows = read_transcripts(local_path("transcripts", transcripts))
+    else:
+        rows = make_transcripts(transcripts)
+    config = config_of(model, overrides)
+    if not rows:
+        return TranscriptList()
+    with open_policy(config, mode="score", policy=_loaded(model)) as (policy, verifier):
+        return TranscriptList(score_transcripts(policy, config, rows, verifier))
+
+
+def load_policy(model: AnyPath | Config, /, **overrides: Any) -> Policy:
+    """Load a model onto all devices. `evaluate` and `score` take the result, and need not load the model again.
+
+    Args:
+      model: see `Model`.
+      **overrides: see `load_config`.
+
+    Raises:
+      UserError: the config or the model cannot be used.
+    """
+    config = config_of(model, overrides)
+    with open_policy(config, mode="score") as (policy, _):
+        return dataclasses.replace(policy, run_config=config)
+
+
+@contextmanager
+def open_policy(config: Config, *, mode: str, policy: Policy | None = None) -> Iterator[tuple[Policy, Verifier]]:
+    """Load the policy on its mesh and start the verifier's workers, for as long as the block runs.
+
+    Args:
+      config: of the command.
+      mode: see `check_config`.
+      policy: to use instead, if it is loaded already.
+
+    Raises:
+      ConfigError: lists everything that is wrong with the config.
+    """
+    n_devices = policy.mesh.size if policy else jax.device_count()
+    multihost.sync_errors(lambda: check_config(config, mode=mode, n_devices=n_devices))
+    mesh = policy.mesh if policy else sharding.make_mesh(config.mesh.to_dict())
+    with jax.set_mesh(mesh), Verifier(**config.verifier.to_dict()) as verifier:
+        loaded = policy or multihost.sync_errors(lambda: load.load_policy(config.model, mesh, seed=config.seed))
+        yield loaded, verifier
+
+
+def config_of(model: Model, overrides: Mapping[str, Any]) -> Config:
+    """Return the config to use a model with: the given one, else that of the run that made it, else the defaults.
+
+    Raises:
+      UserError: see `load_config` and `use_run_config`; or the overrides change a model that is loaded already.
+    """
+    if isinstance(model, ConfigDict):
+        return load_config(cast(Config, model), **overrides)
+    if isinstance(model, Policy):
+        if changed := [key for key in overrides if key.split(".")[0] in ("model", "mesh")]:
+            raise UserError(f"the model is loaded already: give {', '.join(changed)} to load_policy")
+        if model.run_config is None:
+            raise UserError("this policy has no config to prompt it with: load it with mig_jax.load_policy")
+        return load_config(model.run_config, **overrides)
+    config = load_config()
+    config.model.path = local_path("model", cast(AnyPath, model))
+    use_run_config(config)
+    return load_config(config, **overrides)
+
+
+def _loaded(model: Model) -> Policy | None:
+    return model if isinstance(model, Policy) else None

@@ -1,0 +1,124 @@
+"""Configs from names, files, the runs that made a model, and overrides from Python."""
+
+import copy
+import functools
+import operator
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, cast
+
+from ml_collections import ConfigDict
+
+from mig_jax.config import RENAMED_KEYS, Config
+from mig_jax.config_file import check_config_file, check_overrides, default_module, find_config_file, flatten
+from mig_jax.distributed import multihost
+from mig_jax.errors import UserError
+from mig_jax.policy.load import RUN_CONFIG, find_run_config
+from mig_jax.records.atomic_file import read_json_object
+
+# A file or folder.
+AnyPath = str | os.PathLike[str]
+
+# Sections of its run's config that a model is prompted, sampled and scored with.
+RUN_SECTIONS = ("data", "rollout", "reward")
+
+
+def load_config(base: AnyPath | Config = "default", /, **overrides: Any) -> Config:
+    """Return a config of its own, in which some values are replaced.
+
+    Args:
+      base: name of a config of the package, such as "quickstart"; a config file; or a config, which stays as it is.
+      **overrides: values by key. A section takes a dict, as in `rollout={"group_size": 16}`; a key may also have dots,
+        as in `**{"rollout.group_size": 16}`.
+
+    Raises:
+      UserError: there is no such config, it fails, or it has no such key; lists all such keys, with the nearest names.
+    """
+    config: Any
+    if isinstance(base, ConfigDict):
+        config = copy.deepcopy(base)
+        if missing := flatten(default_module().get_config()).keys() - flatten(config).keys():
+            raise UserError(f"the config lacks {', '.join(sorted(missing)[:8])}; start from mig_jax.load_config()")
+    else:
+        config = check_config_file(find_config_file(os.fspath(cast(AnyPath, base))))
+    _override(config, overrides)
+    return config
+
+
+def use_run_config(config: Any) -> None:
+    """Set the sections `RUN_SECTIONS` to those of the run that made `model.path`, if one did; print whose are used.
+
+    Raises:
+      UserError: see `apply_run_config`.
+    """
+    path = find_run_config(config.model.path)
+    if config.model.path and multihost.is_main_process():
+        source = path or f"the defaults, because {config.model.path} has no {RUN_CONFIG}"
+        print(f"prompts, lengths and rewards are those of {source}", file=sys.stderr)
+    if path:
+        apply_run_config(config, path)
+
+
+def apply_run_config(config: Any, path: str) -> None:
+    """Set the sections `RUN_SECTIONS` of a config to those of the run whose config is stored at `path`.
+
+    Raises:
+      UserError: the file is damaged, or has keys that were renamed since.
+    """
+    stored = read_json_object(path, keys=RUN_SECTIONS)
+    old = [key for key in RENAMED_KEYS if key.split(".")[1] in (stored.get(key.split(".")[0]) or {})]
+    if old:
+        names = ", ".join(f"{key} is now {RENAMED_KEYS[key]}" for key in old)
+        raise UserError(f"{path} was written by an earlier version: {names}. Rename these keys in the file")
+    for section in RUN_SECTIONS:
+        try:
+            config[section].update({key: value for key, value in stored[section].items() if key in config[section]})
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} is damaged: {section}: {error}; give --config") from error
+
+
+def local_path(name: str, path: AnyPath | None) -> str:
+    """Return a path with `~` expanded; "" for None.
+
+    Args:
+      name: of the argument or the flag, for the message.
+      path: a file or folder.
+
+    Raises:
+      UserError: the path is a URL, such as gs://bucket/run.
+    """
+    text = os.fspath(path or "")
+    if "://" in text:
+        raise UserError(f"{name}={text}: remote paths are not supported; give a local folder or file")
+    return os.path.expanduser(text)
+
+
+def _override(config: Any, overrides: Mapping[str, Any]) -> None:
+    """Replace values of a config.
+
+    Raises:
+      UserError: lists the keys that do not exist, else the values of the wrong type.
+    """
+    flat = _flatten_overrides(overrides)
+    check_overrides([f"--config.{key}=" for key in flat], config)
+    errors = []
+    for key, value in flat.items():
+        *sections, name = key.split(".")
+        section = functools.reduce(operator.getitem, sections, config)
+        kind = type(section[name]).__name__
+        try:
+            section[name] = os.fspath(value) if isinstance(value, os.PathLike) else value
+        except (TypeError, ValueError):
+            errors.append(f"{key}={value!r}: must be of type {kind}")
+    if errors:
+        raise UserError("; ".join(errors))
+
+
+def _flatten_overrides(overrides: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested dicts by key, those of inner dicts with dots."""
+    flat: dict[str, Any] = {}
+    for key, value in overrides.items():
+        is_section = isinstance(value, Mapping | ConfigDict)
+        flat |= _flatten_overrides(value, f"{prefix}{key}.") if is_section else {f"{prefix}{key}": value}
+    return flat
