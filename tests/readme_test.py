@@ -4,11 +4,13 @@ import json
 import re
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from mig_jax import assets
 from mig_jax.data import problem_files
 from mig_jax.text import response_format
+from tests import tiny
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,6 +35,20 @@ def test_snippet_runs_and_prints_what_it_says(capsys):
     printed = capsys.readouterr().out.splitlines()
     for line, said in zip(printed, re.findall(r"print\(.*?\) +# (\[.*?\])", code), strict=True):
         assert line.split() == said.split()
+
+
+def test_training_from_python_has_six_lines_and_runs(tmp_path, monkeypatch, capsys):
+    (code,) = (block for block in blocks("python") if "mig_jax.train" in block)
+    assert len(code_lines(code)) <= 6
+    for old, new in {'"quickstart"': "small", "/tmp": str(tmp_path), "steps=10": "steps=1"}.items():
+        assert old in code
+        code = code.replace(old, new)
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: first)
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    exec(code, {"small": tiny.get_quickstart()})
+    assert "held-out accuracy (start → end): sampled" in capsys.readouterr().out
+    assert (tmp_path / "mig_python_eval" / "results.md").exists()
 
 
 def test_config_has_ten_lines_and_the_keys_exist():
