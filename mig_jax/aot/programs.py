@@ -24,7 +24,7 @@ from mig_jax.models import lora, sampler
 from mig_jax.models.decoder import KVCache
 from mig_jax.models.qwen2_vl import Images, Pixels
 from mig_jax.policy.generate import rollout_param_specs
-from mig_jax.policy.load import abstract_policy
+from mig_jax.policy.load import abstract_policy, check_run_lengths
 from mig_jax.rollout.batch import make_outcome
 from mig_jax.rollout.rollout import make_rollout_functions
 from mig_jax.rollout.scoring import ProbedSteps, Probes
@@ -48,6 +48,7 @@ class TrainingPrograms:
         config = with_compilable_attention(config, devices)
         self.config, self.mesh = config, sharding.make_mesh(config.mesh.to_dict(), devices=devices)
         self.policy = abstract_policy(config.model, self.mesh)
+        check_run_lengths(self.policy, config)
         self._functions = make_rollout_functions(self.policy, config)
         init, self._update, self._take_minibatch = build_step(self.policy, config, "train")
         self._state = jax.eval_shape(init, self.policy.params)
