@@ -69,7 +69,8 @@ def get_config() -> ConfigDict:
     d.columns = n = ConfigDict()  # columns of your files: a name, "{a} {b}" to join several, or "=text" for a constant
     n.id = "id"
     n.question = "question"
-    n.answer = "answer"
+    n.answer = "answer"  # the reference answer
+    n.response = "response"  # score: of the transcripts
     n.kind = "kind"  # number, expression, choice, yes_no, text, set, …; expression if there is no such column
     n.choices = "choices"
     n.steps = "steps"
@@ -84,8 +85,8 @@ def get_config() -> ConfigDict:
     c.rollout = r = ConfigDict()
     r.questions = 32  # Q, prompts per step
     r.group_size = 8  # G, samples per prompt
-    r.max_new_tokens = 256
-    r.temperature = 1.0
+    r.max_new_tokens = 256  # limit of a response, in tokens; longer ones are truncated
+    r.temperature = 1.0  # of sampling
     r.gather_params = True  # replicate parameters over mesh.fsdp while sampling, instead of gathering them per token
     r.max_resamples = 0  # more rollouts per step to replace prompts whose samples all earn the same outcome (DAPO)
     r.kv_cache_chunks = 1  # chunks in which the KV cache grows: short completions use less memory; one compile each
@@ -135,8 +136,8 @@ def get_config() -> ConfigDict:
     s.importance_cap = 2.0  # recomputed: cap of the weights trainer / sampler of each token; 0: no weights
 
     c.optimizer = o = ConfigDict()
-    o.peak_lr = 1e-6
-    o.warmup_steps = 0
+    o.peak_lr = 1e-6  # learning rate after the warm-up
+    o.warmup_steps = 0  # updates over which the learning rate rises from 0
     o.decay = "constant"  # constant | cosine (to 0 over all updates)
     o.weight_decay = 0.0
     o.clip_norm = 1.0
@@ -166,10 +167,12 @@ def get_config() -> ConfigDict:
     c.verifier.deadline_s = 5.0  # seconds of wall clock per answer; later it counts as timed out, not as wrong
 
     c.eval = e = ConfigDict()
+    e.at_start = True  # evaluate before the first step
+    e.at_end = True  # evaluate after the last step
     e.every = 0  # steps between evaluations; 0: only at the start and the end
     e.samples = 1  # samples per held-out problem, besides the greedy one
     e.benchmarks = ""  # eval: sources, separated by commas; "": data.eval
-    e.problems = 0  # problems per source, drawn with data.eval_seed; 0: all
+    e.problems = 0  # problems per source and evaluation, drawn with data.eval_seed; 0: all
     e.scored = 16  # eval: responses per source whose steps are scored, for the page; 0: none
     e.batch_size = 256  # rows that are sampled together
 

@@ -261,6 +261,8 @@ def _data(config: Config, mode: str) -> list[str]:
         errors += [error for name in benchmarks for error in _sources("eval.benchmarks", name, is_one=True)]
     elif mode != "variants" and d.eval:
         errors += _sources("data.eval", d.eval, is_one=True)
+    elif trains and not evaluates(config):
+        pass
     elif mode != "variants" and (" + " in d.train or d.train.partition(":")[0] in sources.FILES):
         errors.append("data.eval is empty: name the held-out source, because data.train is a mixture or a file")
     elif mode in ("eval", "sample"):
@@ -268,6 +270,11 @@ def _data(config: Config, mode: str) -> list[str]:
     if trains and d.variants and not os.path.isfile(d.variants):
         errors.append(f"data.variants={d.variants!r}: no such file; `mig-jax variants` writes one")
     return errors
+
+
+def evaluates(config: Config) -> bool:
+    """Return whether a training run evaluates on held-out problems at all."""
+    return bool(config.eval.at_start or config.eval.at_end or config.eval.every)
 
 
 def _sources(key: str, mixture: str, *, is_one: bool = False) -> list[str]:
@@ -298,6 +305,8 @@ def _training(config: Config, mode: str, n_devices: int) -> list[str]:
     errors, r, model = [], config.rollout, config.model
     if model.init.vision.layers and model.vision.freeze and not model.path:
         errors.append("model.vision.freeze is on, but the vision tower has random parameters: train it")
+    if config.checkpoint.keep_best and not evaluates(config):
+        errors.append("checkpoint.keep_best ranks checkpoints by their evaluations, but there are none: set eval.every")
     if mode == "train":
         if r.group_size < 2:
             errors.append(f"rollout.group_size={r.group_size}: an advantage compares at least 2 samples of a prompt")

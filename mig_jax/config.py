@@ -52,6 +52,7 @@ class DataColumnsConfig(Section):
     kind: str
     level: str
     question: str
+    response: str
     source: str
     steps: str
     subject: str
@@ -73,6 +74,8 @@ class DataConfig(Section):
 
 
 class EvalConfig(Section):
+    at_end: bool
+    at_start: bool
     batch_size: PositiveInt
     benchmarks: str
     every: NonNegativeInt

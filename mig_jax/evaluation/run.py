@@ -35,7 +35,8 @@ from mig_jax.text.answers.verifier import Verifier
 
 # Config sections and keys that do not affect an evaluation, and so may change when it is resumed.
 MAY_CHANGE = ("steps", "loss", "optimizer", "sft", "checkpoint", "log", "verifier", "eval.benchmarks", "eval.every",
-              "data.train", "data.train_size", "data.read_ahead", *COMPUTE_ONLY)  # fmt: skip
+              "eval.at_start", "eval.at_end", "data.train", "data.train_size", "data.read_ahead",
+              "data.columns.response", *COMPUTE_ONLY)  # fmt: skip
 
 # Bytes of images in a page, as much as browsers open quickly.
 MAX_PAGE_BYTES = 100_000_000
@@ -66,7 +67,7 @@ def evaluate_sources(
     problems = multihost.sync_errors(lambda: {name: open_eval_problems(policy, config, name) for name in names})
     multihost.broadcast_from_main(lambda: _check_config(config, workdir / "config.json"))
     evaluator, results_by_source = Evaluator(policy, config, verifier), {}
-    for name in tqdm(names, desc="evaluating", unit="source", disable=len(names) == 1):
+    for name in tqdm(names, desc="evaluating", unit="source", disable=True if len(names) == 1 else None):
         folder = workdir / folder_name(name)
         results = multihost.broadcast_from_main(functools.partial(_read_results, folder, problems[name]))
         if results:

@@ -123,7 +123,7 @@ def open_source(config: Config, name: str, *, split: str) -> Sequence[Problem]:
         seed=config.seed if split == "train" else d.eval_seed,
         size=d.train_size if split == "train" else d.eval_size,
         data_dir=pathlib.Path(d.dir).expanduser(),
-        columns=d.columns.to_dict(),
+        columns={field: column for field, column in d.columns.to_dict().items() if field != "response"},
     )
 
 

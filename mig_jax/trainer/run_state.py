@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import grain
 import jax
 
-from mig_jax.check_config import COMPUTE_ONLY, check_unchanged
+from mig_jax.check_config import COMPUTE_ONLY, check_unchanged, evaluates
 from mig_jax.config import Config
 from mig_jax.data import stream
 from mig_jax.data.sources import parse_mixture
@@ -56,12 +56,13 @@ class RunState:
         policy: Policy,
         verifier: Verifier,
         prompt_batches: grain.DatasetIterator,
-        eval_problems: FilteredDataset,
+        eval_problems: FilteredDataset | None,
         fingerprints: dict[str, str],
     ):
         self.fingerprints = fingerprints
         self.config, self.workdir, self.mode, self.eval_problems = config, workdir, mode, eval_problems
-        self.prompt_batches, self.verifier, self.done, self.eval_pending = prompt_batches, verifier, 0, True
+        self.prompt_batches, self.verifier, self.done = prompt_batches, verifier, 0
+        self.eval_pending = config.eval.at_start
         # Round-tripped through JSON (tuples become lists), to compare equal to the stored config.
         self.config_record = json.loads(json.dumps(config.to_dict() | {"mode": mode}))
         self.make_batch = _make_batch_maker(config, mode, policy, verifier)
@@ -81,7 +82,9 @@ class RunState:
             self.train_state, progress = restored
             check_fingerprints(self.workdir, before=progress.get("fingerprints"), now=self.fingerprints)
             self.prompt_batches.set_state(progress["stream"])
-            self.done, self.eval_pending = progress["done"], progress["eval_pending"]
+            self.done = progress["done"]
+            # Evaluations may have been switched off since.
+            self.eval_pending = progress["eval_pending"] and self.eval_problems is not None
         resume_step = self.done + 1 if restored else None
         self.metrics = stack.enter_context(
             metrics.open_metrics(self.workdir, config=self.config_record, resume_step=resume_step)
@@ -128,8 +131,8 @@ class RunState:
 
     def is_eval_due(self) -> bool:
         """Return whether the step just done is followed by an evaluation."""
-        every = self.config.eval.every
-        return self.is_last or bool(every and self.done % every == 0)
+        e = self.config.eval
+        return bool((self.is_last and e.at_end) or (e.every and self.done % e.every == 0))
 
     def is_evaluated(self) -> bool:
         """Return whether an evaluation after this step was already written, by a run that was stopped then."""
@@ -145,6 +148,7 @@ class RunState:
         began = time.perf_counter()
         key = self.step_key("evaluation")
         name = f"evaluation after step {self.done}"
+        assert self.eval_problems is not None, "a run that evaluates has opened its held-out problems"
         eval_metrics = self.evaluator.metrics(self.train_state.params, self.eval_problems, key, name=name)
         self.metrics.write(self.done, eval_metrics)
         self.window.start += time.perf_counter() - began
@@ -180,12 +184,12 @@ class RunData(NamedTuple):
     """The data of a run.
 
     prompt_batches: iterator over training batches.
-    eval_problems: held-out problems.
+    eval_problems: held-out problems; None if the run does not evaluate.
     fingerprints: of the training and the held-out problems, by name.
     """
 
     prompt_batches: grain.DatasetIterator
-    eval_problems: FilteredDataset
+    eval_problems: FilteredDataset | None
     fingerprints: dict[str, str]
 
 
@@ -199,12 +203,12 @@ def open_data(policy: Policy, config: Config, mode: str) -> RunData:
     train_problems, mixture = multihost.sync_errors(
         lambda: open_train_problems(policy, config, need_solution=need_solution)
     )
-    eval_problems = multihost.sync_errors(lambda: open_eval_problems(policy, config))
+    eval_problems = multihost.sync_errors(lambda: open_eval_problems(policy, config)) if evaluates(config) else None
     names = [f"training problems of {part.name} (data.train)" for part in parse_mixture(config.data.train)]
     # The number of held-out problems may change when a run is resumed.
     names.append(f"held-out problems (data.eval, eval.problems={config.eval.problems})")
     opened = [*train_problems, eval_problems]
-    fingerprints = {name: source.digest for name, source in zip(names, opened, strict=True)}
+    fingerprints = {name: source.digest for name, source in zip(names, opened, strict=True) if source is not None}
     multihost.assert_equal_across_processes({"mode": mode, "config": config.to_dict()} | fingerprints)
     batches = stream.iterate(
         train_problems,
@@ -230,8 +234,8 @@ def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -
 
 def keys_free_to_change(config: dict[str, Any], *, mode: str) -> list[str]:
     """Return the sections and keys of a config, as a nested dict, that do not affect what a run learns."""
-    free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead", "loss.kl_reference_on_host"]
-    free += ["model.param_dtype", *COMPUTE_ONLY]
+    free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead", "data.columns.response"]
+    free += ["model.param_dtype", "loss.kl_reference_on_host", *COMPUTE_ONLY]
     free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped", "state_dtype")]
     if config["optimizer"]["decay"] == "constant":
         free.append("steps")  # a cosine schedule depends on the total number of steps
