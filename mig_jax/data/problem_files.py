@@ -62,7 +62,7 @@ def read_problems(file_format: str, path: str, *, columns: Mapping[str, str]) ->
             rows.append(row)
     except RowError as error:  # of the file itself: the rows after it cannot be read
         errors.append(str(error))
-    column_errors = _check_columns(rows, columns)
+    column_errors = check_columns(rows, columns, required=_REQUIRED_FIELDS)
     errors += column_errors.values()
     columns = {field: column for field, column in columns.items() if field not in column_errors}
     problems: list[Problem] = []
@@ -104,8 +104,8 @@ def _read_problem(row: Row, columns: Mapping[str, str], location: Path) -> tuple
 
     if row.read_error is not None:
         return None, [f"{row.location}: {row.read_error}"]
-    question, answer = read("question", _required_text), read("answer", _required_text)
-    kind = read("kind", _optional_text) or "expression"
+    question, answer = read("question", required_text), read("answer", required_text)
+    kind = read("kind", optional_text) or "expression"
     choices, steps = read("choices", _choices, ()), read("steps", _list_or_lines, ())
     images = read("images", lambda row, column: _images(row, column, location), ())
     if kind not in _KINDS:
@@ -117,16 +117,16 @@ def _read_problem(row: Row, columns: Mapping[str, str], location: Path) -> tuple
         else:
             answer = letter
     problem = Problem(
-        id=read("id", _optional_text) or f"{location.name}:{row.number}",
+        id=read("id", optional_text) or f"{location.name}:{row.number}",
         question=question,
         answer=answer,
         kind=kind,
         solution=(steps, answer) if steps else None,
         images=images,
         choices=choices,
-        level=read("level", _optional_text),
-        subject=read("subject", _optional_text),
-        source=read("source", _optional_text) or location.stem,
+        level=read("level", optional_text),
+        subject=read("subject", optional_text),
+        source=read("source", optional_text) or location.stem,
     )
     return (None, errors) if errors else (problem, [])
 
@@ -134,14 +134,20 @@ def _read_problem(row: Row, columns: Mapping[str, str], location: Path) -> tuple
 # -------------------------------------------------------------------------------------------------------------- columns
 
 
-def _check_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return an error for each field whose entry names columns that no row has."""
+def check_columns(rows: Sequence[Row], columns: Mapping[str, str], *, required: Sequence[str]) -> dict[str, str]:
+    """Return an error for each field whose entry names columns that no row has.
+
+    Args:
+      rows: of a file.
+      columns: see the module docstring.
+      required: fields that must have a column, even if their entry is their own name.
+    """
     # `csv` puts cells after the last column under None.
     present = dict.fromkeys(name for row in rows for name in row.values if name is not None)
     errors = {}
     for field, column in columns.items() if present else ():
         missing = [name for name in _columns_named_in(column) if name not in present]
-        if missing and (field in _REQUIRED_FIELDS or column not in ("", field)):
+        if missing and (field in required or column not in ("", field)):
             known = [*present, *(f"={kind}" for kind in _KINDS if field == "kind")]
             unknown = "; ".join(f"no column {name!r}{did_you_mean(name, known)}" for name in missing)
             errors[field] = f"columns.{field}: {unknown}; available: {', '.join(present)}"
@@ -152,7 +158,7 @@ def _columns_named_in(entry: str) -> list[str]:
     return [] if entry.startswith("=") else _TEMPLATE_COLUMN.findall(entry) or [entry]
 
 
-def _required_text(row: Row, column: str) -> str:
+def required_text(row: Row, column: str) -> str:
     """Return the text that an entry of `columns` gives for a row.
 
     Raises:
@@ -165,12 +171,12 @@ def _required_text(row: Row, column: str) -> str:
     return row.text(column)
 
 
-def _optional_text(row: Row, column: str) -> str:
+def optional_text(row: Row, column: str) -> str:
     """Return the text that an entry of `columns` gives for a row, "" if its column is missing or empty."""
     if column in row.values:
         return row.optional_text(column)
     is_column_name = _columns_named_in(column) == [column]
-    return "" if is_column_name else _required_text(row, column)
+    return "" if is_column_name else required_text(row, column)
 
 
 def _list_or_lines(row: Row, column: str) -> tuple[str, ...]:
@@ -187,7 +193,7 @@ def _list_or_lines(row: Row, column: str) -> tuple[str, ...]:
 
 def _choices(row: Row, column: str) -> tuple[str, ...]:
     """Return the choices, from a list or from a text (possibly a template) with the lines A. …, B. … in order."""
-    text = row.value(column) if _columns_named_in(column) == [column] else _required_text(row, column)
+    text = row.value(column) if _columns_named_in(column) == [column] else required_text(row, column)
     if not isinstance(text, str):
         return _list_or_lines(row, column)
     lines = _LETTERED_LINE.findall(text)

@@ -59,7 +59,14 @@ class EvalSampler:
     def answer(
         self, rollout_params: Any, problems: Sequence[Problem], key: jax.Array, *, name: str, folder: Path | None = None
     ) -> list[Transcript]:
-        """Return `samples` graded transcripts of every problem, `config.eval.batch_size` rows at a time.
+        """Return `samples` graded transcripts of every problem; see `answer_parts`."""
+        parts = self.answer_parts(rollout_params, problems, key, name=name, folder=folder)
+        return [transcript for part in parts for transcript in part]
+
+    def answer_parts(
+        self, rollout_params: Any, problems: Sequence[Problem], key: jax.Array, *, name: str, folder: Path | None = None
+    ) -> Iterator[list[Transcript]]:
+        """Yield graded transcripts, `samples` of every problem, `config.eval.batch_size` rows at a time.
 
         Prompts are read ahead, and answers are graded, while the accelerator samples. Samples depend only on `key` and
         on the position of their slice.
@@ -79,11 +86,9 @@ class EvalSampler:
         )
         load = functools.partial(self._load, problems, folder, done)
         ready = stream.in_order(slices, load, read_ahead=self.config.data.read_ahead)
-        progress = iter(tqdm(ready, total=len(slices), desc=name, unit="batch", leave=False))
-        transcripts: list[Transcript] = []
+        progress = iter(tqdm(ready, total=len(slices), desc=name, unit="batch", leave=False, disable=None))
         for loaded, completions in self._sample_ahead(rollout_params, key, progress):
-            transcripts += loaded.done if completions is None else self._grade(loaded, completions, folder)
-        return transcripts
+            yield loaded.done if completions is None else self._grade(loaded, completions, folder)
 
     def _load(self, problems: Sequence[Problem], folder: Path | None, done: list[int], part: EvalSlice) -> _Loaded:
         """Read a slice's prompts, or its transcripts if it is done."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -63,7 +63,13 @@ class _ScoreInputs(NamedTuple):
 
 
 def score_transcripts(
-    policy: Policy, config: Config, transcripts: Sequence[Transcript], verifier: Verifier, *, batch_size: int = 8
+    policy: Policy,
+    config: Config,
+    transcripts: Sequence[Transcript],
+    verifier: Verifier,
+    *,
+    batch_size: int = 8,
+    on_scored: Callable[[Sequence[Transcript]], None] = lambda scored: None,
 ) -> list[Transcript]:
     """Return the transcripts with their steps and numbers, in nats under `policy`, graded where they were not.
 
@@ -75,6 +81,7 @@ def score_transcripts(
       transcripts: any responses, well formed or not.
       verifier: grades those without a verdict.
       batch_size: responses per pass; fewer when they have many steps.
+      on_scored: called with the transcripts of each batch as soon as they are scored; shorter ones come first.
 
     Raises:
       UserError: a prompt with its response is longer than the model's positions.
@@ -96,7 +103,7 @@ def score_transcripts(
     credit = jax.jit(functools.partial(compute_scores, reward=config.reward, group_size=1))
     params = make_rollout_params_fn(policy, gather=config.rollout.gather_params)(policy.params)
     scored = list(transcripts)
-    for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch"):
+    for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch", disable=None):
         batch = rows[first : first + batch_size]
         padded = batch + batch[:1] * (batch_size - len(batch))
         *inputs, steps = _stack(policy, config, padded, max_steps=max_steps)
@@ -104,6 +111,7 @@ def score_transcripts(
         scores = sharding.to_host(credit(likelihood(params, *inputs), steps, is_correct_b))
         for row, encoded in enumerate(batch):
             scored[encoded.index] = add_scores(transcripts[encoded.index], encoded.parsed, scores, row)
+        on_scored([scored[encoded.index] for encoded in batch])
     return scored
 
 

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mig_jax.data import image_files
 from mig_jax.data.rows import format_errors
@@ -79,12 +79,29 @@ def write_transcripts(transcripts: Iterable[Transcript], path: str) -> None:
     Raises:
       UserError: an image is damaged or not an image, or the file cannot be written.
     """
-    # Samples of a question share their images.
-    write_image = functools.cache(lambda image: _write_image(image, Path(path).parent))
     with replace_file(path) as file:
+        TranscriptWriter(file, Path(path).parent).write(transcripts)
+
+
+class TranscriptWriter:
+    """Writes transcripts to an open file; what is written survives when the process is killed.
+
+    Args:
+      file: open for writing.
+      folder: the folder of the file, which receives the folder `images/`.
+    """
+
+    def __init__(self, file: TextIO, folder: Path):
+        self._file = file
+        # Samples of a question share their images.
+        self._write_image = functools.cache(lambda image: _write_image(image, folder))
+
+    def write(self, transcripts: Iterable[Transcript]) -> None:
+        """Write some transcripts."""
         for transcript in transcripts:
-            names = [write_image(image) for image in transcript.images]
-            file.write(json.dumps(dataclasses.asdict(transcript) | {"images": names}) + "\n")
+            names = [self._write_image(image) for image in transcript.images]
+            self._file.write(json.dumps(dataclasses.asdict(transcript) | {"images": names}) + "\n")
+        self._file.flush()
 
 
 def read_transcripts(path: str) -> list[Transcript]:

@@ -1,0 +1,93 @@
+"""Transcripts in files of any format: columns of other names, templates, constants, chat messages."""
+
+import json
+
+import pytest
+from mig_jax.configs import default
+
+from mig_jax.errors import UserError
+from mig_jax.records.given_transcripts import read_given_transcripts
+from mig_jax.records.transcripts import Transcript, write_transcripts
+
+USER = {"role": "user", "content": "1+1?"}
+ASSISTANT = {"role": "assistant", "content": " <think>\n"}
+SYSTEM = {"role": "system", "content": "Answer."}
+
+
+def read(tmp_path, rows, *, limit=None, name="in.jsonl", **columns):
+    if rows is not None:
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+    given = default.get_config().data.columns.to_dict() | columns
+    return read_given_transcripts(str(tmp_path / name), columns=given, limit=limit)
+
+
+def test_written_transcripts_are_read_as_they_are(tmp_path):
+    written = [
+        Transcript("1+1?", "", "2", kind="number", is_correct=False, format_error="no <think>", id="7", level="1"),
+        Transcript("A or B?", " A\n", "A", kind="choice", choices=("x", "y"), steps=("s",), ell_k=(-1.0, -0.5)),
+    ]
+    write_transcripts(written, str(tmp_path / "in.jsonl"))
+    assert read(tmp_path, None) == written
+    assert read(tmp_path, None, limit=1) == written[:1]
+
+
+def test_columns_may_have_any_name(tmp_path):
+    rows = [{"passage": "You have 1.", "q": "Plus 1?", "output": "two ", "gold": 2}]
+    (read_one,) = read(tmp_path, rows, question="{passage} {q}", response="output", answer="gold", kind="=number")
+    assert read_one == Transcript("You have 1. Plus 1?", "two ", "2", kind="number")
+    (tmp_path / "in.csv").write_text('q,response,answer\n1+1?,"two, of course",2\n')
+    assert read(tmp_path, None, name="in.csv", question="q")[0].response == "two, of course"
+
+
+@pytest.mark.parametrize(
+    "row, columns",
+    [
+        ({"messages": [USER, ASSISTANT]}, {"question": "messages"}),
+        ({"messages": [USER, ASSISTANT]}, {"question": "messages", "response": "messages"}),
+        ({"prompt": [USER], "response": " <think>\n"}, {"question": "prompt"}),
+        ({"prompt": [USER], "completion": [ASSISTANT]}, {"question": "prompt", "response": "completion"}),
+        ({"prompt": [{"role": "user", "content": [{"type": "text", "text": "1+1?"}]}], "response": " <think>\n"},
+         {"question": "prompt"}),
+        ({"question": "1+1?", "response": [USER, ASSISTANT]}, {}),
+    ],
+)  # fmt: skip
+def test_chat_messages(row, columns, tmp_path):
+    assert read(tmp_path, [row | {"answer": "2"}], **columns) == [Transcript("1+1?", " <think>\n", "2")]
+
+
+def test_system_message_is_reported(tmp_path, caplog):
+    read(tmp_path, [{"question": [SYSTEM, USER, ASSISTANT], "answer": "2"}])
+    assert "1 rows have a system message; the prompt has the format instructions in its place" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "row, columns, message",
+    [
+        ({"response": "r"}, {"question": "qestion"}, "columns.question: no column 'qestion' (did you mean question?)"),
+        ({"response": "r"}, {"response": "output"}, "columns.response: no column 'output'; available: question"),
+        ({"response": None}, {}, "row 1: no text in response"),
+        ({"response": "r", "answer": None}, {}, "row 1: no text in answer"),
+        ({"response": ["r"]}, {}, "row 1: response is a list, not a string or a number"),
+        ({"question": [USER, ASSISTANT, USER], "response": "r"}, {}, "question has 2 user messages; a question is one"),
+        ({"question": [USER]}, {}, "question has no assistant message; name the column of the response"),
+        ({"question": [{"role": "user", "content": [{"type": "image"}]}], "response": "r"}, {}, "data.columns.images"),
+        ({"response": "r", "kind": "numbr"}, {}, "kind 'numbr' is not one of"),
+    ],
+)
+def test_errors_name_the_row_and_the_column(row, columns, message, tmp_path):
+    with pytest.raises(UserError) as error:
+        read(tmp_path, [{"question": "q", "answer": "a"} | row], **columns)
+    assert message in str(error.value) and "in.jsonl" in str(error.value)
+
+
+def test_damaged_lines_are_listed(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"question": "q"\n[1]\n{"question": "q", "response": "r", "answer": "a"}\n')
+    with pytest.raises(UserError, match=r"(?s)row 1: not JSON.*row 2: a list, not an object"):
+        read(tmp_path, None)
+
+
+@pytest.mark.parametrize("name, message", [("nowhere.jsonl", "no such file"), ("in.txt", "unknown suffix '.txt'")])
+def test_other_files_are_refused(name, message, tmp_path):
+    (tmp_path / "in.txt").write_text("")
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, None, name=name)
