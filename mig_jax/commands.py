@@ -1,5 +1,7 @@
 """The commands that do not train: eval, sample, score, variants, data, aot."""
 
+import contextlib
+import dataclasses
 import json
 import os
 from collections import Counter
@@ -14,7 +16,7 @@ from mig_jax.check_config import check_config
 from mig_jax.config import Config
 from mig_jax.data import builders, sources
 from mig_jax.data.options import did_you_mean
-from mig_jax.data.problem import Problem
+from mig_jax.data.problem import KINDS, Problem
 from mig_jax.distributed import multihost, sharding
 from mig_jax.errors import UserError
 from mig_jax.evaluation import run
@@ -23,12 +25,18 @@ from mig_jax.evaluation.evaluator import EvalSampler
 from mig_jax.evaluation.score_transcripts import score_transcripts
 from mig_jax.policy.generate import make_rollout_params_fn, make_sampler
 from mig_jax.policy.load import Policy, check_run_lengths, load_policy
+from mig_jax.records.given_transcripts import read_given_transcripts
 from mig_jax.records.plots import draw_gains
-from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
+from mig_jax.records.transcripts import Transcript, TranscriptWriter, write_transcripts
 from mig_jax.rollout.problem_set import eval_source, open_eval_problems, open_source
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.text.response_format import choices_by_letter
 from mig_jax.trainer import disk_space
+
+# Held-out problems that `sample` answers unless a limit is given.
+SAMPLED_PROBLEMS = 4
+# What `score` has scored so far.
+PARTIAL_SCORES = "scores_partial.jsonl"
 
 
 @contextmanager
@@ -102,20 +110,75 @@ def print_problem(problem: Problem) -> None:
     print("\n".join(f"    {line}" for line in "\n".join([*lines, f"→ {problem.answer}"]).split("\n")))
 
 
-def sample(config: Config, questions: Sequence[str]) -> None:
-    """Print a completion of each question, or of four held-out problems with the gain of each step."""
-    with open_policy(config, mode="score" if questions else "sample") as (policy, verifier):
+def sample(
+    config: Config,
+    questions: Sequence[str],
+    answers: Sequence[str] = (),
+    *,
+    kind: str = "expression",
+    limit: int | None = None,
+    workdir: str = "",
+) -> None:
+    """Print completions of questions, or of held-out problems; where the answer is known, with the gain of each step.
+
+    Args:
+      config: of the command.
+      questions: none for the held-out problems of the config.
+      answers: the reference answer of each question; none if they are unknown.
+      kind: how answers are compared with these.
+      limit: number of held-out problems; None for `SAMPLED_PROBLEMS`.
+      workdir: folder for samples.jsonl and pictures; "" for none.
+
+    Raises:
+      UserError: the config, the kind or the workdir cannot be used.
+    """
+    if kind not in KINDS:
+        raise UserError(f"--kind={kind}: not one of {', '.join(KINDS)}{did_you_mean(kind, KINDS)}")
+    if workdir:
+        disk_space.check_workdir(workdir)
+    is_scored = bool(answers or not questions)
+    problems = [Problem(str(n), question, "?", "text") for n, question in enumerate(questions)]
+    problems = [
+        problem._replace(answer=a, kind=kind) for problem, a in zip(problems, answers, strict=False)
+    ] or problems
+    with contextlib.ExitStack() as stack:
+        policy, verifier = stack.enter_context(open_policy(config, mode="score" if questions else "sample"))
+        writer = stack.enter_context(_open_writer(workdir, "samples.jsonl")) if workdir else None
         check_run_lengths(policy, config)
-        problems = [Problem(str(number), question, "?", "text") for number, question in enumerate(questions)]
-        problems = problems or open_eval_problems(policy, config)[:4]
-        r = config.rollout
-        sampler = make_sampler(policy, r, group_size=1, temperature=r.temperature)
-        params = make_rollout_params_fn(policy, gather=r.gather_params)(policy.params)
-        key = jax.random.key(config.seed)
-        answered = EvalSampler(policy, config, verifier, sampler, 1).answer(params, problems, key, name="sampling")
-        transcripts = answered if questions else score_transcripts(policy, config, answered, verifier)
-    for transcript in transcripts:
-        print_transcript(transcript)
+        problems = problems or open_eval_problems(policy, config)[: limit or SAMPLED_PROBLEMS]
+        sampled = []
+        for part in _sample_parts(policy, config, verifier, problems):
+            part = score_transcripts(policy, config, part, verifier) if is_scored else list(map(_without_answer, part))
+            for transcript in part:
+                print_transcript(transcript)
+            if writer:
+                writer.write(part)
+            sampled += part
+    if workdir and is_scored:
+        draw_gains(sampled, os.path.join(workdir, "gains"))
+    if workdir:
+        print(f"samples.jsonl{', gains.png and gains.html are' if is_scored else ' is'} in {workdir}")
+
+
+def _sample_parts(
+    policy: Policy, config: Config, verifier: Verifier, problems: Sequence[Problem]
+) -> Iterator[list[Transcript]]:
+    r = config.rollout
+    sampler = make_sampler(policy, r, group_size=1, temperature=r.temperature)
+    params = make_rollout_params_fn(policy, gather=r.gather_params)(policy.params)
+    key = jax.random.key(config.seed)
+    return EvalSampler(policy, config, verifier, sampler, 1).answer_parts(params, problems, key, name="sampling")
+
+
+def _without_answer(transcript: Transcript) -> Transcript:
+    return dataclasses.replace(transcript, answer="", is_correct=None, is_correct_lenient=None)
+
+
+@contextmanager
+def _open_writer(workdir: str, name: str) -> Iterator[TranscriptWriter]:
+    """Open a new file of transcripts that is written as they come."""
+    with open(os.path.join(workdir, name), "w", encoding="utf-8") as file:
+        yield TranscriptWriter(file, Path(workdir))
 
 
 def print_transcript(transcript: Transcript) -> None:
@@ -129,20 +192,29 @@ def print_transcript(transcript: Transcript) -> None:
             print(f"   gain {gain:5.2f}  log-likelihood {ell:6.2f}  {step}")
 
 
-def score(config: Config, input_file: str, workdir: str) -> None:
+def score(config: Config, input_file: str, workdir: str, *, limit: int | None = None) -> None:
     """Score given transcripts; write scores.jsonl, gains.png and gains.html to `workdir`, or beside the input if "".
 
+    Until all are scored, those that are done are in scores_partial.jsonl, shorter ones first.
+
+    Args:
+      config: of the command; its `data.columns` name the columns of the file.
+      input_file: see `read_given_transcripts`.
+      workdir: folder of the results.
+      limit: score only the first rows; None for all.
+
     Raises:
-      UserError: the file cannot be read, or has no transcripts.
+      UserError: the file cannot be read or has no transcripts, or the workdir cannot be written.
     """
     workdir = workdir or os.path.splitext(input_file)[0] + "_scores"
-    transcripts = read_transcripts(input_file)
+    transcripts = read_given_transcripts(input_file, columns=config.data.columns.to_dict(), limit=limit)
     if not transcripts:
         raise UserError(f"{input_file} has no transcripts")
     disk_space.check_workdir(workdir)
-    with open_policy(config, mode="score") as (policy, verifier):
-        scored = score_transcripts(policy, config, transcripts, verifier)
+    with open_policy(config, mode="score") as (policy, verifier), _open_writer(workdir, PARTIAL_SCORES) as partial:
+        scored = score_transcripts(policy, config, transcripts, verifier, on_scored=partial.write)
     write_transcripts(scored, os.path.join(workdir, "scores.jsonl"))
+    os.remove(os.path.join(workdir, PARTIAL_SCORES))
     draw_gains(scored, os.path.join(workdir, "gains"))
     print(f"transcripts scored: {len(scored)}; scores.jsonl, gains.png and gains.html are in {workdir}")
 

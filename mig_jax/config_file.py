@@ -160,6 +160,8 @@ def short_message(error: BaseException) -> str:
         return f"{value[1]}={value[2]}: must be an integer"
     if value := re.search(r"flag --(?:config\.)?([\w.]+)=(.*?): could not convert string to float", message):
         return f"{value[1]}={value[2]}: must be a number"
+    if value := re.search(r"flag --(?:config\.)?([\w.]+)=(.*?): \('Non-boolean argument", message):
+        return f"{value[1]}={value[2]}: must be True or False"
     if value := _WRONG_TYPE.search(message):
         return f"{value[1]}={value[2]}: must be of type {value[4]}, not {value[3]}"
     if isinstance(error, AttributeError | KeyError):

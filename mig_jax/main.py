@@ -1,6 +1,7 @@
 """The command line: mig-jax train | sft | eval | sample | score | variants | data | aot."""
 
-import importlib.util
+import difflib
+import io
 import os
 import re
 import sys
@@ -11,41 +12,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from mig_jax import __version__
+from mig_jax.command_help import BY_HAND, COMMANDS, FLAGS, command_help, overview
 from mig_jax.config import RENAMED_KEYS, Config
 from mig_jax.errors import UserError
 
-HELP = """mig-jax: step-wise credit for reasoning policies.
-
-  mig-jax train  --config=FILE.py --workdir=DIR     reinforcement learning (MIG; GRPO is loss.alpha = loss.gamma = 0)
-  mig-jax sft    --config=FILE.py --workdir=DIR     supervised fine-tuning on written solutions
-  mig-jax eval   --config=FILE.py --workdir=DIR     accuracy on held-out problems or benchmarks, and a page of responses
-  mig-jax sample --config=FILE.py [--question=TEXT] completions of a question, or of a few held-out problems
-  mig-jax score  --model=DIR --input=FILE.jsonl     the gain of every step of given transcripts
-  mig-jax variants --config=FILE.py --workdir=DIR   further ways to write the answers of data.train, for the probes
-  mig-jax data   [--benchmarks=NAME,NAME]           list the benchmarks, or build and show the named ones
-  mig-jax aot    --config=FILE.py --topology=NAME   compile a training run for v5p:4x4x8 or h100:8, without running it
-
-  --config.KEY=VALUE   overrides a value of the config, as in --config.rollout.group_size=16; configs/default.py
-                       lists all keys. Without --config, eval, sample and score use the config of the run that made
-                       the model, or the defaults.
-  --model=DIR          the policy, a folder in Hugging Face format; short for --config.model.path=DIR
-  --benchmarks=A,B     eval, data: gsm8k, math:test, jsonl:FILE, …; short for --config.eval.benchmarks=A,B
-  --data_dir=DIR       folder of the benchmarks, a folder each; short for --config.data.dir=DIR
-  --input=FILE.jsonl   score: rows with question, response, answer
-  --question=TEXT      sample: may be repeated
-  --coordinator=HOST:PORT --num_processes=N --process_id=I
-                       train, sft, eval in several processes that were started by hand: I counts from 0, and process 0
-                       listens at HOST:PORT. Processes launched by SLURM or Open MPI (a task for each GPU), and those
-                       of a TPU pod, need none of this. The workdir must be on a disk that all of them share
-  --topology=NAME      aot: a TPU slice (v5e:4x4, v5p:4x4x8, v6e:8x8, tpu7x:2x2x1) or GPUs (h100:8)
-  --debug              show the stack trace of every error
-  --version            print the version
-
-train, sft, eval and variants resume when the same command is run again with the same workdir.
-On SIGTERM or Ctrl-C, train and sft finish the current step, save a checkpoint and exit with code 75; a second signal
-stops them at once.
-"""
-COMMANDS = ("train", "sft", "eval", "sample", "score", "variants", "data", "aot")
 # Read when jax is imported and when a TPU's compiler is loaded: look for no TPU, and let others compile, too.
 AOT_ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
@@ -56,45 +26,33 @@ AOT_ENVIRONMENT = {
 # Commands that may run in several processes, and those that may not.
 DISTRIBUTED = ("train", "sft", "eval")
 ONE_PROCESS = ("sample", "score", "variants")
-# Flags of processes that were started by hand.
-BY_HAND = ("coordinator", "num_processes", "process_id")
 RESUMABLE = ("train", "sft", "eval", "variants")
-REQUIRED_FLAGS = {
-    "train": ("config", "workdir"),
-    "sft": ("config", "workdir"),
-    "variants": ("config", "workdir"),
-    "eval": ("workdir",),
-    "score": ("input",),
-    "aot": ("config", "topology"),
-}
 # Sections of its run's config that a model is prompted, sampled and scored with.
 RUN_SECTIONS = ("data", "rollout", "reward")
 
 
-def _default_config() -> str:
-    spec = importlib.util.find_spec("mig_jax.configs")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError("mig_jax.configs is missing: reinstall mig_jax")
-    return os.path.join(spec.submodule_search_locations[0], "default.py")
-
-
 # No default: ml_collections would apply overrides to it on import, where no error can be explained.
 CONFIG = config_flags.DEFINE_config_file("config", None, "config file; --config.KEY=VALUE overrides")
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
-MODEL = flags.DEFINE_string("model", None, "folder of the policy, instead of config.model.path")
-BENCHMARKS = flags.DEFINE_string("benchmarks", None, "sources to evaluate, instead of config.eval.benchmarks")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of the benchmarks, instead of config.data.dir")
-INPUT = flags.DEFINE_string("input", None, "transcripts to score")
-COORDINATOR = flags.DEFINE_string("coordinator", None, "where process 0 listens, host:port")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "number of processes", lower_bound=1)
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "number of this process, from 0", lower_bound=0)
-TOPOLOGY = flags.DEFINE_string("topology", None, "what to compile for")
-QUESTION = flags.DEFINE_multi_string("question", [], "what to ask")
+WORKDIR = flags.DEFINE_string("workdir", None, FLAGS["workdir"].meaning)
+MODEL = flags.DEFINE_string("model", None, FLAGS["model"].meaning)
+BENCHMARKS = flags.DEFINE_string("benchmarks", None, FLAGS["benchmarks"].meaning)
+DATA_DIR = flags.DEFINE_string("data_dir", None, FLAGS["data_dir"].meaning)
+INPUT = flags.DEFINE_string("input", None, FLAGS["input"].meaning)
+COORDINATOR = flags.DEFINE_string("coordinator", None, FLAGS["coordinator"].meaning)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, FLAGS["num_processes"].meaning, lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, FLAGS["process_id"].meaning, lower_bound=0)
+TOPOLOGY = flags.DEFINE_string("topology", None, FLAGS["topology"].meaning)
+QUESTION = flags.DEFINE_multi_string("question", [], FLAGS["question"].meaning)
+ANSWER = flags.DEFINE_multi_string("answer", [], FLAGS["answer"].meaning)
+KIND = flags.DEFINE_string("kind", "expression", FLAGS["kind"].meaning)
+LIMIT = flags.DEFINE_integer("limit", None, FLAGS["limit"].meaning, lower_bound=1)
 DEBUG = flags.DEFINE_bool("debug", False, "show the stack trace of every error")
 
 
 def main() -> None:
     """Run the `mig-jax` command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log shows each step when it is done
     # transformers prints at every import that torch is missing; it is not needed here.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.set_verbosity(logging.WARNING)  # orbax logs every file at INFO
@@ -116,58 +74,108 @@ def silence_orbax() -> None:
 
 
 def parse_arguments(argv: list[str]) -> list[str]:
-    """Return the positional arguments; exit with the help, or with what is wrong."""
-    if len(argv) < 2 or {"-h", "--help", "help"} & set(argv[1:]):
-        print(HELP)
-        sys.exit(0 if len(argv) > 1 else 2)
-    if "--version" in argv[1:]:
+    """Return the positional arguments; exit with the help, or with what is wrong in a line."""
+    words = argv[1:]
+    command = next((word for word in words if word in COMMANDS), "")
+    if not words or words[0] == "help" or {"-h", "-help", "--help"} & set(words):
+        print(command_help(command) if command else overview())
+        sys.exit(0 if words else 2)
+    if "--version" in words:
         print(f"mig-jax {__version__}")
         sys.exit(0)
-    from mig_jax.config_file import check_config_file, short_message
+    from mig_jax.config_file import check_config_file, check_overrides, find_config_file, short_message
 
-    path = _config_argument() or _default_config()
+    positional: list[str] = []
     try:
-        check_config_file(path)
-        positional = flags.FLAGS(argv if _config_argument() else [argv[0], f"--config={path}", *argv[1:]])[1:]
+        path, arguments = _split_config_argument(words)
+        path = find_config_file(path or "default")
+        check_overrides(arguments, check_config_file(path))
+        positional = flags.FLAGS([argv[0], f"--config={path}", *arguments])[1:]
+        errors = _flag_errors(positional)
     except UserError as error:
-        if "--debug" in argv:
+        if "--debug" in words:
             raise
-        sys.exit(f"mig-jax: {error}")
+        errors = [str(error)]
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        sys.exit(f"mig-jax: {short_message(error)}")
-    errors = _flag_errors(positional)
+        errors = [short_message(error)]
     if errors:
-        sys.exit("mig-jax: " + "; ".join(errors) + "\n\n" + HELP)
+        name = f"mig-jax {command}" if command else "mig-jax"
+        sys.exit(f"{name}: {'; '.join(errors)} (help: {name} --help)")
     return positional
 
 
-def _config_argument() -> str | None:
-    """Return the value of --config, or None if it was not given."""
-    for argument, following in zip(sys.argv[1:], [*sys.argv[2:], ""], strict=True):
-        name, has_value, value = argument.partition("=")
-        if name in ("--config", "-config"):
-            return value if has_value else following
-    return None
+def _split_config_argument(words: list[str]) -> tuple[str | None, list[str]]:
+    """Return the value of --config, None if it was not given, and the other arguments.
+
+    Raises:
+      UserError: --config is given without a value, or twice.
+    """
+    values, others, words = [], [], list(words)
+    while words:
+        name, has_value, value = (word := words.pop(0)).partition("=")
+        if name not in ("--config", "-config"):
+            others.append(word)
+        elif has_value or words:
+            values.append(value if has_value else words.pop(0))
+        else:
+            raise UserError("--config needs a value: --config=FILE.py")
+    if len(values) > 1:
+        raise UserError(f"--config is given {len(values)} times: {', '.join(values)}")
+    return (values[0] if values else None), others
 
 
 def _flag_errors(positional: list[str]) -> list[str]:
     """Return what is wrong with the command and its flags."""
-    command = positional[0] if positional else ""
-    if len(positional) != 1 or command not in COMMANDS:
-        return [f"give one command of {', '.join(COMMANDS)}, not {' '.join(positional) or 'none'}"]
-    required = REQUIRED_FLAGS.get(command, ())
-    present = {name: bool(flags.FLAGS[name].present) for name in required} | {"config": bool(_config_argument())}
-    errors = [f"{command} needs --{name}" for name in required if not present[name]]
-    given = [name for name in BY_HAND if flags.FLAGS[name].present]
-    if given and command not in DISTRIBUTED:
-        errors.append(f"{command} runs in one process, without --{', --'.join(given)}")
-    elif given and len(given) < len(BY_HAND):
-        errors.append(f"--{', --'.join(BY_HAND)} must be given together; only --{', --'.join(given)} was")
-    elif given and not re.fullmatch(r".+:[0-9]+", COORDINATOR.value or ""):
-        errors.append(f"--coordinator={COORDINATOR.value} must be HOST:PORT")
-    elif given and (PROCESS_ID.value or 0) >= (NUM_PROCESSES.value or 1):
-        errors.append(f"--process_id={PROCESS_ID.value} must be less than --num_processes={NUM_PROCESSES.value}")
-    return errors
+    name = positional[0] if positional else ""
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        found = f"no command {name!r}{meant}" if name else "a command is missing"
+        return [f"{found}; give one of {', '.join(COMMANDS)}"]
+    if positional[1:]:
+        return [f"what is {' '.join(map(repr, positional[1:]))}? Values of flags follow a '=', as in --workdir=DIR"]
+    command = COMMANDS[name]
+    given = [flag for flag in FLAGS if flags.FLAGS[flag].present and (flag != "config" or _is_config_given())]
+    missing = [f"--{flag}={FLAGS[flag].value}" for flag in command.required if flag not in given]
+    errors = [f"{name} needs {' and '.join(missing)}"] if missing else []
+    by_hand = [flag for flag in BY_HAND if flag in given]
+    if by_hand and name not in DISTRIBUTED:
+        errors.append(f"{name} runs in one process, without --{', --'.join(by_hand)}")
+    elif by_hand:
+        errors += _process_flag_errors(by_hand)
+    wrong = [flag for flag in given if flag not in (*command.flags, *BY_HAND)]
+    if wrong:
+        errors.append(f"{name} has no flag --{', --'.join(wrong)}")
+    return errors + _answer_flag_errors(name, given)
+
+
+def _answer_flag_errors(name: str, given: list[str]) -> list[str]:
+    """Return what is wrong with --answer and --kind."""
+    questions, answers = len(QUESTION.value or ()), len(ANSWER.value or ())
+    if name == "score" and answers > 1:
+        return [f"--answer is given {answers} times; score takes one for all rows (or data.columns.answer)"]
+    if name == "sample" and answers not in (0, questions):
+        return [f"--answer is given {answers} times, --question {questions} times; give one for each"]
+    if name == "sample" and "kind" in given and not answers:
+        return ["--kind needs --answer"]
+    if name == "sample" and "limit" in given and questions:
+        return ["--limit counts held-out problems; it has no use with --question"]
+    return []
+
+
+def _process_flag_errors(given: list[str]) -> list[str]:
+    """Return what is wrong with the flags of processes that were started by hand, of which some are given."""
+    if len(given) < len(BY_HAND):
+        return [f"--{', --'.join(BY_HAND)} must be given together; only --{', --'.join(given)} was"]
+    if not re.fullmatch(r".+:[0-9]+", COORDINATOR.value or ""):
+        return [f"--coordinator={COORDINATOR.value} must be HOST:PORT"]
+    if (PROCESS_ID.value or 0) >= (NUM_PROCESSES.value or 1):
+        return [f"--process_id={PROCESS_ID.value} must be less than --num_processes={NUM_PROCESSES.value}"]
+    return []
+
+
+def _is_config_given() -> bool:
+    return _split_config_argument(sys.argv[1:])[0] is not None
 
 
 def run_command(positional: list[str]) -> None:
@@ -229,16 +237,19 @@ def _dispatch(command: str) -> None:
     from mig_jax.data import sources
     from mig_jax.trainer import preemption, train
 
-    config, workdir = chosen_config(), local_path("workdir", WORKDIR.value)
+    config, workdir = chosen_config(command), local_path("workdir", WORKDIR.value)
     if command in ("train", "sft"):
         with preemption.catch_stop_signals() as should_stop:
             train.run(config, workdir, mode=command, should_stop=should_stop)
     elif command == "eval":
         commands.evaluate(config, workdir)
     elif command == "sample":
-        commands.sample(config, QUESTION.value)
+        questions, answers = QUESTION.value or [], ANSWER.value or []
+        commands.sample(config, questions, answers, kind=KIND.value or "", limit=LIMIT.value, workdir=workdir)
     elif command == "score":
-        commands.score(config, local_path("input", INPUT.value), workdir)
+        if ANSWER.value:
+            config.data.columns.answer = f"={ANSWER.value[-1]}"
+        commands.score(config, local_path("input", INPUT.value), workdir, limit=LIMIT.value)
     elif command == "variants":
         commands.variants(config, workdir)
     elif command == "data":
@@ -258,7 +269,7 @@ def local_path(flag: str, path: str | None) -> str:
     return os.path.expanduser(path or "")
 
 
-def chosen_config() -> Config:
+def chosen_config(command: str) -> Config:
     """Return the config of --config, else that of the run that made the model, else the defaults; with overrides.
 
     The model may be named by --model or --config.model.path, as its folder or as the workdir of its run.
@@ -274,11 +285,14 @@ def chosen_config() -> Config:
         config.model.path, config.model.tokenizer = MODEL.value, ""
     config.model.path = local_path("model", config.model.path)
     run_config = find_run_config(config.model.path)
-    if config.model.path and not _config_argument() and multihost.is_main_process():
+    if config.model.path and not _is_config_given() and multihost.is_main_process():
         source = run_config or f"the defaults, because {config.model.path} has no {RUN_CONFIG}"
         print(f"prompts, lengths and rewards are those of {source}", file=sys.stderr)
-    if run_config and not _config_argument():
+    if run_config and not _is_config_given():
+        columns = config.data.columns.to_dict()
         apply_run_config(config, run_config)
+        if command == "score":
+            config.data.columns.update(columns)  # those of the run describe its training data
         config.update_from_flattened_dict(config_flags.get_override_values(flags.FLAGS["config"]))
     if BENCHMARKS.value:
         config.eval.benchmarks = BENCHMARKS.value

@@ -75,4 +75,4 @@ def test_command_prints_and_writes_report(monkeypatch, tmp_path, capsys):
 def test_command_reports_all_missing_flags():
     command = [sys.executable, "-m", "mig_jax.main", "aot"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode != 0 and "aot needs --config; aot needs --topology" in done.stderr
+    assert done.returncode != 0 and "aot needs --config=FILE.py and --topology=NAME" in done.stderr

@@ -64,7 +64,7 @@ def run_main(monkeypatch, run):
     monkeypatch.setattr(main, "WORKDIR", SimpleNamespace(value="/workdir"))
     for name in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID", "DEBUG"):
         monkeypatch.setattr(main, name, SimpleNamespace(value=None))
-    monkeypatch.setattr(main, "chosen_config", lambda: None)
+    monkeypatch.setattr(main, "chosen_config", lambda command: None)
     main.run_command(["train"])
 
 
