@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from mig_jax.configs import default, quickstart
 
@@ -40,7 +41,7 @@ from mig_jax.text.response_format import OPENING, AnswerTags, choices_by_letter
 
 GROUP_SIZE = 8
 NOISE = 0.5
-HANGS = "9**9**9**9"  # each such answer costs its deadline and a worker, so few problems get one
+HANGS = "$9^{9^{9}}$"  # each such answer costs its deadline and a worker, so few problems get one
 N_HANGING = 2
 
 # (rule, its parameters), by column.
@@ -243,9 +244,10 @@ def make_scorer(policy: Policy, config: Config, verifier: Verifier) -> Callable[
         cuts, steps = stack_steps(parsed, max_steps=n_probes)
         prompts = [encode_prompt(policy, config, problem) for problem in problems]
         token_bt, length_b = encoding.pad_right(rows, width, tokenizer.pad_id)
-        completions = Completions(token_bt, np.zeros(token_bt.shape, np.float32), length_b, length_b < 0, cache=())
+        logprob_bt: Any = np.zeros(token_bt.shape, np.float32)
+        completions = Completions(token_bt, logprob_bt, length_b, length_b < 0, cache=())
         probes = build_probes(policy, reward, problems, max_answer_tokens=config.data.max_answer_tokens)
-        stacked = stack_prompts(policy, prompts, config.data.max_prompt_tokens)
+        stacked = stack_prompts(policy, prompts, -(-max(len(prompt.ids) for prompt in prompts) // 32) * 32)
         ell_bk = sharding.to_host(likelihood(policy.params, stacked, completions, cuts, probes))
         grades = grade_answers(verifier, problems, [p.response.answer for p in parsed])
         return Scored(
@@ -382,7 +384,7 @@ def main() -> None:
     config = default.get_config() if args.model else quickstart.get_config()
     config.reward.terminator, config.verifier.deadline_s = args.terminator, 2.0
     if args.model:
-        config.model.path, config.data.max_prompt_tokens = args.model, 320
+        config.model.path = args.model
     mesh = sharding.make_mesh(config.mesh.to_dict(), devices=jax.devices())
     with jax.set_mesh(mesh), Verifier(workers=1, deadline_s=config.verifier.deadline_s) as verifier:
         policy = load_policy(config.model, mesh, seed=0)
