@@ -13,6 +13,7 @@ from mig_jax.configs import default
 from ml_collections import ConfigDict
 
 from mig_jax import main, rewards
+from mig_jax.records import metrics
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -103,6 +104,12 @@ def test_every_metric_is_documented():
     assert not {name for name in logged - documented if f"{name}_share" not in documented}
     shares = {name for name in documented if name.endswith("_share")}
     assert not {name for name in documented - logged - shares if METRIC.fullmatch(name)}
+
+
+def test_names_of_the_terminal_line_are_explained():
+    table = PAGES["metrics.md"].split("## The line of a step")[1].split("\n## ")[0]
+    for labels in (metrics.TERMINAL_METRICS, metrics.SFT_TERMINAL_METRICS, metrics.EVAL_TERMINAL_METRICS):
+        assert all(f"`{label}`" in table and f"`{name}`" in table for name, label in labels.items())
 
 
 @pytest.mark.parametrize("number", range(len(python_blocks("rewards.md"))))

@@ -33,21 +33,29 @@ from mig_jax.text.answers.verifier import Verifier
 
 FILE_NAME = "metrics.jsonl"
 
-# The metrics of the terminal line, with their labels there.
-TERMINAL_METRICS = (
-    ("reward/accuracy", "accuracy"),
-    ("reward/format", "format"),
-    ("reward/process", "process"),
-    ("sft/gate", "gate"),
-    ("rollout/length", "tokens"),
-    ("policy/entropy", "entropy"),
-    ("gradient/norm", "gradient"),
-    ("loss/sft", "sft loss"),
-    ("eval/sampled", "eval sampled"),
-    ("eval/greedy", "eval greedy"),
-    ("time/tokens_per_second", "tokens/s"),
-    ("time/seconds", "seconds"),
-)
+# The metrics of the terminal line, with their labels there: of RL, SFT and evaluation. docs/metrics.md explains them.
+TERMINAL_METRICS = {
+    "reward/accuracy": "accuracy",
+    "reward/format": "format",
+    "reward/process": "process",
+    "rollout/length": "tokens",
+    "policy/entropy": "entropy",
+    "time/seconds": "seconds",
+    "gradient/norm": "gradient",
+}
+SFT_TERMINAL_METRICS = {
+    "loss/sft": "sft loss",
+    "policy/entropy": "entropy",
+    "gradient/norm": "gradient",
+    "time/tokens_per_second": "tokens/s",
+    "time/seconds": "seconds",
+}
+EVAL_TERMINAL_METRICS = {
+    "eval/sampled": "eval sampled",
+    "eval/greedy": "eval greedy",
+    "eval/format": "eval format",
+}
+TERMINAL_WIDTH = 100
 
 
 class MetricsWriter:
@@ -164,9 +172,14 @@ def read_metrics(path: str) -> tuple[dict[str, Any], list[dict[str, float]]]:
 
 
 def terminal_line(step: int, row: Mapping[str, float]) -> str:
-    """Return the terminal line of a row: its `TERMINAL_METRICS`, or all its metrics if it has none of these."""
-    shown = [(label, row[name]) for name, label in TERMINAL_METRICS if name in row] or list(row.items())
-    return f"step {step:>5}  " + "  ".join(f"{label} {value:.3g}" for label, value in shown)
+    """Return the terminal line of a row: its main metrics, as many as fit in `TERMINAL_WIDTH` columns."""
+    kinds = (TERMINAL_METRICS, SFT_TERMINAL_METRICS, EVAL_TERMINAL_METRICS)
+    labels = next((labels for labels in kinds if next(iter(labels)) in row), {name: name for name in row})
+    line = f"step {step:>5}"
+    for name, label in labels.items():
+        item = f"  {label} {row[name]:.3g}" if name in row else ""
+        line += item if len(line + item) <= TERMINAL_WIDTH else ""
+    return line
 
 
 def column(rows: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:

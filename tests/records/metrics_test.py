@@ -135,6 +135,19 @@ def test_terminal_line(tmp_path, capsys):
     assert metrics.terminal_line(7, {"my/number": 0.12345}) == "step     7  my/number 0.123"
 
 
+@pytest.mark.parametrize(
+    "labels", [metrics.TERMINAL_METRICS, metrics.SFT_TERMINAL_METRICS, metrics.EVAL_TERMINAL_METRICS]
+)
+def test_terminal_line_fits_and_begins_with_what_matters(labels):
+    usual, long = ({name: value for name in labels} for value in (0.123, -1.234567e-12))
+    assert metrics.terminal_line(7, usual).count("0.123") >= min(6, len(labels))
+    assert all(
+        len(metrics.terminal_line(123456, row)) <= 100 for row in (usual, long, dict.fromkeys("abcdef" * 20, 1.0))
+    )
+    first = next(iter(labels.values()))
+    assert metrics.terminal_line(7, {"zzz": 1.0} | long).startswith(f"step     7  {first} -1.23e-12")
+
+
 def _read_events(path) -> list[Event]:
     """Read an event file: for each event 8 bytes length, 4 bytes checksum, the event, 4 bytes checksum."""
     data, events = path.read_bytes(), []
