@@ -30,6 +30,7 @@ from mig_jax.evaluation import run
 from mig_jax.evaluation.score_transcripts import score_transcripts
 from mig_jax.policy import load
 from mig_jax.policy.load import Policy, check_run_lengths
+from mig_jax.records.given_transcripts import read_given_transcripts
 from mig_jax.records.transcript_list import TranscriptList
 from mig_jax.records.transcripts import Transcript, make_transcripts, read_transcripts
 from mig_jax.rollout.problem_set import eval_source
@@ -131,17 +132,19 @@ def score(
 
     Args:
       model: see `Model`.
-      transcripts: a jsonl file, or its rows: transcripts, or mappings with at least question, response and answer.
-      **overrides: see `load_config`.
+      transcripts: a file (see `read_given_transcripts`), or rows: transcripts, or mappings with at least question,
+        response and answer.
+      **overrides: see `load_config`; `data.columns` names the columns of the file.
 
     Raises:
       UserError: the config or the model cannot be used, or rows are wrong; lists them.
     """
+    config = config_of(model, overrides, with_columns=False)
     if isinstance(transcripts, str | os.PathLike):
-        rows = read_transcripts(local_path("transcripts", transcripts))
+        path = local_path("transcripts", transcripts)
+        rows = read_given_transcripts(path, columns=config.data.columns.to_dict())
     else:
         rows = make_transcripts(transcripts)
-    config = config_of(model, overrides)
     if not rows:
         return TranscriptList()
     with open_policy(config, mode="score", policy=_loaded(model)) as (policy, verifier):
@@ -183,8 +186,13 @@ def open_policy(config: Config, *, mode: str, policy: Policy | None = None) -> I
         yield loaded, verifier
 
 
-def config_of(model: Model, overrides: Mapping[str, Any]) -> Config:
+def config_of(model: Model, overrides: Mapping[str, Any], *, with_columns: bool = True) -> Config:
     """Return the config to use a model with: the given one, else that of the run that made it, else the defaults.
+
+    Args:
+      model: see `Model`.
+      overrides: see `load_config`.
+      with_columns: see `use_run_config`.
 
     Raises:
       UserError: see `load_config` and `use_run_config`; or the overrides change a model that is loaded already.
@@ -199,7 +207,7 @@ def config_of(model: Model, overrides: Mapping[str, Any]) -> Config:
         return load_config(model.run_config, **overrides)
     config = load_config()
     config.model.path = local_path("model", cast(AnyPath, model))
-    use_run_config(config)
+    use_run_config(config, with_columns=with_columns)
     return load_config(config, **overrides)
 
 

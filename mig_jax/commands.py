@@ -11,24 +11,23 @@ from pathlib import Path
 
 import jax
 
+from mig_jax import api
 from mig_jax.aot import report as aot_report
-from mig_jax.check_config import check_config
+from mig_jax.api import open_policy
 from mig_jax.config import Config
 from mig_jax.data import builders, sources
 from mig_jax.data.options import did_you_mean
 from mig_jax.data.problem import KINDS, Problem
-from mig_jax.distributed import multihost, sharding
 from mig_jax.errors import UserError
-from mig_jax.evaluation import run
 from mig_jax.evaluation.answer_variants import propose_variants
 from mig_jax.evaluation.evaluator import EvalSampler
 from mig_jax.evaluation.score_transcripts import score_transcripts
 from mig_jax.policy.generate import make_rollout_params_fn, make_sampler
-from mig_jax.policy.load import Policy, check_run_lengths, load_policy
+from mig_jax.policy.load import Policy, check_run_lengths
 from mig_jax.records.given_transcripts import read_given_transcripts
 from mig_jax.records.plots import draw_gains
 from mig_jax.records.transcripts import Transcript, TranscriptWriter, write_transcripts
-from mig_jax.rollout.problem_set import eval_source, open_eval_problems, open_source
+from mig_jax.rollout.problem_set import open_eval_problems, open_source
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.text.response_format import choices_by_letter
 from mig_jax.trainer import disk_space
@@ -39,30 +38,13 @@ SAMPLED_PROBLEMS = 4
 PARTIAL_SCORES = "scores_partial.jsonl"
 
 
-@contextmanager
-def open_policy(config: Config, *, mode: str) -> Iterator[tuple[Policy, Verifier]]:
-    """Load the policy on its mesh and start the verifier's workers, for as long as the block runs.
-
-    Raises:
-      ConfigError: lists everything that is wrong with the config.
-    """
-    multihost.sync_errors(lambda: check_config(config, mode=mode, n_devices=jax.device_count()))
-    mesh = sharding.make_mesh(config.mesh.to_dict())
-    with jax.set_mesh(mesh), Verifier(**config.verifier.to_dict()) as verifier:
-        yield multihost.sync_errors(lambda: load_policy(config.model, mesh, seed=config.seed)), verifier
-
-
 def evaluate(config: Config, workdir: str) -> None:
     """Evaluate every source of `eval.benchmarks`, or the held-out problems; write results and pages to `workdir`."""
-    names = sources.split_names(config.eval.benchmarks) or (eval_source(config),)
-    disk_space.check_workdir(workdir)
-    with open_policy(config, mode="eval") as (policy, verifier):
-        check_run_lengths(policy, config)
-        metrics = run.evaluate_sources(policy, config, verifier, names, Path(workdir))
-    print(run.report(metrics))
+    evaluation = api.evaluate(config, workdir)
+    print(evaluation)
     print(f"results.json and results.md are in {workdir}; pages to browse the responses:")
-    for name in names:
-        print(f"  {os.path.join(workdir, run.folder_name(name), 'transcripts.html')}")
+    for source in evaluation.results:
+        print(f"  {evaluation.page(source)}")
 
 
 def variants(config: Config, workdir: str) -> None:

@@ -46,18 +46,24 @@ def load_config(base: AnyPath | Config = "default", /, **overrides: Any) -> Conf
     return config
 
 
-def use_run_config(config: Any) -> None:
+def use_run_config(config: Any, *, with_columns: bool = True) -> None:
     """Set the sections `RUN_SECTIONS` to those of the run that made `model.path`, if one did; print whose are used.
+
+    Args:
+      config: is changed.
+      with_columns: also set `data.columns`, which describes the run's data.
 
     Raises:
       UserError: see `apply_run_config`.
     """
-    path = find_run_config(config.model.path)
+    path, columns = find_run_config(config.model.path), config.data.columns.to_dict()
     if config.model.path and multihost.is_main_process():
         source = path or f"the defaults, because {config.model.path} has no {RUN_CONFIG}"
         print(f"prompts, lengths and rewards are those of {source}", file=sys.stderr)
     if path:
         apply_run_config(config, path)
+    if not with_columns:
+        config.data.columns.update(columns)
 
 
 def apply_run_config(config: Any, path: str) -> None:

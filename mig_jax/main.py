@@ -6,14 +6,14 @@ import os
 import re
 import sys
 import traceback
-from typing import Any, cast
+from typing import cast
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from mig_jax import __version__
 from mig_jax.command_help import BY_HAND, COMMANDS, FLAGS, command_help, overview
-from mig_jax.config import RENAMED_KEYS, Config
+from mig_jax.config import Config
 from mig_jax.errors import UserError
 
 # Read when jax is imported and when a TPU's compiler is loaded: look for no TPU, and let others compile, too.
@@ -27,8 +27,6 @@ AOT_ENVIRONMENT = {
 DISTRIBUTED = ("train", "sft", "eval")
 ONE_PROCESS = ("sample", "score", "variants")
 RESUMABLE = ("train", "sft", "eval", "variants")
-# Sections of its run's config that a model is prompted, sampled and scored with.
-RUN_SECTIONS = ("data", "rollout", "reward")
 
 
 # No default: ml_collections would apply overrides to it on import, where no error can be explained.
@@ -234,10 +232,11 @@ def _join_processes(command: str) -> None:
 
 def _dispatch(command: str) -> None:
     from mig_jax import commands
+    from mig_jax.config_sources import local_path
     from mig_jax.data import sources
     from mig_jax.trainer import preemption, train
 
-    config, workdir = chosen_config(command), local_path("workdir", WORKDIR.value)
+    config, workdir = chosen_config(command), local_path("--workdir", WORKDIR.value)
     if command in ("train", "sft"):
         with preemption.catch_stop_signals() as should_stop:
             train.run(config, workdir, mode=command, should_stop=should_stop)
@@ -249,7 +248,7 @@ def _dispatch(command: str) -> None:
     elif command == "score":
         if ANSWER.value:
             config.data.columns.answer = f"={ANSWER.value[-1]}"
-        commands.score(config, local_path("input", INPUT.value), workdir, limit=LIMIT.value)
+        commands.score(config, local_path("--input", INPUT.value), workdir, limit=LIMIT.value)
     elif command == "variants":
         commands.variants(config, workdir)
     elif command == "data":
@@ -258,67 +257,28 @@ def _dispatch(command: str) -> None:
         commands.aot(config, TOPOLOGY.value or "", workdir)
 
 
-def local_path(flag: str, path: str | None) -> str:
-    """Return a path with `~` expanded.
-
-    Raises:
-      UserError: the path is a URL, such as gs://bucket/run.
-    """
-    if path and "://" in path:
-        raise UserError(f"--{flag}={path}: remote paths are not supported; give a local folder or file")
-    return os.path.expanduser(path or "")
-
-
 def chosen_config(command: str) -> Config:
     """Return the config of --config, else that of the run that made the model, else the defaults; with overrides.
 
     The model may be named by --model or --config.model.path, as its folder or as the workdir of its run.
 
     Raises:
-      UserError: see `apply_run_config`.
+      UserError: see `use_run_config`.
     """
-    from mig_jax.distributed import multihost
-    from mig_jax.policy.load import RUN_CONFIG, find_run_config
+    from mig_jax.config_sources import local_path, use_run_config
 
     config = CONFIG.value
     if MODEL.value:
         config.model.path, config.model.tokenizer = MODEL.value, ""
-    config.model.path = local_path("model", config.model.path)
-    run_config = find_run_config(config.model.path)
-    if config.model.path and not _is_config_given() and multihost.is_main_process():
-        source = run_config or f"the defaults, because {config.model.path} has no {RUN_CONFIG}"
-        print(f"prompts, lengths and rewards are those of {source}", file=sys.stderr)
-    if run_config and not _is_config_given():
-        columns = config.data.columns.to_dict()
-        apply_run_config(config, run_config)
-        if command == "score":
-            config.data.columns.update(columns)  # those of the run describe its training data
+    config.model.path = local_path("--model", config.model.path)
+    if config.model.path and not _is_config_given():
+        use_run_config(config, with_columns=command != "score")
         config.update_from_flattened_dict(config_flags.get_override_values(flags.FLAGS["config"]))
     if BENCHMARKS.value:
         config.eval.benchmarks = BENCHMARKS.value
     if DATA_DIR.value:
         config.data.dir = DATA_DIR.value
     return cast(Config, config)
-
-
-def apply_run_config(config: Any, path: str) -> None:
-    """Set the sections `RUN_SECTIONS` of a config to those of the run whose config is stored at `path`.
-
-    Raises:
-      UserError: the file is damaged, or has keys that were renamed since.
-    """
-    from mig_jax.records.atomic_file import read_json_object
-
-    stored = read_json_object(path, keys=RUN_SECTIONS)
-    old = [key for key in RENAMED_KEYS if key.split(".")[1] in (stored.get(key.split(".")[0]) or {})]
-    if old:
-        names = ", ".join(f"{key} is now {RENAMED_KEYS[key]}" for key in old)
-        raise UserError(f"{path} was written by an earlier version: {names}. Rename these keys in the file")
-    for section in RUN_SECTIONS:
-        try:
-            config[section].update({key: value for key, value in stored[section].items() if key in config[section]})
-        except (TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path} is damaged: {section}: {error}; give --config") from error
 
 
 if __name__ == "__main__":

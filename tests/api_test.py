@@ -130,6 +130,9 @@ def test_a_path_a_loaded_policy_and_a_config_score_alike(run, policy, tmp_path):
     by_path = mig_jax.score(run.workdir, tmp_path / "in.jsonl", **{"verifier.workers": 1})
     by_config = mig_jax.score(mig_jax.load_config("quickstart", model={"path": run.model}), by_policy)
     assert by_path == by_config == by_policy
+    (tmp_path / "renamed.csv").write_text(f'question,text,answer\n{QUESTION},"{RIGHT}",297539\n')
+    renamed = mig_jax.score(policy, tmp_path / "renamed.csv", data={"columns": {"response": "text"}})
+    assert renamed[0].gain_k == pytest.approx(by_policy[0].gain_k, abs=1e-4)
     assert mig_jax.score(policy, []) == []
 
 

@@ -13,7 +13,7 @@ import pytest
 from mig_jax.configs import default
 
 import mig_jax
-from mig_jax import commands, main
+from mig_jax import commands, config_sources, main
 from mig_jax.config_file import check_config_file
 from mig_jax.data.builders import BENCHMARKS
 from mig_jax.distributed import sharding
@@ -302,14 +302,14 @@ def test_model_of_an_earlier_version_is_refused_with_the_new_names(tmp_path):
     path = tmp_path / "mig_jax_config.json"
     path.write_text(json.dumps({"reward": {"assign": "step"}, "rollout": {}, "data": {}}))
     with pytest.raises(UserError, match=r"reward\.assign is now reward\.credit_level"):
-        main.apply_run_config(default.get_config(), str(path))
+        config_sources.apply_run_config(default.get_config(), str(path))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"data": {}, "rollout": {"group_size": "abc"}, "reward": {}}'])
 def test_damaged_run_config_is_a_user_error(tmp_path, text):
     (tmp_path / "mig_jax_config.json").write_text(text)
     with pytest.raises(UserError, match="mig_jax_config.json"):
-        main.apply_run_config(default.get_config(), str(tmp_path / "mig_jax_config.json"))
+        config_sources.apply_run_config(default.get_config(), str(tmp_path / "mig_jax_config.json"))
 
 
 def test_run_config_is_found_by_model_and_by_workdir(tmp_path):
@@ -322,9 +322,12 @@ def test_run_config_is_found_by_model_and_by_workdir(tmp_path):
 
 def test_paths_are_local_and_home_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert main.local_path("input", "~/in.jsonl") == f"{tmp_path}/in.jsonl" and main.local_path("input", None) == ""
+    assert (
+        config_sources.local_path("--input", "~/in.jsonl") == f"{tmp_path}/in.jsonl"
+        and config_sources.local_path("--input", None) == ""
+    )
     with pytest.raises(UserError, match="--workdir=gs://bucket/run: remote paths are not supported"):
-        main.local_path("workdir", "gs://bucket/run")
+        config_sources.local_path("--workdir", "gs://bucket/run")
 
 
 def test_version_is_printed():
