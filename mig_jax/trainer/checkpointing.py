@@ -131,7 +131,7 @@ class Checkpoints:
 
     def _read_verified_config(self, step: int) -> dict:
         """Read the config, after the main process has verified the checksums."""
-        multihost.broadcast_from_main(lambda: _verify_checksums(self.folder / str(step)))
+        multihost.broadcast_from_main(lambda: verify_checksums(self.folder / str(step)))
         return self._read_json(step, "config")
 
     def _read_json(self, step: int, item: str) -> dict:
@@ -202,7 +202,7 @@ def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()[:300]}"
 
 
-def _verify_checksums(folder: Path) -> None:
+def verify_checksums(folder: Path) -> None:
     """Compare the files of a checkpoint with its checksums.
 
     Raises:

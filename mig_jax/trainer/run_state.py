@@ -150,7 +150,7 @@ class RunState:
         name = f"evaluation after step {self.done}"
         assert self.eval_problems is not None, "a run that evaluates has opened its held-out problems"
         eval_metrics = self.evaluator.metrics(self.train_state.params, self.eval_problems, key, name=name)
-        self.metrics.write(self.done, eval_metrics)
+        self.metrics.write(self.done, eval_metrics | {"eval/problems": len(self.eval_problems)})
         self.window.start += time.perf_counter() - began
         self.eval_pending = False
         return float(eval_metrics["eval/sampled"])

@@ -2,13 +2,14 @@
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from flax.traverse_util import flatten_dict
 
 from mig_jax.check_config import ConfigError, check_unchanged
-from mig_jax.config import Config
+from mig_jax.config import Config, ModelConfig
 from mig_jax.policy.load import RUN_CONFIG
 from mig_jax.records.atomic_file import read_json_object
 from mig_jax.trainer.run_state import keys_free_to_change
@@ -34,6 +35,14 @@ def stage_config(config: Config) -> Config:
     stage.data.train_size = config.sft.data_size or config.data.train_size
     stage.model.lora.save = "merged"
     return stage
+
+
+def start_model(config: Config, workdir: str) -> ModelConfig:
+    """Return the model that a run starts from: that of its SFT stage in `workdir`, if it has one; a copy."""
+    start = copy.deepcopy(config.model)
+    if config.sft.steps:
+        start.path, start.tokenizer = os.path.join(workdir, "model"), ""
+    return start
 
 
 def is_finished(stage: Config, workdir: str) -> bool:

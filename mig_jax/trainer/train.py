@@ -1,7 +1,6 @@
 """Train a policy, by RL or by SFT: check the config, build the run, loop over its steps, save the model."""
 
 import contextlib
-import copy
 import functools
 import os
 import time
@@ -18,6 +17,7 @@ from mig_jax.learning.train_step import init_state, partition
 from mig_jax.policy.load import Policy, check_run_lengths, load_policy
 from mig_jax.policy.save import save_policy
 from mig_jax.trainer import disk_space, sft_stage
+from mig_jax.trainer.model_card import write_card
 from mig_jax.trainer.preemption import Preempted
 from mig_jax.trainer.report import SFT_STAGE, write_report
 from mig_jax.trainer.run_state import RunState, open_run
@@ -62,7 +62,14 @@ def run(
         run_state = open_run(config, workdir, mode, policy, stack)
         train_loop(run_state, lambda: any(multihost.all_gather_objects(should_stop())))
         save_policy(policy, run_state.train_state.params, os.path.join(workdir, "model"), config=config)
+        multihost.broadcast_from_main(lambda: write_model_card(run_state, policy))
         multihost.broadcast_from_main(lambda: write_report(workdir))
+
+
+def write_model_card(run: RunState, policy: Policy) -> None:
+    """Write the card of the trained model beside it."""
+    folder = os.path.join(run.workdir, "model")
+    write_card(folder, policy, run.config, mode=run.mode, step=run.done, workdir=run.workdir)
 
 
 def run_sft_stage(config: Config, workdir: str, devices: Sequence[Any], should_stop: Callable[[], bool]) -> ModelConfig:
@@ -74,9 +81,7 @@ def run_sft_stage(config: Config, workdir: str, devices: Sequence[Any], should_s
     stage = sft_stage.stage_config(config)
     if not multihost.broadcast_from_main(lambda: sft_stage.is_finished(stage, workdir)):
         run(stage, workdir, mode="sft", devices=devices, should_stop=should_stop)
-    start = copy.deepcopy(config.model)
-    start.path, start.tokenizer = os.path.join(workdir, "model"), ""
-    return start
+    return sft_stage.start_model(config, workdir)
 
 
 def train_loop(run: RunState, should_stop: Callable[[], bool]) -> None:

@@ -16,6 +16,7 @@ from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.policy.load import load_policy
 from mig_jax.records import metrics, transcripts
 from mig_jax.trainer import checkpointing, train
+from mig_jax.trainer.export import export
 from mig_jax.trainer.kl_reference import make_kl_reference
 from mig_jax.trainer.update import build_step
 from tests import tiny
@@ -50,7 +51,8 @@ def test_mixture_is_trained_on(mig_run):
 def test_run_writes_its_files(mig_run):
     workdir, rows = mig_run
     for name in ("curves.png", "gains_first.png", "gains_last.html", "metrics.jsonl", "model/config.json",
-                 "model/model.safetensors", "model/tokenizer.json", "transcripts/step_000001.jsonl"):  # fmt: skip
+                 "model/model.safetensors", "model/tokenizer.json", "model/README.md",
+                 "transcripts/step_000001.jsonl"):  # fmt: skip
         assert (workdir / name).stat().st_size > 0, name
     assert [row["step"] for row in rows] == [0, 1, 2, 2]
 
@@ -85,6 +87,16 @@ def test_saved_model_is_the_trained_one(mig_run):
     for new, saved in zip(*map(jax.tree.leaves, (trained, in_checkpoint)), strict=True):
         np.testing.assert_array_equal(new, saved)
     assert any((old != new).any() for old, new in zip(*map(jax.tree.leaves, (start, trained)), strict=True))
+
+
+def test_export_of_a_finished_run_is_its_model(mig_run, tmp_path):
+    exported = export(str(mig_run[0]), output=str(tmp_path), devices=jax.devices()[:1])
+    assert exported.step == 2
+    names = sorted(path.name for path in (mig_run[0] / "model").iterdir())
+    assert names == sorted(path.name for path in tmp_path.iterdir())
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (mig_run[0] / "model" / name).read_bytes(), name
+    assert "8 held-out problems of `chain:terms=7`" in (tmp_path / "README.md").read_text()
 
 
 def test_nothing_is_compiled_after_the_first_step(tmp_path, caplog, monkeypatch):
