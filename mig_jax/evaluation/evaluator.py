@@ -13,6 +13,7 @@ from mig_jax.config import Config
 from mig_jax.data import stream
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost, sharding
+from mig_jax.distributed.out_of_memory import explain_out_of_memory
 from mig_jax.models.sampler import Completions, Prompts
 from mig_jax.policy.completions import parse_completions
 from mig_jax.policy.generate import Sampler, make_rollout_params_fn, make_sampler
@@ -172,9 +173,10 @@ class Evaluator:
         """
         transcripts, rollout_params = [], self.rollout_params(params)
         for sampling, sampler in self.samplers.items():
-            answered = sampler.answer(
-                rollout_params, problems, key, name=f"{name}, {sampling}", folder=folder and folder / sampling
-            )
+            with explain_out_of_memory("evaluation", self.config):
+                answered = sampler.answer(
+                    rollout_params, problems, key, name=f"{name}, {sampling}", folder=folder and folder / sampling
+                )
             transcripts += [dataclasses.replace(transcript, sampling=sampling) for transcript in answered]
         return transcripts
 

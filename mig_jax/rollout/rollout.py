@@ -1,5 +1,6 @@
 """One rollout: prompts to completions, grades, step scores and a batch to train on."""
 
+import contextlib
 import dataclasses
 import re
 import time
@@ -9,10 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mig_jax import rewards
 from mig_jax.config import Config
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
+from mig_jax.distributed.out_of_memory import explain_out_of_memory
 from mig_jax.learning.losses import Batch, importance_weights
+from mig_jax.models.sampler import Completions, Prompts
 from mig_jax.policy.completions import ParsedCompletion, parse_completions
 from mig_jax.policy.generate import Sampler, make_encode_images_fn, make_rollout_params_fn, make_sampler
 from mig_jax.policy.load import Policy, strip_adapters
@@ -100,46 +104,69 @@ class Rollout:
         self.compiled = make_rollout_functions(policy, config)
 
     def __call__(self, params: Any, prompt_batch: PromptBatch, key: jax.Array) -> RolloutResult:
-        problems, fns = prompt_batch.problems, self.compiled
-        jax.block_until_ready(params)  # do not count the end of the last update as rollout time
+        fns, w, problems = self.compiled, self.config.reward, prompt_batch.problems
+        # An error of a program is raised where its results are first waited for.
+        with self.memory_of("update"):
+            jax.block_until_ready(params)  # do not count the end of the last update as rollout time
         watch = Stopwatch()
-        rollout_params = fns.rollout_params(params)
-        prompts = fns.encode_images(rollout_params, sharding.to_mesh(prompt_batch.prompts, self.policy.mesh))
-        completions = fns.sample(rollout_params, prompts, key)
-        w = self.config.reward
-        parsed = parse_completions(self.policy, completions, max_steps=w.max_steps, process_mask=w.process_mask)
+        with self.memory_of("sampling"):
+            rollout_params = fns.rollout_params(params)
+            prompts = fns.encode_images(rollout_params, sharding.to_mesh(prompt_batch.prompts, self.policy.mesh))
+            completions = fns.sample(rollout_params, prompts, key)
+            parsed = parse_completions(self.policy, completions, max_steps=w.max_steps, process_mask=w.process_mask)
         watch.lap("rollout")
 
-        # The accelerator scores while the host grades.
-        cuts, steps = self.to_mesh(stack_steps(parsed, max_steps=w.max_steps))
-        ell_bk = None
-        if self.config.loss.alpha:
-            limit = self.config.data.max_answer_tokens
-            probes = self.to_mesh(build_probes(self.policy, w, problems, max_answer_tokens=limit))
-            ell_bk = fns.likelihood(rollout_params, prompts, completions, cuts, probes)
-        completions, rollout_params = completions._replace(cache=()), None  # free their memory for the update
-        repeated = [problem for problem in problems for _ in range(len(parsed) // len(problems))]
-        grades = grade_answers(self.verifier, repeated, [completion.response.answer for completion in parsed])
-        watch.lap("grade")
-        jax.block_until_ready(ell_bk)
+        with self.memory_of("scoring"):
+            # The accelerator scores while the host grades.
+            cuts, steps = self.to_mesh(stack_steps(parsed, max_steps=w.max_steps))
+            ell_bk = self.start_scoring(rollout_params, prompts, completions, cuts, problems)
+            completions, rollout_params = completions._replace(cache=()), None  # free their memory for the update
+            repeated = [problem for problem in problems for _ in range(len(parsed) // len(problems))]
+            grades = grade_answers(self.verifier, repeated, [completion.response.answer for completion in parsed])
+            watch.lap("grade")
+            jax.block_until_ready(ell_bk)
         watch.lap("score")
 
         is_correct = [grade.is_correct for grade in grades]
         outcome = self.to_mesh(make_outcome(is_correct, [completion.response.is_well_formed for completion in parsed]))
         made = fns.make_train_batch(prompts, completions, outcome, steps, ell_bk)
-        batch = made.batch
-        if self.config.loss.old_logprobs == "recomputed":
-            batch = fns.recompute_logprobs(params, batch)
-        if self.kl_reference:
-            batch = batch._replace(ref_logprob_bt=fns.ref_logprobs(self.kl_reference(params), batch)[0])
-        metrics, has_signal_q = jax.device_get(made.metrics), sharding.to_host(made.has_signal_q)
+        with self.memory_of("reference"):
+            batch = self.add_logprobs(params, made.batch)
+            metrics, has_signal_q, scores = sharding.to_host((made.metrics, made.has_signal_q, made.scores))
         # A mean over nothing is nan: it is left out.
         metrics = {name: float(value) for name, value in metrics.items() if not np.isnan(value)}
-        scores = sharding.to_host(made.scores)
         metrics |= text_metrics(repeated, parsed, grades, scores)
         watch.lap("make_batch")
         transcripts = make_transcripts(repeated, parsed, is_correct, scores)
         return RolloutResult(batch, metrics | watch.seconds, transcripts, has_signal_q)
+
+    def start_scoring(
+        self,
+        rollout_params: Any,
+        prompts: Prompts,
+        completions: Completions,
+        cuts: rewards.Cuts,
+        problems: Sequence[Problem],
+    ) -> jax.Array | None:
+        """Return the answer likelihoods `[B, K+1]`, still being computed; None if the process stream is off."""
+        if not self.config.loss.alpha:
+            return None
+        limit = self.config.data.max_answer_tokens
+        probes = self.to_mesh(build_probes(self.policy, self.config.reward, problems, max_answer_tokens=limit))
+        return self.compiled.likelihood(rollout_params, prompts, completions, cuts, probes)
+
+    def add_logprobs(self, params: Any, batch: Batch) -> Batch:
+        """Return the batch with the log-probs that the loss compares with, where the config asks for them."""
+        if self.config.loss.old_logprobs == "recomputed":
+            batch = self.compiled.recompute_logprobs(params, batch)
+        if self.kl_reference:
+            ref_logprob_bt, *_ = self.compiled.ref_logprobs(self.kl_reference(params), batch)
+            batch = batch._replace(ref_logprob_bt=ref_logprob_bt)
+        return batch
+
+    def memory_of(self, program: str) -> contextlib.AbstractContextManager[None]:
+        """Explain an out-of-memory error of a block as one of a program."""
+        return explain_out_of_memory(program, self.config)
 
     def to_mesh(self, tree: Any) -> Any:
         """Shard host arrays of all rows over the mesh, by row."""

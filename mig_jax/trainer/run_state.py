@@ -16,6 +16,7 @@ from mig_jax.config import Config
 from mig_jax.data import stream
 from mig_jax.data.sources import parse_mixture
 from mig_jax.distributed import multihost, sharding
+from mig_jax.distributed.out_of_memory import explain_out_of_memory
 from mig_jax.evaluation.evaluator import Evaluator
 from mig_jax.learning.losses import Batch
 from mig_jax.policy.load import Policy
@@ -28,7 +29,7 @@ from mig_jax.rollout.resample import Resampler
 from mig_jax.rollout.rollout import Rollout
 from mig_jax.rollout.sft_batch import SftBatches
 from mig_jax.text.answers.verifier import Verifier
-from mig_jax.trainer import nonfinite
+from mig_jax.trainer import announce, nonfinite
 from mig_jax.trainer.checkpointing import Checkpoints
 from mig_jax.trainer.fingerprints import check_fingerprints, fingerprint_params
 from mig_jax.trainer.keys import purpose_key
@@ -89,7 +90,7 @@ class RunState:
         self.metrics = stack.enter_context(
             metrics.open_metrics(self.workdir, config=self.config_record, resume_step=resume_step)
         )
-        if resume_step:
+        if resume_step and not self.is_last:
             print(f"resuming in {self.workdir} after step {self.done} of {self.config.steps}")
 
     @property
@@ -102,7 +103,8 @@ class RunState:
         key = self.step_key("sampling")
         result = self.make_batch(self.train_state.params, self.prompt_batches, key)
         self.write_transcripts(result.transcripts)
-        self.train_state, train_metrics = self.update(self.train_state, result.batch)
+        with explain_out_of_memory("update", self.config):
+            self.train_state, train_metrics = self.update(self.train_state, result.batch)
         self.window.add(result.metrics, train_metrics)
         self.done += 1
         return result.batch
@@ -115,7 +117,8 @@ class RunState:
         """Write a row of metrics if one is due; return the error that ends the run after too many skipped updates."""
         if self.done % self.config.log.every and not self.is_last:
             return None
-        row = self.window.summary()
+        with explain_out_of_memory("update", self.config):
+            row = self.window.summary()
         self.metrics.write(self.done, row)
         self.window = LogWindow(self.verifier)
         limit = self.config.optimizer.max_skipped
@@ -218,6 +221,7 @@ def open_data(policy: Policy, config: Config, mode: str) -> RunData:
         prepare=lambda problems: encode_prompts(policy, config, problems),
         read_ahead=config.data.read_ahead,
     )
+    print(announce.describe_problems(config, train_problems, eval_problems))
     return RunData(batches, eval_problems, fingerprints)
 
 

@@ -1,15 +1,22 @@
 """What a rollout reads off its texts: early answers, paid time-outs, and the steps of transcripts."""
 
+import jax
 import numpy as np
 import pytest
 
 from mig_jax.data.problem import Problem
+from mig_jax.distributed import sharding
+from mig_jax.errors import UserError
 from mig_jax.policy.completions import parse_completion
+from mig_jax.policy.load import load_policy
+from mig_jax.policy.prompts import encode_prompts
 from mig_jax.records.transcripts import Transcript
-from mig_jax.rollout.rollout import add_scores, names_answer_early, text_metrics
+from mig_jax.rollout.problem_set import open_source
+from mig_jax.rollout.rollout import Rollout, add_scores, names_answer_early, text_metrics
 from mig_jax.rollout.scoring import Scores
-from mig_jax.text.answers.verifier import Grade
+from mig_jax.text.answers.verifier import Grade, Verifier
 from mig_jax.text.tokenizer import build_character_tokenizer
+from tests import tiny
 
 
 def parse(*steps, opening="<think>\n", max_steps=8):
@@ -62,3 +69,19 @@ def test_transcript_joins_steps_that_share_a_probe():
     assert transcript.watermark_k == (-3.0, -2.0, 0.0) and transcript.format_error == ""
     unscored = add_scores(Transcript("q", completion.text, "2"), completion, None, 0)
     assert unscored.steps == transcript.steps and unscored.ell_k == ()
+
+
+def test_out_of_memory_names_the_program_and_its_options(monkeypatch):
+    """An error of the device while sampling becomes one line for the user."""
+    config = tiny.get_config()
+    policy = load_policy(config.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
+    problems = list(open_source(config, "chain:terms=3", split="train"))[: config.rollout.questions]
+    with Verifier(workers=1) as verifier:
+        rollout = Rollout(policy, config, verifier)
+
+        def too_large(*arguments):
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 12884901888 bytes.")
+
+        rollout.compiled = rollout.compiled._replace(sample=too_large)
+        with pytest.raises(UserError, match=r"memory in sampling \(asked for 12.0 GiB more\).*rollout.questions"):
+            rollout(policy.params, encode_prompts(policy, config, problems), jax.random.key(0))
