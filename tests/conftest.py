@@ -16,6 +16,27 @@ if os.environ["JAX_PLATFORMS"] == "cpu":
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def _skip_without_qwix():
+    """Skip tests of LoRA where its package is not installed: it needs a newer flax than the rest."""
+    try:
+        return (yield)
+    except Exception as error:
+        if "LoRA needs qwix" in str(error):
+            pytest.skip("LoRA needs qwix: pip install -e '.[lora]'")
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    return (yield from _skip_without_qwix())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    return (yield from _skip_without_qwix())

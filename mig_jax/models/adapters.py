@@ -7,19 +7,12 @@ parameters beside each adapted one, stacked over layers like it: `layers/mlp/up_
 beside `layers/mlp/up`. `lora` adds, removes and merges them; `huggingface/peft` reads and writes their files.
 """
 
-import contextlib
 import dataclasses
-import functools
+import importlib.util
 import math
-import warnings
-from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-import qwix
 from flax import nnx
-from qwix._src.utils import flax_util  # no public function tells which parameter an operand is
 
 from mig_jax.errors import UserError
 from mig_jax.models.layers import Initializer
@@ -69,6 +62,13 @@ class LoraConfig:
             raise UserError("LoraConfig: " + "; ".join(errors))
 
 
+def missing_package() -> str | None:
+    """Return what to install for LoRA, or None if it is there."""
+    if importlib.util.find_spec("qwix") is None:
+        return "LoRA needs qwix: pip install 'mig_jax[lora]'"
+    return None
+
+
 def adapt(layer: nnx.Module, config: LoraConfig, rngs: nnx.Rngs) -> nnx.Module:
     """Return a `decoder.Layer` with new adapters, which are added when it is called on the slice of one layer.
 
@@ -76,16 +76,21 @@ def adapt(layer: nnx.Module, config: LoraConfig, rngs: nnx.Rngs) -> nnx.Module:
       layer: its parameters are stacked over layers.
       config: which projections to adapt.
       rngs: source of initial parameters.
+
+    Raises:
+      UserError: qwix is not installed.
     """
+    if error := missing_package():
+        raise UserError(error)
     for name in config.modules:
         module = vars(layer)[PROJECTIONS[name].module]
         param = vars(module)[name]
         for suffix, adapter in init_adapter(name, param.shape, param.get_metadata()["axes"], config.rank, rngs).items():
             setattr(module, name + suffix, adapter)
-    with _ignore_deprecations():
-        # Without `skip_nnx_init` qwix would draw adapters during a call, for one layer and with the parameter's axes.
-        adapted = qwix.apply_lora_to_model(layer, _make_provider(config), rngs=None, skip_nnx_init=True)
-    return cast(nnx.Module, adapted)
+    # Imported late: qwix is in the extra `lora`.
+    from mig_jax.models import qwix_projections
+
+    return qwix_projections.add_to_projections(layer, config.modules, rank=config.rank, alpha=config.alpha)
 
 
 def init_adapter(
@@ -108,33 +113,3 @@ def init_adapter(
         "_lora_a": init.normal((*in_shape, rank), a_axes, inputs=math.prod(in_shape), scale=3**-0.5),
         "_lora_b": init.constant(0, (rank, *out_shape), b_axes),
     }
-
-
-class _SelectedProjections(qwix.LoraProvider):
-    """Adds adapters to some projections of a module; a rule of qwix holds for all of them."""
-
-    def __init__(self, config: LoraConfig):
-        super().__init__(module_path=".*", rank=config.rank, alpha=config.alpha)
-        self.selected = config.modules
-
-    def process_model_inputs(self, model: nnx.Module, model_args: Any, model_kwargs: Any) -> tuple[Any, Any, Any]:
-        with _ignore_deprecations():
-            return super().process_model_inputs(model, model_args, model_kwargs)
-
-    def einsum(self, einsum_str: str, *operands: Any, **options: Any) -> jax.Array:
-        with _ignore_deprecations():
-            is_selected = flax_util.find_param(operands[-1]) in self.selected
-            return (super().einsum if is_selected else jnp.einsum)(einsum_str, *operands, **options)
-
-
-@functools.cache
-def _make_provider(config: LoraConfig) -> _SelectedProjections:
-    return _SelectedProjections(config)
-
-
-@contextlib.contextmanager
-def _ignore_deprecations() -> Iterator[None]:
-    """Silence warnings of qwix 0.1.8, which uses names that flax has deprecated."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield

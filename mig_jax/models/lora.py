@@ -37,7 +37,7 @@ def add(params: dict[str, Any], config: DecoderConfig, key: jax.Array) -> dict[s
         path = param_path(name)
         shape = flat[path].shape
         for suffix, adapter in adapters.init_adapter(name, shape, ("",) * len(shape), lora.rank, rngs).items():
-            flat[path + suffix] = adapter.get_value()
+            flat[path + suffix] = adapter[...]
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
