@@ -58,9 +58,12 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
       num_processes: number of processes.
       process_id: index of this process.
     """
-    # mig-jax catches SIGTERM itself (`trainer.preemption`).
-    jax.config.update("jax_enable_preemption_service", False)
-    timeouts: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT_S, "shutdown_timeout_seconds": SHUTDOWN_S}
+    timeouts: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT_S}
+    # Without these two, a process waits up to five minutes at exit for one that is gone, and jax's handler of SIGTERM
+    # is replaced by that of `trainer.preemption`.
+    if jax.__version_info__ >= (0, 8, 2):
+        jax.config.update("jax_enable_preemption_service", False)  # mig-jax catches SIGTERM itself
+        timeouts["shutdown_timeout_seconds"] = SHUTDOWN_S
     if coordinator:
         # Without this, jax would give a process started by SLURM a single GPU.
         jax.distributed.initialize(
