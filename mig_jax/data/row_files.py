@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mig_jax.data.rows import Row, RowError, json_type
+from mig_jax.data.tfds_package import require_tfds
 
 # Bytes; some table cells hold whole solutions or images.
 _MAX_CELL_SIZE = 2**30
@@ -155,7 +156,9 @@ def read_tfds_rows(folder: Path, split: str) -> Iterator[Row]:
 
     Raises:
       RowError: the folder is not a TFDS dataset, or has no such split.
+      UserError: TFDS cannot be imported.
     """
+    require_tfds()
     import tensorflow_datasets as tfds
 
     try:

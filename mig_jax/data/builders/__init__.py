@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mig_jax.data.problem import Problem
+from mig_jax.data.tfds_package import require_tfds
 
 if TYPE_CHECKING:
     from mig_jax.data.builders.benchmark import Benchmark
@@ -36,8 +37,18 @@ BENCHMARKS = {
 
 
 def get_builder(name: str) -> "type[Benchmark]":
-    """Return the builder class of a benchmark in BENCHMARKS."""
-    return getattr(importlib.import_module(f"mig_jax.data.builders.{name}"), BENCHMARKS[name])
+    """Return the builder class of a benchmark in BENCHMARKS.
+
+    Raises:
+      UserError: TFDS cannot be imported.
+    """
+    return getattr(_import_builders(name), BENCHMARKS[name])
+
+
+def _import_builders(name: str) -> Any:
+    """Import a module of this folder."""
+    require_tfds()
+    return importlib.import_module(f"mig_jax.data.builders.{name}")
 
 
 def open_benchmark(name: str, *, split: str, data_dir: Path) -> Sequence[Problem]:
@@ -50,10 +61,9 @@ def open_benchmark(name: str, *, split: str, data_dir: Path) -> Sequence[Problem
 
     Raises:
       BenchmarkError: the split does not exist, files are missing, or rows are not as published; all errors are listed.
+      UserError: TFDS cannot be imported.
     """
-    from mig_jax.data.builders import benchmark
-
-    builder = get_builder(name)
+    benchmark, builder = _import_builders("benchmark"), get_builder(name)
     split = split or builder.EVAL_SPLIT
     if split not in builder.FILES:
         raise benchmark.BenchmarkError(f"{name} has no split {split!r}; available: {', '.join(builder.FILES)}")
