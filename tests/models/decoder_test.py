@@ -1,6 +1,7 @@
 """The decoder equals a slow reference in numpy; caches, masks, flags, dtypes and rematerialization."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -41,7 +42,7 @@ def inputs(seed=1):
     return token_bt, position_bt, jnp.array(valid_bt)
 
 
-@jax.jit(static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def run(config, params, token_bt, position_bt, visible_bx, kv_cache=()):
     return decoder.bind(config, params)(token_bt, position_bt, visible_bx, kv_cache)
 

@@ -66,7 +66,7 @@ def make_pixels(grids=GRIDS, slots=SLOTS, seed=1):
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
-@quick_jit(static_argnums=0)
+@functools.partial(quick_jit, static_argnums=0)
 def encode(config, params, pixels):
     return decoder.bind(config, params).vision(pixels)
 
