@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from mig_jax import main, rewards
 from mig_jax.records import metrics
+from tests import tiny
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -129,6 +130,22 @@ def test_python_examples_are_python_and_their_configs_have_known_keys(page):
             assert isinstance(namespace["get_config"](), ConfigDict)
         else:
             ast.parse(code)
+
+
+@pytest.mark.slow
+def test_python_example_of_the_quickstart_runs(tmp_path, monkeypatch, capsys):
+    (code,) = (code for code in python_blocks("quickstart.md") if "mig_jax.train" in code)
+    changed = '"quickstart", steps=10, rollout={"group_size": 4}'
+    for old, new in {changed: "small, steps=1", "/tmp": str(tmp_path)}.items():
+        assert old in code
+        code = code.replace(old, new)
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: first)
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    exec(code, {"small": tiny.get_quickstart()})
+    printed = capsys.readouterr().out
+    assert "held-out accuracy" in printed and "True (" in printed and "n = 2." in printed
+    assert (tmp_path / "mig_python" / "my_curves.png").exists()
 
 
 def test_recipe_of_a_credit_rule(monkeypatch):
