@@ -63,6 +63,9 @@ FLAGS = {
     "answer": Flag("TEXT", "the reference answer"),
     "kind": Flag("KIND", "how answers are compared with --answer: number, expression, text, …", "expression"),
     "limit": Flag("N", "use only the first N", "all"),
+    "step": Flag("N", "the checkpoint of this step", "the newest checkpoint"),
+    "best": Flag("", "the checkpoint with the highest eval/sampled; of equal ones the newest"),
+    "output": Flag("DIR", "the folder of the model", "WORKDIR/model_step_N"),
     "coordinator": Flag(
         "HOST:PORT", "several processes that you start by hand: where process 0 listens. SLURM, Open MPI and TPU pods "
         "need none of these three flags",
@@ -81,6 +84,8 @@ _SPECIAL = {
     ("train", "workdir"): ("the folder of the run; the same command with the same folder resumes it", ""),
     ("sft", "workdir"): ("the folder of the run; the same command with the same folder resumes it", ""),
     ("eval", "workdir"): ("the folder of the results; the same command with the same folder resumes", ""),
+    ("export", "workdir"): ("the folder of the run; only its checkpoints and metrics are read", ""),
+    ("export", "model"): ("where the base model of the run is now", "where it was"),
     ("score", "workdir"): (FLAGS["workdir"].meaning, "the input's name with _scores"),
     ("aot", "workdir"): (FLAGS["workdir"].meaning, "nothing is written"),
     ("sample", "workdir"): (FLAGS["workdir"].meaning, "nothing is written"),
@@ -176,6 +181,17 @@ COMMANDS = {
         },
         "mig-jax score --model=/tmp/mig_quickstart --input=transcripts.jsonl --config.data.columns.response=output",
     ),
+    "export": Command(
+        "the model of a checkpoint, as a folder in Hugging Face format",
+        "Write the model of a stopped or finished run as the end of the run would: parameters, the base model's own "
+        "tokenizer files and generation config, and a model card. Needs no data and no accelerator. An unknown step "
+        "lists those there are.",
+        ("workdir",),
+        ("step", "best", "output", "model", *BY_HAND),
+        ("model.save_dtype", "model.lora.save", "model.path", "model.tokenizer"),
+        {"model_step_N/": "the model, unless --output names a folder; with model.lora.save=adapter a PEFT folder"},
+        "mig-jax export --workdir=/tmp/mig_quickstart --best --output=/tmp/mig_best",
+    ),
     "variants": Command(
         "further ways to write the answers of data.train, for the probes",
         "Let the policy propose other spellings of the reference answers, and keep those that the verifier confirms.",
@@ -236,7 +252,7 @@ def command_help(name: str) -> str:
     for flag in command.flags:
         meaning, default = _SPECIAL.get((name, flag), (FLAGS[flag].meaning, FLAGS[flag].default))
         note = " (required)" if flag in command.required else f" (default: {default})" if default else ""
-        lines += _entry(f"--{flag}={FLAGS[flag].value}", meaning + note)
+        lines += _entry(f"--{flag}={FLAGS[flag].value}".rstrip("="), meaning + note)
     lines += _entry("--debug", "show the stack trace of every error")
     lines += ["", "config keys that are changed most often, with the defaults of configs/default.py:"]
     config, comments = _defaults()

@@ -1,13 +1,14 @@
-"""The commands that do not train: eval, sample, score, variants, data, aot."""
+"""The commands that do not train: eval, sample, score, export, variants, data, aot."""
 
 import contextlib
 import dataclasses
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -31,6 +32,7 @@ from mig_jax.rollout.problem_set import open_eval_problems, open_source
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.text.response_format import choices_by_letter
 from mig_jax.trainer import disk_space
+from mig_jax.trainer import export as trainer_export
 
 # Held-out problems that `sample` answers unless a limit is given.
 SAMPLED_PROBLEMS = 4
@@ -199,6 +201,14 @@ def score(config: Config, input_file: str, workdir: str, *, limit: int | None = 
     os.remove(os.path.join(workdir, PARTIAL_SCORES))
     draw_gains(scored, os.path.join(workdir, "gains"))
     print(f"transcripts scored: {len(scored)}; scores.jsonl, gains.png and gains.html are in {workdir}")
+
+
+def export(workdir: str, *, step: int | None, best: bool, output: str, overrides: Mapping[str, Any]) -> None:
+    """Write the model of a checkpoint, see `trainer.export.export`."""
+    exported = trainer_export.export(workdir, step=step, best=best, output=output, overrides=overrides)
+    if best and (better := trainer_export.better_evaluation(workdir, exported.step)):
+        print(f"{better}; checkpoint.keep_best=1 keeps the best checkpoint of a run")
+    print(f"the model after step {exported.step} is in {exported.folder}; README.md says how it was trained")
 
 
 def aot(config: Config, topology: str, workdir: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line: mig-jax train | sft | eval | sample | score | variants | data | aot."""
+"""The command line: mig-jax train | sft | eval | sample | score | export | variants | data | aot."""
 
 import difflib
 import io
@@ -24,7 +24,7 @@ AOT_ENVIRONMENT = {
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
 # Commands that may run in several processes, and those that may not.
-DISTRIBUTED = ("train", "sft", "eval")
+DISTRIBUTED = ("train", "sft", "eval", "export")
 ONE_PROCESS = ("sample", "score", "variants")
 RESUMABLE = ("train", "sft", "eval", "variants")
 
@@ -44,6 +44,9 @@ QUESTION = flags.DEFINE_multi_string("question", [], FLAGS["question"].meaning)
 ANSWER = flags.DEFINE_multi_string("answer", [], FLAGS["answer"].meaning)
 KIND = flags.DEFINE_string("kind", "expression", FLAGS["kind"].meaning)
 LIMIT = flags.DEFINE_integer("limit", None, FLAGS["limit"].meaning, lower_bound=1)
+STEP = flags.DEFINE_integer("step", None, FLAGS["step"].meaning, lower_bound=0)
+BEST = flags.DEFINE_bool("best", False, FLAGS["best"].meaning)
+OUTPUT = flags.DEFINE_string("output", None, FLAGS["output"].meaning)
 DEBUG = flags.DEFINE_bool("debug", False, "show the stack trace of every error")
 
 
@@ -144,6 +147,8 @@ def _flag_errors(positional: list[str]) -> list[str]:
     wrong = [flag for flag in given if flag not in (*command.flags, *BY_HAND)]
     if wrong:
         errors.append(f"{name} has no flag --{', --'.join(wrong)}")
+    if {"step", "best"} <= {*given}:
+        errors.append("give --step or --best, not both")
     return errors + _answer_flag_errors(name, given)
 
 
@@ -182,6 +187,8 @@ def run_command(positional: list[str]) -> None:
     if command == "aot":
         for name, value in AOT_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+    if command == "export":
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # it only copies, and the run may be using the accelerators
     _join_processes(command)
     # Imported late, so that --help and a mistyped flag answer at once.
     from mig_jax.distributed import multihost
@@ -236,7 +243,15 @@ def _dispatch(command: str) -> None:
     from mig_jax.data import sources
     from mig_jax.trainer import preemption, train
 
-    config, workdir = chosen_config(command), local_path("--workdir", WORKDIR.value)
+    workdir = local_path("--workdir", WORKDIR.value)
+    if command == "export":
+        overrides = config_flags.get_override_values(flags.FLAGS["config"])
+        if MODEL.value:
+            overrides["model.path"] = local_path("--model", MODEL.value)
+        output = local_path("--output", OUTPUT.value)
+        commands.export(workdir, step=STEP.value, best=BEST.value or False, output=output, overrides=overrides)
+        return
+    config = chosen_config(command)
     if command in ("train", "sft"):
         with preemption.catch_stop_signals() as should_stop:
             train.run(config, workdir, mode=command, should_stop=should_stop)

@@ -15,7 +15,7 @@ def test_help_is_complete(name):
     text, command = command_help(name), COMMANDS[name]
     words = " ".join(text.split())
     assert " ".join(command.about.split()) in words
-    assert all(f"--{flag}={FLAGS[flag].value}" in text for flag in command.flags)
+    assert all(f"--{flag}={FLAGS[flag].value}".rstrip("=") in text for flag in command.flags)
     assert words.count("(required)") == len(command.required)
     assert all(f"--config.{key}=" in text for key in command.keys) and all(file in text for file in command.writes)
     assert max(len(line) for line in text.splitlines()[:-1]) <= WIDTH

@@ -1,6 +1,7 @@
 """Write the model of a checkpoint as a folder in Hugging Face format, without the run's data and verifier."""
 
 import copy
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -20,6 +21,9 @@ from mig_jax.trainer import sft_stage, stored_checkpoints
 from mig_jax.trainer.fingerprints import fingerprint_params
 from mig_jax.trainer.model_card import write_card
 from mig_jax.trainer.report import SFT_STAGE
+
+# Keys of a run's config that an export may change: where its base model is now, and how the model is written.
+OVERRIDES = ("model.path", "model.tokenizer", "model.save_dtype", "model.lora.save")
 
 
 class Exported(NamedTuple):
@@ -47,13 +51,16 @@ def export(
       workdir: folder of the run.
       step, best: which checkpoint, see `stored_checkpoints.choose_step`; by default the newest.
       output: folder to write to; "" for `workdir`/model_step_N. An exported model in it is replaced.
-      overrides: values for keys of the run's config, such as {"model.save_dtype": "bfloat16"}.
+      overrides: values for some keys of the run's config, see `OVERRIDES`.
       devices: to hold the parameters; None for all.
 
     Raises:
-      UserError: there is no such checkpoint, or it is damaged; its base model is gone or has changed; or `output`
-        cannot be written, or holds something else.
+      UserError: another key is overridden; there is no such checkpoint, or it is damaged; its base model is gone or has
+        changed; or `output` cannot be written, or holds something else.
     """
+    if wrong := sorted({*(overrides or {})} - {*OVERRIDES}):
+        keys = ", ".join(OVERRIDES)
+        raise UserError(f"{', '.join(wrong)}: the config of an export is that of its run; only {keys} can be changed")
     devices = jax.devices() if devices is None else devices
     step = multihost.broadcast_from_main(lambda: stored_checkpoints.choose_step(workdir, step=step, best=best))
     folder = output or os.path.join(workdir, f"model_step_{step}")
@@ -70,6 +77,15 @@ def export(
         save_policy(policy, params, folder, config=config)
     multihost.broadcast_from_main(lambda: write_card(folder, policy, config, mode=mode, step=step, workdir=workdir))
     return Exported(folder, step)
+
+
+def better_evaluation(workdir: str, step: int) -> str | None:
+    """Return where a run was evaluated better than at a checkpoint, in words; None: nowhere, or where is not known."""
+    score_of = stored_checkpoints.read_evaluations(workdir)
+    best = max(score_of, key=lambda n: score_of[n], default=step)
+    if score_of.get(best, 0) <= score_of.get(step, math.inf):
+        return None
+    return f"eval/sampled was {score_of[best]:.3f} after step {best}, whose checkpoint was not kept"
 
 
 def config_of_record(record: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:

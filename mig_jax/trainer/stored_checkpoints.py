@@ -62,9 +62,15 @@ def read_scores(workdir: str) -> dict[int, float | None]:
     """
     folder = _folder(workdir)
     steps = sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
+    logged = read_evaluations(workdir)
+    return {step: logged[step] if step in logged else _stored_score(folder / str(step)) for step in steps}
+
+
+def read_evaluations(workdir: str) -> dict[int, float]:
+    """Return `eval/sampled` of the evaluations in metrics.jsonl, by step."""
     rows = metrics.read_metrics(workdir)[1] if (Path(workdir) / metrics.FILE_NAME).exists() else []
-    logged = {row["step"]: row["eval/sampled"] for row in rows if "eval/sampled" in row}
-    return {step: _known(logged.get(step, _stored_score(folder / str(step)))) for step in steps}
+    score_of = {int(row["step"]): row["eval/sampled"] for row in rows if "eval/sampled" in row}
+    return {step: score for step, score in score_of.items() if not math.isnan(score)}
 
 
 def read_record(workdir: str, step: int) -> StoredRecord:
@@ -121,10 +127,7 @@ def _stored_score(folder: Path) -> float | None:
     """Return the score that was saved with a checkpoint; None if there is none, or it cannot be read."""
     try:
         data: Mapping[str, Any] = _read_json(folder, "data")
-        return data.get("score")
     except (OSError, json.JSONDecodeError):
         return None
-
-
-def _known(score: float | None) -> float | None:
+    score = data.get("score")
     return None if score is None or math.isnan(score) else score

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from mig_jax import commands
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
 from mig_jax.learning.train_step import init_state
@@ -143,6 +144,26 @@ def test_evaluations_after_the_checkpoint_count(tmp_path):
     assert exports.stored_checkpoints.choose_step(str(tmp_path), best=True) == 3
     (tmp_path / metrics.FILE_NAME).unlink()
     assert exports.stored_checkpoints.choose_step(str(tmp_path), best=True) == 4
+
+
+def test_best_checkpoint_that_was_not_kept_is_reported(tmp_path, capsys, monkeypatch):
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: first)
+    write_run(tmp_path, tiny.get_config(), scores={1: 0.25, 2: 0.5})
+    commands.export(str(tmp_path), step=None, best=True, output="", overrides={})
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"the model after step 2 is in {tmp_path}/model_step_2;")
+    shutil.rmtree(tmp_path / "checkpoints" / "2")
+    commands.export(str(tmp_path), step=None, best=True, output="", overrides={})
+    note, last = capsys.readouterr().out.splitlines()[-2:]
+    assert note.startswith("eval/sampled was 0.500 after step 2, whose checkpoint was not kept; checkpoint.keep_best=1")
+    assert last.startswith(f"the model after step 1 is in {tmp_path}/model_step_1;")
+
+
+def test_only_the_writing_of_a_model_can_be_changed(run, tmp_path):
+    """Other values would be recorded as those of the run."""
+    with pytest.raises(UserError, match=r"^loss.alpha: the config of an export is that of its run; only model.path, "):
+        export_on_one(run[0], output=str(tmp_path / "out"), overrides={"loss.alpha": 2.0, "model.path": "/x"})
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_checkpoints_are_reported_with_those_there_are(run, tmp_path):
