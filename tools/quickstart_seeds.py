@@ -10,7 +10,8 @@ the same command finishes them later.
 
 The table, also in summary.md, has the mean over the seeds and its 95 % interval by Student's t. Accuracy is that of the
 last evaluation; steps and tokens per response are means over the last five training steps. summary.json has the
-numbers of each run. The exit code is 1 if a run failed or is unfinished.
+numbers of each run; curves.png has their means by step, with the range over the seeds. The exit code is 1 if a run
+failed or is unfinished.
 """
 
 import argparse
@@ -41,6 +42,12 @@ COLUMNS = {
     "greedy": ("eval/greedy", 1),
     "steps per response": ("rollout/steps", 5),
     "tokens per response": ("rollout/length", 5),
+}
+# Metric -> label of the panels of curves.png.
+PANELS = {
+    "reward/accuracy": "accuracy of samples",
+    "reward/format": "well formed",
+    "rollout/steps": "steps per response",
 }
 # Seconds that stopped runs have to finish their step and save a checkpoint.
 GRACE_S = 120
@@ -208,6 +215,28 @@ def summarize(runs: Sequence[Run]) -> tuple[str, list[dict[str, Any]]]:
     return "\n".join(lines) + "\n", numbers
 
 
+def draw_curves(runs: Sequence[Run], path: Path) -> None:
+    """Draw the mean of each metric of `PANELS` by training step and variant, with the range over the finished seeds."""
+    import numpy as np
+
+    from mig_jax.records import metrics, plot_style
+
+    figure = plot_style.Figure(figsize=(4.2 * len(PANELS), 3.4), layout="constrained")
+    for ax, (metric, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        for color, variant in zip(plot_style.COLORS, dict.fromkeys(run.variant for run in runs), strict=False):
+            finished = [run for run in runs if run.variant == variant and run.is_finished]
+            curves = [metrics.column(metrics.read_metrics(str(run.folder))[1], metric) for run in finished]
+            if not curves:
+                continue
+            steps, values = curves[0][0], np.stack([value for _, value in curves])
+            ax.plot(steps, values.mean(0), color=color, label=f"{variant} ({len(curves)} seeds)")
+            ax.fill_between(steps, values.min(0), values.max(0), color=color, alpha=0.15, linewidth=0)
+        ax.set(title=label, xlabel="step")
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    plot_style.save_figure(figure, str(path))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, required=True, help="receives a folder for each run, and the summary")
@@ -229,6 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "summary.md").write_text(table, encoding="utf-8")
     (workdir / "summary.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    if numbers:
+        draw_curves(runs, workdir / "curves.png")
     print(table, end="")
     return 0 if len(numbers) == len(runs) else 1
 
