@@ -16,10 +16,9 @@ from mig_jax.distributed import multihost, sharding
 from mig_jax.learning.train_step import init_state, partition
 from mig_jax.policy.load import Policy, check_run_lengths, load_policy
 from mig_jax.policy.save import save_policy
-from mig_jax.trainer import disk_space, sft_stage
-from mig_jax.trainer.model_card import write_card
+from mig_jax.trainer import announce, disk_space, saved_model, sft_stage
 from mig_jax.trainer.preemption import Preempted
-from mig_jax.trainer.report import SFT_STAGE, write_report
+from mig_jax.trainer.report import SFT_STAGE, warn_after_evaluation, warn_after_step, write_report
 from mig_jax.trainer.run_state import RunState, open_run
 from mig_jax.trainer.update import build_optimizer
 
@@ -51,6 +50,7 @@ def run(
     multihost.sync_errors(lambda: check_config(config, mode=mode, n_devices=len(devices)))
     disk_space.check_workdir(workdir)
     mesh = sharding.make_mesh(config.mesh.to_dict(), devices=devices)
+    print(announce.describe_devices(mesh, mode=mode, workdir=workdir))
     start = config.model
     if mode == "train" and config.sft.steps:
         start = run_sft_stage(config, os.path.join(workdir, SFT_STAGE), devices, should_stop)
@@ -58,18 +58,18 @@ def run(
         stack.enter_context(jax.set_mesh(mesh))
         policy = multihost.sync_errors(lambda: load_policy(start, mesh, seed=config.seed))
         check_run_lengths(policy, config)
+        print(announce.describe_model(policy, start.path))
         multihost.broadcast_from_main(lambda: check_disk_space(policy, config, workdir))
         run_state = open_run(config, workdir, mode, policy, stack)
+        was_finished = run_state.is_last and not run_state.eval_pending
+        print(announce.describe_plan(config, mode=mode, workdir=workdir, done=run_state.done))
         train_loop(run_state, lambda: any(multihost.all_gather_objects(should_stop())))
-        save_policy(policy, run_state.train_state.params, os.path.join(workdir, "model"), config=config)
-        multihost.broadcast_from_main(lambda: write_model_card(run_state, policy))
+        is_saved = functools.partial(saved_model.is_saved, workdir, step=run_state.done)
+        if not was_finished or not multihost.broadcast_from_main(is_saved):
+            multihost.broadcast_from_main(lambda: saved_model.begin_saving(workdir))
+            save_policy(policy, run_state.train_state.params, os.path.join(workdir, "model"), config=config)
+            multihost.broadcast_from_main(lambda: saved_model.write_model_card(run_state, policy))
         multihost.broadcast_from_main(lambda: write_report(workdir))
-
-
-def write_model_card(run: RunState, policy: Policy) -> None:
-    """Write the card of the trained model beside it."""
-    folder = os.path.join(run.workdir, "model")
-    write_card(folder, policy, run.config, mode=run.mode, step=run.done, workdir=run.workdir)
 
 
 def run_sft_stage(config: Config, workdir: str, devices: Sequence[Any], should_stop: Callable[[], bool]) -> ModelConfig:
@@ -92,6 +92,8 @@ def train_loop(run: RunState, should_stop: Callable[[], bool]) -> None:
     """
     if run.eval_pending and not run.is_evaluated():
         run.evaluate()
+        if multihost.is_main_process() and not run.done:
+            warn_after_evaluation(run.workdir)
     if should_stop() and not run.is_last:
         raise Preempted(f"stopped after step {run.done} of {run.config.steps}")
     run.window.start = time.perf_counter()
@@ -99,6 +101,8 @@ def train_loop(run: RunState, should_stop: Callable[[], bool]) -> None:
     for _ in tqdm(steps, initial=run.done, total=run.config.steps, desc=run.mode, unit="step"):
         batch = run.step()
         exit_error = run.log(batch)
+        if multihost.is_main_process() and not run.is_last:
+            warn_after_step(run.workdir, done=run.done, every=run.config.log.every)
         if should_stop() and not run.is_last:
             exit_error = exit_error or Preempted(f"stopped after step {run.done} of {run.config.steps}")
         run.eval_pending = run.is_eval_due()
