@@ -7,7 +7,8 @@
 Each behavior is a response written by hand to a problem: chains of the quickstart for the quickstart's policy, word
 problems for another model. It is parsed, probed and graded as in training, in a group with seven honest solutions. The
 table gives its mean process reward over problems, as a share of the honest solution's to the same problems. The reward
-is the sum of the gains; for `final` that is R − ℓ₀. The honest rewards themselves are in the last row.
+is the sum of the gains; for `final` that is R − ℓ₀. The honest rewards themselves are in the last rows; no share is
+given where they are not positive.
 
 `noise` is no response: the likelihood does not rise, and its measurement after each of K steps errs by 0.5 nats.
 A behavior pays if its share is above 100 %, or if it is high for work that was not done.
@@ -251,13 +252,15 @@ def make_scorer(policy: Policy, config: Config, verifier: Verifier) -> Callable[
         ell_bk = sharding.to_host(likelihood(policy.params, stacked, completions, cuts, probes))
         grades = grade_answers(verifier, problems, [p.response.answer for p in parsed])
         return Scored(
-            *(_pad_probes(x, n_probes + 1) for x in (ell_bk, steps.valid_bk)),
-            *(_pad_probes(x, n_probes) for x in (steps.count_bk, steps.token_bk)),
-            np.array([grade.is_correct is True for grade in grades]),
-            np.array([p.response.is_well_formed for p in parsed]),
-            np.array([grade.timed_out for grade in grades]),
-            np.array([p.n_steps for p in parsed]),
-            np.array([(p.step_t >= 0).sum() for p in parsed]),
+            ell_nk=_pad_probes(ell_bk, n_probes + 1),
+            valid_nk=_pad_probes(steps.valid_bk, n_probes + 1),
+            steps_nk=_pad_probes(steps.count_bk, n_probes),
+            tokens_nk=_pad_probes(steps.token_bk, n_probes),
+            is_correct_n=np.array([grade.is_correct is True for grade in grades]),
+            is_well_formed_n=np.array([p.response.is_well_formed for p in parsed]),
+            timed_out_n=np.array([grade.timed_out for grade in grades]),
+            n_steps_n=np.array([p.n_steps for p in parsed]),
+            masked_n=np.array([(p.step_t >= 0).sum() for p in parsed]),
         )
 
     return score
@@ -277,9 +280,8 @@ def compile_rule(rule: str) -> Callable[[rewards.Group], rewards.Credit]:
 def pay(rule: str, behavior: Scored, honest: Scored) -> np.ndarray:
     """Return the process reward of a behavior on each problem, `[N]`, in a group with honest solutions."""
     fields = ("ell_nk", "valid_nk", "steps_nk", "tokens_nk", "is_correct_n")
-    group = rewards.Group(
-        *(np.stack([getattr(behavior, name)] + [getattr(honest, name)] * (GROUP_SIZE - 1), axis=1) for name in fields)
-    )
+    rows = ([getattr(behavior, name)] + [getattr(honest, name)] * (GROUP_SIZE - 1) for name in fields)
+    group = rewards.Group(*(jnp.stack(of_field, axis=1) for of_field in rows))
     return np.asarray(compile_rule(rule)(group).gain_gk.sum(-1)[:, 0])
 
 
@@ -337,10 +339,15 @@ def make_row(name: str, behavior: Scored, honest: Scored) -> Row:
     }
     return Row(
         name,
-        {rule: float(mine.mean() / theirs.mean()) for rule, (mine, theirs) in paid.items()},
+        {rule: _share(mine.mean(), theirs.mean()) for rule, (mine, theirs) in paid.items()},
         {rule: float(mine.mean()) for rule, (mine, _) in paid.items()},
         {fact: float(value) for fact, value in facts.items()},
     )
+
+
+def _share(mine: float, theirs: float) -> float:
+    """Return a share of an honest reward; NaN where that is not positive."""
+    return float(mine / theirs) if theirs > 0 else float("nan")
 
 
 def make_rows(tasks: Sequence[Task], score: Callable[[Sequence[Attempt]], Scored], tags: AnswerTags) -> list[Row]:
@@ -366,7 +373,8 @@ def print_rows(rows: Sequence[Row]) -> None:
     for row in rows:
         known = [f"{row.facts[fact]:.2g}" if "noise" not in row.behavior else "" for fact in facts[:3]]
         known += [f"{row.facts[fact]:.0f}" if "noise" not in row.behavior else "" for fact in facts[3:]]
-        print(f"| {row.behavior} | {' | '.join(known)} | {' | '.join(f'{x:.0%}' for x in row.shares.values())} |")
+        shares = ["" if np.isnan(share) else f"{share:.0%}" for share in row.shares.values()]
+        print(f"| {' | '.join([row.behavior, *known, *shares])} |")
     for row in rows:
         if row.behavior in ("honest", "choice, honest"):
             paid = " | ".join(f"{value:.2f}" for value in row.rewards.values())

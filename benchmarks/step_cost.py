@@ -5,7 +5,8 @@
 
 A step is what training does: sample, parse, grade, probe, and update. Both runs take turns in one process, after steps
 that compile. MIG is the default loss; GRPO is the same with α = γ = 0, which probes nothing. Prints the median of each
-part in seconds, and the median and range of the ratio over the rounds.
+part in seconds, and the median and range of the ratio over the rounds; also of the CPU time of the process, which
+depends less on what else the machine does.
 
 The model has random parameters and never writes steps or an end-of-sequence. So it samples `--response` tokens in
 every row, and then `forced_sampler` replaces them by a response of that length with `--steps` steps: all parts of the
@@ -148,15 +149,20 @@ class Run:
         self.prompts = encode_prompts(policy, config, problems)
 
     def __call__(self, key: jax.Array) -> dict[str, float]:
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         result = self.rollout(self.state.params, self.prompts, key)
         jax.block_until_ready(result.batch)
         middle = time.perf_counter()
         self.state, metrics = self.update(self.state, result.batch)
         jax.block_until_ready((self.state, metrics))
-        end = time.perf_counter()
+        end, cpu = time.perf_counter(), time.process_time() - cpu
         laps = {name: result.metrics.get(f"time/{name}", 0.0) for name in PARTS}
-        return laps | {"update": end - middle, "step": end - start, "length": result.metrics["rollout/length"]}
+        return laps | {
+            "update": end - middle,
+            "step": end - start,
+            "cpu": cpu,
+            "length": result.metrics["rollout/length"],
+        }
 
 
 def take_turns(runs: dict[str, Run], *, warm_up: int, rounds: int) -> dict[str, list[dict[str, float]]]:
@@ -170,12 +176,14 @@ def take_turns(runs: dict[str, Run], *, warm_up: int, rounds: int) -> dict[str, 
 
 def report(seconds: dict[str, list[dict[str, float]]]) -> None:
     """Print the medians of the parts, and the ratio of the steps of each round."""
-    print(f"{'seconds':8}" + "".join(f"{part:>12}" for part in (*PARTS, "length")))
+    columns = (*PARTS, "cpu", "length")
+    print(f"{'seconds':8}" + "".join(f"{column:>12}" for column in columns))
     for name, steps in seconds.items():
-        medians = (statistics.median(step[part] for step in steps) for part in (*PARTS, "length"))
+        medians = (statistics.median(step[column] for step in steps) for column in columns)
         print(f"{name:8}" + "".join(f"{median:12.3f}" for median in medians))
-    ratios = [mig["step"] / grpo["step"] for grpo, mig in zip(seconds["grpo"], seconds["mig"], strict=True)]
-    print(f"MIG / GRPO {statistics.median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
+    for column in ("step", "cpu"):
+        ratios = [mig[column] / grpo[column] for grpo, mig in zip(seconds["grpo"], seconds["mig"], strict=True)]
+        print(f"MIG / GRPO, {column} {statistics.median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
 def report_tokens(tokenizer: Tokenizer, args: argparse.Namespace) -> None:
