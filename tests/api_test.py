@@ -136,6 +136,13 @@ def test_a_path_a_loaded_policy_and_a_config_score_alike(run, policy, tmp_path):
     assert mig_jax.score(policy, []) == []
 
 
+def test_responses_without_any_step_have_the_likelihood_before_the_first(policy):
+    scored = mig_jax.score(policy, [{"question": QUESTION, "response": "297539", "answer": "297539"}] * 2)
+    with_steps = mig_jax.score(policy, ROWS)
+    assert all(t.gain_k == () and t.ell_k == pytest.approx(with_steps[0].ell_k[:1], abs=1e-4) for t in scored)
+    assert "297539" in shown(scored)["text/html"]
+
+
 def test_evaluation_returns_its_tables(run, policy, tmp_path, capsys):
     evaluation = in_event_loop(mig_jax.evaluate, policy, tmp_path, **OVERRIDES)
     (source,) = evaluation.results

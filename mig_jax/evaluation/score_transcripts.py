@@ -87,7 +87,7 @@ def score_transcripts(
       UserError: a prompt with its response is longer than the model's positions.
     """
     n_steps = [len(parse_response(t.response).steps) for t in transcripts]
-    max_steps = min(max(n_steps, default=0), MAX_STEPS)
+    max_steps = min(max(n_steps, default=1) or 1, MAX_STEPS)  # an array of no probes cannot be computed
     if n_steps.count(0):
         logging.warning("%d of %d responses have no step (a line '### Step 1: …')", n_steps.count(0), len(n_steps))
     if max(n_steps, default=0) > MAX_STEPS:
