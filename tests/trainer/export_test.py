@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -25,6 +28,7 @@ from mig_jax.trainer.export import export
 from mig_jax.trainer.fingerprints import fingerprint_params
 from mig_jax.trainer.update import build_optimizer
 from tests import tiny
+from tools.device_table import free_port
 
 SCORES = {2: 0.5, 4: 0.25, 6: None}
 GENERATION = {"do_sample": True, "eos_token_id": [265, 266], "pad_token_id": 266, "temperature": 0.7, "top_p": 0.8}
@@ -272,3 +276,20 @@ def test_config_of_a_checkpoint_is_read(monkeypatch):
     assert (config.seed, config.model.lora.modules, config.model.path) == (7, ("query",), "/moved")
     assert config.model.save_dtype == "" and "by_std" not in config.reward
     assert warnings == ["the run was started by another version, with keys that are left out: reward.by_std"]
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_writes(run, tmp_path):
+    workdir, address = run[0], f"--coordinator=127.0.0.1:{free_port()}"
+    base = [sys.executable, "-m", "mig_jax.main", "export", f"--workdir={workdir}", "--best"]
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    ranks = [[f"--output={tmp_path}/two", address, "--num_processes=2", f"--process_id={rank}"] for rank in (0, 1)]
+    processes = [subprocess.Popen([*base, *rank], env=env, stdout=subprocess.PIPE, text=True) for rank in ranks]
+    printed = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert "the model after step 2 is in" in printed[0] and "the model" not in printed[1]
+    export_on_one(workdir, step=2, output=str(tmp_path / "one"))
+    names = {path.name for path in (tmp_path / "one").iterdir()}
+    assert names == {path.name for path in (tmp_path / "two").iterdir()}
+    for name in names - {"README.md"}:  # that names the command
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes(), name
