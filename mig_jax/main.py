@@ -54,6 +54,8 @@ def main() -> None:
     """Run the `mig-jax` command."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log shows each step when it is done
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # no progress bars in files; read when tqdm is imported
     # transformers prints at every import that torch is missing; it is not needed here.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.set_verbosity(logging.WARNING)  # orbax logs every file at INFO
@@ -192,11 +194,13 @@ def run_command(positional: list[str]) -> None:
     _join_processes(command)
     # Imported late, so that --help and a mistyped flag answer at once.
     from mig_jax.distributed import multihost
+    from mig_jax.records.compile_timer import show_compile_time
     from mig_jax.trainer import disk_space, preemption
 
     hint = "; rerun the same command to resume" if command in RESUMABLE else ""
     try:
-        _dispatch(command)
+        with show_compile_time():
+            _dispatch(command)
     except preemption.Preempted as preempted:
         print(f"mig-jax {command}: {preempted}{hint}", file=sys.stderr)
         sys.exit(preemption.EXIT_CODE)

@@ -87,7 +87,7 @@ class EvalSampler:
         )
         load = functools.partial(self._load, problems, folder, done)
         ready = stream.in_order(slices, load, read_ahead=self.config.data.read_ahead)
-        progress = iter(tqdm(ready, total=len(slices), desc=name, unit="batch", leave=False, disable=None))
+        progress = iter(tqdm(ready, total=len(slices), desc=name, unit="batch", leave=False))
         for loaded, completions in self._sample_ahead(rollout_params, key, progress):
             yield loaded.done if completions is None else self._grade(loaded, completions, folder)
 

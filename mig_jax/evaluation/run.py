@@ -67,11 +67,14 @@ def evaluate_sources(
     problems = multihost.sync_errors(lambda: {name: open_eval_problems(policy, config, name) for name in names})
     multihost.broadcast_from_main(lambda: _check_config(config, workdir / "config.json"))
     evaluator, results_by_source = Evaluator(policy, config, verifier), {}
-    for name in tqdm(names, desc="evaluating", unit="source", disable=True if len(names) == 1 else None):
+    for name in tqdm(names, desc="evaluating", unit="source") if len(names) > 1 else names:
         folder = workdir / folder_name(name)
         results = multihost.broadcast_from_main(functools.partial(_read_results, folder, problems[name]))
         if results:
             tqdm.write(f"{name} is already evaluated: {folder / 'results.json'}")
+        else:
+            n, samples = len(problems[name]), config.eval.samples
+            tqdm.write(f"{short_name(name)}: {n} problems, 1 greedy and {samples} sampled responses to each")
         results_by_source[name] = results or _evaluate_source(evaluator, problems[name], name, folder)
         # After every source, so that results can be read while other sources are evaluated.
         if multihost.is_main_process():

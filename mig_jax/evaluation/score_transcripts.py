@@ -103,7 +103,7 @@ def score_transcripts(
     credit = jax.jit(functools.partial(compute_scores, reward=config.reward, group_size=1))
     params = make_rollout_params_fn(policy, gather=config.rollout.gather_params)(policy.params)
     scored = list(transcripts)
-    for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch", disable=None):
+    for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch"):
         batch = rows[first : first + batch_size]
         padded = batch + batch[:1] * (batch_size - len(batch))
         *inputs, steps = _stack(policy, config, padded, max_steps=max_steps)

@@ -32,8 +32,8 @@ def describe_model(policy: Policy, path: str) -> str:
       path: where the model was read from; "" for random parameters.
     """
     trained, frozen = (_count(part) for part in partition(policy.params, policy.is_trainable))
-    split = f"{_millions(trained)} trained, {_millions(frozen)} frozen" if frozen else "all trained"
-    return f"model: {path or 'random parameters'}, {_millions(trained + frozen)} parameters ({split})"
+    split = f"{_short(trained)} trained, {_short(frozen)} frozen" if frozen else "all trained"
+    return f"model: {path or 'random parameters'}, {_short(trained + frozen)} parameters ({split})"
 
 
 def describe_problems(config: Config, train: Sequence[FilteredDataset], held_out: FilteredDataset | None) -> str:
@@ -77,11 +77,10 @@ def _describe_finished(config: Config, *, workdir: str, done: int) -> str:
     model = os.path.join(workdir, "model")
     told = f"this run is finished: {done} of {config.steps} steps are done, and the model is in {model}"
     if config.optimizer.decay != "constant":
-        return (
-            f"{told}. Its learning rate has decayed ({config.optimizer.decay}): to train on, use a new workdir with "
-            f"--model={model}"
-        )
-    return f"{told}. To train on, give more steps: --config.steps={2 * max(done, config.steps)}"
+        advice = f"its learning rate has decayed: to train on, use a new workdir with --model={model}"
+    else:
+        advice = f"to train on, give more steps: --config.steps={2 * max(done, config.steps)}"
+    return f"{told}\n{advice}"
 
 
 def _accepted(name: str, source: FilteredDataset) -> str:
@@ -95,6 +94,9 @@ def _count(params: object) -> int:
     return int(sum(np.prod(x.shape) for x in jax.tree.leaves(params)))
 
 
-def _millions(count: int) -> str:
-    """Return a number of parameters as "0.17M" or "3.09B"."""
-    return f"{count / 1e9:.3g}B" if count >= 1e9 else f"{count / 1e6:.3g}M"
+def _short(count: int) -> str:
+    """Return a number of parameters as "165K" or "3.09B"."""
+    for unit, letter in ((1e9, "B"), (1e6, "M")):
+        if count >= unit:
+            return f"{count / unit:.3g}{letter}"
+    return f"{count / 1e3:.3g}K"

@@ -89,7 +89,7 @@ def uninterrupted(tmp_path_factory):
     """Return the workdir of an uninterrupted run of two processes."""
     workdir = tmp_path_factory.mktemp("processes") / "uninterrupted"
     run = run_to_end(workdir, count=2)
-    assert "the trained model/ are in" in run.logs[0].read_text() and "trained" not in run.logs[1].read_text()
+    assert "everything is in" in run.logs[0].read_text() and "trained" not in run.logs[1].read_text()
     return workdir
 
 

@@ -33,9 +33,9 @@ def test_model_and_parameters_that_are_trained():
     policy = load_policy(config.model, mesh, seed=0)
     count = sum(x.size for x in jax.tree.leaves(policy.params))
     told = announce.describe_model(policy, "")
-    assert told == f"model: random parameters, {count / 1e6:.3g}M parameters (all trained)"
+    assert told == f"model: random parameters, {count / 1e3:.3g}K parameters (all trained)"
     adapted = load_policy(tiny.get_config(model__lora__rank=2).model, mesh, seed=0)
-    assert "trained, " in announce.describe_model(adapted, "/m") and f"{count / 1e6:.3g}M frozen" in (
+    assert "trained, " in announce.describe_model(adapted, "/m") and f"{count / 1e3:.3g}K frozen" in (
         announce.describe_model(adapted, "/m")
     )
 
@@ -75,8 +75,8 @@ def test_plan_without_evaluation():
 def test_finished_run():
     told = plan(done=2)
     assert told == (
-        "this run is finished: 2 of 2 steps are done, and the model is in /tmp/run/model. To train on, give more "
-        "steps: --config.steps=4"
+        "this run is finished: 2 of 2 steps are done, and the model is in /tmp/run/model\n"
+        "to train on, give more steps: --config.steps=4"
     )
     assert "8 of 2 steps are done" in plan(done=8) and "--config.steps=16" in plan(done=8)
     assert "use a new workdir with --model=/tmp/run/model" in plan(done=2, optimizer__decay="cosine")
