@@ -170,7 +170,8 @@ def reference_kl(logprob_bt: jax.Array, old_logprob_bt: jax.Array, ref_logprob_b
         ρ (r − 1 − log r)        ρ = πθ / π_old,  r = π_ref / πθ
 
     Value and gradient are unbiased, on and off policy. Without ρ, which has a gradient of its own, the gradient would
-    be that of KL(π_ref ‖ πθ).
+    be that of KL(π_ref ‖ πθ). The gradient of a token is −ρ log r · ∇ log πθ; it is computed as such, since a
+    huge r would cancel from it only up to rounding.
 
     Args:
       logprob_bt: `[B, T]` log-probs under πθ, in nats.
@@ -180,7 +181,10 @@ def reference_kl(logprob_bt: jax.Array, old_logprob_bt: jax.Array, ref_logprob_b
     Returns:
       kl_bt `[B, T]`.
     """
-    return bounded_exp(logprob_bt - old_logprob_bt) * kl_estimate(logprob_bt, ref_logprob_bt)
+    ratio_bt = bounded_exp(logprob_bt - old_logprob_bt)
+    value_bt = jax.lax.stop_gradient(ratio_bt * kl_estimate(logprob_bt, ref_logprob_bt))
+    slope_bt = ratio_bt * jax.lax.stop_gradient(logprob_bt - ref_logprob_bt)
+    return value_bt + (slope_bt - jax.lax.stop_gradient(slope_bt))
 
 
 def bounded_exp(log_ratio_bt: jax.Array) -> jax.Array:

@@ -195,6 +195,14 @@ def test_reference_kl_has_the_value_and_the_gradient_of_the_exact_one(old_logits
     assert np.abs(expected[1]).max() > 0.1
 
 
+@pytest.mark.parametrize("log_ratio", [-30.0, -1.0, 0.0, 1.0, 18.0, 30.0])
+def test_reference_kl_of_a_token_has_a_gradient_without_r(log_ratio):
+    """It is −ρ log r, however likely the reference finds a token that the policy does not."""
+    old, ref = jnp.full((1, 1), -31.0), jnp.full((1, 1), -31.0 + log_ratio)
+    slope = jax.grad(lambda x: policy_gradient.reference_kl(x, old, ref).sum())(old)
+    np.testing.assert_allclose(slope, [[-log_ratio]], rtol=1e-5)
+
+
 def test_gradient_without_the_ratio_is_that_of_the_reverse_kl():
     """The usual estimate has the right value on policy, and the gradient of KL(π_ref ‖ πθ)."""
     value, found = jax.value_and_grad(expected_kl)(
