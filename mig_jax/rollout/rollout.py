@@ -27,6 +27,7 @@ from mig_jax.rollout.batch import make_outcome, make_train_batch_fn
 from mig_jax.rollout.grading import grade_answers
 from mig_jax.rollout.scoring import Scores, build_probes, make_likelihood_fn, stack_steps
 from mig_jax.text.answers.verifier import Grade, Verifier
+from mig_jax.text.response_format import STEP_HEADER
 
 
 class RolloutResult(NamedTuple):
@@ -210,12 +211,15 @@ def text_metrics(
 
 
 def names_answer_early(completion: ParsedCompletion, answer: str) -> bool:
-    """Return whether the reasoning before the last step contains the reference answer, as words of its own."""
+    """Return whether the reasoning before the last step contains the reference answer, as words of its own.
+
+    The numbers of step headers do not count, and neither does a part of a decimal number.
+    """
     *early, _ = completion.response.steps or (None,)
     if not early:
         return False
-    text = completion.text[completion.response.cot.start : early[-1].end]
-    return re.search(rf"(?<!\w){re.escape(answer.strip())}(?!\w)", text) is not None
+    text = STEP_HEADER.sub("", completion.text[completion.response.cot.start : early[-1].end])
+    return re.search(rf"(?<!\w)(?<!\d\.){re.escape(answer.strip())}(?!\w|\.\d)", text) is not None
 
 
 def make_transcripts(

@@ -68,7 +68,7 @@ TRIAL_ANSWERS = (
     *("A, C", "the red cube", "x = 5", "(1, 2)", "(-\\infty, 3]", "5 cm", "10 km/h", "1 000", "two\nlines"),
 )
 
-_STEP = re.compile(r"^### Step [0-9]+:", re.MULTILINE)
+STEP_HEADER = re.compile(r"^### Step [0-9]+:", re.MULTILINE)
 _COT_CLOSE = re.compile(f"{THINK_CLOSE}|{ANSWER_OPEN}")
 _LINE_END = re.compile(r"[^\S\n]*\n")
 
@@ -180,7 +180,7 @@ def parse_response(completion: str, *, is_truncated: bool = False) -> Response:
 def _find_steps(completion: str, cot: CharSpan) -> tuple[CharSpan, ...]:
     """Return the span of each step that has text, from its header to its last visible character."""
     reasoning = completion[cot.start : cot.end]
-    headers = [CharSpan(*header.span()) for header in _STEP.finditer(reasoning)]
+    headers = [CharSpan(*header.span()) for header in STEP_HEADER.finditer(reasoning)]
     ends = [*(header.start for header in headers[1:]), len(reasoning)]
     starts = [header.start for header, end in zip(headers, ends, strict=False) if reasoning[header.end : end].strip()]
     return tuple(

@@ -35,6 +35,10 @@ def parse(*steps, opening="<think>\n", max_steps=8):
         (["1+1=2", "2+5=7"], "7", False),  # the last step may name it
         (["it is 23", "so 4"], "3", False),  # not a word of its own
         (["so 4.", "4"], "4", True),
+        (["so 5", "so 6", "2"], "2", False),  # the number of a step is no answer
+        (["it is 1.5", "so 2.25", "3"], "5", False),
+        (["it is 1.5", "so 2.25", "3"], "2", False),
+        (["it is 1.5", "so 2.25", "3"], "1.5", True),
         (["it is (1, 2)", "done"], "(1, 2)", True),
         (["x.y", "done"], "x+y", False),  # no regular expression
         (["7"], "7", False),
