@@ -11,6 +11,9 @@ from mig_jax.learning.losses import Batch
 from mig_jax.policy.prompts import PromptBatch
 from mig_jax.rollout.rollout import RolloutResult
 
+# Metrics that count what is done or found; the times are others.
+SUMS = ("rollout/tokens", "verifier/timeouts", "verifier/timeouts_paid")
+
 
 class Resampler:
     """A rollout that samples new prompts until every group has signal: (params, prompt_batches, key) -> result.
@@ -34,12 +37,13 @@ class Resampler:
 
     def __call__(self, params: Any, prompt_batches: Iterator[PromptBatch], key: jax.Array) -> RolloutResult:
         result = self.rollout(params, next(prompt_batches), key)
-        results, n_replaced = [result], 0
+        # Of a rollout that is merged, only the metrics are kept, so that its batch takes no memory.
+        metrics, n_replaced = [result.metrics], 0
         for n in range(self.max_resamples):
             if result.has_signal_q.all():
                 break
             other = self.rollout(params, next(prompt_batches), jax.random.fold_in(key, n + 1))
-            results.append(other)
+            metrics.append(other.metrics)
             chosen_q = choose_groups(result.has_signal_q, other.has_signal_q)
             n_replaced += int((chosen_q >= len(chosen_q)).sum())
             result = result._replace(
@@ -47,14 +51,15 @@ class Resampler:
                 transcripts=pick_groups([*result.transcripts, *other.transcripts], chosen_q),
                 has_signal_q=np.concatenate([result.has_signal_q, other.has_signal_q])[chosen_q],
             )
+            del other
         if not self.max_resamples:
             return result
         counts = {
-            "rollout/rollouts": float(len(results)),
+            "rollout/rollouts": float(len(metrics)),
             "rollout/groups_replaced": float(n_replaced),
             "rollout/groups_without_signal": float((~result.has_signal_q).sum()),
         }
-        return result._replace(metrics=merge_metrics([r.metrics for r in results]) | counts)
+        return result._replace(metrics=merge_metrics(metrics) | counts)
 
 
 def choose_groups(has_signal_q: np.ndarray, other_signal_q: np.ndarray) -> np.ndarray:
@@ -89,6 +94,6 @@ def merge_metrics(parts: list[dict[str, Any]]) -> dict[str, Any]:
     merged = {}
     for name in names:
         values = [part[name] for part in parts if name in part]
-        is_sum = name.startswith("time/") or name in ("rollout/tokens", "verifier/timeouts")
+        is_sum = name.startswith("time/") or name in SUMS
         merged[name] = sum(values) / (1 if is_sum else len(values))
     return merged

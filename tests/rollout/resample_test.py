@@ -1,6 +1,7 @@
 """Dynamic sampling: groups without signal are replaced, within a bound, and counted."""
 
 import itertools
+import weakref
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ def rollout_of(signals):
         arrays: dict[str, Any] = dict.fromkeys(Batch._fields)
         arrays |= {"token_bs": jnp.tile(mark_b[:, None], (1, WIDTH)), "start_b": mark_b}
         metrics = {"rollout/tokens": 10.0, "time/rollout": 1.0, "reward/accuracy": float(prompt_batch)}
+        metrics |= {"verifier/timeouts": 2.0, "verifier/timeouts_paid": 1.0}
         return RolloutResult(Batch(**arrays), metrics, mark_b.tolist(), signal_q)
 
     return rollout
@@ -58,7 +60,23 @@ def test_groups_are_replaced_in_their_places(signals, limit, rows, calls, replac
     assert result.metrics["rollout/groups_without_signal"] == left
     # Work adds up; what describes the policy is a mean over all that was sampled.
     assert result.metrics["rollout/tokens"] == 10 * calls and result.metrics["time/rollout"] == calls
+    assert result.metrics["verifier/timeouts"] == 2 * calls and result.metrics["verifier/timeouts_paid"] == calls
     assert result.metrics["reward/accuracy"] == np.mean(range(calls))
+
+
+def test_batches_that_were_merged_are_released():
+    """The update needs memory: the batches of earlier rollouts are gone by then, and by the next rollout."""
+    alive = []
+
+    def rollout(params, prompt_batch, key):
+        assert sum(token_bs() is not None for token_bs in alive) == (len(alive) == 1)  # the only one yet
+        result = rollout_of([[False, False]] * 3)(params, prompt_batch, key)
+        alive.append(weakref.ref(result.batch.token_bs))
+        return result
+
+    sharded = sharding.batch_sharding(sharding.make_mesh({}, devices=jax.devices()[:1]))
+    resample.Resampler(rollout, sharded, max_resamples=2)(None, itertools.count(), jax.random.key(0))
+    assert len(alive) == 3 and not any(token_bs() is not None for token_bs in alive)
 
 
 def test_no_bound_is_the_plain_rollout():
