@@ -101,7 +101,7 @@ def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -
         if scores is not None:
             metrics |= score_metrics(batch, scores, outcome, steps, group_size=group_size)
             if not config.loss.beta:
-                differs_q = rewards_differ(scores.reward_b, jnp.ones_like(outcome.is_graded_b), group_size=group_size)
+                differs_q = rewards_differ(scores.reward_b, jnp.asarray(outcome.is_graded_b), group_size=group_size)
         return TrainBatch(batch, metrics, scores, differs_q)
 
     shardings: Any = TrainBatch._make((row_sharding, None, row_sharding, None))

@@ -120,6 +120,9 @@ def test_signal_is_that_of_the_process_reward_without_an_outcome_stream():
     assert make_batch(equal).has_signal_q.tolist() == [False]
     assert make_batch(equal, loss__beta=0.0).has_signal_q.tolist() == [True]
     assert make_batch(equal, ell_bk=jnp.full((4, 3), -1.0), loss__beta=0.0).has_signal_q.tolist() == [False]
+    # Responses that cannot be graded get no advantage, so theirs is no signal.
+    one_graded = equal._replace(is_graded_b=np.array([True, False, False, False]))
+    assert make_batch(one_graded, loss__beta=0.0).has_signal_q.tolist() == [False]
 
 
 def test_a_mean_over_nothing_is_nan():
