@@ -93,7 +93,8 @@ def test_kernels_on_several_devices(kernel, shape, rows, monkeypatch):
     gradient = jax.grad(loss, argnums=(0, 1, 2))
     want = jax.jit(gradient)(q, k, v)
     with jax.set_mesh(sharding.make_mesh(shape)):
-        got = jax.jit(gradient)(q, k, v)
+        # Replicated: jax 0.7 has no name for the sharding of two heads over four devices.
+        got = jax.jit(gradient, out_shardings=jax.sharding.PartitionSpec())(q, k, v)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), got, want)
 
 
