@@ -42,7 +42,11 @@ else:  # so that type checkers see the names above and no others
         if name in ("configs", "rewards"):
             return importlib.import_module(f"mig_jax.{name}")
         if name in __all__:
-            return getattr(importlib.import_module("mig_jax.api"), name)
+            try:
+                return getattr(importlib.import_module("mig_jax.api"), name)
+            except ModuleNotFoundError as error:
+                extras = importlib.import_module("mig_jax.extras")
+                raise ImportError(f"mig_jax.{name}: {extras.how_to_install('train') or error}") from error
         raise AttributeError(f"module 'mig_jax' has no attribute {name!r}")
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mig_jax"
 # Lowest first. Rooms of one floor never import each other.
 FLOORS = [
-    {"errors", "config", "configs", "config_comments", "assets"},
+    {"errors", "config", "configs", "config_comments", "assets", "extras"},
     {"distributed"},
     {"text", "rewards", "models", "data", "config_file"},
     {"learning"},

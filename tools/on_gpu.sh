@@ -36,6 +36,6 @@ choose_extra() {  # of jax, for this machine's driver
 
 if [ $offline = 0 ] && ! has_all > /dev/null 2>&1; then
   echo "installing mig_jax, its tests and jax[${JAX_EXTRA:=$(choose_extra)}]"
-  "$PYTHON" -m pip install -q -e '.[test]' "jax[$JAX_EXTRA]"
+  "$PYTHON" -m pip install -q -e '.[lora,test]' "jax[$JAX_EXTRA]"
 fi
 exec "$PYTHON" tools/on_gpu.py ${arguments[@]+"${arguments[@]}"}

@@ -75,7 +75,7 @@ def open_topology(name: str) -> Topology:
     chip = CHIPS[kind]
     module, extra = ("jax_cuda12_plugin", "aot-gpu") if chip.target else ("libtpu", "aot")
     if importlib.util.find_spec(module) is None:
-        raise UserError(f"--topology={name}: its compiler is not installed: pip install -e '.[{extra}]'")
+        raise UserError(f"--topology={name}: its compiler is not installed: pip install 'mig_jax[{extra}]'")
     gpu = {"topology": f"1x1x{size}", "target_config": chip.target} if chip.target else {}
     try:
         topology = topologies.get_topology_desc("" if gpu else name, "cuda" if gpu else "tpu", **gpu)

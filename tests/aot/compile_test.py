@@ -47,7 +47,7 @@ def test_unknown_topology_is_refused(name):
 @pytest.mark.parametrize("name, extra", [("v5e:2x2", "aot"), ("h100:8", "aot-gpu")])
 def test_missing_compiler_is_named(monkeypatch, name, extra):
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
-    with pytest.raises(UserError, match=rf"not installed: pip install -e '.\[{extra}\]'"):
+    with pytest.raises(UserError, match=rf"not installed: pip install 'mig_jax\[{extra}\]'"):
         open_topology(name)
 
 
