@@ -52,6 +52,9 @@ CHOICES = {
     "optimizer.decay": ("constant", "cosine"),
 }
 
+# Files and folders, of this machine; `~` is expanded where they are opened.
+PATHS = ("model.path", "model.tokenizer", "data.dir", "data.variants")
+
 # How something is computed. These keys change neither what is learned nor what is answered, up to rounding.
 COMPUTE_ONLY = ("model.remat", "model.attention", "rollout.gather_params", "rollout.kv_cache_chunks")
 
@@ -165,6 +168,9 @@ def _values(config: Config) -> list[str]:
     for key in ("seed", "data.eval_seed"):
         if not 0 <= _read(config, key) < 2**32:
             errors.append(f"{key}={_read(config, key)}: must be at least 0 and less than 2**32")
+    for key in PATHS:
+        if "://" in _read(config, key):
+            errors.append(f"{key}={_read(config, key)}: remote paths are not supported; give a local folder or file")
     return errors
 
 
@@ -193,7 +199,7 @@ def _reward(config: Config) -> list[str]:
 
 def _model(config: Config) -> list[str]:
     model, init, errors = config.model, config.model.init, []
-    if model.path and not _may_be_model(model.path):
+    if model.path and "://" not in model.path and not _may_be_model(os.path.expanduser(model.path)):
         errors.append(
             f"model.path={model.path!r}: must be a folder with a config.json, the workdir of a finished run, a .gguf "
             "file, or a hub name such as Qwen/Qwen2.5-0.5B-Instruct"
@@ -267,7 +273,7 @@ def _data(config: Config, mode: str) -> list[str]:
         errors.append("data.eval is empty: name the held-out source, because data.train is a mixture or a file")
     elif mode in ("eval", "sample"):
         errors += _sources("data.train", d.train, is_one=True)
-    if trains and d.variants and not os.path.isfile(d.variants):
+    if trains and d.variants and "://" not in d.variants and not os.path.isfile(os.path.expanduser(d.variants)):
         errors.append(f"data.variants={d.variants!r}: no such file; `mig-jax variants` writes one")
     return errors
 

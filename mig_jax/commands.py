@@ -16,6 +16,7 @@ from mig_jax import api
 from mig_jax.aot import report as aot_report
 from mig_jax.api import open_policy
 from mig_jax.config import Config
+from mig_jax.config_sources import local_path
 from mig_jax.data import builders, sources
 from mig_jax.data.options import did_you_mean
 from mig_jax.data.problem import KINDS, Problem
@@ -67,7 +68,7 @@ def prepare(config: Config, names: Sequence[str]) -> None:
     Raises:
       UserError: lists the benchmarks that cannot be built.
     """
-    data_dir, errors = Path(config.data.dir).expanduser(), []
+    data_dir, errors = Path(local_path("data.dir", config.data.dir)), []
     if not names:
         print("\n".join(builders.overview(data_dir)))
         return

@@ -37,6 +37,8 @@ def find_config_file(path: str) -> str:
     Raises:
       UserError: there is neither; the message lists the configs of the package.
     """
+    if "://" in path:
+        raise UserError(f"--config={path}: remote paths are not supported; give a local file")
     file, colon, argument = path.partition(":")
     file = os.path.expanduser(file)
     if os.path.isfile(file):

@@ -43,6 +43,7 @@ def load_config(base: AnyPath | Config = "default", /, **overrides: Any) -> Conf
     else:
         config = check_config_file(find_config_file(os.fspath(cast(AnyPath, base))))
     _override(config, overrides)
+    config.model.path = local_path("model.path", config.model.path)
     return config
 
 

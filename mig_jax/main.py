@@ -250,8 +250,8 @@ def _dispatch(command: str) -> None:
     workdir = local_path("--workdir", WORKDIR.value)
     if command == "export":
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
-        if MODEL.value:
-            overrides["model.path"] = local_path("--model", MODEL.value)
+        if path := MODEL.value or overrides.get("model.path"):
+            overrides["model.path"] = local_path("--model", path)
         output = local_path("--output", OUTPUT.value)
         commands.export(workdir, step=STEP.value, best=BEST.value or False, output=output, overrides=overrides)
         return

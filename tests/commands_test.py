@@ -333,6 +333,57 @@ def test_paths_are_local_and_home_is_expanded(tmp_path, monkeypatch):
         config_sources.local_path("--workdir", "gs://bucket/run")
 
 
+@pytest.mark.slow  # five processes
+def test_home_is_expanded_in_every_option(tmp_path, monkeypatch):
+    """And nothing is written to a folder named ~."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    home = tmp_path / "home"
+    shutil.copytree(tiny.get_quickstart().model.path, home / "base")
+    row = {"question": QUESTION, "answer": "297539", "kind": "text", "response": RIGHT}
+    (home / "own.jsonl").write_text("".join(json.dumps(row | {"id": str(n)}) + "\n" for n in range(8)))
+    variants = {"id": "0", "source": "own", "answer": "297539", "variants": ["297 539"]}
+    (home / "variants.jsonl").write_text(json.dumps(variants))
+    (home / "own.py").write_text("from tests import tiny\n\n\ndef get_config():\n    return tiny.get_quickstart()\n")
+    sources = ["--config.data.train=jsonl:~/own.jsonl", "--config.data.eval=jsonl:~/own.jsonl"]
+    model = ["--config.model.path=~/base", "--config.model.tokenizer=~/base"]
+    options = ["--config.data.variants=~/variants.jsonl", "--config.steps=1", "--config.eval.at_start=False"]
+    for arguments in (
+        ["train", "--config=~/own.py", "--workdir=~/run", "--data_dir=~/data", *sources, *model, *options],
+        ["eval", "--model=~/run", "--workdir=~/eval", "--benchmarks=jsonl:~/own.jsonl"],
+        ["score", "--model=~/run/model", "--config.model.tokenizer=~/run", "--input=~/own.jsonl"],
+        ["export", "--workdir=~/run", "--output=~/exported", "--config.model.path=~/base"],
+        ["data", "--data_dir=~/data"],
+    ):
+        done = run_cli(*arguments)
+        assert done.returncode == 0, done.stderr
+    written = ("run/model", "eval/results.json", "own_scores/scores.jsonl", "exported/config.json")
+    assert all((home / path).exists() for path in written)
+    assert f"{home}/data/gsm8k" in done.stdout and not (ROOT / "~").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["train", "--config=gs://bucket/own.py", "--workdir=/tmp/x"], "--config=gs://bucket/own.py: remote paths"),
+        (["data", "--data_dir=s3://bucket"], "data.dir=s3://bucket: remote paths are not supported"),
+        (
+            [
+                *("train", QUICKSTART, "--workdir=/tmp/x", "--config.model.tokenizer=gs://bucket/model"),
+                *("--data_dir=gs://bucket/data", "--config.data.variants=gs://bucket/variants.jsonl"),
+                *("--config.data.train=jsonl:gs://bucket/own.jsonl", "--config.data.eval=chain:terms=7"),
+            ],
+            "model.tokenizer=gs://bucket/model: remote paths are not supported; give a local folder or file\n"
+            "  data.dir=gs://bucket/data: remote paths are not supported; give a local folder or file\n"
+            "  data.variants=gs://bucket/variants.jsonl: remote paths are not supported; give a local folder or file\n"
+            "  data.train='jsonl:gs://bucket/own.jsonl': remote paths are not supported; give a local folder or file\n",
+        ),
+    ],
+)
+def test_remote_paths_are_refused_at_once(arguments, message):
+    done = run_cli(*arguments)
+    assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
+
+
 def test_version_is_printed():
     done = subprocess.run([sys.executable, "-m", "mig_jax", "--version"], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == f"mig-jax {mig_jax.__version__}"

@@ -86,6 +86,8 @@ def source_name_error(name: str) -> str | None:
             read_options(name, rest, generators.OPTIONS[kind])
         except UserError as error:
             return str(error)
+    if kind in FILES and "://" in rest:
+        return "remote paths are not supported; give a local folder or file"
     if kind in FILES and not problem_files.parse_path(kind, rest)[0].exists():
         return "no such folder" if kind in problem_files.FOLDER_FORMATS else "no such file"
     return None

@@ -96,7 +96,8 @@ def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int) -> Policy:
     adapted = peft.find_base(path) if path else None
     base_path = find_model(adapted) if adapted else path
     # A folder that holds only adapters may lack the tokenizer.
-    name = model.tokenizer or (path if os.path.exists(os.path.join(path, "tokenizer.json")) else base_path)
+    own = path if os.path.exists(os.path.join(path, "tokenizer.json")) else base_path
+    name = _find_tokenizer(model.tokenizer) or own
     tokenizer = _load_tokenizer(name, model_folder=base_path if adapted else "")
     if base_path:
         config = _stored_config(base_path, model, mesh)
@@ -131,7 +132,7 @@ def abstract_policy(model: ModelConfig, mesh: Mesh) -> Policy:
     path = find_model(model.path, files=("*config.json",)) if model.path else ""
     if path and peft.find_base(path):
         raise UserError(f"{path} holds adapters: give the model they belong to (--model) and set model.lora.rank")
-    tokenizer = _load_tokenizer("characters" if path else model.tokenizer)
+    tokenizer = _load_tokenizer("characters" if path else _find_tokenizer(model.tokenizer))
     config = _stored_config(path, model, mesh) if path else _random_config(model, tokenizer, mesh)
     if model.lora.rank:
         config = _adapted_config(config, model.lora)
@@ -219,6 +220,13 @@ def _check_vocabulary(tokenizer: tokenizers.Tokenizer, config: decoder.DecoderCo
             f"{name}: the tokenizer has {tokenizer.vocab_size} tokens, the model embeds {config.vocab_size}: use the "
             "model's own tokenizer (model.tokenizer='')"
         )
+
+
+def _find_tokenizer(name: str) -> str:
+    """Return where a tokenizer is: a path with `~` expanded, the `model/` folder of the run in it, or the name."""
+    path = os.path.expanduser(name)
+    run_model = os.path.join(path, "model")
+    return run_model if os.path.isfile(os.path.join(run_model, "tokenizer.json")) else path
 
 
 def _load_tokenizer(name: str, *, model_folder: str = "") -> tokenizers.Tokenizer:

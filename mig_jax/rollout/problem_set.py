@@ -201,7 +201,7 @@ def read_variants(path: str) -> Variants:
       UserError: rows are not those of such a file; lists them.
     """
     found, errors = {}, []
-    for row in read_rows(pathlib.Path(path)) if path else ():
+    for row in read_rows(pathlib.Path(path).expanduser()) if path else ():
         try:
             found[row.optional_text("source"), row.text("id"), row.text("answer")] = row.texts("variants")
         except RowError as error:
