@@ -42,9 +42,11 @@ def read_given_transcripts(path: str, *, columns: Mapping[str, str], limit: int 
     rows = list(itertools.islice(read_rows(Path(path)), limit))
     columns = {field: columns[field] for field in FIELDS}
     required = [field for field in REQUIRED_FIELDS if not (field == "response" and _are_chats(rows, columns))]
-    errors = list(check_columns(rows, columns, required=required).values())
-    values = []
-    for row in [] if errors else rows:
+    if column_errors := check_columns(rows, columns, required=required).values():
+        title = f"{path} has other columns: name them, as in --config.data.columns.response=NAME"
+        raise UserError(format_errors(title, [f"data.{error}" for error in column_errors]))
+    values, errors = [], []
+    for row in rows:
         row_values, row_errors = _map_row(row, columns)
         values.append(row_values)
         errors += row_errors
