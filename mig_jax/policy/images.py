@@ -9,6 +9,7 @@ transformers' image processor resizes, normalises and cuts into patches (PIL and
 
 import dataclasses
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -158,7 +159,10 @@ class ImageReader:
         for name, content in self.files.items():
             (Path(folder) / name).write_bytes(content)
         if not self.files:
-            self.processor.save_pretrained(folder)
+            size, raw = cast(Any, self.processor.size), self.processor.to_dict()
+            # transformers 4 ignores `size` but for these names of its parts.
+            raw |= {"min_pixels": size.shortest_edge, "max_pixels": size.longest_edge}
+            (Path(folder) / _PROCESSOR).write_text(json.dumps(raw, indent=2, default=dict) + "\n", encoding="utf-8")
 
     def _open(self, ids: Sequence[int], images: Sequence[ImageSource]) -> tuple[list[Image.Image], list[Grid]]:
         """Open the images without decoding them, and return how many patches each will have."""

@@ -194,6 +194,9 @@ def test_saved_processor_is_read_back(tmp_path):
     sizes = ConfigDict({"max_patches": 112, "min_pixels": 0, "max_pixels": 0})
     again = images.make_reader(VISION, TOKENIZER, str(tmp_path), sizes)
     assert again.processor.to_dict() == first.processor.to_dict()
+    written = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    # transformers 4 reads no other names of the limits.
+    assert (written["min_pixels"], written["max_pixels"]) == (SIZES.min_pixels, SIZES.max_pixels)
 
 
 def test_processor_of_the_base_model_is_copied(tmp_path):
