@@ -3,7 +3,7 @@
     mig-jax aot --config=configs/pod.py --model=mig_jax/assets/shapes/qwen2_5_7b --topology=v5p:2x4x4 --workdir=/tmp/aot
 
 reports what fits on a machine you do not have: compiled, not run. `mig_jax/assets/shapes` has the config.json of
-Qwen2.5-3B, 7B, 32B and 72B and of Qwen2.5-VL-3B. Training needs a model with parameters.
+Qwen2.5-0.5B, 1.5B, 3B, 7B, 32B and 72B and of Qwen2.5-VL-3B. Training needs a model with parameters.
 """
 
 from mig_jax.configs import default
