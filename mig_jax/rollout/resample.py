@@ -14,6 +14,9 @@ from mig_jax.rollout.rollout import RolloutResult
 # Metrics that count what is done or found; the times are others.
 SUMS = ("rollout/tokens", "verifier/timeouts", "verifier/timeouts_paid")
 
+# Folded into the key of a step for its second rollout. The sampler folds the indices of tokens into that of the first.
+FIRST_KEY = 2**31
+
 
 class Resampler:
     """A rollout that samples new prompts until every group has signal: (params, prompt_batches, key) -> result.
@@ -42,7 +45,7 @@ class Resampler:
         for n in range(self.max_resamples):
             if result.has_signal_q.all():
                 break
-            other = self.rollout(params, next(prompt_batches), jax.random.fold_in(key, n + 1))
+            other = self.rollout(params, next(prompt_batches), jax.random.fold_in(key, FIRST_KEY + n))
             metrics.append(other.metrics)
             chosen_q = choose_groups(result.has_signal_q, other.has_signal_q)
             n_replaced += int((chosen_q >= len(chosen_q)).sum())

@@ -79,6 +79,19 @@ def test_batches_that_were_merged_are_released():
     assert len(alive) == 3 and not any(token_bs() is not None for token_bs in alive)
 
 
+def test_no_rollout_has_the_key_of_a_token_of_the_first():
+    keys = []
+
+    def rollout(params, prompt_batch, key):
+        keys.append(tuple(jax.random.key_data(key).tolist()))
+        return rollout_of([[False, False]] * 3)(params, prompt_batch, key)
+
+    sharded = sharding.batch_sharding(sharding.make_mesh({}, devices=jax.devices()[:1]))
+    resample.Resampler(rollout, sharded, max_resamples=2)(None, itertools.count(), jax.random.key(0))
+    of_tokens = jax.random.key_data(jax.vmap(lambda t: jax.random.fold_in(jax.random.key(0), t))(jnp.arange(4096)))
+    assert len(set(keys)) == 3 and not set(keys[1:]) & set(map(tuple, of_tokens.tolist()))
+
+
 def test_no_bound_is_the_plain_rollout():
     result, drawn = run([[False, False]], 0)
     assert drawn == 1 and "rollout/rollouts" not in result.metrics and result.batch.start_b.tolist() == [0, 1, 2, 3]
