@@ -162,6 +162,10 @@ def _values(config: Config) -> list[str]:
     for key, choices in CHOICES.items():
         if _read(config, key) not in choices:
             errors.append(f"{key}={_read(config, key)!r}: choose one of {', '.join(choices)}")
+    if config.loss.clip_low > 1:
+        errors.append(
+            f"loss.clip_low={config.loss.clip_low}: must be at most 1: the ratio's lower bound is 1 - clip_low"
+        )
     for key in ("optimizer.b1", "optimizer.b2"):
         if not 0 <= _read(config, key) < 1:
             errors.append(f"{key}={_read(config, key)}: must be at least 0 and less than 1")

@@ -58,6 +58,8 @@ VIOLATIONS = {
         "optimizer__microbatches": 2,
     },
     "data.train='gsm9k': unknown source 'gsm9k' (did you mean gsm8k": {"data__train": "gsm9k"},
+    "data.train='/a.jsonl': unknown source '/a.jsonl' (did you mean jsonl:/a.jsonl?)": {"data__train": "/a.jsonl"},
+    "data.train='wikipedia': unknown source 'wikipedia'; available: gsm8k, math": {"data__train": "wikipedia"},
     "data.train='chain:term=3': source 'chain:term=3': unknown option 'term' (did you mean terms?)": {
         "data__train": "chain:term=3"
     },
@@ -89,6 +91,7 @@ VIOLATIONS = {
         "reward__overlong_buffer": 41,
     },  # fmt: skip
     "loss.dual_clip=1.0: must be more than 1": {"loss__dual_clip": 1.0},
+    "loss.clip_low=2.0: must be at most 1": {"loss__clip_low": 2.0},
     "loss.policy_loss='ppo': choose one of clip, dual_clip, cispo": {"loss__policy_loss": "ppo"},
     "(optimizer.microbatches=1, optimizer.minibatches=3)": {"optimizer__minibatches": 3},
     "there is nothing to learn from": {"loss__alpha": 0.0, "loss__beta": 0.0, "loss__gamma": 0.0},

@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import jax
+from mig_jax.configs import default
 from ml_collections import ConfigDict
 
-from mig_jax import assets
+from mig_jax import assets, config_sources
 from mig_jax.data import problem_files
 from mig_jax.text import response_format
 from tests import tiny
@@ -94,6 +95,8 @@ def test_no_placeholder_is_left():
 
 
 def test_starting_policy_is_small_and_has_its_config():
-    assert (assets.QUICKSTART / "mig_jax_config.json").exists()
+    config = default.get_config()
+    config_sources.apply_run_config(config, str(assets.QUICKSTART / "mig_jax_config.json"))
+    assert config.data.train.startswith("chain:terms=7") and config.reward.process_eps.nats == 0.01
     files = assets.QUICKSTART.glob("*")
     assert sum(file.stat().st_size for file in files) <= 3 * 2**20

@@ -150,7 +150,7 @@ def check_columns(rows: Sequence[Row], columns: Mapping[str, str], *, required: 
         if missing and (field in required or column not in ("", field)):
             known = [*present, *(f"={kind}" for kind in _KINDS if field == "kind")]
             unknown = "; ".join(f"no column {name!r}{did_you_mean(name, known)}" for name in missing)
-            errors[field] = f"columns.{field}: {unknown}; available: {', '.join(present)}"
+            errors[field] = f"data.columns.{field}: {unknown}; available: {', '.join(present)}"
     return errors
 
 

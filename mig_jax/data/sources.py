@@ -126,4 +126,8 @@ def open_source(
 
 
 def _unknown_kind_error(kind: str) -> str:
-    return f"unknown source {kind!r}{did_you_mean(kind, SOURCE_KINDS)}; available: {', '.join(SOURCE_KINDS)}"
+    file_format = Path(kind).suffix[1:]
+    if file_format in FILES:
+        return f"unknown source {kind!r} (did you mean {file_format}:{kind}?); files are named with their format"
+    meant = did_you_mean(kind, SOURCE_KINDS)
+    return f"unknown source {kind!r}" + (meant or f"; available: {', '.join(SOURCE_KINDS)}")

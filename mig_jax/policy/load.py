@@ -23,8 +23,8 @@ from mig_jax.models.huggingface.origin import Origin, read_origin
 from mig_jax.models.lora import LoraConfig
 from mig_jax.models.qwen2_vl import VisionConfig
 from mig_jax.policy import images
+from mig_jax.text import hub, tokenizer_files
 from mig_jax.text import tokenizer as tokenizers
-from mig_jax.text import tokenizer_files
 
 # In a saved model's folder: the config of the run that made it. Commands read it when no --config is given.
 RUN_CONFIG = "mig_jax_config.json"
@@ -191,12 +191,9 @@ def find_model(path: str, *, files: Sequence[str] = HUB_FILES) -> str:
         run_model = os.path.join(path, "model")
         is_run = not os.path.exists(os.path.join(path, "config.json")) and os.path.isdir(run_model)
         return run_model if is_run else path
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     try:
-        return snapshot_download(path, allow_patterns=list(files))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        return hub.download(path, patterns=files)
+    except UserError as error:
         raise UserError(
             f"model.path={path!r} is no local folder or file, and the hub does not provide it ({error}). Give a folder "
             "in Hugging Face format, a .gguf file, the workdir of a run, or a name such as Qwen/Qwen2.5-0.5B-Instruct"

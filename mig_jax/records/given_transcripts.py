@@ -44,7 +44,7 @@ def read_given_transcripts(path: str, *, columns: Mapping[str, str], limit: int 
     required = [field for field in REQUIRED_FIELDS if not (field == "response" and _are_chats(rows, columns))]
     if column_errors := check_columns(rows, columns, required=required).values():
         title = f"{path} has other columns: name them, as in --config.data.columns.response=NAME"
-        raise UserError(format_errors(title, [f"data.{error}" for error in column_errors]))
+        raise UserError(format_errors(title, list(column_errors)))
     values, errors = [], []
     for row in rows:
         row_values, row_errors = _map_row(row, columns)

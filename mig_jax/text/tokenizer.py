@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mig_jax.errors import UserError
-from mig_jax.text import chat_template, tokenizer_files
+from mig_jax.text import chat_template, hub, tokenizer_files
 from mig_jax.text.response_format import ANSWER_TAGS, PLAIN_TAGS, TRIAL_ANSWERS, AnswerTags
 from mig_jax.text.token_bytes import byte_characters, read_token_bytes
 
@@ -157,12 +157,9 @@ def load(name: str | os.PathLike, *, model_folder: str | os.PathLike = "") -> To
 
 def _download(name: str) -> Path:
     """Download the small files of a model from the Hugging Face hub and return their folder."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", *tokenizer_files.PATTERNS]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        return Path(hub.download(name, patterns=["*.json", *tokenizer_files.PATTERNS]))
+    except UserError as error:
         raise UserError(
             f"no tokenizer {name!r}: it is not a local folder, and it cannot be downloaded from the hub ({error})"
         ) from error

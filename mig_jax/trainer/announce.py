@@ -75,7 +75,10 @@ def describe_plan(config: Config, *, mode: str, workdir: str, done: int) -> str:
 def _describe_finished(config: Config, *, workdir: str, done: int) -> str:
     """Return that nothing is left to do, where the model is, and how to train on."""
     model = os.path.join(workdir, "model")
-    told = f"this run is finished: {done} of {config.steps} steps are done, and the model is in {model}"
+    steps = f"{done} of {done} steps are done"
+    if done > config.steps:
+        steps = f"{done} steps are done, more than steps={config.steps}"
+    told = f"this run is finished: {steps}, and the model is in {model}"
     if config.optimizer.decay != "constant":
         advice = f"its learning rate has decayed: to train on, use a new workdir with --model={model}"
     else:

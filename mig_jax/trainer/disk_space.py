@@ -46,7 +46,8 @@ def _write_token(workdir: str) -> str:
         with open(os.path.join(workdir, name), "wb") as file:
             file.write(b"room")
     except OSError as error:
-        raise ConfigError(f"this config cannot be run:\n  workdir={workdir!r} cannot be written: {error}") from error
+        reason = "it is a file, not a folder" if os.path.isfile(workdir) else error.strerror
+        raise ConfigError(f"this config cannot be run:\n  workdir={workdir!r} cannot be written: {reason}") from error
     return name
 
 

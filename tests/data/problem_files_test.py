@@ -160,13 +160,13 @@ def test_missing_columns_are_reported_once(tmp_path):
     path.write_text("\n".join(map(json.dumps, rows)))
     available = "available: question, answer, options, way"
     assert errors_of(path, choices="optoins", kind="choice", id="{way} {wya}", level="", subject="=algebra") == [
-        f"columns.id: no column 'wya' (did you mean way?); {available}",
-        f"columns.kind: no column 'choice' (did you mean =choice?); {available}",
-        f"columns.choices: no column 'optoins' (did you mean options?); {available}",
+        f"data.columns.id: no column 'wya' (did you mean way?); {available}",
+        f"data.columns.kind: no column 'choice' (did you mean =choice?); {available}",
+        f"data.columns.choices: no column 'optoins' (did you mean options?); {available}",
     ]
     # The other columns are still read, and the first row errors are listed.
     errors = errors_of(path, choices="optoins", kind="=maths")
-    assert errors[0].startswith("columns.choices") and len(errors) == 21 and errors[-1] == "… and 12 more"
+    assert errors[0].startswith("data.columns.choices") and len(errors) == 21 and errors[-1] == "… and 12 more"
     assert errors[1].startswith("rows.jsonl, row 1: kind is 'maths'")
 
 
@@ -174,8 +174,8 @@ def test_missing_question_column_lists_the_columns(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("question;answer\n" + "1+1, or so?;2\n" * 300)
     assert errors_of(path, question="question") == [
-        "columns.question: no column 'question' (did you mean question;answer?); available: question;answer",
-        "columns.answer: no column 'answer'; available: question;answer",
+        "data.columns.question: no column 'question' (did you mean question;answer?); available: question;answer",
+        "data.columns.answer: no column 'answer'; available: question;answer",
     ]
 
 

@@ -78,5 +78,5 @@ def test_finished_run():
         "this run is finished: 2 of 2 steps are done, and the model is in /tmp/run/model\n"
         "to train on, give more steps: --config.steps=4"
     )
-    assert "8 of 2 steps are done" in plan(done=8) and "--config.steps=16" in plan(done=8)
+    assert "finished: 8 steps are done, more than steps=2, and" in plan(done=8) and "--config.steps=16" in plan(done=8)
     assert "use a new workdir with --model=/tmp/run/model" in plan(done=2, optimizer__decay="cosine")

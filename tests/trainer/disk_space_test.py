@@ -20,6 +20,8 @@ def test_unwritable_workdir_is_an_error(tmp_path):
         ConfigError, match=r"cannot be run:\n  workdir='.*/file/run' cannot be written: .*Not a directory"
     ):
         disk_space.check_workdir(str(tmp_path / "file" / "run"))
+    with pytest.raises(ConfigError, match="file' cannot be written: it is a file, not a folder"):
+        disk_space.check_workdir(str(tmp_path / "file"))
     disk_space.check_workdir(str(tmp_path / "new" / "run"))
     assert list((tmp_path / "new" / "run").iterdir()) == []
 
