@@ -208,6 +208,8 @@ def _model(config: Config) -> list[str]:
             f"model.path={model.path!r}: must be a folder with a config.json, the workdir of a finished run, a .gguf "
             "file, or a hub name such as Qwen/Qwen2.5-0.5B-Instruct"
         )
+    if model.lora.rank and (missing := adapters.missing_package()):
+        errors.append(f"model.lora.rank={model.lora.rank}: {missing}")
     unknown = set(model.lora.modules) - set(adapters.PROJECTIONS)
     if model.lora.rank and (unknown or not model.lora.modules):
         errors.append(f"model.lora.modules={tuple(model.lora.modules)}: choose from {', '.join(adapters.PROJECTIONS)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mig_jax.check_config import ConfigError, check_config
+from mig_jax.models import adapters
 from tests import tiny
 
 VIOLATIONS = {
@@ -103,6 +104,13 @@ def test_each_violation_is_named(message):
     with pytest.raises(ConfigError) as error:
         check_config(tiny.get_config(**VIOLATIONS[message]), mode="train", n_devices=8)
     assert message in str(error.value)
+
+
+def test_missing_package_of_lora_is_named(monkeypatch):
+    monkeypatch.setattr(adapters, "missing_package", lambda: "LoRA needs qwix")
+    with pytest.raises(ConfigError, match=r"model\.lora\.rank=2: LoRA needs qwix"):
+        check_config(tiny.get_config(model__lora__rank=2), mode="train", n_devices=8)
+    check_config(tiny.get_config(), mode="train", n_devices=8)
 
 
 def test_all_violations_come_at_once():
