@@ -1,4 +1,4 @@
-"""Show at a terminal what is being compiled, and for how long; compiling a large model takes minutes."""
+"""Count compiled programs, and show at a terminal what is being compiled; compiling a large model takes minutes."""
 
 import contextlib
 import sys
@@ -68,14 +68,29 @@ class CompileTimer:
         self._stop.set()
 
 
-# What notes the events now. jax keeps listeners for ever, so there is one for all.
+# What notes the events now, and the programs compiled so far. jax keeps listeners for ever, so there is one for all.
 _timers: list[CompileTimer] = []
+_programs: list[str] = []
 _is_listening = threading.Event()
 
 
 def _note(event: str, duration_secs: float, **details: str | int) -> None:
+    if event == _COMPILED:
+        _programs.append(_short_name(str(details.get("fun_name", ""))))
     for timer in _timers:
         timer.note(event, duration_secs, **details)
+
+
+def _listen() -> None:
+    if not _is_listening.is_set():
+        jax.monitoring.register_event_duration_secs_listener(_note)
+        _is_listening.set()
+
+
+def count_programs() -> int:
+    """Return the number of programs that this process has compiled since the first call of this function."""
+    _listen()
+    return len(_programs)
 
 
 @contextlib.contextmanager
@@ -84,9 +99,7 @@ def show_compile_time() -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    if not _is_listening.is_set():
-        jax.monitoring.register_event_duration_secs_listener(_note)
-        _is_listening.set()
+    _listen()
     timer = CompileTimer()
     thread = threading.Thread(target=timer.run, name="compile timer", daemon=True)
     _timers.append(timer)

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from mig_jax.distributed import multihost
 from mig_jax.errors import UserError
+from mig_jax.records import compile_timer
 from mig_jax.records.atomic_file import replace_file
 from mig_jax.text.answers.verifier import Verifier
 
@@ -204,6 +205,7 @@ class LogWindow:
         self._steps: list[Mapping[str, Any]] = []
         self._updates: list[Mapping[str, Any]] = []
         self._verifier, self._restarts_before = verifier, verifier.restarts
+        self._programs_before = compile_timer.count_programs()
 
     def add(self, rollout_metrics: Mapping[str, Any], updates: Sequence[Mapping[str, Any]] = ()) -> None:
         """Add the metrics of one step: those of its rollout, and those of each of its updates.
@@ -213,13 +215,23 @@ class LogWindow:
         self._steps.append(rollout_metrics)
         self._updates += updates
 
+    def state(self) -> dict[str, list[dict[str, float]]]:
+        """Return what was added, ready for JSON, for a run that is stopped before its next row."""
+        steps, updates = jax.device_get((self._steps, self._updates))
+        return {"steps": [_to_floats(row) for row in steps], "updates": [_to_floats(row) for row in updates]}
+
+    def restore(self, state: Mapping[str, list[dict[str, float]]]) -> None:
+        """Add what a stopped run had added; `state` is that of `state()`."""
+        self._steps += state["steps"]
+        self._updates += state["updates"]
+
     def summary(self) -> dict[str, float]:
         """Return a row of metrics.
 
         The row has the means of the steps' metrics, over the steps that have them, and the means of the updates'
-        metrics. It has the tokens per second, the time-outs, the worker restarts of all processes, and each stage's
-        share of the time. Time outside of the rollout's stages counts as training. All processes must call this
-        together.
+        metrics. It has the tokens per second, the time-outs, the worker restarts of all processes, the programs that
+        were compiled, and each stage's share of the time. Time outside of the rollout's stages counts as training. All
+        processes must call this together.
         """
         steps, updates = jax.device_get((self._steps, self._updates))  # waits for the last update
         total = time.perf_counter() - self.start
@@ -232,7 +244,8 @@ class LogWindow:
         verifier = {"verifier/timeouts": timeouts, "verifier/restarts": restarts}
         means = {name: float(np.mean(x)) for name, x in _by_name([*steps, *updates]).items() if name not in seconds}
         counters = {name: float(updates[-1][name]) for name in COUNTERS if updates and name in updates[-1]}
-        return means | counters | throughput | verifier | shares | peak_memory()
+        compiled = {"time/programs_compiled": compile_timer.count_programs() - self._programs_before}
+        return means | counters | throughput | verifier | compiled | shares | peak_memory()
 
 
 def _by_name(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -240,7 +253,8 @@ def _by_name(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     values: defaultdict[str, list[Any]] = defaultdict(list)
     for row in rows:
         for name, value in row.items():
-            values[name].append(value)
+            # As Python's floats, so that restored values give the same means.
+            values[name].append(float(value))
     return values
 
 

@@ -33,8 +33,8 @@ class Restored(NamedTuple):
     """A checkpoint that was read.
 
     state: the run's state, frozen parameters included.
-    progress: what was saved with it: steps done, position in the data, whether an evaluation is pending, fingerprints
-      of frozen parameters and data.
+    progress: what was saved with it: steps done, position in the data, metrics of the steps since the last row, whether
+      an evaluation is pending, fingerprints of frozen parameters and data.
     """
 
     state: TrainState

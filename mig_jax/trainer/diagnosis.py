@@ -61,8 +61,12 @@ class Window:
         r, log = self.config.rollout, self.config.log
         ends = [row["step"] for row in self.rows]
         starts = [max(0, ends[0] - log.every), *ends] if ends else [0]
-        responses = (max(ends, default=0) - starts[0]) * r.questions * r.group_size
-        return sum(row.get("verifier/timeouts", 0.0) for row in self.rows) / max(responses, 1)
+        rollouts = sum(
+            (end - start) * row.get("rollout/rollouts", 1.0)
+            for start, end, row in zip(starts, ends, self.rows, strict=False)
+        )
+        timeouts = sum(row.get("verifier/timeouts", 0.0) for row in self.rows)
+        return timeouts / max(rollouts * r.questions * r.group_size, 1)
 
     @property
     def all_skipped(self) -> bool:

@@ -83,6 +83,7 @@ class RunState:
             self.train_state, progress = restored
             check_fingerprints(self.workdir, before=progress.get("fingerprints"), now=self.fingerprints)
             self.prompt_batches.set_state(progress["stream"])
+            self.window.restore(progress["window"])
             self.done = progress["done"]
             # Evaluations may have been switched off since.
             self.eval_pending = progress["eval_pending"] and self.eval_problems is not None
@@ -163,6 +164,7 @@ class RunState:
         progress = {
             "done": self.done,
             "stream": self.prompt_batches.get_state(),
+            "window": self.window.state(),
             "eval_pending": self.eval_pending,
             "fingerprints": self.fingerprints,
         }

@@ -178,7 +178,12 @@ def test_a_row_is_the_mean_over_its_steps():
         rollout |= {"reward/process_if_wrong": accuracy} if tokens == 10.0 else {}
         updates = [{"gradient/norm": jnp.float32(norm), "gradient/skipped": jnp.int32(norm)} for norm in norms]
         window.add(rollout, updates)
-    row = window.summary()
+    resumed = metrics.LogWindow(NoVerifier())
+    resumed.restore(json.loads(json.dumps(window.state())))
+    row, again = window.summary(), resumed.summary()
+    assert {k: v for k, v in row.items() if not k.startswith(("time/", "memory/"))} == {
+        k: v for k, v in again.items() if not k.startswith(("time/", "memory/"))
+    }, "a resumed run has the same row"
     assert row["reward/accuracy"] == 0.5 and row["gradient/norm"] == 4.0 and row["verifier/timeouts"] == 2
     assert row["gradient/skipped"] == 7, "a counter has its last value"
     assert row["reward/process_if_wrong"] == 0.25, "a mean over the steps that have it"

@@ -31,7 +31,7 @@ from tests import tiny
 
 
 def get_config():
-    c = tiny.get_quickstart(steps=10, checkpoint__every=2, optimizer__updates_per_rollout=2)
+    c = tiny.get_quickstart(steps=10, checkpoint__every=2, log__every={log_every}, optimizer__updates_per_rollout=2)
     c.optimizer.state_dtype = "{state_dtype}"
     c.rollout.questions, c.data.train_size = 4, 12  # an epoch ends every three steps
     return c
@@ -56,11 +56,13 @@ def kill_after(process, log, n_rows):
 
 
 @pytest.mark.parametrize(
-    "after, state_dtype", [((4,), ""), pytest.param((4, 2), "bfloat16", marks=pytest.mark.slow)], ids=["once", "twice"]
+    "after, log_every, state_dtype",
+    [((2,), 3, ""), pytest.param((4, 2), 1, "bfloat16", marks=pytest.mark.slow)],
+    ids=["once", "twice"],
 )
-def test_killed_and_resumed_equals_uninterrupted(tmp_path, after, state_dtype):
-    """Killed at random moments, after the first checkpoint and after a later one."""
-    (tmp_path / "config.py").write_text(CONFIG_FILE.format(state_dtype=state_dtype))
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, after, log_every, state_dtype):
+    """Killed at random moments, after the first checkpoint and after a later one; also between two rows of metrics."""
+    (tmp_path / "config.py").write_text(CONFIG_FILE.format(state_dtype=state_dtype, log_every=log_every))
     whole = start(tmp_path / "whole", tmp_path)
     assert whole.wait() == 0, (tmp_path / "whole.log").read_text()
     log = tmp_path / "killed.log"
