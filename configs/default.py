@@ -97,7 +97,7 @@ def get_config() -> ConfigDict:
     w.overlong = "keep"  # truncated responses: keep, mask (no policy-gradient loss), or penalize (DAPO's soft penalty)
     w.overlong_buffer = 0  # penalize: the outcome reward falls from 0 to -1 over these last tokens of the length limit
     w.credit = "watermark"  # process reward: watermark | final | delta_sum | position_weighted | segment_progress
-    w.credit_args = a = ConfigDict()  # parameters of the credit rule; those in nats are in the rule's unit
+    w.credit_args = a = ConfigDict()  # parameters of the credit rule; prices are in its unit
     a.threshold = 0.0  # watermark: a rise of the mark by less earns nothing and leaves the mark; in nats
     a.drawdown = 0.0  # watermark: share of the fall from the mark to the last likelihood that is taken back, 0 to 1
     a.step_price = 0.0  # subtracted for every step
@@ -164,7 +164,7 @@ def get_config() -> ConfigDict:
 
     c.verifier = ConfigDict()
     c.verifier.workers = 2  # processes that grade answers
-    c.verifier.deadline_s = 5.0  # seconds of wall clock per answer; later it counts as timed out, not as wrong
+    c.verifier.deadline_s = 5.0  # seconds of wall clock per answer; later: wrong, if the reference alone can be graded
 
     c.eval = e = ConfigDict()
     e.at_start = True  # evaluate before the first step

@@ -314,7 +314,7 @@ def _mesh(config: Config, n_devices: int) -> list[str]:
 
 def _training(config: Config, mode: str, n_devices: int) -> list[str]:
     """Check what only training needs."""
-    errors, r, model = [], config.rollout, config.model
+    errors, r, model, minibatches = [], config.rollout, config.model, config.optimizer.minibatches
     if model.init.vision.layers and model.vision.freeze and not model.path:
         errors.append("model.vision.freeze is on, but the vision tower has random parameters: train it")
     if config.checkpoint.keep_best and not evaluates(config):
@@ -322,18 +322,39 @@ def _training(config: Config, mode: str, n_devices: int) -> list[str]:
     if mode == "train":
         if r.group_size < 2:
             errors.append(f"rollout.group_size={r.group_size}: an advantage compares at least 2 samples of a prompt")
-        if config.loss.alpha == config.loss.beta == config.loss.gamma == 0:
-            errors.append("loss.alpha, loss.beta and loss.gamma are all 0: there is nothing to learn from")
-        errors += _divides(config, n_devices, "rollout.questions", r.questions, group_size=r.group_size)
+        errors += _signal(config)
+        errors += _divides(
+            config, n_devices, "rollout.questions", r.questions, group_size=r.group_size, minibatches=minibatches
+        )
     if mode == "sft" or config.sft.steps:
-        errors += _divides(config, n_devices, "sft.batch_size", config.sft.batch_size, group_size=1)
+        # The SFT stage of an RL run makes one update of a batch.
+        minibatches = minibatches if mode == "sft" else 1
+        errors += _divides(
+            config, n_devices, "sft.batch_size", config.sft.batch_size, group_size=1, minibatches=minibatches
+        )
     return errors
 
 
-def _divides(config: Config, n_devices: int, name: str, prompts: int, *, group_size: int) -> list[str]:
+def _signal(config: Config) -> list[str]:
+    """Check that there is something to learn from, and that dynamic sampling replaces only what teaches nothing."""
+    loss, w, errors = config.loss, config.reward, []
+    if loss.alpha == loss.beta == loss.gamma == 0:
+        errors.append("loss.alpha, loss.beta and loss.gamma are all 0: there is nothing to learn from")
+    if loss.beta and w.accuracy == w.format == 0 and w.overlong != "penalize":
+        errors.append("reward.accuracy and reward.format are both 0: the outcome stream has no reward; set loss.beta=0")
+    if config.rollout.max_resamples and w.advantage == "no_baseline":
+        errors.append("rollout.max_resamples: with reward.advantage='no_baseline', groups of equal rewards teach, too")
+    if config.rollout.max_resamples and loss.alpha == loss.beta == 0:
+        errors.append("rollout.max_resamples: with loss.alpha=loss.beta=0, no stream compares the samples of a group")
+    return errors
+
+
+def _divides(
+    config: Config, n_devices: int, name: str, prompts: int, *, group_size: int, minibatches: int
+) -> list[str]:
     """Check that prompts, a group of rows each, divide evenly into micro-batches and those over devices."""
-    o, tensor = config.optimizer, config.mesh.tensor
-    parts = o.microbatches * o.minibatches
+    microbatches, tensor = config.optimizer.microbatches, config.mesh.tensor
+    parts = microbatches * minibatches
     # Whether a model in a folder has a vision tower is known only when it is read; `aot` checks it then.
     has_images = not config.model.path and config.model.init.vision.layers > 0
     devices = n_devices // tensor if tensor > 0 else 1
@@ -345,11 +366,11 @@ def _divides(config: Config, n_devices: int, name: str, prompts: int, *, group_s
     below = prompts // unit * unit
     nearest = f"{below} or {below + unit}" if below else f"{unit}"
     group = f", with rollout.group_size={group_size}," if group_size > 1 else ""
-    minibatches = f", optimizer.minibatches={o.minibatches}" if o.minibatches > 1 else ""
+    of_minibatches = f", optimizer.minibatches={minibatches}" if minibatches > 1 else ""
     return [
         f"{name}={prompts} must be a multiple of {unit}, such as {nearest}, so that{group} each batch shard "
         f"(mesh.data × mesh.fsdp = {devices}) has as many rows of each micro-batch "
-        f"(optimizer.microbatches={o.microbatches}{minibatches})"
+        f"(optimizer.microbatches={microbatches}{of_minibatches})"
     ]
 
 

@@ -91,6 +91,16 @@ VIOLATIONS = {
         "reward__overlong": "penalize",
         "reward__overlong_buffer": 41,
     },  # fmt: skip
+    "reward.accuracy and reward.format are both 0": {"reward__accuracy": 0.0, "reward__format": 0.0},
+    "rollout.max_resamples: with reward.advantage='no_baseline'": {
+        "rollout__max_resamples": 1,
+        "reward__advantage": "no_baseline",
+    },  # fmt: skip
+    "rollout.max_resamples: with loss.alpha=loss.beta=0": {
+        "rollout__max_resamples": 1,
+        "loss__alpha": 0.0,
+        "loss__beta": 0.0,
+    },  # fmt: skip
     "loss.dual_clip=1.0: must be more than 1": {"loss__dual_clip": 1.0},
     "loss.clip_low=2.0: must be at most 1": {"loss__clip_low": 2.0},
     "loss.policy_loss='ppo': choose one of clip, dual_clip, cispo": {"loss__policy_loss": "ppo"},
@@ -152,3 +162,10 @@ def test_evaluation_checks_only_what_it_reads():
 def test_misspelt_key_suggests_the_right_one():
     with pytest.raises((AttributeError, KeyError), match='Did you mean "group_size"'):
         tiny.get_config().rollout.gruop_size = 4
+
+
+def test_the_sft_stage_of_an_rl_run_has_no_minibatches():
+    config = tiny.get_config(optimizer__minibatches=4, rollout__questions=16, sft__steps=1, sft__batch_size=6)
+    check_config(config, mode="train", n_devices=1)
+    with pytest.raises(ConfigError, match="sft.batch_size=6 must be a multiple of 4"):
+        check_config(config, mode="sft", n_devices=1)
