@@ -23,6 +23,7 @@ from mig_jax.models.huggingface.origin import Origin, read_origin
 from mig_jax.models.lora import LoraConfig
 from mig_jax.models.qwen2_vl import VisionConfig
 from mig_jax.policy import images
+from mig_jax.policy.finite import find_non_finite
 from mig_jax.text import hub, tokenizer_files
 from mig_jax.text import tokenizer as tokenizers
 
@@ -94,7 +95,7 @@ def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int) -> Policy:
     """
     path = find_model(model.path) if model.path else ""
     adapted = peft.find_base(path) if path else None
-    base_path = find_model(adapted) if adapted else path
+    base_path = find_model(adapted, key=f"base_model_name_or_path in {path}") if adapted else path
     # A folder that holds only adapters may lack the tokenizer.
     own = path if os.path.exists(os.path.join(path, "tokenizer.json")) else base_path
     name = _find_tokenizer(model.tokenizer) or own
@@ -110,7 +111,9 @@ def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int) -> Policy:
     if adapted:
         config, params = peft.load(path, config, params)
         params = jax.device_put(params, _param_shardings(config, mesh))
-    elif model.lora.rank:
+    if wrong := find_non_finite(params) if base_path else []:
+        raise UserError(f"{path} cannot be used: it has NaN or infinity in {', '.join(wrong)}")
+    if not adapted and model.lora.rank:
         config = _adapted_config(config, model.lora)
         params = _add_adapters(params, config, mesh, seed)
     warn_unsharded(config, mesh)
@@ -177,12 +180,13 @@ def strip_adapters(policy: Policy) -> Policy:
     return dataclasses.replace(policy, config=dataclasses.replace(policy.config, lora=None))
 
 
-def find_model(path: str, *, files: Sequence[str] = HUB_FILES) -> str:
+def find_model(path: str, *, files: Sequence[str] = HUB_FILES, key: str = "model.path") -> str:
     """Return where a model's files are: `path`, the `model/` folder of the run in it, or a download from the hub.
 
     Args:
       path: folder, .gguf file, workdir of a run, or hub name.
       files: patterns of the files to download.
+      key: what names the model, for the message.
 
     Raises:
       UserError: no such folder, no such name on the hub, or no network.
@@ -195,7 +199,7 @@ def find_model(path: str, *, files: Sequence[str] = HUB_FILES) -> str:
         return hub.download(path, patterns=files)
     except UserError as error:
         raise UserError(
-            f"model.path={path!r} is no local folder or file, and the hub does not provide it ({error}). Give a folder "
+            f"{key}={path!r} is no local folder or file, and the hub does not provide it ({error}). Give a folder "
             "in Hugging Face format, a .gguf file, the workdir of a run, or a name such as Qwen/Qwen2.5-0.5B-Instruct"
         ) from error
 
@@ -223,7 +227,7 @@ def _find_tokenizer(name: str) -> str:
     """Return where a tokenizer is: a path with `~` expanded, the `model/` folder of the run in it, or the name."""
     path = os.path.expanduser(name)
     run_model = os.path.join(path, "model")
-    return run_model if os.path.isfile(os.path.join(run_model, "tokenizer.json")) else path
+    return run_model if name and os.path.isfile(os.path.join(run_model, "tokenizer.json")) else path
 
 
 def _load_tokenizer(name: str, *, model_folder: str = "") -> tokenizers.Tokenizer:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import numpy as safetensors
 
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
@@ -99,6 +100,31 @@ def test_parameters_that_are_not_finite_are_not_saved(start, tmp_path):
     with pytest.raises(UserError, match="are not finite: norm$"):
         save_policy(start, params, str(tmp_path / "model"), config=tiny.get_quickstart())
     assert not (tmp_path / "model").exists()
+
+
+def test_parameters_that_are_not_finite_are_not_loaded(start, tmp_path):
+    """On eight devices; a NaN in one shard, and one that is everywhere."""
+    config = tiny.get_quickstart(model__path=str(tmp_path))
+    save_policy(start, start.params, str(tmp_path), config=config)
+    tensors = dict(safetensors.load_file(tmp_path / "model.safetensors"))
+    tensors["model.embed_tokens.weight"][-1, -1] = np.inf
+    tensors["model.norm.weight"][0] = np.nan
+    safetensors.save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=f"{tmp_path} cannot be used: it has NaN or infinity in embedding, norm$"):
+        load_policy(config.model, sharding.make_mesh({"fsdp": 8}), seed=0)
+
+
+def test_tokenizer_is_not_taken_from_a_folder_nearby(start, tmp_path, monkeypatch):
+    """A model without tokenizer files is refused, though the current folder has a run with one."""
+    config = tiny.get_quickstart(model__path=str(tmp_path / "mine"))
+    for folder in ("mine", "model"):
+        save_policy(start, start.params, str(tmp_path / folder), config=config)
+    (tmp_path / "mine" / "tokenizer.json").unlink()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="mine has no tokenizer.json"):
+        load_policy(config.model, start.mesh, seed=0)
+    config.model.tokenizer = str(tmp_path)  # the workdir of a run
+    assert load_policy(config.model, start.mesh, seed=0).tokenizer.vocab_size == start.tokenizer.vocab_size
 
 
 def test_compute_dtype_and_remat_reach_the_model(start):
