@@ -151,6 +151,8 @@ def _ranges(section: Any, view: type, prefix: str = "") -> list[str]:
             errors.append(f"{name}={value}: must be more than 0")
         elif hint in (NonNegativeInt, NonNegativeFloat) and not value >= 0:
             errors.append(f"{name}={value}: must be 0 or more")
+        elif isinstance(value, int) and abs(value) >= 2**31 and key not in ("seed", "eval_seed"):
+            errors.append(f"{name}={value}: must be less than 2**31")
         elif isinstance(value, float) and not math.isfinite(value):
             errors.append(f"{name}={value}: must be finite")
     return errors
@@ -240,8 +242,8 @@ def _may_be_model(path: str) -> bool:
     if os.path.isdir(path):
         names = ("config.json", "adapter_config.json", os.path.join("model", "config.json"))
         return any(os.path.isfile(os.path.join(path, name)) for name in names)
-    if path.endswith(".gguf"):
-        return os.path.isfile(path)
+    if path.endswith(".gguf") or os.path.isfile(path):
+        return path.endswith(".gguf") and os.path.isfile(path)
     return re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
 
 

@@ -139,7 +139,7 @@ def _flag_errors(positional: list[str]) -> list[str]:
         return [f"what is {' '.join(map(repr, positional[1:]))}? Values of flags follow a '=', as in --workdir=DIR"]
     command = COMMANDS[name]
     given = [flag for flag in FLAGS if flags.FLAGS[flag].present and (flag != "config" or _is_config_given())]
-    missing = [f"--{flag}={FLAGS[flag].value}" for flag in command.required if flag not in given]
+    missing = [f"--{flag}={FLAGS[flag].value}" for flag in command.required if flag not in given or _is_empty(flag)]
     errors = [f"{name} needs {' and '.join(missing)}"] if missing else []
     by_hand = [flag for flag in BY_HAND if flag in given]
     if by_hand and name not in DISTRIBUTED:
@@ -152,6 +152,11 @@ def _flag_errors(positional: list[str]) -> list[str]:
     if {"step", "best"} <= {*given}:
         errors.append("give --step or --best, not both")
     return errors + _answer_flag_errors(name, given)
+
+
+def _is_empty(flag: str) -> bool:
+    """Return whether a flag of text has no value, as in --workdir=."""
+    return flag != "config" and flags.FLAGS[flag].value == ""
 
 
 def _answer_flag_errors(name: str, given: list[str]) -> list[str]:

@@ -75,6 +75,7 @@ VIOLATIONS = {
     "reward.accuracy=nan: must be 0 or more": {"reward__accuracy": float("nan")},
     "model.init.norm_eps=0.0: must be more than 0": {"model__init__norm_eps": 0.0},
     "seed=-1: must be at least 0": {"seed": -1},
+    "rollout.group_size=2147483648: must be less than 2**31": {"rollout__group_size": 2**31},
     "data.eval_seed=4294967296: must be at least 0 and less than 2**32": {"data__eval_seed": 2**32},
     "model.init.rope_sections=('a', 'b', 'c'): must be a tuple of int": {"model__init__rope_sections": ("a", "b", "c")},
     "reward.outcome_scale='std': choose one of group_std, batch_std, none": {"reward__outcome_scale": "std"},

@@ -215,6 +215,7 @@ def test_help_of_a_command(arguments):
         (["train", "--config=configs/nowhere.py", "--workdir=/tmp/x"], "nowhere.py"),
         (["train", QUICKSTART, "--config.zzz=4"], "the config has no zzz"),
         (["train"], "train needs --config=FILE.py and --workdir=DIR (help: mig-jax train --help)"),
+        (["train", QUICKSTART, "--workdir="], "train needs --workdir=DIR (help: mig-jax train --help)"),
         (["trian"], "no command 'trian' (did you mean train?); give one of train, sft"),
         (["eval", "--config.rollout.gruop_size=4", "--workdir=/tmp/x"], "did you mean rollout.group_size?"),
         (["train", "--config=README.md", "--workdir=/tmp/x"], "README.md: must be a Python file (.py)"),

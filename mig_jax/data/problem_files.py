@@ -5,7 +5,7 @@
     {"question": "{passage} {question}", "answer": "gold", "kind": "=number", …}
 
     gold                     the value of the column "gold"
-    {passage} {question}     a template; each name in braces is replaced by the value of that column
+    {passage} {question}     a template; each name in braces is replaced by the value of that column, {{ by {, }} by }
     =number                  the same text for all rows
 
 Every column that an entry names must be present in some row. The exception is an optional field whose entry is the
@@ -37,7 +37,8 @@ from mig_jax.errors import UserError
 FOLDER_FORMATS = ("tfds", "datasets")
 
 _REQUIRED_FIELDS = ("question", "answer")
-_TEMPLATE_COLUMN = re.compile(r"\{([^{}]+)\}")
+# {column}, or an escaped brace
+_TEMPLATE_PART = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 _LETTERED_LINE = re.compile(r"^[^\S\n]*\(?([A-Z])[.):](.*)", re.MULTILINE)
 # The kind reasoning_gym needs an id from which its checker can rebuild the problem.
 _KINDS = tuple(kind for kind in KINDS if kind != "reasoning_gym")
@@ -149,13 +150,33 @@ def check_columns(rows: Sequence[Row], columns: Mapping[str, str], *, required: 
         missing = [name for name in _columns_named_in(column) if name not in present]
         if missing and (field in required or column not in ("", field)):
             known = [*present, *(f"={kind}" for kind in _KINDS if field == "kind")]
-            unknown = "; ".join(f"no column {name!r}{did_you_mean(name, known)}" for name in missing)
+            escape = " (for braces write {{ and }})" if _is_template(column) else ""
+            unknown = "; ".join(f"no column {name!r}{did_you_mean(name, known) or escape}" for name in missing)
             errors[field] = f"data.columns.{field}: {unknown}; available: {', '.join(present)}"
+        elif field == "question" and (leaked := _answer_columns_in(column, columns.get("answer", ""))):
+            name = leaked[0]
+            errors[field] = (
+                f"data.columns.question: {{{name}}} would put the reference answer into the question; write "
+                f"{{{{{name}}}}} for the text {{{name}}}"
+            )
     return errors
 
 
+def _answer_columns_in(question: str, answer: str) -> list[str]:
+    """Return the columns of the answer that are in a template of the question."""
+    if not _is_template(question):
+        return []
+    return [name for name in _columns_named_in(question) if name in _columns_named_in(answer)]
+
+
+def _is_template(entry: str) -> bool:
+    return not entry.startswith("=") and _TEMPLATE_PART.search(entry) is not None
+
+
 def _columns_named_in(entry: str) -> list[str]:
-    return [] if entry.startswith("=") else _TEMPLATE_COLUMN.findall(entry) or [entry]
+    if _is_template(entry):
+        return [part[1] for part in _TEMPLATE_PART.finditer(entry) if part[1]]
+    return [] if entry.startswith("=") else [entry]
 
 
 def required_text(row: Row, column: str) -> str:
@@ -166,8 +187,8 @@ def required_text(row: Row, column: str) -> str:
     """
     if column.startswith("="):
         return column[1:]
-    if _TEMPLATE_COLUMN.search(column):
-        return _TEMPLATE_COLUMN.sub(lambda name: row.text(name[1]), column).strip()
+    if _is_template(column):
+        return _TEMPLATE_PART.sub(lambda part: row.text(part[1]) if part[1] else part[0][0], column).strip()
     return row.text(column)
 
 
@@ -175,8 +196,8 @@ def optional_text(row: Row, column: str) -> str:
     """Return the text that an entry of `columns` gives for a row, "" if its column is missing or empty."""
     if column in row.values:
         return row.optional_text(column)
-    is_column_name = _columns_named_in(column) == [column]
-    return "" if is_column_name else required_text(row, column)
+    is_text = _is_template(column) or column.startswith("=")
+    return required_text(row, column) if is_text else ""
 
 
 def _list_or_lines(row: Row, column: str) -> tuple[str, ...]:
@@ -193,7 +214,8 @@ def _list_or_lines(row: Row, column: str) -> tuple[str, ...]:
 
 def _choices(row: Row, column: str) -> tuple[str, ...]:
     """Return the choices, from a list or from a text (possibly a template) with the lines A. …, B. … in order."""
-    text = row.value(column) if _columns_named_in(column) == [column] else required_text(row, column)
+    is_text = _is_template(column) or column.startswith("=")
+    text = required_text(row, column) if is_text else row.value(column)
     if not isinstance(text, str):
         return _list_or_lines(row, column)
     lines = _LETTERED_LINE.findall(text)

@@ -170,6 +170,38 @@ def test_missing_columns_are_reported_once(tmp_path):
     assert errors[1].startswith("rows.jsonl, row 1: kind is 'maths'")
 
 
+def test_braces_of_a_template_are_escaped(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "1+1?", "answer": "2"}))
+    columns = {"question": r"{question} Write \boxed{{answer}}, as \frac{{1}}{{2}}.", "answer": "answer"}
+    (problem,) = read_problems("jsonl", str(path), columns=columns)
+    assert problem.question == r"1+1? Write \boxed{answer}, as \frac{1}{2}."
+
+
+@pytest.mark.parametrize(
+    "question, answer, message",
+    [
+        (
+            r"{question} \boxed{answer}",
+            "answer",
+            "{answer} would put the reference answer into the question; write {{an",
+        ),
+        ("{question} {answer}", "={answer}", None),
+        ("{question} {answer}", "so: {answer}", "{answer} would put the reference answer into the question"),
+        (r"{question} \frac{1}{2}", "answer", "no column '1' (for braces write {{ and }}); no column '2' (for braces"),
+        ("{question} {anwser}", "answer", "no column 'anwser' (did you mean answer?); available"),
+    ],
+)
+def test_answer_in_the_question_is_refused(question, answer, message, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "1+1?", "answer": "2"}))
+    if message is None:
+        assert read_problems("jsonl", str(path), columns={"question": question, "answer": answer})
+        return
+    (error,) = errors_of(path, question=question, answer=answer)
+    assert error.startswith(f"data.columns.question: {message}")
+
+
 def test_missing_question_column_lists_the_columns(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("question;answer\n" + "1+1, or so?;2\n" * 300)
