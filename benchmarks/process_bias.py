@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from mig_jax import rewards
 from mig_jax.learning import advantages, losses, policy_gradient
@@ -46,9 +47,9 @@ class Params(NamedTuple):
     answer_f: `[2]` of a right answer, after a wrong and after a right first step.
     """
 
-    first: jax.Array
-    more_kf: jax.Array
-    answer_f: jax.Array
+    first: ArrayLike
+    more_kf: Any
+    answer_f: Any
 
 
 class Response(NamedTuple):
@@ -64,13 +65,13 @@ RESPONSES = tuple(itertools.starmap(Response, itertools.product((0, 1), range(FU
 
 def independent_policy() -> Params:
     """Return a policy whose P(another step) = 0.5 does not depend on the first step."""
-    return Params(jnp.array(-0.4), jnp.zeros((FURTHER_STEPS, 1)), jnp.array([-2.0, 2.0]))
+    return Params(np.float32(-0.4), np.zeros((FURTHER_STEPS, 1), np.float32), np.array([-2.0, 2.0], np.float32))
 
 
 def dependent_policy() -> Params:
     """Return a policy with P(another step) = 0.3 after a wrong first step, and 0.6 after a right one."""
-    log_odds_f = jnp.log(jnp.array([0.3 / 0.7, 0.6 / 0.4]))
-    return Params(jnp.array(-0.4), jnp.tile(log_odds_f, (FURTHER_STEPS, 1)), jnp.array([-2.0, 2.0]))
+    log_odds_f = np.log(np.array([0.3 / 0.7, 0.6 / 0.4], np.float32))
+    return Params(np.float32(-0.4), np.tile(log_odds_f, (FURTHER_STEPS, 1)), np.array([-2.0, 2.0], np.float32))
 
 
 # --------------------------------------------------------------------------------------------------------- one response
