@@ -52,6 +52,7 @@ def evaluate(config: Config, workdir: str) -> None:
 
 def variants(config: Config, workdir: str) -> None:
     """Find further ways to write the answers of `data.train`; write them to `workdir`."""
+    disk_space.check_workdir(workdir)
     path = Path(workdir) / "variants.jsonl"
     with open_policy(config, mode="variants") as (policy, verifier):
         check_run_lengths(policy, config)

@@ -68,8 +68,10 @@ def open_folder(folder: str | os.PathLike) -> tuple[Tensors, list[str]]:
     for file in sorted(set(indexed.values())) or [SINGLE]:
         try:
             tensors = _open_file(folder / file)
-        except (OSError, safetensors.SafetensorError) as error:
+        except OSError as error:
             errors.append(f"{file}: {error}")
+        except safetensors.SafetensorError as error:
+            errors.append(f"{file}: damaged or incomplete, copy it again ({error})")
         else:
             errors += [f"{file}: {name} is in another file too" for name in tensors if found.get(name)]
             missing = [name for name in indexed if indexed[name] == file and name not in tensors]
