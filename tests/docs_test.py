@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import re
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from flax.traverse_util import flatten_dict
 from mig_jax.configs import default
 from ml_collections import ConfigDict
 
+import mig_jax
 from mig_jax import main, rewards
 from mig_jax.records import metrics
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+DOCS = ROOT / "docs"
+PAGES = {path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
 # The commands and keys of errors.md are wrong on purpose.
 PROSE = {name: text for name, text in PAGES.items() if name != "errors.md"} | {
     name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")
@@ -37,7 +40,7 @@ def slugs(page: str) -> set[str]:
 
 def test_every_page_is_in_the_navigation():
     nav = (ROOT / "mkdocs.yml").read_text().split("nav:")[1]
-    assert set(re.findall(r"(\w+\.md)$", nav, re.MULTILINE)) == PAGES.keys()
+    assert set(re.findall(r"([\w/]+\.md)$", nav, re.MULTILINE)) == PAGES.keys()
 
 
 def test_links_lead_somewhere():
@@ -45,8 +48,8 @@ def test_links_lead_somewhere():
     for page, text in PAGES.items():
         text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
-            target = target or page
-            there = (ROOT / "docs" / target).exists()
+            target = os.path.normpath(os.path.join(os.path.dirname(page), target)) if target else page
+            there = (DOCS / target).exists()
             if not there or (anchor and anchor not in slugs(target)):
                 broken.append(f"{page}: {target}#{anchor}")
     assert not broken
@@ -63,6 +66,14 @@ def test_named_functions_exist():
     assert named
     for page, name in sorted(named):
         assert exists(name), f"{page}: {name}"
+
+
+def test_api_pages_have_every_public_name():
+    named = [name for page, text in PAGES.items() for name in re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)]
+    assert all(map(exists, named)) and len(set(named)) == len(named)
+    modules = {"configs", "rewards"}
+    assert {f"mig_jax.{name}" for name in mig_jax.__all__ if name not in modules} <= {*named}
+    assert {f"mig_jax.rewards.{name}" for name in rewards.__all__} <= {*named}
 
 
 def exists(name: str) -> bool:
