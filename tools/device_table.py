@@ -101,7 +101,7 @@ def run(model: str, method: str, shape: dict[str, int], devices: Sequence[Any]) 
             prompt_batch = encode_prompts(policy, config, problems[step : step + 8])
             batch = make_batch(state.params, prompt_batch, jax.random.key(step)).batch
             tokens.append(sharding.to_host(batch.token_bs))
-            state, metrics = update(state, batch)
+            state, (metrics,) = update(state, batch)
             losses.append(float(metrics["loss/total" if mode == "train" else "loss/sft"]))
         return Run(np.stack(tokens), np.array(losses), start, concatenate_params(state.params))
 
