@@ -144,7 +144,11 @@ def suggestions(part: str, program: str, config: Config) -> list[str]:
     if part == "KV cache":
         return compute_dtype + fewer + ["mesh.tensor higher, up to the number of key-value heads"]
     if program != "update":
-        return compute_dtype + fewer + (["reward.max_variants lower"] if program == "score" else [])
+        return (
+            compute_dtype
+            + fewer
+            + (["reward.max_variants lower", "reward.max_steps lower"] if program == "score" else [])
+        )
     remat = {"none": ["model.remat=matmuls"], "matmuls": ["model.remat=layer"], "layer": []}[m.remat]
     return compute_dtype + remat + [f"optimizer.microbatches={2 * o.microbatches}", *fewer]
 

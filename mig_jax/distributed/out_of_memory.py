@@ -15,6 +15,7 @@ _OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY|hipErr
 _SIZE = re.compile(r"allocat\w+ (\d[\d.]*) ?(bytes|[KMGT]iB)")
 
 _ROWS, _LENGTH = ("lower", "rollout.questions"), ("lower", "rollout.max_new_tokens")
+_PROBES = ("lower", "reward.max_variants"), ("lower", "reward.max_steps")
 _CACHE, _LOGITS = ("raise", "rollout.kv_cache_chunks"), ("lower", "optimizer.logprob_chunk")
 _MOMENTS, _DEVICES = ("set", "optimizer.state_dtype=bfloat16"), ("raise", "mesh.fsdp")
 _REMAT, _REFERENCE = ("set", "model.remat=layer"), ("set", "loss.kl_reference_on_host=True")
@@ -22,7 +23,7 @@ _REMAT, _REFERENCE = ("set", "model.remat=layer"), ("set", "loss.kl_reference_on
 # a rollout is sampled and scored, too.
 SUGGESTIONS = {
     "sampling": (_ROWS, _CACHE, _LENGTH, _MOMENTS, _DEVICES),
-    "scoring": (_ROWS, _LOGITS, ("lower", "reward.max_variants"), _LENGTH, _MOMENTS, _DEVICES),
+    "scoring": (_ROWS, *_PROBES, _LENGTH, _LOGITS, _MOMENTS, _DEVICES),
     "reference": (_LOGITS, _ROWS, _LENGTH, _MOMENTS, _DEVICES),
     "update": (("raise", "optimizer.microbatches"), _REMAT, _LOGITS, _MOMENTS, _REFERENCE, _LENGTH, _DEVICES),
     "evaluation": (("lower", "eval.batch_size"), _CACHE, _LENGTH, _MOMENTS, _DEVICES),
