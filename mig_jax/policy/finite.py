@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
 
 
 def find_non_finite(params: Any) -> list[str]:
@@ -11,7 +13,13 @@ def find_non_finite(params: Any) -> list[str]:
 
     Each process looks at what it holds, so one that has failed before leaves no other waiting.
     """
-    is_finite = jax.jit(lambda x: jnp.isfinite(x).all())
+    check = jax.jit(lambda x: jnp.isfinite(x).all())
+
+    def is_finite(shard: jax.Array) -> bool:
+        # A shard is on one device, which need not be all of the mesh that is set.
+        with jax.set_mesh(Mesh(np.array(list(shard.devices())), ("device",))):
+            return bool(check(shard))
+
     found = []
     for path, param in jax.tree_util.tree_flatten_with_path(params)[0]:
         shards = {str(shard.index): shard.data for shard in param.addressable_shards}
