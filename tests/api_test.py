@@ -91,6 +91,7 @@ def test_a_finished_run_is_not_trained_again(run):
     assert again == run and again.metrics == run.metrics
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_process_and_an_interrupted_one(tmp_path, monkeypatch):
     """The interrupted run resumes after its last checkpoint."""
     from mig_jax.trainer.run_state import RunState

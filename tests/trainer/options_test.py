@@ -84,6 +84,7 @@ def test_minibatches_are_updates_on_their_rows_one_after_the_other():
     assert is_same(params, jax.tree.leaves(state.params)) and len(rows) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -3,11 +3,13 @@
 import json
 
 import jax
+import pytest
 
 from mig_jax.trainer import saved_model, train
 from tests import tiny
 
 
+@pytest.mark.slow
 def test_finished_run_started_again(tmp_path, capsys):
     def run(steps):
         train.run(tiny.get_quickstart(steps=steps), str(tmp_path), mode="train", devices=jax.devices()[:1])

@@ -130,6 +130,7 @@ def test_resume_with_another_config_is_refused(mig_run):
     assert (mig_run[0] / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_finished_run_can_be_extended(tmp_path):
     rows = run_and_read(tmp_path, tiny.get_quickstart(steps=1))
     further = run_and_read(tmp_path, tiny.get_quickstart(steps=2))
