@@ -10,7 +10,7 @@ from mig_jax import rewards
 from mig_jax.data.problem import Problem
 from mig_jax.errors import UserError
 from mig_jax.text import response_format
-from mig_jax.text.answers import compare
+from mig_jax.text.answers.variants import answer_variants
 from mig_jax.text.tokenizer import Tokenizer
 
 # The longest answer of a batch is rounded up to a multiple of this many tokens.
@@ -158,5 +158,5 @@ def reference_variants(problem: Problem, *, limit: int) -> tuple[str, ...]:
 
     The reference comes first, then the variants that `mig-jax variants` found, then those that rules derive.
     """
-    by_rule = compare.answer_variants(problem.answer, kind=problem.kind, choices=problem.choices, limit=limit)
+    by_rule = answer_variants(problem.answer, kind=problem.kind, choices=problem.choices, limit=limit)
     return tuple(dict.fromkeys((by_rule[0], *problem.variants, *by_rule)))[:limit]

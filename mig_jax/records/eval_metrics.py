@@ -30,8 +30,8 @@ from mig_jax.records.eval_statistics import (
     reported_ks,
 )
 from mig_jax.records.transcripts import Transcript
-from mig_jax.text.answers.compare import vote_key
 from mig_jax.text.answers.lenient import extract_lenient_answer
+from mig_jax.text.answers.votes import vote_key
 from mig_jax.text.response_format import parse_response
 
 
@@ -168,7 +168,7 @@ def metric_values(
 
 
 def vote(transcript: Transcript, criterion: str) -> str:
-    """Return the normalized answer a sample votes for, see `compare.vote_key`; "" if it has no answer."""
+    """Return the normalized answer a sample votes for, see `votes.vote_key`; "" if it has no answer."""
     answer = CRITERIA[criterion].answer(transcript)
     return "" if answer is None else vote_key(answer, kind=transcript.kind, choices=transcript.choices)
 

@@ -103,7 +103,7 @@ def test_event_scores_one_position_of_any_closing(kind, first, request):
 
 def test_arrays_are_as_large_as_the_answers_need(tokenizer, monkeypatch):
     """Check A and the room for answer tokens against every limit: the closing tag is one token."""
-    monkeypatch.setattr(encoding.compare, "answer_variants", lambda reference, **_: (reference,))
+    monkeypatch.setattr(encoding, "answer_variants", lambda reference, **_: (reference,))
 
     def size(*problems, max_variants=8, max_tokens=10):
         answers = encoding.pack_probes(

@@ -3,5 +3,5 @@
 Lives here: normalization, one comparison per kind of answer, answer variants, and the verifier with its worker
 processes.
 May import: errors and `text.response_format`. Algebra (math-verify, reasoning-gym) runs in worker processes only.
-Main names: `verifier.Verifier`, `compare.COMPARISONS`, `compare.answer_variants`.
+Main names: `verifier.Verifier`, `compare.COMPARISONS`, `variants.answer_variants`.
 """

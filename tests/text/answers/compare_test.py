@@ -11,10 +11,12 @@ import pytest
 from mig_jax.data import problem
 from mig_jax.text.answers import verifier
 from mig_jax.text.answers.choices import edit_distance, is_nearest_choice, is_same_choice
-from mig_jax.text.answers.compare import COMPARISONS, answer_variants, vote_key
+from mig_jax.text.answers.compare import COMPARISONS
 from mig_jax.text.answers.formulas import is_same_math
 from mig_jax.text.answers.normalize import is_same_text, normalize
 from mig_jax.text.answers.quantities import parse_number_answer
+from mig_jax.text.answers.variants import answer_variants
+from mig_jax.text.answers.votes import vote_key
 from tests.text.answers.answer_pairs import BANKS, HOSTILE_RESPONSES, PAIRS
 from tests.text.hostile import hostile_completions
 

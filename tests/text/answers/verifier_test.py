@@ -10,7 +10,7 @@ import pytest
 
 from mig_jax.errors import UserError
 from mig_jax.text.answers import verifier_worker
-from mig_jax.text.answers.compare import answer_variants
+from mig_jax.text.answers.variants import answer_variants
 from mig_jax.text.answers.verifier import AnswerPair, Grade, Verifier
 from tests.text.answers.compare_test import VARIANTS
 
