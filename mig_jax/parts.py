@@ -1,0 +1,272 @@
+"""Parts by name: ours from a table, and a user's own from a package or a file.
+
+Every kind of part (rewards, losses, credit rules, response formats, …) has one table, and one key of the config names
+the part that is used:
+
+    "clip"                        a name of the table
+    "package.module:my_loss"      an attribute of a module that can be imported
+    "path/file.py:my_loss"        an attribute of a Python file; ~ is expanded
+
+Files are loaded once. A run keeps copies of them (`save_copies`), which are used when the originals are gone
+(`use_copies`).
+"""
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from mig_jax.errors import UserError
+
+T = TypeVar("T")
+
+# Folder of the copies, in the workdir of a run and in the folder of its model.
+FOLDER = "parts"
+# Its table: absolute path of each original -> {"copy": file name, "sha256": …}.
+INDEX = "parts.json"
+
+_FILE_PART = re.compile(r".+\.py:[A-Za-z_][\w.]*")
+_MODULE_PART = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+_lock = threading.RLock()
+_modules: dict[Path, ModuleType] = {}
+# Absolute path of an original -> its copy.
+_copies: dict[Path, Path] = {}
+
+
+def find_part(spec: str, table: Mapping[str, T], *, key: str) -> T:
+    """Return the part that a value of the config names.
+
+    Args:
+      spec: a name of the table, or `package.module:NAME`, or `path/file.py:NAME`.
+      table: our parts of this kind, by name.
+      key: the key of the config, for messages.
+
+    Raises:
+      UserError: there is no such part, or the user's file or module cannot be loaded.
+    """
+    if spec in table:
+        return table[spec]
+    if not is_own(spec):
+        raise UserError(_unknown_name(spec, table, key))
+    source, _, name = spec.rpartition(":")
+    found: Any = _load_file(spec, key) if part_file(spec) else _load_module(spec, key)
+    for attribute in name.split("."):
+        if not hasattr(found, attribute):
+            names = [other for other in vars(found) if not other.startswith("_")] if hasattr(found, "__dict__") else []
+            raise UserError(f"{key}={spec!r}: {source} has no {name!r}{_did_you_mean(name, names)}")
+        found = getattr(found, attribute)
+    return found
+
+
+def is_own(spec: str) -> bool:
+    """Return whether a value has the form of a user's own part: `package.module:NAME` or `path/file.py:NAME`."""
+    return bool(_FILE_PART.fullmatch(spec) or _MODULE_PART.fullmatch(spec))
+
+
+def part_file(spec: str) -> Path | None:
+    """Return the absolute path of the file that a part is in; None for parts of tables and of modules."""
+    if not _FILE_PART.fullmatch(spec):
+        return None
+    return Path(os.path.abspath(os.path.expanduser(spec.rpartition(":")[0])))
+
+
+def part_name(spec: str) -> str:
+    """Return the short name of a part, for metrics and messages: `length` for `rewards/mine.py:length`."""
+    return spec.rpartition(":")[2] if is_own(spec) else spec
+
+
+def absolute_spec(spec: str) -> str:
+    """Return a part of a file with the file's absolute path, found from any folder; other parts as they are."""
+    file = part_file(spec)
+    return f"{file}:{spec.rpartition(':')[2]}" if file else spec
+
+
+def signature_error(part: Any, *args: str, **kwargs: Any) -> str | None:
+    """Return why a part cannot be called with these arguments, or None.
+
+    Args:
+      part: anything; it must be callable.
+      *args: names of the positional arguments, for the message.
+      **kwargs: the keyword arguments; their values do not matter.
+    """
+    expected = ", ".join([*args, *(f"{name}=…" for name in kwargs)])
+    if not callable(part):
+        return f"is a {type(part).__name__}; must be a function of ({expected})"
+    try:
+        inspect.signature(part).bind(*args, **kwargs)
+    except TypeError as error:
+        return f"must take ({expected}), but takes {inspect.signature(part)}: {error}"
+    except ValueError:
+        return None  # written in C, without a signature
+    return None
+
+
+def user_traceback(error: BaseException) -> str:
+    """Return "file:line: Type: message" of the last line that failed outside of this package."""
+    ours = os.path.dirname(os.path.abspath(__file__))
+    message = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno or 1}: SyntaxError: {error.msg}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((ours + os.sep, "<frozen"))
+    ]
+    return f"{frames[-1].filename}:{frames[-1].lineno}: {message}" if frames else message
+
+
+# ------------------------------------------------------------------------------------------------------------- copies
+
+
+def files_of(config: Any) -> list[Path]:
+    """Return the absolute paths of all files whose parts a config names, in its values and in keys of its dicts."""
+    return list(dict.fromkeys(file for text in _texts(config) if (file := part_file(text))))
+
+
+def save_copies(config: Any, folder: str | os.PathLike[str]) -> None:
+    """Copy the files whose parts a config names into a folder, with a table of where they are from.
+
+    An older copy of the same file is replaced. Nothing is written if there are no such files.
+    """
+    files, folder = files_of(config), Path(folder)
+    if not files:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    index = _read_index(folder)
+    for file in files:
+        original = file if file.is_file() else _copies.get(file)
+        if original is None:
+            continue
+        taken = {entry["copy"] for path, entry in index.items() if path != str(file)}
+        names = (f"{file.stem}{f'_{n}' if n else ''}.py" for n in range(len(taken) + 1))
+        copy = index.get(str(file), {}).get("copy") or next(name for name in names if name not in taken)
+        if original != folder / copy:
+            shutil.copyfile(original, folder / copy)
+        index[str(file)] = {"copy": copy, "sha256": _digest(folder / copy)}
+    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def use_copies(folder: str | os.PathLike[str]) -> list[str]:
+    """Use the copies of a folder for files that are gone; return a warning for each file that has changed since.
+
+    A folder that does not exist is left aside. Files that are there are used as they are now, changed or not.
+    """
+    folder, warnings = Path(folder), []
+    for path, entry in _read_index(folder).items():
+        original, copy = Path(path), folder / entry["copy"]
+        if not original.is_file() and copy.is_file():
+            _copies.setdefault(original, copy)
+        elif original.is_file() and _digest(original) != entry["sha256"]:
+            warnings.append(f"{original} has changed since; the copy that was used before is {copy}")
+    return warnings
+
+
+def _read_index(folder: Path) -> dict[str, dict[str, str]]:
+    file = folder / INDEX
+    if not file.is_file():
+        return {}
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+        return {
+            str(path): {"copy": str(entry["copy"]), "sha256": str(entry["sha256"])} for path, entry in index.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield all texts of a nested config: values, and keys, which name parts where they have weights."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+    elif hasattr(value, "items"):
+        for key, item in value.items():
+            yield from _texts(key)
+            yield from _texts(item)
+
+
+# ------------------------------------------------------------------------------------------------------------ loading
+
+
+def _load_file(spec: str, key: str) -> ModuleType:
+    file = part_file(spec)
+    assert file is not None
+    with _lock:
+        if file in _modules:
+            return _modules[file]
+        source = file
+        if not file.is_file():
+            if file not in _copies:
+                raise UserError(f"{key}={spec!r}: no such file: {file}")
+            source = _copies[file]
+            print(f"{file} is gone; {key} uses the run's copy {source}", file=sys.stderr)
+        # A name of its own, so that dataclasses and pickles of the file find their module.
+        name = f"mig_jax_part_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+        loader = importlib.util.spec_from_file_location(name, source)
+        assert loader is not None and loader.loader is not None
+        module = importlib.util.module_from_spec(loader)
+        sys.modules[name] = module
+        execute = loader.loader.exec_module
+        try:
+            _import(lambda: execute(module), f"{key}={spec!r}", folder=file.parent)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        _modules[file] = module
+        return module
+
+
+def _load_module(spec: str, key: str) -> ModuleType:
+    name = spec.rpartition(":")[0]
+    hint = ""
+    if os.path.isfile(name.replace(".", os.sep) + ".py"):
+        hint = f"; for the file here, give {name.replace('.', '/')}.py:{spec.rpartition(':')[2]}"
+    try:
+        missing = importlib.util.find_spec(name) is None
+    except (ImportError, ValueError):
+        missing = True
+    if missing:
+        raise UserError(f"{key}={spec!r}: no module {name!r} can be imported; install its package{hint}")
+    return _import(lambda: importlib.import_module(name), f"{key}={spec!r}")
+
+
+def _import(load: Callable[[], Any], what: str, *, folder: Path | None = None) -> Any:
+    """Call `load`, which runs code of the user, and name the line of it that fails."""
+    try:
+        return load()
+    except (Exception, SystemExit) as error:
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and folder and error.name and (folder / f"{error.name}.py").is_file():
+            hint = f"; a file stands alone: put {error.name}.py into it, or both into a package: package.module:NAME"
+        raise UserError(f"{what} cannot be loaded: {user_traceback(error)}{hint}") from error
+
+
+def _unknown_name(spec: str, table: Mapping[str, Any], key: str) -> str:
+    own = "path/file.py:NAME or package.module:NAME for your own"
+    if spec.endswith(".py"):
+        return f"{key}={spec!r}: name what to use of the file, as {spec}:NAME"
+    return f"{key}={spec!r}: choose one of {', '.join(table)}{_did_you_mean(spec, table)}; or give {own}"
+
+
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,105 @@
+"""Parts of tables, of modules and of files; their copies."""
+
+import json
+import math
+
+import pytest
+
+from mig_jax import parts
+from mig_jax.errors import UserError
+
+TABLE = {"clip": "ours", "dual_clip": "ours, too"}
+
+
+def write(folder, text="def shortness(sample):\n    return -sample\n", name="mine.py"):
+    file = folder / name
+    file.write_text(text)
+    return file
+
+
+def test_names_of_the_table_are_found_first():
+    assert parts.find_part("clip", TABLE, key="loss.policy_loss") == "ours"
+    assert not parts.is_own("clip") and parts.part_file("clip") is None
+
+
+def test_part_of_a_module():
+    assert parts.find_part("math:sqrt", TABLE, key="k") is math.sqrt
+    assert parts.is_own("math:sqrt") and parts.part_file("math:sqrt") is None
+
+
+def test_part_of_a_file_is_loaded_once(tmp_path, monkeypatch):
+    file = write(tmp_path, "class Group:\n    values = [1]\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = parts.find_part("mine.py:Group.values", TABLE, key="k")
+    assert found == [1]
+    for spec in (f"{file}:Group.values", "~/mine.py:Group.values"):
+        assert parts.find_part(spec, TABLE, key="k") is found
+        assert parts.absolute_spec(spec) == f"{file}:Group.values"
+    assert parts.part_name("mine.py:Group.values") == "Group.values"
+
+
+def test_dataclasses_of_a_file_find_their_module(tmp_path):
+    text = "from __future__ import annotations\nimport dataclasses\n@dataclasses.dataclass\nclass A:\n    x: int = 1\n"
+    assert parts.find_part(f"{write(tmp_path, text)}:A", {}, key="k")().x == 1
+
+
+@pytest.mark.parametrize(
+    "spec, match",
+    [
+        (
+            "clp",
+            r"loss.policy_loss='clp': choose one of clip, dual_clip \(did you mean clip\?\); or give path/file.py:",
+        ),
+        ("mine.py", r"as mine\.py:NAME"),
+        ("nowhere.py:f", "no such file: .*nowhere.py"),
+        ("no_such_package.part:f", "no module 'no_such_package.part' can be imported"),
+        ("mine:shortness", r"no module 'mine'.*for the file here, give mine\.py:shortness"),
+        ("mine.py:shortnes", r"mine\.py has no 'shortnes' \(did you mean shortness\?\)"),
+        ("broken.py:f", r"cannot be loaded: .*broken\.py:2: ZeroDivisionError: division by zero"),
+        ("syntax.py:f", r"cannot be loaded: .*syntax\.py:1: SyntaxError"),
+        ("sibling.py:f", "a file stands alone: put mine.py into it"),
+    ],
+)
+def test_errors_name_key_and_place(spec, match, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path)
+    write(tmp_path, "def f():\n    1 / 0\n\n\nf()\n", "broken.py")
+    write(tmp_path, "def f(:\n", "syntax.py")
+    write(tmp_path, "from mine import shortness\n", "sibling.py")
+    with pytest.raises(UserError, match=match):
+        parts.find_part(spec, TABLE, key="loss.policy_loss")
+
+
+def test_signatures():
+    assert parts.signature_error(lambda ratio, other, *, eps: 0, "ratio", "other", eps=1) is None
+    assert parts.signature_error(math.sqrt, "x") is None
+    assert "is a int; must be a function of (x)" in str(parts.signature_error(3, "x"))
+    assert "must take (a, b), but takes (a)" in str(parts.signature_error(lambda a: 0, "a", "b"))
+
+
+def test_copies_replace_files_that_are_gone(tmp_path, capsys):
+    file = write(tmp_path, "def f():\n    return 1\n", "gone.py")
+    (tmp_path / "other").mkdir()
+    other = write(tmp_path / "other", "def f():\n    return 2\n", "gone.py")
+    config = {"reward": {"outcomes": {f"{file}:f": 1.0}}, "log": {"writers": [f"{other}:f", "jsonl"]}, "steps": 3}
+    assert parts.files_of(config) == [file, other]
+    parts.save_copies(config, tmp_path / "parts")
+    assert parts.use_copies(tmp_path / "parts") == []
+    index = json.loads((tmp_path / "parts" / "parts.json").read_text())
+    assert [entry["copy"] for entry in index.values()] == ["gone.py", "gone_1.py"]
+    file.unlink()
+    other.write_text("def f():\n    return 3\n")
+    (warning,) = parts.use_copies(tmp_path / "parts")
+    assert f"{other} has changed" in warning and "gone_1.py" in warning
+    assert parts.find_part(f"{file}:f", {}, key="k")() == 1
+    assert "uses the run's copy" in capsys.readouterr().err
+    assert parts.find_part(f"{other}:f", {}, key="k")() == 3
+    # The copies of a run can be copied on, from it to its model.
+    parts.save_copies(config, tmp_path / "model" / "parts")
+    assert "return 1" in (tmp_path / "model" / "parts" / "gone.py").read_text()
+
+
+def test_no_copies_without_own_parts(tmp_path):
+    parts.save_copies({"loss": {"policy_loss": "clip"}, "data": {"train": "chain:terms=7"}}, tmp_path / "parts")
+    assert not (tmp_path / "parts").exists() and parts.use_copies(tmp_path / "parts") == []
