@@ -38,6 +38,8 @@ class RopeScaling:
     beta_fast, beta_slow: yarn keeps a frequency above beta_fast turns and divides it by `factor` below beta_slow.
     truncate: round yarn's bounds to whole pairs of dimensions.
     attention_factor: yarn multiplies cos and sin by it; None to derive it from `factor`.
+    attn_factor: further factor of the derived one, as in DeepSeek-R1-0528-Qwen3-8B; None for 1. Serving engines read
+      it, transformers does not.
     mscale, mscale_all_dim: if both are given and not 0, the attention factor is the quotient of two, one from each.
 
     Raises:
@@ -55,6 +57,7 @@ class RopeScaling:
     attention_factor: float | None = None
     mscale: float | None = None
     mscale_all_dim: float | None = None
+    attn_factor: float | None = None
 
     def __post_init__(self):
         if errors := list(_scaling_errors(self)):
@@ -72,16 +75,17 @@ def rope_frequencies(head_size: int, theta: float, scaling: RopeScaling | None =
 def attention_factor(scaling: RopeScaling | None) -> float:
     """Return the factor of cos and sin: 1, except for yarn.
 
-    For yarn it is the field of this name, else the quotient from `mscale` and `mscale_all_dim`, else
-    0.1 · ln(factor) + 1.
+    For yarn it is the field of this name; else `attn_factor` times the quotient from `mscale` and `mscale_all_dim`, or
+    times 0.1 · ln(factor) + 1 where these are not given.
     """
     if scaling is None or scaling.kind != "yarn":
         return 1.0
     if scaling.attention_factor is not None:
         return float(scaling.attention_factor)
+    derived = _mscale(scaling.factor, 1)
     if scaling.mscale and scaling.mscale_all_dim:
-        return _mscale(scaling.factor, scaling.mscale) / _mscale(scaling.factor, scaling.mscale_all_dim)
-    return _mscale(scaling.factor, 1)
+        derived = _mscale(scaling.factor, scaling.mscale) / _mscale(scaling.factor, scaling.mscale_all_dim)
+    return derived * (1.0 if scaling.attn_factor is None else scaling.attn_factor)
 
 
 def _mscale(factor: float, scale: float) -> float:
@@ -192,7 +196,7 @@ FIELDS = {
     ),
     "yarn": ScalingFields(
         ("factor", "original_max_position_embeddings"),
-        ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"),
+        ("attention_factor", "attn_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"),
     ),
 }
 

@@ -86,7 +86,7 @@ def test_attention_factor_multiplies_cos_and_sin():
 def test_every_field_of_a_kind_changes_something(kind, given):
     changes = {
         "factor": 3.0, "original_max_position_embeddings": 999, "low_freq_factor": 2.5, "high_freq_factor": 7.0,
-        "beta_fast": 90.0, "beta_slow": 5.0, "truncate": False, "attention_factor": 0.7,
+        "beta_fast": 90.0, "beta_slow": 5.0, "truncate": False, "attention_factor": 0.7, "attn_factor": 0.8,
     }  # fmt: skip
     before = RopeScaling(kind, **given)
     for field in set(sum(FIELDS[kind], ())) - {"mscale", "mscale_all_dim"}:

@@ -13,6 +13,7 @@ from mig_jax.errors import UserError
 from mig_jax.models.decoder import DecoderConfig
 from mig_jax.models.families import llama, qwen2, qwen2_5_vl, qwen3
 from mig_jax.models.families.family import Family
+from mig_jax.models.families.unsupported import UNSUPPORTED
 
 # `model_type` → family. A config that several families can store is written as the first of them.
 FAMILIES: dict[str, Family] = {
@@ -26,15 +27,22 @@ FAMILIES: dict[str, Family] = {
 def config_errors(raw: dict[str, Any]) -> list[str]:
     """Return every field of config.json that the decoder does not support, with what would be supported.
 
-    If the family itself is unknown, the other fields are checked as those of its closest relative.
+    If the family itself is unknown, only that is returned: its other fields follow from it.
     """
     model_type = raw.get("model_type")
     if isinstance(model_type, str) and model_type in FAMILIES:
-        return list(FAMILIES[model_type].errors(raw))
-    relative = qwen2.FAMILY if str(model_type).startswith("qwen") else llama.FAMILY
-    is_moe = isinstance(model_type, str) and ("moe" in model_type or model_type == "mixtral")
-    reason = " (a mixture of experts)" if is_moe else ""
-    return [f"model_type = {model_type!r}{reason}; supported: {', '.join(FAMILIES)}", *relative.errors(raw)]
+        return list(dict.fromkeys(FAMILIES[model_type].errors(raw)))
+    return [f"model_type = {model_type!r}{_why(model_type)}; supported: {', '.join(FAMILIES)}"]
+
+
+def _why(model_type: Any) -> str:
+    """Return in brackets what an unsupported family has that the decoder does not compute; "" if unknown."""
+    if not isinstance(model_type, str):
+        return ""
+    reason = UNSUPPORTED.get(model_type)
+    if reason is None and ("moe" in model_type or model_type.startswith("deepseek_v")):
+        reason = "a mixture of experts"
+    return f" ({reason})" if reason else ""
 
 
 def decoder_config(raw: dict[str, Any]) -> DecoderConfig:

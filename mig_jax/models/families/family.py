@@ -20,7 +20,9 @@ class Family:
     architecture: class of transformers that computes it, for `architectures`.
     default_max_positions: context in tokens where `max_position_embeddings` is absent or null.
     default_head_size: size of a head where `head_dim` is absent or null; None: hidden_size / num_attention_heads.
+    default_theta: `rope_theta` where it is absent or null.
     defaults: values of other fields where they are absent.
+    harmless: fields that only this family has, and that do not change what the text decoder computes.
     qkv_bias: queries, keys and values always have biases, and the output of attention never has one,
       regardless of `attention_bias`; False: `attention_bias` decides for all four.
     qk_norm: queries and keys are normalized per head.
@@ -31,7 +33,9 @@ class Family:
     architecture: str
     default_max_positions: int
     default_head_size: int | None = None
+    default_theta: float = 10_000.0
     defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
+    harmless: tuple[str, ...] = ()
     qkv_bias: bool = False
     qk_norm: bool = False
     has_vision: bool = False
@@ -39,13 +43,18 @@ class Family:
 
     def errors(self, raw: dict[str, Any]) -> Iterator[str]:
         """Yield every field of config.json that is not supported, with what would be supported."""
-        return text_errors.text_errors(self.defaults | raw, default_head_size=self.default_head_size)
+        return text_errors.text_errors(
+            self.defaults | raw,
+            default_head_size=self.default_head_size,
+            default_theta=self.default_theta,
+            own=self.harmless,
+        )
 
     def read(self, raw: dict[str, Any]) -> dict[str, Any]:
         """Return fields of `DecoderConfig` from a config.json without `errors`."""
         raw = self.defaults | raw
         heads, has_bias = raw["num_attention_heads"], raw.get("attention_bias") or False
-        rope = rope_fields.rope_parameters(raw)
+        rope = rope_fields.rope_parameters(raw, self.default_theta)
         return {
             **{ours: raw[theirs] for ours, theirs in SIZES.items()},
             "kv_heads": raw.get("num_key_value_heads") or heads,

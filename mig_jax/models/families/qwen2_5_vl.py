@@ -1,6 +1,7 @@
 """Qwen2.5-VL (arXiv 2502.13923): a Qwen2 decoder with M-RoPE, a vision tower and image tokens.
 
-The hub's files, and ours, have the fields of the text decoder at the top; transformers 5 writes them in `text_config`.
+The hub's files, and ours, have the fields of the text decoder at the top. Those of transformers 4.52 and newer have
+them in `text_config`, or in both places. Files leave out what equals the defaults of transformers.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from mig_jax.models.decoder import DecoderConfig
 from mig_jax.models.families import decoder_tensors, qwen2
 from mig_jax.models.families.decoder_tensors import TensorLayout
 from mig_jax.models.families.family import Family
+from mig_jax.models.families.known_fields import HARMLESS, unknown_fields
+from mig_jax.models.families.rope_fields import DICTS
 from mig_jax.models.families.text_errors import is_count, is_size
 from mig_jax.models.qwen2_vl import ROPE_THETA, VisionConfig
 
@@ -25,8 +28,19 @@ _SIZES = {
     "window_size": "window_size",
     "channels": "in_channels",
 }
-# Sizes that a file may leave out, with the values that transformers then uses. The others are required.
-_DEFAULTS = {"patch_size": 14, "temporal_patch_size": 2, "spatial_merge_size": 2, "window_size": 112, "in_channels": 3}
+# Fields that a file may leave out, with the values that transformers then uses. Of `vision_config`:
+_DEFAULTS = {
+    "hidden_size": 3584, "depth": 32, "num_heads": 16, "intermediate_size": 3420, "patch_size": 14,
+    "temporal_patch_size": 2, "spatial_merge_size": 2, "window_size": 112, "in_channels": 3, "out_hidden_size": 3584,
+    "fullatt_block_indexes": [7, 15, 23, 31],
+}  # fmt: skip
+# Of `text_config`, or of the whole file:
+_TEXT_DEFAULTS = {
+    "vocab_size": 152_064, "hidden_size": 8192, "intermediate_size": 29_568, "num_hidden_layers": 80,
+    "num_attention_heads": 64, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "max_window_layers": 80,
+}  # fmt: skip
+# Fields of `vision_config` for videos, which are not read, and a name of the patch size that nobody reads.
+_VISION_HARMLESS = ("in_chans", "tokens_per_second", "spatial_patch_size", "fullatt_block_indexes", "out_hidden_size")
 
 # Field of `VisionConfig` → field of config.json, and its value where absent.
 _TOKENS = {
@@ -63,14 +77,18 @@ class _Qwen25VL(Family):
     """Adds to the text decoder what config.json holds about images."""
 
     def errors(self, raw: dict[str, Any]) -> Iterator[str]:
+        if not isinstance(raw.get("text_config"), dict | None):
+            yield f"text_config = {raw['text_config']!r}; supported: an object of fields"
+            return
+        yield from _place_errors(raw)
         text = _text_fields(raw)
         yield from super().errors(text)
-        yield from _vision_errors(raw, text)
+        yield from _vision_errors(raw, self.defaults | text)
 
     def read(self, raw: dict[str, Any]) -> dict[str, Any]:
         text, vision = _text_fields(raw), raw["vision_config"]
         tokens = {ours: raw.get(theirs, default) for ours, (theirs, default) in _TOKENS.items()}
-        tower = VisionConfig(**_tower_sizes(vision), full_layers=tuple(vision["fullatt_block_indexes"]), **tokens)
+        tower = VisionConfig(**_tower_sizes(vision), full_layers=tuple(_full_layers(vision)), **tokens)
         return super().read(text) | {"vision": tower, "rope_sections": tuple(_sections(text))}
 
     def write(self, config: DecoderConfig) -> dict[str, Any]:
@@ -103,7 +121,9 @@ class _Qwen25VL(Family):
 FAMILY = _Qwen25VL(
     architecture="Qwen2_5_VLForConditionalGeneration",
     default_max_positions=32_768,
-    defaults=qwen2.SLIDING_WINDOW | {"rms_norm_eps": 1e-5, "rope_theta": 1e6},
+    default_theta=1e6,
+    defaults=qwen2.SLIDING_WINDOW | _TEXT_DEFAULTS,
+    harmless=("vision_config", "text_config"),
     qkv_bias=True,
     has_vision=True,
     tensors=decoder_tensors.TENSORS | _TOWER_TENSORS,
@@ -112,16 +132,29 @@ FAMILY = _Qwen25VL(
 
 def _text_fields(raw: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of the text decoder, as those of a Qwen2 folder."""
-    nested = raw.get("text_config")
-    text = dict(nested if isinstance(nested, dict) else raw)
+    text = raw | (raw.get("text_config") or {})
     if "tie_word_embeddings" in raw:
         text["tie_word_embeddings"] = raw["tie_word_embeddings"]
-    for field in ("rope_scaling", "rope_parameters"):
-        given = text.get(field)
-        if isinstance(given, dict):
-            # "mrope" alone is no scaling; its sections are read by `_sections`.
-            text[field] = {name: value for name, value in given.items() if value != "mrope"}
-    return text
+    return text | {name: _without_mrope(text[name]) for name in DICTS if name in text}
+
+
+def _place_errors(raw: dict[str, Any]) -> Iterator[str]:
+    """Yield every field that has one value in `text_config` and another beside it; transformers ignores the latter."""
+    for field, inner in (raw.get("text_config") or {}).items():
+        if field in HARMLESS or field == "tie_word_embeddings" or field.endswith("_token_id") or field not in raw:
+            continue
+        outer = raw[field]
+        if field in DICTS:
+            inner, outer = (
+                {k: v for k, v in (_without_mrope(x) or {}).items() if v != "default"} for x in (inner, outer)
+            )
+        if inner != outer:
+            yield f"{field} is {raw[field]!r} in config.json and {inner!r} in its text_config; supported: one value"
+
+
+def _without_mrope(given: Any) -> Any:
+    """Return a dict of the rotary embedding without the type "mrope", which scales nothing."""
+    return {name: value for name, value in given.items() if value != "mrope"} if isinstance(given, dict) else given
 
 
 def _vision_errors(raw: dict[str, Any], text: dict[str, Any]) -> Iterator[str]:
@@ -131,8 +164,9 @@ def _vision_errors(raw: dict[str, Any], text: dict[str, Any]) -> Iterator[str]:
         yield f"vision_config = {vision!r}; supported: an object of fields"
         return
     yield from _tower_errors(vision)
-    if vision.get("out_hidden_size") != text.get("hidden_size"):
-        yield f"vision_config.out_hidden_size = {vision.get('out_hidden_size')!r}; supported: hidden_size of the text"
+    width = vision.get("out_hidden_size", _DEFAULTS["out_hidden_size"])
+    if width != text.get("hidden_size"):
+        yield f"vision_config.out_hidden_size = {width!r}; supported: hidden_size of the text"
     yield from _section_errors(text)
     for theirs, _ in _TOKENS.values():
         if theirs in raw and not is_count(raw[theirs]):
@@ -140,7 +174,7 @@ def _vision_errors(raw: dict[str, Any], text: dict[str, Any]) -> Iterator[str]:
 
 
 def _tower_errors(vision: dict[str, Any]) -> Iterator[str]:
-    sizes, layers = _raw_sizes(vision), vision.get("fullatt_block_indexes")
+    sizes, layers = _raw_sizes(vision), _full_layers(vision)
     wrong = [name for name, value in sizes.items() if not is_size(value)]
     for name in wrong:
         yield f"vision_config.{name} = {sizes[name]!r}; supported: a positive integer"
@@ -156,8 +190,14 @@ def _tower_errors(vision: dict[str, Any]) -> Iterator[str]:
     rope = vision.get("rope_parameters") or {}
     if not isinstance(rope, dict):
         yield f"vision_config.rope_parameters = {rope!r}; supported: an object of fields"
-    elif rope.get("rope_theta", ROPE_THETA) != ROPE_THETA:
-        yield f"vision_config.rope_theta = {rope['rope_theta']!r}; supported: {ROPE_THETA}"
+    else:
+        if rope.get("rope_theta", ROPE_THETA) != ROPE_THETA:
+            yield f"vision_config.rope_theta = {rope['rope_theta']!r}; supported: {ROPE_THETA}"
+        if rope.get("rope_type", "axial") not in ("axial", "default"):
+            yield f"vision_config.rope_parameters.rope_type = {rope['rope_type']!r}; supported: 'axial'"
+        yield from unknown_fields(rope, ("rope_theta", "rope_type"), inside="vision_config.rope_parameters.")
+    known = (*_SIZES.values(), *_VISION_HARMLESS, "hidden_act", "rope_parameters")
+    yield from unknown_fields(vision, known, inside="vision_config.")
 
 
 def _section_errors(text: dict[str, Any]) -> Iterator[str]:
@@ -170,8 +210,12 @@ def _section_errors(text: dict[str, Any]) -> Iterator[str]:
 
 def _sections(text: dict[str, Any]) -> Any:
     """Return `mrope_section`: how many frequencies belong to time, height and width."""
-    given = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    return given.get("mrope_section") if isinstance(given, dict) else None
+    given = [text[name] for name in DICTS if isinstance(text.get(name), dict)]
+    return next((fields["mrope_section"] for fields in given if "mrope_section" in fields), None)
+
+
+def _full_layers(vision: dict[str, Any]) -> Any:
+    return vision.get("fullatt_block_indexes", _DEFAULTS["fullatt_block_indexes"])
 
 
 def _raw_sizes(vision: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Fields of config.json that the text decoder does not support: each by name, with what would be supported.
 
-A field that is silently ignored gives a model that runs and is wrong. Fields that do not change inference are allowed:
-`attention_dropout`, `initializer_range`, `use_cache`, and `pretraining_tp`, which splits the matrix products of Llama
-without changing their result.
+A field that is silently ignored gives a model that runs and is wrong. So every field is read, checked here, or listed
+in `known_fields` as one that changes nothing; any other is refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeGuard
 
-from mig_jax.models.families.rope_fields import read_scaling, rope_parameters
+from mig_jax.models.families import rope_fields
+from mig_jax.models.families.known_fields import shorten, unknown_fields
 
 # Field of `DecoderConfig` → required field of config.json.
 SIZES = {
@@ -20,6 +20,12 @@ SIZES = {
 }
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size")
+
+# Further fields that `Family.read`, or the checks below, read.
+_READ = (
+    *("num_key_value_heads", "head_dim", "max_position_embeddings", "original_max_position_embeddings", "rms_norm_eps"),
+    *("rope_theta", "rope_scaling", "rope_parameters", "sliding_window", "max_window_layers", "layer_types"),
+)
 
 # Fields that change the computation → values that the decoder computes; the first is the value of an absent field.
 # Those from `embedding_multiplier` on belong to relatives of Llama, and to files that only call themselves Llama.
@@ -43,22 +49,35 @@ SUPPORTED = {
     "use_qk_norm": (False, None),
     "no_rope_layers": (None, []),
     "attention_chunk_size": (None,),
+    "is_causal": (True, None),
+    "use_bidirectional_attention": (False, None),
+    "use_mrope": (False, None),
+    "attn_temperature_tuning": (False, None),
+    "attn_output_gate": (False, None),
+    "num_nextn_predict_layers": (0, None),
+    "residual_scale": (1, None),
+    "logits_scale": (1, None),
 }
 
 _FLAGS = ("attention_bias", "tie_word_embeddings", "use_sliding_window")
 
 
-def text_errors(raw: dict[str, Any], *, default_head_size: int | None) -> Iterator[str]:
+def text_errors(
+    raw: dict[str, Any], *, default_head_size: int | None, default_theta: float = 10_000.0, own: Iterable[str] = ()
+) -> Iterator[str]:
     """Yield every unsupported field of the text decoder, with what would be supported.
 
     Args:
       raw: config.json, or the part of it that describes the text decoder; `Family.defaults` are filled in.
       default_head_size: size of a head where `head_dim` is absent; None: hidden_size / num_attention_heads.
+      default_theta: `rope_theta` where it is absent.
+      own: fields that the family itself reads or knows to be harmless.
     """
+    own = {*own}
     yield from _size_errors(raw, default_head_size)
     for field, supported in SUPPORTED.items():
-        if raw.get(field, supported[0]) not in supported:
-            yield f"{field} = {raw[field]!r}; supported: {supported[0]!r}"
+        if field not in own and not any(_equal(raw.get(field, supported[0]), value) for value in supported):
+            yield f"{field} = {shorten(raw[field])}; supported: {supported[0]!r}"
     for field in _FLAGS:
         if not isinstance(raw.get(field), bool | None):
             yield f"{field} = {raw[field]!r}; supported: true or false"
@@ -66,7 +85,8 @@ def text_errors(raw: dict[str, Any], *, default_head_size: int | None) -> Iterat
         if raw.get(field):
             yield f"{field} = {raw[field]!r} (a mixture of experts); supported: none"
     yield from _window_errors(raw)
-    yield from _rope_errors(raw)
+    yield from _rope_errors(raw, default_theta)
+    yield from unknown_fields(raw, {*SIZES.values(), *_READ, *SUPPORTED, *_FLAGS, *_EXPERTS, *own})
 
 
 def _size_errors(raw: dict[str, Any], default_head_size: int | None) -> Iterator[str]:
@@ -105,24 +125,31 @@ def _window_errors(raw: dict[str, Any]) -> Iterator[str]:
         yield f"sliding_window = {window!r}, in use from layer {first_layer} on; supported: none in use"
 
 
-def _rope_errors(raw: dict[str, Any]) -> Iterator[str]:
-    wrong = [name for name in ("rope_scaling", "rope_parameters") if not isinstance(raw.get(name), dict | None)]
+def _rope_errors(raw: dict[str, Any], default_theta: float) -> Iterator[str]:
+    wrong = [name for name in rope_fields.DICTS if not isinstance(raw.get(name), dict | None)]
     for name in wrong:
         yield f"{name} = {raw[name]!r}; supported: an object of fields"
     if wrong:
         return
-    parameters = rope_parameters(raw)
+    parameters = rope_fields.rope_parameters(raw, default_theta)
     if nested := [name for name, value in parameters.items() if isinstance(value, dict)]:
         yield f"a rotary embedding for each of {', '.join(nested)}; supported: one for all layers"
         return
+    yield from rope_fields.disagreements(raw)
+    yield from rope_fields.field_errors(raw)
     if not _is_positive(parameters["rope_theta"]) or parameters["rope_theta"] <= 1:
         yield f"rope_theta = {parameters['rope_theta']!r}; supported: a number above 1"
     if "partial_rotary_factor" not in raw and parameters.get("partial_rotary_factor", 1) != 1:
         yield f"partial_rotary_factor = {parameters['partial_rotary_factor']!r}; supported: 1"
     try:
-        read_scaling(parameters)
+        rope_fields.read_scaling(parameters)
     except ValueError as error:
         yield from str(error).split("\n")
+
+
+def _equal(value: object, supported: object) -> bool:
+    """Return whether a value of JSON is a supported one; true and 1 are different."""
+    return value == supported and isinstance(value, bool) == isinstance(supported, bool)
 
 
 def is_size(value: object) -> TypeGuard[int]:

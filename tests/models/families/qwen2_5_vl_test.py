@@ -71,6 +71,7 @@ LARGER = {
     "vocab_size": 152064,
     "vision_config": HUB_3B["vision_config"] | {"out_hidden_size": 3584},
 }
+YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768, "mrope_section": [16, 24, 24]}
 # Fields that stay outside `text_config` when transformers 5 nests.
 OUTSIDE = ("architectures", "model_type", "vision_config", "tie_word_embeddings", "image_token_id")
 
@@ -131,6 +132,24 @@ def test_written_config_is_read_back(changes):
     assert read(families.raw_config(config)) == config
 
 
+def test_fields_in_both_places():
+    """transformers 4.52 to 4.57 write the fields of the decoder twice."""
+    both = HUB_3B | {"text_config": nested(HUB_3B)["text_config"] | {"tie_word_embeddings": False}}
+    both["text_config"]["rope_scaling"] = {"rope_type": "default", "type": "default", "mrope_section": [16, 24, 24]}
+    assert read(both) == read(HUB_3B)
+
+
+def test_defaults_that_transformers_leaves_out():
+    """transformers 4.49 to 4.57 write only the fields that differ from the defaults of their classes."""
+    raw = copy.deepcopy(HUB_3B | LARGER)
+    for field in ("depth", "num_heads", "intermediate_size", "out_hidden_size", "fullatt_block_indexes", "hidden_act"):
+        raw["vision_config"].pop(field)
+    short = nested(raw)
+    for field in ("vocab_size", "hidden_act", "initializer_range"):
+        short["text_config"].pop(field)
+    assert read(raw) == read(short) == read(HUB_3B | LARGER)
+
+
 def test_sections_beside_a_scaling():
     scaling = {"type": "linear", "factor": 2.0, "mrope_section": [16, 24, 24]}
     config = read(HUB_3B | {"rope_scaling": scaling})
@@ -170,6 +189,17 @@ def test_all_errors_are_listed_at_once():
         ("rope_scaling", "mrope", "mrope_section = None"),
         ("rope_scaling", {"type": "mrope", "mrope_section": [16, 24, 25]}, "half a head"),
         ("rope_scaling", {"type": "longrope", "mrope_section": [16, 24, 24]}, "longrope"),
+        (
+            "vision_config",
+            HUB_3B["vision_config"] | {"deepstack_visual_indexes": [8]},
+            "config.deepstack_visual_indexes",
+        ),
+        ("vision_config", HUB_3B["vision_config"] | {"rope_parameters": {"factor": 2.0}}, "rope_parameters.factor = 2"),
+        ("rope_scaling", HUB_3B["rope_scaling"] | {"mrope_interleaved": True}, "mrope_interleaved = True"),
+        ("text_config", 5, "text_config = 5; supported: an object"),
+        ("text_config", {"num_hidden_layers": 28}, "num_hidden_layers is 36 in config.json and 28 in its text_config"),
+        ("text_config", {"surprise": 28}, "surprise = 28, which this family does not have"),
+        ("text_config", {"rope_scaling": YARN}, "rope_scaling is .* in config.json and .* in its text_config"),
         ("vision_config", HUB_3B["vision_config"] | {"fullatt_block_indexes": [7, 32]}, "names \\[32\\]"),
         ("vision_config", HUB_3B["vision_config"] | {"window_size": 100}, "window_size=100"),
         ("vision_config", HUB_3B["vision_config"] | {"rope_parameters": [1]}, "rope_parameters = \\[1\\]"),

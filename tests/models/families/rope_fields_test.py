@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mig_jax.models import families
-from mig_jax.models.rope import RopeScaling
+from mig_jax.models.rope import RopeScaling, attention_factor
 from tests.models.families import published
 from tests.models.families.published import read
 
@@ -29,6 +29,15 @@ SCALINGS = {
         YARN | {"mscale": 1.0, "mscale_all_dim": 0.5},
         RopeScaling("yarn", 4.0, original_max_position_embeddings=32768, mscale=1.0, mscale_all_dim=0.5),
     ),
+    # DeepSeek-R1-0528-Qwen3-8B: 0.8782 is what makes the attention factor 1.
+    "yarn, attn_factor": (
+        YARN | {"attn_factor": 0.8782488562869419},
+        RopeScaling("yarn", 4.0, original_max_position_embeddings=32768, attn_factor=0.8782488562869419),
+    ),
+    "yarn, factors that change nothing": (
+        YARN | {"extrapolation_factor": 1.0, "mrope_interleaved": False},
+        RopeScaling("yarn", 4.0, original_max_position_embeddings=32768),
+    ),
     "llama3": (
         published.CONFIGS["Llama-3.1-8B"]["rope_scaling"],
         RopeScaling("llama3", 8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192),
@@ -49,3 +58,27 @@ def test_scaling_is_read_from_both_layouts_and_written_back(raw, want):
 def test_scaling_is_written_with_the_fields_of_its_type_only():
     config = read(SMOLLM2_135M | {"rope_scaling": {"type": "linear", "factor": 2.0}})
     assert families.raw_config(config)["rope_scaling"] == {"rope_type": "linear", "factor": 2.0}
+
+
+def test_attn_factor_multiplies_the_derived_factor_and_is_written_under_both_names():
+    """Serving engines read `attn_factor`, transformers reads `attention_factor`."""
+    config = read(QWEN25_05B | {"rope_scaling": YARN | {"attn_factor": 0.8782488562869419}})
+    assert attention_factor(config.rope_scaling) == pytest.approx(1.0, abs=1e-12)
+    written = families.raw_config(config)["rope_scaling"]
+    assert written["attn_factor"] == 0.8782488562869419 and written["attention_factor"] == pytest.approx(1.0)
+    assert read(QWEN25_05B | {"rope_scaling": written}) == config
+
+
+def test_recipe_on_top_of_a_file_of_transformers_5():
+    """The README of Qwen2.5 adds `rope_scaling`; the base of the frequencies stays that of `rope_parameters`."""
+    new = {k: v for k, v in QWEN25_05B.items() if k != "rope_theta"}
+    new |= {"rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"}}
+    config = read(new | {"rope_scaling": YARN})
+    assert config == read(QWEN25_05B | {"rope_scaling": YARN}) and config.rope_theta == 1e6
+
+
+def test_context_beside_the_scaling():
+    """Some files have `original_max_position_embeddings` at the top, and transformers 5 reads it there."""
+    beside = {"original_max_position_embeddings": 32768, "max_position_embeddings": 131072}
+    config = read(QWEN25_05B | {"rope_scaling": {"type": "yarn", "factor": 4.0}} | beside)
+    assert config.rope_scaling.original_max_position_embeddings == 32768

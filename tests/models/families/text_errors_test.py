@@ -8,12 +8,13 @@ from tests.models.families import published
 from tests.models.families.published import read
 
 QWEN, LLAMA = published.CONFIGS["Qwen2.5-0.5B"], published.CONFIGS["SmolLM2-135M"]
+LLAMA3 = published.CONFIGS["Llama-3.1-8B"]["rope_scaling"]
+YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
 QWEN_1M = {"use_sliding_window": True, "sliding_window": 4096}
 
 
 def test_all_errors_are_listed_at_once():
     changes = {
-        "model_type": "gemma3",
         "hidden_act": "gelu",
         "mlp_bias": True,
         "hidden_size": None,
@@ -23,9 +24,7 @@ def test_all_errors_are_listed_at_once():
         "rope_scaling": {"rope_type": "longrope", "factor": 4.0},
         "num_experts": 60,
     }
-    family, *others = families.config_errors(QWEN | changes)
-    assert family.startswith("model_type = 'gemma3'; supported: llama, qwen2, qwen3")
-    assert others == [
+    assert families.config_errors(QWEN | changes) == [
         "hidden_size = None; supported: a positive integer",
         "hidden_act = 'gelu'; supported: 'silu'",
         "mlp_bias = True; supported: False",
@@ -35,6 +34,15 @@ def test_all_errors_are_listed_at_once():
         "layer_types = sliding_attention; supported: full_attention",
         "rope type = 'longrope'; supported: 'default', 'linear', 'llama3', 'yarn'",
     ]
+
+
+def test_unknown_family_is_named_once():
+    """Its other fields follow from the family, and are not listed as errors of their own."""
+    gemma = {"model_type": "gemma3_text", "hidden_act": "gelu_pytorch_tanh", "query_pre_attn_scalar": 256}
+    (error,) = families.config_errors(QWEN | gemma)
+    assert error.startswith("model_type = 'gemma3_text' (norm weights plus 1, ")
+    assert "; supported: llama, qwen2, qwen3" in error
+    assert not set(families.UNSUPPORTED) & set(families.FAMILIES)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +90,36 @@ def test_all_errors_are_listed_at_once():
             {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.25}},
             "partial_rotary_factor = 0.25",
         ),
+        (LLAMA, {"rope_scaling": {"factor": 4.0}}, "factor = 4.0 without a rope_type that reads it"),
+        (LLAMA, {"rope_scaling": LLAMA3 | {"rope_type": None}}, "high_freq_factor = 4.0 without a rope_type"),
+        (QWEN, {"rope_scaling": YARN | {"extrapolation_factor": 0.5}}, "extrapolation_factor = 0.5 of yarn rope"),
+        (QWEN, {"rope_scaling": YARN | {"llama_4_scaling_beta": 0.1}}, "llama_4_scaling_beta = 0.1 of yarn rope"),
+        (QWEN, {"rope_parameters": {"rope_type": "default", "surprise": 1}}, "surprise = 1 of default rope"),
+        (QWEN, {"rope_scaling": {"rope_type": "default", "mrope_interleaved": True}}, "mrope_interleaved = True"),
+        (LLAMA, {"rope_scaling": LLAMA3 | {"attention_factor": 1.2}}, "attention_factor = 1.2 of llama3 rope"),
+        (QWEN, {"rope_scaling": YARN | {"attention_factor": 1.0, "attn_factor": 1.0}}, "attn_factor = 1.0, which make"),
+        (QWEN, {"rope_scaling": YARN | {"rope_type": "default"}}, "rope_scaling has the types 'default' and 'yarn'"),
+        (QWEN, {"rope_parameters": {"rope_theta": 5e5}}, "rope_theta is 500000.0 in rope_parameters and 1000000.0 in "),
+        (
+            QWEN,
+            {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": YARN},
+            "factor is 2.0 in rope_scaling and 4.0 in rope_parameters; supported: one value",
+        ),
+        (
+            QWEN,
+            {"rope_scaling": {"type": "default"}, "rope_parameters": YARN},
+            "rope type is 'default' in rope_scaling and 'yarn' in rope_parameters; supported: one type",
+        ),
+        (
+            QWEN,
+            {"rope_scaling": YARN, "original_max_position_embeddings": 8192},
+            "original_max_position_embeddings is 32768 in rope_scaling and 8192 in config.json",
+        ),
+        (LLAMA, {"is_causal": False}, "is_causal = False; supported: True"),
+        (LLAMA, {"is_causal": 1}, "is_causal = 1; supported: True"),
+        (LLAMA, {"use_mrope": True}, "use_mrope = True; supported: False"),
+        (LLAMA, {"expansion_ratio": 2}, "expansion_ratio = 2, which this family does not have; supported: absent"),
+        (LLAMA, {"compression_config": {"format": "pack-quantized", "config": "x" * 99}}, "xxx…, which this family"),
     ],
 )
 def test_unsupported_fields(raw, changes, want):
@@ -104,6 +142,11 @@ def test_unsupported_fields(raw, changes, want):
         (LLAMA, {"embedding_multiplier": 1.0, "quantization_config": None}),
         (LLAMA, {"rope_parameters": {"rope_theta": 1e5, "rope_type": "default", "partial_rotary_factor": 1.0}}),
         (LLAMA, {"rope_scaling": {}}),
+        (LLAMA, {"rope_scaling": {"rope_type": "default", "factor": 1.0, "original_max_position_embeddings": 2048}}),
+        (LLAMA, {"rope_scaling": {"type": "mrope", "rope_type": "default", "mrope_section": [16, 24, 24]}}),
+        (QWEN, {"rope_parameters": {"rope_theta": 1000000}}),
+        (LLAMA, {"is_causal": True, "use_mrope": False, "surprise": None, "unsloth_version": "2025.3.19"}),
+        (LLAMA, {"residual_dropout": 0.1, "_attn_implementation_autoset": True, "temperature": 0.7, "id2label": {}}),
     ],
 )
 def test_fields_that_change_nothing_are_accepted(raw, changes):
