@@ -6,13 +6,14 @@
     run.curves()                                    # a figure
     mig_jax.evaluate(run.model, "/tmp/mig_eval")    # tables
     mig_jax.score(run.model, run.transcripts)       # the gain of every step
+    mig_jax.sample(run.model, ["3 + 4 = ?"], ["7"])  # new responses, with the gain of every step
 
 No flags are parsed. Progress is printed as by the commands; errors that the caller can mend are `errors.UserError`.
 """
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -24,16 +25,21 @@ from mig_jax.check_config import check_config
 from mig_jax.config import Config
 from mig_jax.config_sources import AnyPath, load_config, local_path, use_run_config
 from mig_jax.data import sources
+from mig_jax.data.options import did_you_mean
+from mig_jax.data.problem import KINDS, Problem
 from mig_jax.distributed import multihost, sharding
 from mig_jax.errors import UserError
 from mig_jax.evaluation import run
+from mig_jax.evaluation.evaluator import EvalSampler
 from mig_jax.evaluation.score_transcripts import score_transcripts
 from mig_jax.policy import load
+from mig_jax.policy.generate import make_rollout_params_fn, make_sampler
 from mig_jax.policy.load import Policy, check_run_lengths
+from mig_jax.policy.prompts import with_style
 from mig_jax.records.given_transcripts import read_given_transcripts
 from mig_jax.records.transcript_list import TranscriptList
 from mig_jax.records.transcripts import Transcript, make_transcripts, read_transcripts
-from mig_jax.rollout.problem_set import eval_source
+from mig_jax.rollout.problem_set import eval_source, open_eval_problems
 from mig_jax.text.answers.verifier import Verifier
 from mig_jax.trainer import disk_space
 from mig_jax.trainer import train as trainer
@@ -41,6 +47,9 @@ from mig_jax.trainer.run_files import Run
 
 # transformers prints at every import that torch is missing; it is not needed here.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+# Held-out problems that `sample` answers unless a limit is given.
+SAMPLED_PROBLEMS = 4
 
 # What can be evaluated and scored with: a folder in Hugging Face format, the workdir of a run, a .gguf file or a hub
 # name; a policy that is loaded; or a config, whose `model.path` is used.
@@ -151,6 +160,70 @@ def score(
         return TranscriptList(score_transcripts(policy, config, rows, verifier))
 
 
+def sample(
+    model: Model,
+    questions: Sequence[str] = (),
+    answers: Sequence[str] = (),
+    /,
+    *,
+    samples: int = 1,
+    kind: str = "expression",
+    limit: int | None = None,
+    on_sampled: Callable[[list[Transcript]], None] = lambda sampled: None,
+    **overrides: Any,
+) -> TranscriptList:
+    """Return completions of questions, or of held-out problems; where the answer is known, with the gain of each step.
+
+    Args:
+      model: see `Model`.
+      questions: none for the held-out problems of the config.
+      answers: the reference answer of each question; none if they are unknown.
+      samples: completions of each question.
+      kind: how answers are compared with these, see `data.problem.KINDS`.
+      limit: number of held-out problems; None for `SAMPLED_PROBLEMS`.
+      on_sampled: called with the completions of each batch as soon as they are there.
+      **overrides: see `load_config`; `seed` and `rollout` change what is sampled.
+
+    Raises:
+      UserError: the config, the model or the kind cannot be used, or there are not as many answers as questions.
+    """
+    config = config_of(model, overrides)
+    if kind not in KINDS:
+        raise UserError(f"kind={kind!r}: not one of {', '.join(KINDS)}{did_you_mean(kind, KINDS)}")
+    if answers and len(answers) != len(questions):
+        raise UserError(f"{len(questions)} questions with {len(answers)} answers: give one answer for each, or none")
+    is_scored = bool(answers) or not questions
+    problems = [
+        Problem(str(n), question, answers[n] if answers else "?", kind if answers else "text")
+        for n, question in enumerate(questions)
+    ]
+    sampled = TranscriptList()
+    mode = "score" if questions else "sample"
+    with open_policy(config, mode=mode, policy=_loaded(model)) as (policy, verifier):
+        check_run_lengths(policy, config)
+        problems = problems or open_eval_problems(policy, config)[: limit or SAMPLED_PROBLEMS]
+        for part in _sample_parts(policy, config, verifier, problems, samples):
+            part = score_transcripts(policy, config, part, verifier) if is_scored else list(map(_without_answer, part))
+            on_sampled(part)
+            sampled += part
+    return sampled
+
+
+def _sample_parts(
+    policy: Policy, config: Config, verifier: Verifier, problems: Sequence[Problem], samples: int
+) -> Iterator[list[Transcript]]:
+    """Yield completions of the problems, `samples` of each, a batch at a time."""
+    r = config.rollout
+    sampler = make_sampler(policy, r, group_size=samples, temperature=r.temperature)
+    params = make_rollout_params_fn(policy, gather=r.gather_params)(policy.params)
+    key = jax.random.key(config.seed)
+    return EvalSampler(policy, config, verifier, sampler, samples).answer_parts(params, problems, key, name="sampling")
+
+
+def _without_answer(transcript: Transcript) -> Transcript:
+    return dataclasses.replace(transcript, answer="", is_correct=None, is_correct_lenient=None)
+
+
 def load_policy(model: AnyPath | Config, /, **overrides: Any) -> Policy:
     """Load a model onto all devices. `evaluate` and `score` take the result, and need not load the model again.
 
@@ -183,7 +256,7 @@ def open_policy(config: Config, *, mode: str, policy: Policy | None = None) -> I
     mesh = policy.mesh if policy else sharding.make_mesh(config.mesh.to_dict())
     with jax.set_mesh(mesh), Verifier(**config.verifier.to_dict()) as verifier:
         loaded = policy or multihost.sync_errors(lambda: load.load_policy(config.model, mesh, seed=config.seed))
-        yield loaded, verifier
+        yield multihost.sync_errors(lambda: with_style(loaded, config)), verifier
 
 
 def config_of(model: Model, overrides: Mapping[str, Any], *, with_columns: bool = True) -> Config:

@@ -1,7 +1,6 @@
 """The commands that do not train: eval, sample, score, export, variants, data, aot."""
 
 import contextlib
-import dataclasses
 import json
 import os
 from collections import Counter
@@ -10,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from mig_jax import api
 from mig_jax.aot import report as aot_report
 from mig_jax.api import open_policy
@@ -19,24 +16,19 @@ from mig_jax.config import Config
 from mig_jax.config_sources import local_path
 from mig_jax.data import builders, sources
 from mig_jax.data.options import did_you_mean
-from mig_jax.data.problem import KINDS, Problem
+from mig_jax.data.problem import Problem
 from mig_jax.errors import UserError
 from mig_jax.evaluation.answer_variants import propose_variants
-from mig_jax.evaluation.evaluator import EvalSampler
 from mig_jax.evaluation.score_transcripts import score_transcripts
-from mig_jax.policy.generate import make_rollout_params_fn, make_sampler
-from mig_jax.policy.load import Policy, check_run_lengths
+from mig_jax.policy.load import check_run_lengths
 from mig_jax.records.given_transcripts import read_given_transcripts
 from mig_jax.records.plots import draw_gains
 from mig_jax.records.transcripts import Transcript, TranscriptWriter, write_transcripts
-from mig_jax.rollout.problem_set import open_eval_problems, open_source
-from mig_jax.text.answers.verifier import Verifier
+from mig_jax.rollout.problem_set import open_source
 from mig_jax.text.response_format import choices_by_letter
 from mig_jax.trainer import disk_space
 from mig_jax.trainer import export as trainer_export
 
-# Held-out problems that `sample` answers unless a limit is given.
-SAMPLED_PROBLEMS = 4
 # What `score` has scored so far.
 PARTIAL_SCORES = "scores_partial.jsonl"
 
@@ -118,46 +110,23 @@ def sample(
     Raises:
       UserError: the config, the kind or the workdir cannot be used.
     """
-    if kind not in KINDS:
-        raise UserError(f"--kind={kind}: not one of {', '.join(KINDS)}{did_you_mean(kind, KINDS)}")
     if workdir:
         disk_space.check_workdir(workdir)
-    is_scored = bool(answers or not questions)
-    problems = [Problem(str(n), question, "?", "text") for n, question in enumerate(questions)]
-    problems = [
-        problem._replace(answer=a, kind=kind) for problem, a in zip(problems, answers, strict=False)
-    ] or problems
     with contextlib.ExitStack() as stack:
-        policy, verifier = stack.enter_context(open_policy(config, mode="score" if questions else "sample"))
         writer = stack.enter_context(_open_writer(workdir, "samples.jsonl")) if workdir else None
-        check_run_lengths(policy, config)
-        problems = problems or open_eval_problems(policy, config)[: limit or SAMPLED_PROBLEMS]
-        sampled = []
-        for part in _sample_parts(policy, config, verifier, problems):
-            part = score_transcripts(policy, config, part, verifier) if is_scored else list(map(_without_answer, part))
+
+        def show(part: Sequence[Transcript]) -> None:
             for transcript in part:
                 print_transcript(transcript)
             if writer:
                 writer.write(part)
-            sampled += part
-    if workdir and is_scored:
-        draw_gains(sampled, os.path.join(workdir, "gains"))
+
+        sampled = api.sample(config, questions, answers, kind=kind, limit=limit, on_sampled=show)
     if workdir:
+        is_scored = bool(answers or not questions)
+        if is_scored:
+            draw_gains(sampled, os.path.join(workdir, "gains"))
         print(f"samples.jsonl{', gains.png and gains.html are' if is_scored else ' is'} in {workdir}")
-
-
-def _sample_parts(
-    policy: Policy, config: Config, verifier: Verifier, problems: Sequence[Problem]
-) -> Iterator[list[Transcript]]:
-    r = config.rollout
-    sampler = make_sampler(policy, r, group_size=1, temperature=r.temperature)
-    params = make_rollout_params_fn(policy, gather=r.gather_params)(policy.params)
-    key = jax.random.key(config.seed)
-    return EvalSampler(policy, config, verifier, sampler, 1).answer_parts(params, problems, key, name="sampling")
-
-
-def _without_answer(transcript: Transcript) -> Transcript:
-    return dataclasses.replace(transcript, answer="", is_correct=None, is_correct_lenient=None)
 
 
 @contextmanager

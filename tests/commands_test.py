@@ -114,7 +114,7 @@ def test_sample_answers_questions_and_scores_known_ones(capsys, tmp_path):
 
 
 def test_sample_refuses_an_unknown_kind():
-    with pytest.raises(UserError, match=r"--kind=numbr: not one of number, .*did you mean number"):
+    with pytest.raises(UserError, match=r"kind='numbr': not one of number, .*did you mean number"):
         commands.sample(tiny.get_quickstart(), [QUESTION], ["1"], kind="numbr")
 
 
