@@ -76,7 +76,7 @@ def get_config(args: argparse.Namespace) -> Config:
     c.model.tokenizer = "characters"
     c.model.init.layers, c.model.init.width, c.model.init.mlp_width = args.layers, args.width, 3 * args.width
     c.model.init.heads, c.model.init.kv_heads, c.model.init.head_size = args.width // 64, args.width // 128, 64
-    c.data.system_prompt, c.data.max_prompt_tokens = False, args.prompt
+    c.data.system_prompt, c.data.max_prompt_tokens = "", args.prompt
     c.rollout.questions, c.rollout.group_size, c.rollout.max_new_tokens = args.questions, args.group_size, args.response
     c.reward.max_steps, c.reward.max_variants = args.steps, args.variants
     return c

@@ -78,7 +78,11 @@ def get_config() -> ConfigDict:
     n.level = "level"
     n.subject = "subject"
     n.source = "source"
-    d.system_prompt = True  # put the format instructions before the question
+    d.system_prompt = "format"  # "format": instructions of the response format; "": none; a text; or a .txt or .md file
+    d.user_template = "{question}"  # user turn; may also have {choices} and {instructions}; {{ and }} are braces
+    d.user_templates = ConfigDict()  # the same by source, as {"gsm8k": "…"}; user_template is for all others
+    d.template_args = ""  # arguments of the chat template, as "enable_thinking=False,date_string=26 Jul 2024"
+    d.template_date = "2025-01-01"  # the date that chat templates print as today's
     d.max_prompt_tokens = 256  # problems with longer prompts are rejected and counted
     d.max_answer_tokens = 16  # problems with longer reference answers are rejected and counted
 

@@ -23,7 +23,7 @@ def get_config():
     c.model.init.mlp_width = 192
     c.data.train = "chain:terms=7,slip_prob=0.2,early_guess_prob=0.2"
     c.data.train_size = 50_000
-    c.data.system_prompt = False
+    c.data.system_prompt = ""
     c.data.max_prompt_tokens = 42
     c.data.max_answer_tokens = 6
     c.rollout.max_new_tokens = 74

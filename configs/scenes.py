@@ -31,7 +31,7 @@ def get_config():
     c.model.vision.max_patches = 64
     c.data.train = "scenes:objects=3-5"
     c.data.train_size = 4096
-    c.data.system_prompt = False
+    c.data.system_prompt = ""
     c.data.max_prompt_tokens = 72
     c.data.max_answer_tokens = 6
     c.rollout.questions = 32

@@ -22,7 +22,7 @@ def get_config():
     c.data.train = "reasoning_gym:gsm_symbolic"
     c.data.train_size = 4096
     c.data.eval_size = 64
-    c.data.system_prompt = False
+    c.data.system_prompt = ""
     c.data.max_prompt_tokens = 128
     c.data.max_answer_tokens = 8
     c.rollout.questions = 4

@@ -24,6 +24,8 @@ from mig_jax.data import sources
 from mig_jax.errors import UserError
 from mig_jax.learning import advantages, losses
 from mig_jax.models import adapters, attention, remat
+from mig_jax.rollout.grading import READINGS
+from mig_jax.text import prompt_options
 from mig_jax.models.qwen2_vl import VisionConfig
 
 CHOICES = {
@@ -72,6 +74,7 @@ def check_config(config: Config, *, mode: str, n_devices: int) -> None:
       n_devices: number of devices.
 
     Raises:
+        *_prompts(config),
       ConfigError: lists every error.
     """
     if wrong_types := _types(config, Config):
@@ -255,6 +258,18 @@ def _vision_shape(init: ModelInitConfig) -> list[str]:
             VisionConfig(**init.vision.to_dict())
         except (ValueError, ZeroDivisionError) as error:
             errors.append(f"model.init.vision: {error}")
+def _prompts(config: Config) -> list[str]:
+    """Check how prompts are written; `policy.prompts.with_style` checks what the chat template does with them."""
+    d = config.data
+    by_source = {f"data.user_templates.{source}": text for source, text in d.user_templates.to_dict().items()}
+    return prompt_options.option_errors(
+        system_prompt=d.system_prompt,
+        user_templates={"data.user_template": d.user_template, **by_source},
+        template_args=d.template_args,
+        template_date=d.template_date,
+    )
+
+
     sections = tuple(init.rope_sections)
     if (sections or init.vision.layers) and (len(sections) != 3 or sum(sections) * 2 != init.head_size):
         errors.append(

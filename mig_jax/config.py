@@ -61,18 +61,26 @@ class DataColumnsConfig(Section):
 class DataConfig(Section):
     columns: DataColumnsConfig
     dir: str
+class UserTemplatesConfig(Section):
+    """Templates of the user turn by source; any keys."""
+
+
     eval: str
     eval_seed: int
     eval_size: PositiveInt
     max_answer_tokens: PositiveInt
     max_prompt_tokens: PositiveInt
     read_ahead: NonNegativeInt
-    system_prompt: bool
+    system_prompt: str
+    template_args: str
+    template_date: str
     train: str
     train_size: PositiveInt
     variants: str
 
 
+    user_template: str
+    user_templates: UserTemplatesConfig
 class EvalConfig(Section):
     at_end: bool
     at_start: bool

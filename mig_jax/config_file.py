@@ -165,7 +165,8 @@ def short_message(error: BaseException) -> str:
     if value := re.search(r"flag --(?:config\.)?([\w.]+)=(.*?): \('Non-boolean argument", message):
         return f"{value[1]}={value[2]}: must be True or False"
     if value := _WRONG_TYPE.search(message):
-        return f"{value[1]}={value[2]}: must be of type {value[4]}, not {value[3]}"
+        hint = " (format for True, '' for False, or a text of your own)" if value[1] == "system_prompt" else ""
+        return f"{value[1]}={value[2]}: must be of type {value[4]}, not {value[3]}{hint}"
     if isinstance(error, AttributeError | KeyError):
         return "the config has no " + re.sub(r"[\\'\"]+", "'", message)
     return message.splitlines()[-1] if "Traceback" in message else " ".join(message.split())

@@ -16,6 +16,7 @@ from mig_jax.distributed import multihost
 from mig_jax.errors import UserError
 from mig_jax.policy.load import RUN_CONFIG, find_run_config
 from mig_jax.records.atomic_file import read_json_object
+from mig_jax.text.prompt_options import read_system_prompt
 
 # A file or folder.
 AnyPath = str | os.PathLike[str]
@@ -44,6 +45,7 @@ def load_config(base: AnyPath | Config = "default", /, **overrides: Any) -> Conf
         config = check_config_file(find_config_file(os.fspath(cast(AnyPath, base))))
     _override(config, overrides)
     config.model.path = local_path("model.path", config.model.path)
+    config.data.system_prompt = read_system_prompt(config.data.system_prompt)
     return config
 
 
@@ -78,6 +80,11 @@ def apply_run_config(config: Any, path: str) -> None:
     if old:
         names = ", ".join(f"{key} is now {RENAMED_KEYS[key]}" for key in old)
         raise UserError(f"{path} was written by an earlier version: {names}. Rename these keys in the file")
+    if isinstance((stored.get("data") or {}).get("system_prompt"), bool):
+        raise UserError(
+            f'{path} was written by an earlier version: data.system_prompt is now a text. Write "format" for true '
+            'and "" for false in the file'
+        )
     for section in RUN_SECTIONS:
         try:
             config[section].update({key: value for key, value in stored[section].items() if key in config[section]})

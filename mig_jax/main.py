@@ -292,6 +292,7 @@ def chosen_config(command: str) -> Config:
       UserError: see `use_run_config`.
     """
     from mig_jax.config_sources import local_path, use_run_config
+    from mig_jax.text.prompt_options import read_system_prompt
 
     config = CONFIG.value
     if MODEL.value:
@@ -304,6 +305,7 @@ def chosen_config(command: str) -> Config:
         config.eval.benchmarks = BENCHMARKS.value
     if DATA_DIR.value:
         config.data.dir = DATA_DIR.value
+    config.data.system_prompt = read_system_prompt(config.data.system_prompt)
     return cast(Config, config)
 
 

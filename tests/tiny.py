@@ -18,7 +18,7 @@ def get_config(**changes):
     c.data.eval = "chain:terms=3"
     c.data.train_size = 64
     c.data.eval_size = 8
-    c.data.system_prompt = False
+    c.data.system_prompt = ""
     c.data.max_prompt_tokens = 32
     c.data.max_answer_tokens = 4
     c.rollout.questions = 8

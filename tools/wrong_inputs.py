@@ -129,7 +129,7 @@ def get_config():
     c.model.init.layers, c.model.init.width, c.model.init.mlp_width = 1, 16, 32
     c.model.init.heads, c.model.init.kv_heads, c.model.init.head_size = 2, 1, 8
     c.data.train, c.data.eval, c.data.train_size = "chain:terms=3", "chain:terms=3", 16
-    c.data.system_prompt, c.data.max_prompt_tokens, c.data.max_answer_tokens = False, 32, 4
+    c.data.system_prompt, c.data.max_prompt_tokens, c.data.max_answer_tokens = "", 32, 4
     c.rollout.questions, c.rollout.group_size, c.rollout.max_new_tokens = 4, 2, 16
     c.data.eval_size = 4
     return c

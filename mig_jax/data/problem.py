@@ -1,6 +1,7 @@
 """The data item of all sources: a question with its reference answer."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 # How an answer is compared with the reference answer; `text/answers/compare.py` has the rules.
 KINDS = (
@@ -24,6 +25,9 @@ class Problem(NamedTuple):
     level, subject: as the source names them, such as "Level 5" and "Algebra"; "" if it does not.
     source: where the problem comes from, such as "gsm8k". Problems that a benchmark collected from others name those.
     variants: other spellings of the answer that were verified as equal to it, see `mig-jax variants`.
+    history: the turns of the chat before the question, as (role, text), a system message among them.
+    response: a ready-made response, which SFT learns as it is; "" if there is none.
+    row: every column of the row of a file, as it was read; {} for other sources.
     """
 
     id: str
@@ -37,3 +41,6 @@ class Problem(NamedTuple):
     subject: str = ""
     source: str = ""
     variants: tuple[str, ...] = ()
+    history: tuple[tuple[str, str], ...] = ()
+    response: str = ""
+    row: Mapping[str, Any] = {}

@@ -11,19 +11,38 @@ from mig_jax.data.problem import Problem
 from mig_jax.errors import UserError
 from mig_jax.text import response_format
 from mig_jax.text.answers.variants import answer_variants
+from mig_jax.text.prompts import is_verbatim
 from mig_jax.text.tokenizer import Tokenizer
 
 # The longest answer of a batch is rounded up to a multiple of this many tokens.
 TOKEN_STEP = 4
 
 
-def prompt_ids(tokenizer: Tokenizer, problem: Problem, *, system_prompt: bool) -> list[int]:
-    """Return the ids of the chat prompt that asks a problem; the chat template places one token per image."""
-    system = response_format.system_prompt(tokenizer.tags) if system_prompt else ""
-    messages = response_format.render_prompt(
-        problem.question, system=system, n_images=len(problem.images), choices=problem.choices
+class QuestionChangedError(UserError):
+    """A question that the chat template does not write word for word."""
+
+
+def prompt_text(tokenizer: Tokenizer, problem: Problem) -> str:
+    """Return the chat prompt that asks a problem, in the style of the tokenizer.
+
+    Raises:
+      QuestionChangedError: the chat template changes the question.
+      UserError: it refuses the chat.
+    """
+    p = problem
+    text = tokenizer.chat_text(
+        tokenizer.style.messages(
+            p.question, choices=p.choices, n_images=len(p.images), history=p.history, source=p.source
+        )
     )
-    return tokenizer.chat_prompt(messages)
+    if not is_verbatim(p.question, text):
+        raise QuestionChangedError("the chat template changes the question")
+    return text
+
+
+def prompt_ids(tokenizer: Tokenizer, problem: Problem) -> list[int]:
+    """Return the ids of `prompt_text`; the chat template places one token per image."""
+    return tokenizer.encode(prompt_text(tokenizer, problem))
 
 
 def pad_left(rows: Sequence[Sequence[int]], width: int, pad_id: int) -> tuple[Any, Any]:

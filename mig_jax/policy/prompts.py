@@ -1,15 +1,19 @@
-"""Problems to prompts: chat-template ids and images; `text/response_format.py` writes the system prompt."""
+"""Problems to prompts: chat-template ids and images, in the style that `data` of a config describes."""
 
+import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mig_jax.config import Config
+from mig_jax.config import Config, DataConfig
 from mig_jax.data.problem import Problem
-from mig_jax.distributed import sharding
+from mig_jax.distributed import multihost, sharding
 from mig_jax.errors import UserError
 from mig_jax.models.sampler import Prompts
 from mig_jax.policy import encoding, images
 from mig_jax.policy.load import Policy
+from mig_jax.text import chat_template, prompt_options, prompts, response_format
+from mig_jax.text.tokenizer import Tokenizer
 
 
 class PromptBatch(NamedTuple):
@@ -21,6 +25,44 @@ class PromptBatch(NamedTuple):
 
     problems: list[Problem]
     prompts: Prompts
+
+
+def with_style(policy: Policy, config: Config) -> Policy:
+    """Return the policy with the style of prompts that a config describes, and print what is special about it.
+
+    Raises:
+      UserError: the chat template does not write the prompt as it should be read, or lacks an argument.
+    """
+    style, notices = make_style(policy.tokenizer, config.data)
+    for notice in notices if multihost.is_main_process() else ():
+        print(f"prompts: {notice}", file=sys.stderr)
+    return dataclasses.replace(policy, tokenizer=dataclasses.replace(policy.tokenizer, style=style))
+
+
+def make_style(tokenizer: Tokenizer, data: DataConfig) -> tuple[prompts.PromptStyle, list[str]]:
+    """Return the style of prompts that a config describes, checked by a trial question, and what to report about it.
+
+    Raises:
+      UserError: see `with_style`.
+    """
+    style = prompts.PromptStyle(
+        instructions=_instructions(tokenizer, data.system_prompt),
+        user_templates=data.user_templates.to_dict() | {"": data.user_template},
+        template_args=prompt_options.parse_template_args(data.template_args),
+        date=data.template_date,
+    )
+    chat_template.check_args(tokenizer.fast, style.template_args)
+    style, notices = prompts.check_style(
+        style, lambda messages: chat_template.prompt_text(tokenizer.fast, messages, style)
+    )
+    if chat_template.prints_date(tokenizer.fast):
+        notices.append(f"the chat template may print today's date; here it is always {style.date} (data.template_date)")
+    return style, notices
+
+
+def _instructions(tokenizer: Tokenizer, system_prompt: str) -> str:
+    is_format = system_prompt == prompt_options.FORMAT_PROMPT
+    return response_format.system_prompt(tokenizer.tags) if is_format else system_prompt.strip()
 
 
 def encode_prompts(policy: Policy, config: Config, problems: list[Problem]) -> PromptBatch:
@@ -43,7 +85,7 @@ def encode_prompt(policy: Policy, config: Config, problem: Problem) -> images.Pr
     Raises:
       UserError: an image cannot be read, or is too large.
     """
-    return add_images(policy, _template_ids(policy, config, problem), problem.images)
+    return add_images(policy, encoding.prompt_ids(policy.tokenizer, problem), problem.images)
 
 
 def add_images(policy: Policy, ids: list[int], image_files: Sequence[bytes]) -> images.Prompt:
@@ -61,13 +103,10 @@ def measure_prompt(policy: Policy, config: Config, problem: Problem) -> images.P
     Raises:
       UserError: an image cannot be read, or the model has no vision tower.
     """
-    ids = _template_ids(policy, config, problem)
+    del config
+    ids = encoding.prompt_ids(policy.tokenizer, problem)
     if policy.image_reader:
         return policy.image_reader.measure(ids, problem.images)
     if problem.images:
         raise UserError("it has an image, but the model has no vision tower")
     return images.PromptSize(len(ids), 0)
-
-
-def _template_ids(policy: Policy, config: Config, problem: Problem) -> list[int]:
-    return encoding.prompt_ids(policy.tokenizer, problem, system_prompt=config.data.system_prompt)

@@ -18,7 +18,7 @@ from mig_jax.data.problem import Problem
 from mig_jax.data.row_files import read_rows
 from mig_jax.data.rows import RowError, format_errors
 from mig_jax.errors import UserError
-from mig_jax.policy.encoding import rejection_reason
+from mig_jax.policy.encoding import QuestionChangedError, rejection_reason
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import measure_prompt
 
@@ -180,6 +180,8 @@ def prompt_rejection_reason(policy: Policy, config: Config, problem: Problem) ->
     """
     try:
         size = measure_prompt(policy, config, problem)
+    except QuestionChangedError:
+        return "with a question that the chat template changes"
     except UserError as error:
         raise UserError(f"problem {problem.id}: {error}") from error
     if size.tokens > config.data.max_prompt_tokens:

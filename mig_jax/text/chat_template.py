@@ -1,8 +1,14 @@
 """Chat templates: the text of a prompt, and the text that ends a turn."""
 
+import datetime
+import functools
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from mig_jax.errors import UserError
+from mig_jax.text.prompt_options import RESERVED_ARGS
+from mig_jax.text.prompts import PromptStyle
 from mig_jax.text.response_format import THINK_OPEN
 
 if TYPE_CHECKING:
@@ -21,8 +27,11 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
+# The codes of strftime that templates may ask for.
+_DATE_CODES = ("-d", "-m", "Y", "y", "m", "d", "e", "B", "b", "h", "A", "a", "j", "F", "D", "H", "M", "S", "I", "p")
 
-def prompt_text(fast: "PreTrainedTokenizerFast", messages: list[dict[str, Any]]) -> str:
+
+def prompt_text(fast: "PreTrainedTokenizerFast", messages: list[dict[str, Any]], style: PromptStyle) -> str:
     """Render a chat up to the start of the assistant's turn.
 
     The templates of some reasoning models open the think block themselves. The prompt then ends before that tag: the
@@ -34,7 +43,7 @@ def prompt_text(fast: "PreTrainedTokenizerFast", messages: list[dict[str, Any]])
     from jinja2 import TemplateError
 
     try:
-        text = _render(fast, messages, add_generation_prompt=True)
+        text = _render(fast, messages, style, add_generation_prompt=True)
     except TemplateError as error:
         roles = ", ".join(message["role"] for message in messages)
         raise UserError(f"the chat template of {fast.name_or_path!r} refuses a chat of {roles}: {error}") from error
@@ -57,7 +66,7 @@ def turn_end(fast: "PreTrainedTokenizerFast") -> str:
     reply = "The answer is 42"
     messages = [{"role": "user", "content": "What is 6 times 7?"}, {"role": "assistant", "content": reply}]
     try:
-        _, found, end = _render(fast, messages, add_generation_prompt=False).rpartition(reply)
+        _, found, end = _render(fast, messages, PromptStyle(), add_generation_prompt=False).rpartition(reply)
     except TemplateError as error:
         raise UserError(f"its chat template refuses a question and an answer: {error}") from error
     if not found:
@@ -67,6 +76,70 @@ def turn_end(fast: "PreTrainedTokenizerFast") -> str:
     return end.lstrip()
 
 
-def _render(fast: "PreTrainedTokenizerFast", messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
+def check_args(fast: "PreTrainedTokenizerFast", args: Mapping[str, Any]) -> None:
+    """Check that the template reads each of the arguments.
+
+    Raises:
+      UserError: it does not; lists the arguments that it reads.
+    """
+    known = _variables(_source(fast))
+    if unknown := [name for name in args if name not in known]:
+        raise UserError(
+            f"data.template_args: the chat template of {fast.name_or_path!r} has no argument {unknown[0]!r}; it has "
+            f"{', '.join(sorted(known)) or 'none'}"
+        )
+
+
+def prints_date(fast: "PreTrainedTokenizerFast") -> bool:
+    """Return whether the template may print today's date."""
+    return "strftime_now" in _source(fast)
+
+
+def _source(fast: "PreTrainedTokenizerFast") -> str:
+    """Return the template itself; a tokenizer may have several."""
+    return cast(str, fast.get_chat_template())
+
+
+@functools.cache
+def _variables(source: str) -> frozenset[str]:
+    """Return the arguments that a template reads, without those that every template is given."""
+    from jinja2 import Environment, TemplateError, meta
+
+    given = {*RESERVED_ARGS, "raise_exception", "strftime_now", "bos_token", "eos_token", "pad_token", "unk_token"}
+    try:
+        parsed = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_without_generation_tags(source))
+    except TemplateError as error:
+        raise UserError(f"the chat template is not a Jinja template: {error}") from error
+    return frozenset(meta.find_undeclared_variables(parsed) - given)
+
+
+def _without_generation_tags(source: str) -> str:
+    """Return a template without {% generation %}, which marks the assistant's text and is not part of Jinja."""
+    return re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", source)
+
+
+def _render(
+    fast: "PreTrainedTokenizerFast", messages: list[dict[str, Any]], style: PromptStyle, *, add_generation_prompt: bool
+) -> str:
     """Render messages with the chat template."""
-    return cast(str, fast.apply_chat_template(messages, add_generation_prompt=add_generation_prompt, tokenize=False))
+    source = _source(fast)
+    if "strftime_now" in source:
+        source = _fixed_date(style.date) + source
+    return cast(
+        str,
+        fast.apply_chat_template(
+            messages,
+            chat_template=source,
+            add_generation_prompt=add_generation_prompt,
+            tokenize=False,
+            **style.template_args,
+        ),
+    )
+
+
+@functools.cache
+def _fixed_date(iso_date: str) -> str:
+    """Return a macro `strftime_now` for the beginning of a template, which prints a fixed date in place of today's."""
+    date = datetime.datetime.fromisoformat(iso_date)
+    filters = "".join(f' | replace("%{code}", "{date.strftime(f"%{code}")}")' for code in _DATE_CODES)
+    return f"{{% macro strftime_now(format) %}}{{{{ format{filters} }}}}{{% endmacro +%}}"

@@ -1,4 +1,4 @@
-"""The response format: prompts that ask for it, responses written in it, and the parser.
+"""Responses in a format: the parser, and responses written so that it reads them.
 
     <think>
     ### Step 1: …
@@ -6,57 +6,33 @@
     </think>
     <answer>…</answer>
 
-A response is *well formed* if it is one closed think block with at least one step, then one closed answer block, and
-nothing else but whitespace. A step has text after its header. The parser also finds the steps of malformed responses.
-It never raises, and its time is linear in the length.
+This is the format `mig`; `FORMATS` has others. A response is *well formed* if it has the tags of its format once and in
+order, at least one step, no line that is almost a step header, and one answer. Only whitespace may be outside of the
+tags, unless the answer is in a box. A step has text after its header. The parser also finds the steps of malformed
+responses. It never raises, and its time is linear in the length.
 """
 
+import functools
 import os.path
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mig_jax.errors import UserError
+from absl import logging
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
-ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
-TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
+from mig_jax.errors import UserError
+from mig_jax.parts import user_traceback
+from mig_jax.text.step_format import FORMATS, MIG, THINK_OPEN, StepFormat, find_format
+
+__all__ = [
+    "FORMATS", "MIG", "THINK_OPEN", "TRIAL_ANSWERS", "TRUNCATED", "CharSpan", "Response", "StepFormat",
+    "choices_by_letter", "find_format", "parse_response", "render_prompt", "render_response",
+]  # fmt: skip
+
 # Format error of a response that reached the length limit, whatever else is wrong with it.
 TRUNCATED = "truncated by the length limit"
-# How a well-formed response begins; before its first step, a probe writes this after the prompt.
-OPENING = f"{THINK_OPEN}\n"
-
-
-class AnswerTags(NamedTuple):
-    """The tags written before and after an answer, with their whitespace; the parser accepts any whitespace.
-
-    A tokenizer may merge a tag with the adjacent answer text (`>A` is one token in Qwen's vocabulary). A probe is
-    encoded in three pieces, so it would then differ from what a policy generates. Therefore each tokenizer uses the
-    first pair of `ANSWER_TAGS` that it merges with no answer; see `text/tokenizer.py`.
-
-    open: written before the answer.
-    close: written after the answer.
-    """
-
-    open: str
-    close: str
-
-    @property
-    def lead_in(self) -> str:
-        """The text of a probe between the last step, whose line break is already written, and the answer."""
-        return f"{THINK_CLOSE}\n{self.open}"
-
-
-PLAIN_TAGS = AnswerTags(ANSWER_OPEN, ANSWER_CLOSE)
-# A line break never merges with the text after it, but may with the text before it: `)\n` is often one token.
-ANSWER_TAGS = (
-    PLAIN_TAGS,
-    AnswerTags(f"{ANSWER_OPEN}\n", f" {ANSWER_CLOSE}"),
-    AnswerTags(f"{ANSWER_OPEN}\n", f"\n{ANSWER_CLOSE}"),
-)
-
-# The ways to close an answer that a policy may be expected to write; the parser accepts any whitespace before the tag.
-CLOSINGS = (ANSWER_CLOSE, f" {ANSWER_CLOSE}", f"\n{ANSWER_CLOSE}")
+# Characters of a line in a format error.
+SHOWN_CHARACTERS = 30
 
 # Answers as in benchmarks, and edge cases. A tokenizer must not merge any of them with the tags around it.
 TRIAL_ANSWERS = (
@@ -68,9 +44,11 @@ TRIAL_ANSWERS = (
     *("A, C", "the red cube", "x = 5", "(1, 2)", "(-\\infty, 3]", "5 cm", "10 km/h", "1 000", "two\nlines"),
 )
 
-STEP_HEADER = re.compile(r"^### Step [0-9]+:", re.MULTILINE)
-_COT_CLOSE = re.compile(f"{THINK_CLOSE}|{ANSWER_OPEN}")
-_LINE_END = re.compile(r"[^\S\n]*\n")
+# \boxed{ and other braces, to be matched; escaped braces also match, to be skipped.
+_BRACE = re.compile(r"\\boxed ?\{|\\[\\{}]|[{}]")
+_BOX = re.compile(r"\\boxed ?\{")
+_SENTENCE_ENDS = ".!?…。！？"
+_LINE_END = re.compile(r"[^\S\n]*+\n")
 
 
 class CharSpan(NamedTuple):
@@ -85,12 +63,12 @@ class Response(NamedTuple):
 
     cuts: positions where a probe may ask for the answer, one after each step. A cut comes after the line break that
       ends its line, because tokens such as `.\\n` cannot be split.
-    cot: the reasoning: the text between the think tags, where present.
+    cot: the reasoning: the text between the think tags, where present; without tags, that before the line of the answer.
     open_spans: at most two spans; the reasoning is open before a character inside them, see `_find_open_spans`.
-    steps: ordered and disjoint, inside `cot`, each from its header to its last visible character. A header without
+    steps: ordered and disjoint, inside `cot`, each from its first to its last visible character. A header without
       text of its own begins no step, and belongs to the step before it.
     answer: the content of the only answer block after `cot`; None if there is no block, an empty one, or several
-      (several answers count as none).
+      (several answers count as none). Boxes with the same content are one.
     format_error: why the response is not well formed, in a few words; None if it is.
     """
 
@@ -103,16 +81,8 @@ class Response(NamedTuple):
 
     @property
     def is_well_formed(self) -> bool:
-        """Return whether the response has exactly the format of this module."""
+        """Return whether the response has exactly its format."""
         return self.format_error is None
-
-
-def system_prompt(tags: AnswerTags = PLAIN_TAGS) -> str:
-    """Return the system prompt that asks for this format and shows it."""
-    return (
-        "Solve the problem step by step. Reply in exactly this format, with as many steps as needed:\n"
-        f"{OPENING}### Step 1: ...\n### Step 2: ...\n{tags.lead_in}only the final answer{tags.close}"
-    )
 
 
 def render_prompt(
@@ -138,19 +108,22 @@ def choices_by_letter(choices: Sequence[str]) -> dict[str, str]:
     return {chr(ord("A") + n): choice for n, choice in enumerate(choices)}
 
 
-def render_response(steps: Sequence[str], answer: str, tags: AnswerTags = PLAIN_TAGS) -> str:
+def render_response(steps: Sequence[str], answer: str, format: StepFormat = MIG) -> str:
     """Return the well-formed response with these steps and this answer, as SFT needs it.
+
+    It begins after what the prompt has written of it (`StepFormat.prompt_opening`). Where steps have no headers, a step of
+    several paragraphs, lines or sentences may be read as several.
 
     Raises:
       UserError: the response would not parse back to its parts: there are no steps, a step is empty or contains a tag
         or a step header, or the answer is empty.
     """
-    lines = [f"### Step {number}: {step.strip()}\n" for number, step in enumerate(steps, start=1)]
-    response = f"{OPENING}{''.join(lines)}{tags.lead_in}{answer.strip()}{tags.close}"
-    parsed = parse_response(response)
-    if not parsed.is_well_formed or len(parsed.steps) != len(lines):
+    response = format.write([step.strip() for step in steps], answer.strip())
+    parsed = parse_response(response, format)
+    is_divided = len(parsed.steps) < len(steps) or (format.headers and len(parsed.steps) > len(steps))
+    if not parsed.is_well_formed or is_divided:
         reason = parsed.format_error or (
-            "a step without text" if len(parsed.steps) < len(lines) else "a step inside a step"
+            "a step without text" if len(parsed.steps) < len(steps) else "a step inside a step"
         )
         raise UserError(
             f"this solution cannot be written as a response ({reason}); it needs steps and an answer, none of them "
@@ -159,37 +132,127 @@ def render_response(steps: Sequence[str], answer: str, tags: AnswerTags = PLAIN_
     return response
 
 
-def parse_response(completion: str, *, is_truncated: bool = False) -> Response:
+def parse_response(completion: str, format: StepFormat = MIG, *, is_truncated: bool = False) -> Response:
     """Split a completion into its parts, well formed or not. Never raises.
 
     Args:
       completion: the text without its end-of-sequence token.
+      format: the format to read it in.
       is_truncated: whether it was truncated by the length limit; it is then not well formed.
     """
-    before, opening, _ = completion.partition(THINK_OPEN)
-    cot_start = len(before) + len(opening) if opening else 0
-    ends = (completion.find(tag, cot_start) for tag in (THINK_CLOSE, ANSWER_OPEN))
-    cot = CharSpan(cot_start, next((end for end in ends if end >= 0), len(completion)))
-    steps = _find_steps(completion, cot)
-    answer = _find_answer(completion[cot.end :])
-    format_error = TRUNCATED if is_truncated else _find_format_error(completion, steps, answer)
-    cuts = tuple(_after_line_break(completion, step.end) for step in steps)
-    return Response(cuts, cot, _find_open_spans(completion), steps, answer, format_error)
+    written = format.prompt_opening
+    if format.think and completion.lstrip().startswith(format.think[0]):
+        written = ""  # the opening is repeated, as in transcripts of a model whose prompt does not write it
+    response = _parse(written + completion, format)
+    if is_truncated:
+        response = response._replace(format_error=TRUNCATED)
+    return _shift(response, len(written)) if written else response
 
 
-def _find_steps(completion: str, cot: CharSpan) -> tuple[CharSpan, ...]:
-    """Return the span of each step that has text, from its header to its last visible character."""
-    reasoning = completion[cot.start : cot.end]
-    headers = [CharSpan(*header.span()) for header in STEP_HEADER.finditer(reasoning)]
-    ends = [*(header.start for header in headers[1:]), len(reasoning)]
-    starts = [header.start for header, end in zip(headers, ends, strict=False) if reasoning[header.end : end].strip()]
-    return tuple(
-        CharSpan(cot.start + start, cot.start + start + len(reasoning[start:end].rstrip()))
-        for start, end in zip(starts, [*starts, len(reasoning)][1:], strict=True)
+def lead_in_prefix(completion: str, position: int, format: StepFormat) -> str:
+    """Return what a probe writes between a cut and `format.lead_in`; "" unless the format fits it to its cut.
+
+    Args:
+      completion: the whole text.
+      position: of the cut, in characters.
+      format: its format.
+    """
+    if not format.fits_lead_in:
+        return ""
+    line_break = "" if completion[:position].endswith(("\n",)) or not position else "\n"
+    closes = format.think is not None and (
+        format.think[1] in format.prompt_opening or format.think[1] in completion[:position]
+    )
+    return line_break + ("" if closes else format.closing)
+
+
+def _parse(text: str, format: StepFormat) -> Response:
+    cot = _find_reasoning(text, format)
+    steps = _find_steps(text, cot, format)
+    answers, answer_error = _find_answers(text[cot.end :], format)
+    format_error = (
+        _find_tag_error(text, format)
+        or (None if steps else "no step")
+        or answer_error
+        or _find_near_miss(text[cot.start : cot.end], format)
+    )
+    cuts = tuple(_after_line_breaks(text, step.end, format.line_breaks) for step in steps)
+    answer = answers[0] if len(answers) == 1 else None
+    return Response(cuts, cot, _find_open_spans(text, format), steps, answer, format_error)
+
+
+def _shift(response: Response, n: int) -> Response:
+    """Return the response with positions in the text without its first n characters."""
+
+    def moved(span: CharSpan) -> CharSpan:
+        return CharSpan(max(0, span.start - n), max(0, span.end - n))
+
+    return response._replace(
+        cuts=tuple(max(0, cut - n) for cut in response.cuts),
+        cot=moved(response.cot),
+        open_spans=tuple(map(moved, response.open_spans)),
+        steps=tuple(map(moved, response.steps)),
     )
 
 
-def _find_open_spans(completion: str) -> tuple[CharSpan, ...]:
+def _find_reasoning(text: str, format: StepFormat) -> CharSpan:
+    """Return the text between the think tags; without such tags, that before the line of the answer."""
+    if format.think is None:
+        return CharSpan(0, _find_answer_line(text, 0, format))
+    think_open, think_close = format.think
+    before, opening, _ = text.partition(think_open)
+    start = len(before) + len(opening) if opening else 0
+    end = text.find(think_close, start)
+    if end < 0 and format.is_boxed:
+        # A box is no sign that the reasoning has ended: there may be some in the reasoning, too.
+        return CharSpan(start, len(text) if opening else _find_answer_line(text, 0, format))
+    if end < 0:
+        end = text.find(format.answer[0], start)
+        return CharSpan(start, end if end >= 0 else len(text))
+    if format.reads_empty_think and not text[start:end].strip():
+        start = end + len(think_close)
+        return CharSpan(start, _find_answer_line(text, start, format))
+    return CharSpan(start, end)
+
+
+def _find_answer_line(text: str, start: int, format: StepFormat) -> int:
+    """Return where the line of the first answer begins; if only whitespace is before that, where the answer begins."""
+    opening = _answer_opening(format).search(text, start)
+    if not opening:
+        return len(text)
+    line = text.rfind("\n", start, opening.start()) + 1
+    return line if text[start:line].strip() else opening.start()
+
+
+def _find_steps(text: str, cot: CharSpan, format: StepFormat) -> tuple[CharSpan, ...]:
+    """Return the span of each step that has text, from its first to its last visible character."""
+    reasoning, steps, last = text[cot.start : cot.end], [], 0
+    for start, end in _split(reasoning, format):
+        start, end = max(start, last), min(end, len(reasoning))
+        step = reasoning[start:end]
+        if step.strip():
+            first, last = cot.start + start + len(step) - len(step.lstrip()), end
+            steps.append(CharSpan(first, first + len(step.strip())))
+    # In a single line, the last words before the answer announce it.
+    if len(steps) > 1 and "\n" not in reasoning.strip() and _answer_opening(format).match(text, cot.end):
+        if text[steps[-1].end - 1] not in _SENTENCE_ENDS:
+            steps.pop()
+    return tuple(steps)
+
+
+def _split(reasoning: str, format: StepFormat) -> list[tuple[int, int]]:
+    """Return the spans of the steps; none, with a warning, if a user's splitter fails."""
+    try:
+        return [(int(start), int(end)) for start, end in format.split(reasoning)]
+    except Exception as error:  # any error of the user's code; a run should not end by one response
+        logging.log_first_n(
+            logging.WARNING, "the splitter of response_format fails, so responses are without steps: %s", 1,
+            user_traceback(error),
+        )  # fmt: skip
+        return []
+
+
+def _find_open_spans(text: str, format: StepFormat) -> tuple[CharSpan, ...]:
     """Return where the reasoning is open: before such a character, a policy chooses how it goes on or ends.
 
     Whether it is open before a character depends on the text before that character alone. A policy gradient that is
@@ -197,63 +260,120 @@ def _find_open_spans(completion: str) -> tuple[CharSpan, ...]:
 
     The reasoning opens after a think tag at the beginning; whitespace and the tag are outside. Where the completion
     begins with anything else, the reasoning opens as soon as that is certain, because a think tag may never come. It
-    closes after the first `</think>` or `<answer>`. If the first think tag comes later, it opens once more. Where no
-    tag closes it, the span includes the position after the last character, that of the end-of-sequence.
+    closes after the first tag that ends it. If the first think tag comes later, it opens once more. Where no tag closes
+    it, the span includes the position after the last character, that of the end-of-sequence. Without think tags, the
+    reasoning is open from the beginning to the first tag that opens an answer.
     """
-    blank = len(completion) - len(completion.lstrip())
-    begun = len(os.path.commonprefix([completion[blank : blank + len(THINK_OPEN)], THINK_OPEN]))
-    if begun == len(THINK_OPEN):
+    if format.think is None:
+        return (CharSpan(0, _find_closing_end(text, 0, format)),)
+    think_open = format.think[0]
+    blank = len(text) - len(text.lstrip())
+    begun = len(os.path.commonprefix([text[blank : blank + len(think_open)], think_open]))
+    if begun == len(think_open):
         start = blank + begun
-        return (CharSpan(start, _find_closing_end(completion, start)),)
-    first = CharSpan(blank + begun + 1, _find_closing_end(completion, 0))
-    opening = completion.find(THINK_OPEN)
+        return (CharSpan(start, _find_closing_end(text, start, format)),)
+    first = CharSpan(blank + begun + 1, _find_closing_end(text, 0, format))
+    opening = text.find(think_open)
     if opening < first.end:
         return (first,)
-    start = opening + len(THINK_OPEN)
-    return first, CharSpan(start, _find_closing_end(completion, start))
+    start = opening + len(think_open)
+    return first, CharSpan(start, _find_closing_end(text, start, format))
 
 
-def _find_closing_end(completion: str, start: int) -> int:
+def _find_closing_end(text: str, start: int, format: StepFormat) -> int:
     """Return the end of the first tag after `start` that closes the reasoning; one more than the length if none."""
-    closing = _COT_CLOSE.search(completion, start)
-    return closing.end() if closing else len(completion) + 1
+    closing = _reasoning_closing(format).search(text, start)
+    if closing and format.reads_empty_think and not text[start : closing.start()].strip():
+        closing = _answer_opening(format).search(text, closing.end())
+    return closing.end() if closing else len(text) + 1
 
 
-def _after_line_break(completion: str, position: int) -> int:
-    """Return the position after the next line break if only blanks precede it, else `position` itself.
+def _after_line_breaks(text: str, position: int, n: int) -> int:
+    """Return the position after up to n line breaks if only blanks precede them, else `position` itself.
 
     There is none if the completion is truncated, or closes the think block on the line of its last step. The lead-in
     of the probe then directly follows the step. No policy would write exactly that, but such responses are malformed or
     nearly so.
     """
-    line_end = _LINE_END.match(completion, position)
-    return line_end.end() if line_end else position
+    for _ in range(n):
+        if not (line_end := _LINE_END.match(text, position)):
+            break
+        position = line_end.end()
+    return position
 
 
-def _find_answer(tail: str) -> str | None:
-    """Return the content of the only answer block; None if it is empty or there are several."""
-    if tail.count(ANSWER_OPEN) != 1 or tail.count(ANSWER_CLOSE) != 1:
-        return None
-    content, closing, _ = tail.partition(ANSWER_OPEN)[2].partition(ANSWER_CLOSE)
-    return content.strip() or None if closing else None
+def _find_answers(tail: str, format: StepFormat) -> tuple[list[str], str | None]:
+    """Return the answers of the text after the reasoning, none of them empty, and what is wrong with them."""
+    if format.is_boxed:
+        return _find_boxed(tail)
+    opening, closing = format.answer
+    if tail.count(opening) != 1 or tail.count(closing) != 1:
+        return [], "no answer"
+    content, found, _ = tail.partition(opening)[2].partition(closing)
+    answers = [content.strip()] if found and content.strip() else []
+    return answers, None if answers else "no answer"
 
 
-def _find_format_error(completion: str, steps: tuple[CharSpan, ...], answer: str | None) -> str | None:
-    """Return why a completion is not well formed, or None if it is."""
-    counts = {tag: completion.count(tag) for tag in TAGS}
-    for tag, count in counts.items():
+def _find_boxed(tail: str) -> tuple[list[str], str | None]:
+    """Return the distinct contents of boxes, without boxes inside of boxes, and what is wrong with them."""
+    opened: list[int | None] = []  # for each open brace: where the content of its box starts, or None
+    n_boxes, contents = 0, []
+    for brace in _BRACE.finditer(tail):
+        if brace[0] == "{":
+            opened.append(None)
+        elif brace[0] == "}":
+            start = opened.pop() if opened else None
+            n_boxes -= start is not None
+            if start is not None and not n_boxes:
+                contents.append(tail[start : brace.start()].strip())
+        elif len(brace[0]) > 2:
+            opened.append(brace.end())
+            n_boxes += 1
+    if n_boxes:
+        return [], "\\boxed{ is not closed"
+    answers = list(dict.fromkeys(filter(None, contents)))
+    if not answers:
+        return [], "no answer" if contents else "no \\boxed{}"
+    return answers, None if len(answers) == 1 else "several boxes that differ"
+
+
+def _find_near_miss(reasoning: str, format: StepFormat) -> str | None:
+    """Return an error if the reasoning has a line that is almost a step header."""
+    near_miss = next(format.headers.near_misses(reasoning), None) if format.headers else None
+    return near_miss and f"almost a step header: {near_miss[:SHOWN_CHARACTERS]!r}"
+
+
+def _find_tag_error(text: str, format: StepFormat) -> str | None:
+    """Return what is wrong with the tags of a completion and with the text outside of them, or None."""
+    tags = format.tags
+    for tag in tags:
+        count = text.count(tag)
         if count != 1:
             return f"{tag} {count} times" if count else f"no {tag}"
-    positions = [completion.find(tag) for tag in TAGS]
+    positions = [text.find(tag) for tag in tags]
     if positions != sorted(positions):
         return "tags out of order"
-    outside = (
-        completion[: positions[0]],
-        completion[positions[1] + len(THINK_CLOSE) : positions[2]],
-        completion[positions[3] + len(ANSWER_CLOSE) :],
-    )
-    if any(text.strip() for text in outside):
-        return "text outside the blocks"
-    if not steps:
-        return "no step"
-    return None if answer else "no answer"
+    outside = [text[: positions[0]]] if format.think else []
+    if not format.is_boxed:
+        *_, opening, closing = positions
+        outside.append(text[closing + len(tags[-1]) :])
+        if format.think:
+            outside.append(text[positions[1] + len(tags[1]) : opening])
+    return "text outside the blocks" if any(map(str.strip, outside)) else None
+
+
+def _answer_opening(format: StepFormat) -> re.Pattern:
+    """Return the pattern of what opens an answer."""
+    return _BOX if format.is_boxed else _any_of(format.answer[0])
+
+
+def _reasoning_closing(format: StepFormat) -> re.Pattern:
+    """Return the pattern of what closes the reasoning. A box does so only where there are no think tags."""
+    if format.think is None:
+        return _answer_opening(format)
+    return _any_of(format.think[1]) if format.is_boxed else _any_of(format.think[1], format.answer[0])
+
+
+@functools.cache
+def _any_of(*texts: str) -> re.Pattern:
+    return re.compile("|".join(map(re.escape, texts)))

@@ -17,6 +17,7 @@ import numpy as np
 
 from mig_jax.errors import UserError
 from mig_jax.text import chat_template, hub, tokenizer_files
+from mig_jax.text.prompts import PromptStyle
 from mig_jax.text.response_format import ANSWER_TAGS, PLAIN_TAGS, TRIAL_ANSWERS, AnswerTags
 from mig_jax.text.token_bytes import byte_characters, read_token_bytes
 
@@ -41,6 +42,7 @@ class Tokenizer:
     tags: the answer tags that never merge with an answer.
     token_bytes: `[V]` the bytes of each id; empty for an id without a token.
     files: the files it was read from, by their path in the folder; empty if it was not read from a folder.
+    style: how its prompts are written; see `policy.prompts.with_style`.
     """
 
     fast: "PreTrainedTokenizerFast"
@@ -49,6 +51,7 @@ class Tokenizer:
     tags: AnswerTags
     token_bytes: tuple[bytes, ...] = dataclasses.field(repr=False)
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
+    style: PromptStyle = PromptStyle()
 
     @property
     def vocab_size(self) -> int:
@@ -108,7 +111,15 @@ class Tokenizer:
         Raises:
           UserError: the chat template refuses these messages.
         """
-        return self.encode(chat_template.prompt_text(self.fast, messages))
+        return self.encode(self.chat_text(messages))
+
+    def chat_text(self, messages: list[dict[str, Any]]) -> str:
+        """Return the text of a chat up to the start of the assistant's turn.
+
+        Raises:
+          UserError: the chat template refuses these messages.
+        """
+        return chat_template.prompt_text(self.fast, messages, self.style)
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write the tokenizer in Hugging Face format: the files it was read from; see `tokenizer_files.write_files`."""

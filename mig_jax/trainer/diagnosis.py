@@ -221,7 +221,7 @@ def _flat_sft_loss(w: Window) -> str:
 
 
 def _format_advice(config: Config) -> str:
-    prompt = "" if config.data.system_prompt else "Ask for the format (data.system_prompt=True), or train"
+    prompt = "" if config.data.system_prompt else "Ask for the format (data.system_prompt=format), or train"
     return (prompt or "The model does not know this format: train") + " it first on solutions (sft.steps)."
 
 

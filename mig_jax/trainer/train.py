@@ -15,6 +15,7 @@ from mig_jax.config import Config, ModelConfig
 from mig_jax.distributed import multihost, sharding
 from mig_jax.learning.train_step import init_state, partition
 from mig_jax.policy.load import Policy, check_run_lengths, load_policy
+from mig_jax.policy.prompts import with_style
 from mig_jax.policy.save import save_policy
 from mig_jax.trainer import announce, disk_space, saved_model, sft_stage
 from mig_jax.trainer.preemption import Preempted
@@ -56,7 +57,7 @@ def run(
         start = run_sft_stage(config, os.path.join(workdir, SFT_STAGE), devices, should_stop)
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
-        policy = multihost.sync_errors(lambda: load_policy(start, mesh, seed=config.seed))
+        policy = multihost.sync_errors(lambda: with_style(load_policy(start, mesh, seed=config.seed), config))
         check_run_lengths(policy, config)
         print(announce.describe_model(policy, start.path))
         multihost.broadcast_from_main(lambda: check_disk_space(policy, config, workdir))

@@ -1,5 +1,7 @@
 """Problems become prompts, SFT targets and probes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -36,12 +38,14 @@ def test_sft_targets_probes_and_prompt_use_the_tokenizers_tags(merging):
     lead_in = merging.encode("</think>\n<answer>\n")
     assert token_p[: len(lead_in)].tolist() == lead_in
     assert merging.decode(answers.target_aye[0, 0, :, 0][scored_y]) == "A </answer>"
-    prompt = merging.decode(encoding.prompt_ids(merging, Problem("1", "q", "A"), system_prompt=True))
+    style = dataclasses.replace(merging.style, instructions=system_prompt(merging.tags))
+    asking = dataclasses.replace(merging, style=style)
+    prompt = asking.decode(encoding.prompt_ids(asking, Problem("1", "q", "A")))
     assert system_prompt(merging.tags) in prompt and "<answer>\nonly the final answer </answer>" in prompt
 
 
 def test_prompt_with_images(tokenizer):
-    ids = encoding.prompt_ids(tokenizer, Problem("1", "How many?", "2", images=(b"", b"")), system_prompt=False)
+    ids = encoding.prompt_ids(tokenizer, Problem("1", "How many?", "2", images=(b"", b"")))
     image = "<|vision_start|><|image_pad|><|vision_end|>"
     assert tokenizer.decode(ids) == f"<|im_start|>user\n{image}{image}How many?<|im_end|>\n<|im_start|>assistant\n"
     assert ids.count(tokenizer.token_id("<|image_pad|>")) == 2
@@ -49,7 +53,7 @@ def test_prompt_with_images(tokenizer):
 
 def test_choices_follow_the_question_with_their_letters(tokenizer):
     problem = Problem("1", "Where?", "B", "choice", choices=("west", "east, or so"))
-    prompt = tokenizer.decode(encoding.prompt_ids(tokenizer, problem, system_prompt=False))
+    prompt = tokenizer.decode(encoding.prompt_ids(tokenizer, problem))
     assert "user\nWhere?\nA. west\nB. east, or so<|im_end|>" in prompt
 
 

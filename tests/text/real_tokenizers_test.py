@@ -9,6 +9,7 @@ from tokenizers import Tokenizer as Core
 from tokenizers import decoders, models, normalizers
 
 from mig_jax.text import tokenizer as tokenizers
+from mig_jax.text.prompts import PromptStyle
 from mig_jax.text.response_format import TRIAL_ANSWERS, AnswerTags, render_prompt
 from mig_jax.text.tokenizer import Tokenizer, merging_answers
 from tests.policy.probes_as_written import check_closing, check_probes
@@ -89,7 +90,7 @@ def test_smollm2_from_gguf(smollm2):
     assert smollm2.vocab_size == 49152
     assert (smollm2.eos_ids, smollm2.declared_pad_id) == ((2,), 2)
     assert [smollm2.decode([id]) for id in smollm2.encode("It is 305")] == ["It", " is", " ", "3", "0", "5"]
-    prompt = smollm2.decode(smollm2.chat_prompt(render_prompt("1+1?", system="Add.")))
+    prompt = smollm2.decode(smollm2.chat_prompt(PromptStyle("Add.").messages("1+1?")))
     assert prompt == "<|im_start|>system\nAdd.<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
     assert smollm2.encode("<|im_end|>") == [2]
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mig_jax.errors import UserError
-from mig_jax.text.response_format import ANSWER_TAGS, parse_response, render_prompt, render_response, system_prompt
+from mig_jax.text.response_format import ANSWER_TAGS, parse_response, render_response, system_prompt
 
 GOOD = "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n</think>\n<answer>29</answer>"
 
@@ -217,14 +217,6 @@ def test_system_prompt_shows_a_rendered_response(tags):
 def test_solution_that_would_not_parse_back_is_refused(steps, answer, reason):
     with pytest.raises(UserError, match=reason):
         render_response(steps, answer)
-
-
-def test_render_prompt():
-    user = {"role": "user", "content": "1+1?"}
-    assert render_prompt("1+1?", system="") == [user]
-    assert render_prompt("1+1?", system="Add.") == [{"role": "system", "content": "Add."}, user]
-    with_images = {"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "1+1?"}]}
-    assert render_prompt("1+1?", system="", n_images=2) == [with_images]
 
 
 def test_plain_system_prompt_is_that_of_the_shipped_policy():

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from mig_jax.errors import UserError
 from mig_jax.text import response_format, tokenizer
+from mig_jax.text.prompts import PromptStyle
 from mig_jax.text.response_format import ANSWER_TAGS, PLAIN_TAGS, TRIAL_ANSWERS
 from mig_jax.text.tokenizer import Tokenizer, build_character_tokenizer, merging_answers, wrap
 from tests.text.byte_pairs import CHATML, CORPUS, to_fast, train_core
@@ -99,7 +100,7 @@ def test_character_tokenizer(characters):
 
 
 def test_chat_prompt(characters):
-    messages = response_format.render_prompt("1+1?", system="Add.")
+    messages = PromptStyle("Add.").messages("1+1?")
     prompt = "<|im_start|>system\nAdd.<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
     assert characters.decode(characters.chat_prompt(messages)) == prompt
     # Eight tokens besides the question.
@@ -107,7 +108,7 @@ def test_chat_prompt(characters):
 
 
 def test_images_in_a_chat_prompt(characters):
-    messages = response_format.render_prompt("1+1?", system="", n_images=1)
+    messages = PromptStyle().messages("1+1?", n_images=1)
     prompt = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>1+1?<|im_end|>\n<|im_start|>assistant\n"
     assert characters.decode(characters.chat_prompt(messages)) == prompt
     assert len(characters.chat_prompt(messages)) == len("1+1?") + 8 + 3
@@ -125,9 +126,9 @@ def test_prompt_never_opens_the_think_block(opening):
 def test_messages_that_the_chat_template_refuses():
     refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role here') }}{% endif %}"
     tok = wrap(to_fast(train_core(), chat_template=refusal + CHATML))
-    assert tok.chat_prompt(response_format.render_prompt("1+1?", system=""))
+    assert tok.chat_prompt(PromptStyle().messages("1+1?"))
     with pytest.raises(UserError, match="refuses a chat of system, user: no system role here"):
-        tok.chat_prompt(response_format.render_prompt("1+1?", system="Add."))
+        tok.chat_prompt(PromptStyle("Add.").messages("1+1?"))
 
 
 def test_token_id(characters):
@@ -147,7 +148,7 @@ def test_save_and_load(characters, tmp_path, family):
     loaded = tokenizer.load(tmp_path)
     assert loaded.token_bytes == characters.token_bytes
     assert (loaded.eos_ids, loaded.pad_id) == (characters.eos_ids, characters.pad_id)
-    messages = response_format.render_prompt("1+1?", system="Add.")
+    messages = PromptStyle("Add.").messages("1+1?")
     assert loaded.chat_prompt(messages) == characters.chat_prompt(messages)
     for text in (RESPONSE, SCRIPTS):
         assert loaded.encode(text) == characters.encode(text)

@@ -40,7 +40,7 @@ def test_healthy_run_has_no_symptom():
          ["100% of the responses", "limit of 40 tokens", "rollout.max_new_tokens", "sft.steps"]),
         ("truncated", {"rollout__truncated": 0.625}, ["62% of the responses", "rollout.max_new_tokens"]),
         ("malformed", {"reward__format": 0.0, "sft__gate": 0.0, "reward__zero_variance_groups": 1.0},
-         ["no response of steps 1 to 3 is well formed (", "data.system_prompt=True", "sft.steps", "transcripts/"]),
+         ["no response of steps 1 to 3 is well formed (", "data.system_prompt=format", "sft.steps", "transcripts/"]),
         ("malformed", {"reward__format": 0.0, "sft__gate": 0.0, "rollout__steps": 0.0}, ["well formed nor has a step"]),
         ("no_steps", {"rollout__steps": 0.0}, ["### Step 1:", "process stream has nothing to credit"]),
         ("no_signal", {"reward__zero_variance_groups": 1.0, "reward__accuracy": 0.0, "sft__gate": 0.0},

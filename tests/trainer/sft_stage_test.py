@@ -69,7 +69,7 @@ def test_finished_stage_is_used_whatever_the_rest_of_the_run_is(finished, no_tra
         ({"data__train_size": 32}, "sft.data_size: 64 before, 32 now"),
         ({"sft__data_size": 32}, "sft.data_size: 64 before, 32 now"),
         ({"data__max_answer_tokens": 3}, "data.max_answer_tokens: 4 before, 3 now"),
-        ({"data__system_prompt": True}, "data.system_prompt: False before, True now"),
+        ({"data__system_prompt": "format"}, "data.system_prompt: '' before, 'format' now"),
         ({"model__path": "other/model"}, "model.path: '' before, 'other/model' now"),
         ({"model__init__width": 32}, "model.init.width: 16 before, 32 now"),
         ({"model__lora__rank": 2}, "model.lora.rank: 0 before, 2 now"),

@@ -253,12 +253,12 @@ class BuiltSplit(Sequence[Problem]):
 
 
 def _encode_example(problem: Problem) -> dict[str, Any]:
-    """Convert a problem to the TFDS schema, without its variants and without the answer of its solution.
+    """Convert a problem to the TFDS schema, without the fields that benchmarks lack and the answer of its solution.
 
     That answer is the reference answer in every benchmark.
     """
-    fields = problem._asdict()
-    del fields["variants"]
+    absent = ("variants", "history", "response", "row")
+    fields = {name: value for name, value in problem._asdict().items() if name not in absent}
     solution = fields.pop("solution")
     return fields | {"steps": solution[0] if solution else ()}
 
