@@ -37,7 +37,7 @@ _SIZES = {
     "head_size": "attention.key_length",
     "mlp_width": "feed_forward_length",
 }
-_SCALING_KEYS = ("type", "factor", "original_context_length", "finetuned")
+_SCALING_KEYS = ("type", "factor", "original_context_length", "finetuned", "attn_factor")
 
 
 def is_gguf(path: str | os.PathLike) -> bool:
@@ -182,7 +182,8 @@ def _rope_scaling(raw: dict[str, Any], reader: Any) -> RopeScaling | None:
     Raises:
       ValueError: it is not supported.
     """
-    kind = raw.get("rope.scaling.type", "none")
+    # llama.cpp takes a factor without a type as linear.
+    kind = raw.get("rope.scaling.type", "linear" if raw.get("rope.scaling.factor") else "none")
     settings = {key: value for key, value in raw.items() if key.startswith("rope.scaling.") and value}
     if unknown := sorted(settings.keys() - {f"rope.scaling.{key}" for key in _SCALING_KEYS}):
         raise ValueError(f"{', '.join(unknown)}: not supported; supported: {', '.join(_SCALING_KEYS)}")
@@ -195,7 +196,10 @@ def _rope_scaling(raw: dict[str, Any], reader: Any) -> RopeScaling | None:
         raise ValueError(f"rope.scaling.type = {kind!r}; supported: 'none', 'linear', 'yarn'")
     factor: Any = settings.get("rope.scaling.factor")  # `RopeScaling` reports where it is missing
     context = settings.get("rope.scaling.original_context_length") if kind == "yarn" else None
-    return RopeScaling(kind, factor, original_max_position_embeddings=context)
+    attn_factor = settings.get("rope.scaling.attn_factor")
+    if attn_factor is not None and kind != "yarn":
+        raise ValueError(f"rope.scaling.attn_factor = {attn_factor!r} of {kind} rope; supported: absent")
+    return RopeScaling(kind, factor, original_max_position_embeddings=context, attn_factor=attn_factor)
 
 
 def _llama3_scaling(factors: np.ndarray, raw: dict[str, Any]) -> RopeScaling:

@@ -51,6 +51,8 @@ def load(path: str | os.PathLike, config: DecoderConfig, *, shardings: Any = Non
     tensors, errors = _open(path, config)
     if tensors or not errors:  # if no file could be opened, no tensor is known to be missing
         errors += _tensor_errors(tensors, config)
+    if not errors:
+        errors += _head_errors(cast("dict[str, DiskTensor]", tensors), config)
     if errors:
         raise UserError(f"{path}: the tensors are not those of the config:\n  " + "\n  ".join(errors))
     complete = cast("dict[str, DiskTensor]", tensors)
@@ -146,6 +148,28 @@ def _header_errors(name: str, tensor: DiskTensor, shape: tuple[int, ...], config
         yield f"wrong shape: {name} is {list(tensor.shape)}, not {list(shape)}{why}"
     if not tensor.is_float:
         yield f"unsupported dtype: {name} is {tensor.dtype}, not a floating-point type that can be read"
+
+
+def _head_errors(tensors: dict[str, DiskTensor], config: DecoderConfig) -> Iterator[str]:
+    """Yield an error if the file of a model with a tied head has a head that is not the embedding.
+
+    Versions of transformers differ in which of the two they compute with.
+    """
+    head, embedding = (tensors.get(layout.TABLE[path].name) for path in ("head", "embedding"))
+    if config.tied_head and head and embedding and not _are_equal(head, embedding):
+        name = layout.TABLE["head"].name
+        yield (
+            f"{name} differs from {layout.TABLE['embedding'].name}, though tie_word_embeddings is true in config.json: "
+            f"set it to false to compute with {name}, or remove {name} to compute with the embedding"
+        )
+
+
+def _are_equal(a: DiskTensor, b: DiskTensor) -> bool:
+    """Return whether two matrices on disk hold the same values; reads some rows at a time."""
+    rows = (slice(start, start + 4096) for start in range(0, a.shape[0], 4096))
+    return a.shape == b.shape and all(
+        np.array_equal(a.read((part, slice(None))), b.read((part, slice(None)))) for part in rows
+    )
 
 
 def _load_param(

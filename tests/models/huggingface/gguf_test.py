@@ -123,9 +123,19 @@ def test_absent_metadata(tmp_path):
 SCALINGS = {
     "none": ({"rope.scaling.type": "none"}, None),
     "linear": ({"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}, RopeScaling("linear", 4.0)),
+    "no type": ({"rope.scaling.factor": 4.0}, RopeScaling("linear", 4.0)),
     "yarn": (
         {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 512},
         RopeScaling("yarn", 4.0, original_max_position_embeddings=512),
+    ),
+    "attn_factor": (
+        {
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 4.0,
+            "rope.scaling.original_context_length": 512,
+            "rope.scaling.attn_factor": 0.875,
+        },
+        RopeScaling("yarn", 4.0, original_max_position_embeddings=512, attn_factor=0.875),
     ),
 }
 
@@ -163,6 +173,9 @@ UNSUPPORTED = {
     "longrope": (dict(metadata={"rope.scaling.type": "longrope"}), "type = 'longrope'; supported: 'none', 'linear'"),
     "yarn settings": (dict(metadata={"rope.scaling.yarn_attn_factor": 2.0}), "yarn_attn_factor: not supported"),
     "yarn without factor": (dict(metadata={"rope.scaling.type": "yarn"}), "factor"),
+    "attn_factor of linear": (
+        dict(metadata={"rope.scaling.factor": 2.0, "rope.scaling.attn_factor": 0.5}), "attn_factor = 0.5 of linear rope"
+    ),
     "partial": (dict(metadata={"rope.dimension_count": 4}), "rope.dimension_count = 4; supported: .* 8"),
     "missing sizes": (
         dict(skip=("block_count", "embedding_length")), r"(?s)embedding_length = None.*block_count = None",

@@ -115,6 +115,18 @@ def test_redundant_tensors_are_ignored(saved):
     chex.assert_trees_all_equal(hf_weights.load(folder, TIED), random_params(TIED))
 
 
+def test_head_of_a_tied_model_must_be_its_embedding(saved):
+    """transformers 5 computes with the head that is in the file, version 4 with the embedding."""
+    folder, tensors, rewrite = saved
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
+    tensors["lm_head.weight"][-1, -1] += 1e-6
+    rewrite()
+    with pytest.raises(UserError, match=r"lm_head.weight differs .* tie_word_embeddings is true .*set it to false"):
+        hf_weights.load(folder, TIED)
+    untied = dataclasses.replace(TIED, tied_head=False)
+    np.testing.assert_array_equal(hf_weights.load(folder, untied)["head"].T, tensors["lm_head.weight"])
+
+
 def test_all_errors_are_listed_at_once(saved, monkeypatch):
     folder, tensors, rewrite = saved
     del tensors["model.norm.weight"], tensors["model.layers.1.mlp.up_proj.weight"]
