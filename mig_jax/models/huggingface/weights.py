@@ -166,10 +166,11 @@ def _head_errors(tensors: dict[str, DiskTensor], config: DecoderConfig) -> Itera
 
 def _are_equal(a: DiskTensor, b: DiskTensor) -> bool:
     """Return whether two matrices on disk hold the same values; reads some rows at a time."""
-    rows = (slice(start, start + 4096) for start in range(0, a.shape[0], 4096))
-    return a.shape == b.shape and all(
-        np.array_equal(a.read((part, slice(None))), b.read((part, slice(None)))) for part in rows
-    )
+    if a.shape != b.shape:
+        return False
+    rows, columns = a.shape
+    parts = ((slice(start, min(start + 4096, rows)), slice(0, columns)) for start in range(0, rows, 4096))
+    return all(np.array_equal(a.read(part), b.read(part)) for part in parts)
 
 
 def _load_param(
