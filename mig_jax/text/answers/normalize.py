@@ -153,7 +153,9 @@ _SPACED_THOUSANDS = re.compile(r"(?<=[0-9]),(?:\\[!,;:]|\\ |[\u2009\u200a\u202f]
 _THIN_SPACE = re.compile(r"(?<=[0-9])[\u2009\u200a\u202f\u00a0](?=[0-9]{3}(?![0-9]))")
 
 # Full-width characters, as typed in Chinese text; zero-width characters, direction marks included.
-FULLWIDTH_TO_ASCII = dict(zip(range(0xFF01, 0xFF5F), map(chr, range(0x21, 0x7F)), strict=True))
+FULLWIDTH_TO_ASCII = dict(zip(range(0xFF01, 0xFF5F), map(chr, range(0x21, 0x7F)), strict=True)) | {
+    0xFFE0: "\N{CENT SIGN}", 0xFFE1: "\N{POUND SIGN}", 0xFFE5: "\N{YEN SIGN}", 0xFFE6: "\N{WON SIGN}",
+}  # fmt: skip
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 
 
