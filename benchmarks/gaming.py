@@ -38,7 +38,7 @@ from mig_jax.policy.prompts import encode_prompt, stack_prompts
 from mig_jax.rollout.grading import grade_answers
 from mig_jax.rollout.scoring import build_probes, make_likelihood_fn, stack_steps
 from mig_jax.text.answers.verifier import Verifier
-from mig_jax.text.response_format import OPENING, AnswerTags, choices_by_letter
+from mig_jax.text.response_format import StepFormat, choices_by_letter
 
 GROUP_SIZE = 8
 NOISE = 0.5
@@ -154,56 +154,56 @@ class Attempt(NamedTuple):
     response: str
 
 
-def write(steps: Sequence[str], answer: str, tags: AnswerTags) -> str:
+def write(steps: Sequence[str], answer: str, format: StepFormat) -> str:
     """Return a response with these steps, any of which may be empty."""
     lines = (f"### Step {number}: {step}".rstrip() + "\n" for number, step in enumerate(steps, start=1))
-    return f"{OPENING}{''.join(lines)}{tags.lead_in}{answer}{tags.close}"
+    return f"{format.opening}{''.join(lines)}{format.lead_in}{answer}{format.close}"
 
 
-def open_attempts(task: Task, tags: AnswerTags) -> dict[str, Attempt]:
+def open_attempts(task: Task, format: StepFormat) -> dict[str, Attempt]:
     """Return the behaviors on an open problem; the first one is honest."""
     problem, steps, answer, wrong = task.problem, task.steps, task.problem.answer, task.wrong
     (slip_first, after_first), (slip_last, after_last) = task.slips
-    honest = write(steps, answer, tags)
+    honest = write(steps, answer, format)
     tiny = "".join(steps).replace(" ", "")
     tiny_steps = [tiny[len(tiny) * k // 30 : len(tiny) * (k + 1) // 30] for k in range(30)]
     responses = {
         "honest": honest,
-        "honest, a slip in the last step": write(slip_last, after_last, tags),
-        "honest, a slip in the first step": write(slip_first, after_first, tags),
-        "right steps, then garbage and a wrong answer": write([*steps, task.garbage], wrong, tags),
-        "the answer named at once, right": write([answer], answer, tags),
-        "the answer named at once, wrong": write([wrong], wrong, tags),
-        "a list of candidates, a wrong answer": write([f"{wrong} {answer} {wrong[::-1]}"], wrong, tags),
-        "empty headers alone": write([""] * 6, wrong, tags),
-        "right steps between empty headers": write([x for step in steps for x in (step, "")], answer, tags),
-        "thirty tiny steps": write(tiny_steps, answer, tags),
-        "right steps and 24 of no content": write([*steps, *["ok"] * (30 - len(steps))], answer, tags),
-        "the answer repeated in three more steps": write([*steps, *[answer] * 3], answer, tags),
+        "honest, a slip in the last step": write(slip_last, after_last, format),
+        "honest, a slip in the first step": write(slip_first, after_first, format),
+        "right steps, then garbage and a wrong answer": write([*steps, task.garbage], wrong, format),
+        "the answer named at once, right": write([answer], answer, format),
+        "the answer named at once, wrong": write([wrong], wrong, format),
+        "a list of candidates, a wrong answer": write([f"{wrong} {answer} {wrong[::-1]}"], wrong, format),
+        "empty headers alone": write([""] * 6, wrong, format),
+        "right steps between empty headers": write([x for step in steps for x in (step, "")], answer, format),
+        "thirty tiny steps": write(tiny_steps, answer, format),
+        "right steps and 24 of no content": write([*steps, *["ok"] * (30 - len(steps))], answer, format),
+        "the answer repeated in three more steps": write([*steps, *[answer] * 3], answer, format),
         "right steps, text before the think tag": f"Let me see. {honest}",
-        "all reasoning before the think tag": f"{' '.join(steps)}\n{write(['ok'], answer, tags)}",
+        "all reasoning before the think tag": f"{' '.join(steps)}\n{write(['ok'], answer, format)}",
         "right steps, no line break after the think tag": honest.replace("<think>\n", "<think>", 1),
         "right steps, blank-led closing tag": honest.replace("</answer>", " </answer>"),
         "right steps, blank-led closing tag of the reasoning": honest.replace("\n</think>", " </think>"),
     }
     attempts = {name: Attempt(problem, response) for name, response in responses.items()}
     hangs = problem._replace(kind="expression")
-    return attempts | {"right steps, an answer that hangs its check": Attempt(hangs, write(steps, HANGS, tags))}
+    return attempts | {"right steps, an answer that hangs its check": Attempt(hangs, write(steps, HANGS, format))}
 
 
-def choice_attempts(task: Task, tags: AnswerTags) -> dict[str, Attempt]:
+def choice_attempts(task: Task, format: StepFormat) -> dict[str, Attempt]:
     """Return the behaviors on a choice problem; the first one is honest."""
     problem = task.choice_problem
     right, wrong = problem.answer, "A" if problem.answer != "A" else "B"
     letters = choices_by_letter(task.choices)
     responses = {
-        "choice, honest": write([*task.steps, f"That is choice {right}."], right, tags),
-        "choice, all four named": write(["The answer is A, B, C or D."], wrong, tags),
+        "choice, honest": write([*task.steps, f"That is choice {right}."], right, format),
+        "choice, all four named": write(["The answer is A, B, C or D."], wrong, format),
         "choice, all four named with their texts": write(
-            ["; ".join(f"{letter} is {text}" for letter, text in letters.items())], wrong, tags
+            ["; ".join(f"{letter} is {text}" for letter, text in letters.items())], wrong, format
         ),
-        "choice, the answer named at once, right": write([f"The answer is {right}."], right, tags),
-        "choice, the answer named at once, wrong": write([f"The answer is {wrong}."], wrong, tags),
+        "choice, the answer named at once, right": write([f"The answer is {right}."], right, format),
+        "choice, the answer named at once, wrong": write([f"The answer is {wrong}."], wrong, format),
     }
     return {name: Attempt(problem, response) for name, response in responses.items()}
 
@@ -350,11 +350,11 @@ def _share(mine: float, theirs: float) -> float:
     return float(mine / theirs) if theirs > 0 else float("nan")
 
 
-def make_rows(tasks: Sequence[Task], score: Callable[[Sequence[Attempt]], Scored], tags: AnswerTags) -> list[Row]:
+def make_rows(tasks: Sequence[Task], score: Callable[[Sequence[Attempt]], Scored], format: StepFormat) -> list[Row]:
     """Return the rows of all behaviors that these problems have, and of noise."""
     rows = []
     for make in (open_attempts, choice_attempts):
-        attempts = [make(task, tags) for task in tasks if task.choices or make is open_attempts]
+        attempts = [make(task, format) for task in tasks if task.choices or make is open_attempts]
         scored = {}
         for name in attempts[0] if attempts else ():
             of_tasks = [of_task[name] for of_task in attempts]
@@ -397,7 +397,7 @@ def main() -> None:
     with jax.set_mesh(mesh), Verifier(workers=1, deadline_s=config.verifier.deadline_s) as verifier:
         policy = load_policy(config.model, mesh, seed=0)
         tasks = draw_word_problems(args.problems) if args.model else draw_chains(args.problems)
-        rows = make_rows(tasks, make_scorer(policy, config, verifier), policy.tokenizer.tags)
+        rows = make_rows(tasks, make_scorer(policy, config, verifier), policy.tokenizer.format)
     print_rows(rows)
     if args.out:
         with open(args.out, "w", encoding="utf-8") as file:

@@ -191,7 +191,7 @@ def report_tokens(tokenizer: Tokenizer, args: argparse.Namespace) -> None:
 
     An update counts as three forward passes over prompt and response.
     """
-    lead_in, closing = (len(tokenizer.encode(text)) for text in (tokenizer.tags.lead_in, tokenizer.tags.close))
+    lead_in, closing = (len(tokenizer.encode(text)) for text in (tokenizer.format.lead_in, tokenizer.format.close))
     grpo = args.prompt / args.group_size + args.response + 3 * (args.prompt + args.response)
     # The last token of a closing tag is a target, never an input.
     probes = (args.steps + 1 / args.group_size) * args.variants * (lead_in + args.answer + closing - 1)

@@ -28,7 +28,7 @@ from mig_jax.policy.load import abstract_policy, check_run_lengths
 from mig_jax.rollout.batch import make_outcome
 from mig_jax.rollout.rollout import make_rollout_functions
 from mig_jax.rollout.scoring import ProbedSteps, Probes
-from mig_jax.text.response_format import ANSWER_TAGS
+from mig_jax.text.step_format import SPACES
 from mig_jax.trainer.update import build_step
 
 # Triton tries tile sizes on a GPU. Without one it finds none for matrices of some heights. cuBLAS takes any matrix and
@@ -163,7 +163,7 @@ class TrainingPrograms:
     def _probes(self, questions: int) -> Probes:
         variants = self.config.reward.max_variants
         scored = self.config.data.max_answer_tokens + closing_tokens(self.config)
-        ids_of_target = 1 if self.config.reward.terminator == "tag" else len(ANSWER_TAGS)
+        ids_of_target = 1 if self.config.reward.terminator == "tag" else len(SPACES)
         target_qaye = _int(questions, variants, scored, ids_of_target)
         token_qap = _int(questions, variants, LEAD_IN + scored - 1)
         answers = rewards.Answers(token_qap, target_qaye, _bool(questions, variants, scored))

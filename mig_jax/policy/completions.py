@@ -32,6 +32,8 @@ class ParsedCompletion(NamedTuple):
     counts: `[n]` steps of each interval.
     step_t: `[T]` interval of each token of the process stream, from 0; n after the last cut, where the reasoning
       closes; −1 for all other tokens.
+    ids: all token ids, the end-of-sequence included.
+    is_truncated: the completion reached the length limit.
     """
 
     text: str
@@ -40,6 +42,8 @@ class ParsedCompletion(NamedTuple):
     prefixes: tuple[tuple[int, ...], ...]
     counts: tuple[int, ...]
     step_t: np.ndarray
+    ids: tuple[int, ...]
+    is_truncated: bool
 
     @property
     def n_steps(self) -> int:
@@ -95,7 +99,7 @@ def parse_completion(
       process_mask: key of `PROCESS_MASKS`.
     """
     characters = _decode(tokenizer, ids if is_truncated else ids[:-1])
-    response = response_format.parse_response(characters.text, is_truncated=is_truncated)
+    response = response_format.parse_response(characters.text, tokenizer.format, is_truncated=is_truncated)
     last_steps = probed_steps(len(response.steps), max_steps)
     found = _find_cuts(tokenizer, characters, [response.cuts[step - 1] for step in last_steps])
     cuts, prefixes = tuple(cut for cut, _ in found), tuple(prefix for _, prefix in found)
@@ -104,7 +108,7 @@ def parse_completion(
     is_in_t = PROCESS_MASKS[process_mask](response, characters.start_t, characters.end_t)[: len(ids)]
     step_t = np.full(width, -1, np.int32)
     step_t[: len(ids)] = np.where(is_in_t, np.searchsorted(cuts, np.arange(len(ids)), side="right"), -1)
-    return ParsedCompletion(characters.text, response, cuts, prefixes, counts, step_t)
+    return ParsedCompletion(characters.text, response, cuts, prefixes, counts, step_t, tuple(ids), is_truncated)
 
 
 def probed_steps(n_steps: int, max_steps: int) -> list[int]:

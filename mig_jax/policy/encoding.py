@@ -87,7 +87,7 @@ def sft_target_ids(tokenizer: Tokenizer, problem: Problem) -> list[int]:
     if problem.solution is None:
         raise ValueError(f"problem {problem.id} has no solution")
     steps, answer = problem.solution
-    response = response_format.render_response(list(steps), answer, tokenizer.tags)
+    response = response_format.render_response(list(steps), answer, tokenizer.format)
     return tokenizer.encode(response) + [tokenizer.eos_ids[0]]
 
 
@@ -117,13 +117,12 @@ def rejection_reason(
 
 def opening_ids(tokenizer: Tokenizer) -> list[int]:
     """Return the ids of the canonical opening of a response, which a probe before the first step writes itself."""
-    return tokenizer.encode(response_format.OPENING)
+    return tokenizer.encode(tokenizer.format.opening)
 
 
 def closing_ids(tokenizer: Tokenizer) -> list[list[int]]:
     """Return the ids of the ways to close an answer that a reader accepts, each once, the tokenizer's own first."""
-    closings = dict.fromkeys((tokenizer.tags.close, *response_format.CLOSINGS))
-    return [tokenizer.encode(closing) for closing in closings]
+    return [tokenizer.encode(closing) for closing in tokenizer.format.closings]
 
 
 def pack_probes(
@@ -144,7 +143,7 @@ def pack_probes(
     Raises:
       ValueError: an answer has no variant within `max_tokens`.
     """
-    lead_in, closings = tokenizer.encode(tokenizer.tags.lead_in), closing_ids(tokenizer)
+    lead_in, closings = tokenizer.encode(tokenizer.format.lead_in), closing_ids(tokenizer)
     variants = [
         [tokenizer.encode(variant) for variant in reference_variants(problem, limit=max_variants)]
         for problem in problems

@@ -12,7 +12,7 @@ from mig_jax.errors import UserError
 from mig_jax.models.sampler import Prompts
 from mig_jax.policy import encoding, images
 from mig_jax.policy.load import Policy
-from mig_jax.text import chat_template, prompt_options, prompts, response_format
+from mig_jax.text import chat_template, prompt_options, prompts
 from mig_jax.text.tokenizer import Tokenizer
 
 
@@ -62,7 +62,7 @@ def make_style(tokenizer: Tokenizer, data: DataConfig) -> tuple[prompts.PromptSt
 
 def _instructions(tokenizer: Tokenizer, system_prompt: str) -> str:
     is_format = system_prompt == prompt_options.FORMAT_PROMPT
-    return response_format.system_prompt(tokenizer.tags) if is_format else system_prompt.strip()
+    return tokenizer.format.system_prompt() if is_format else system_prompt.strip()
 
 
 def encode_prompts(policy: Policy, config: Config, problems: list[Problem]) -> PromptBatch:

@@ -27,7 +27,7 @@ from mig_jax.rollout.batch import make_outcome, make_train_batch_fn
 from mig_jax.rollout.grading import grade_answers
 from mig_jax.rollout.scoring import Scores, build_probes, make_likelihood_fn, stack_steps
 from mig_jax.text.answers.verifier import Grade, Verifier
-from mig_jax.text.response_format import STEP_HEADER
+from mig_jax.text.splitters import STEP_HEADERS
 
 
 class RolloutResult(NamedTuple):
@@ -218,7 +218,7 @@ def names_answer_early(completion: ParsedCompletion, answer: str) -> bool:
     *early, _ = completion.response.steps or (None,)
     if not early:
         return False
-    text = STEP_HEADER.sub("", completion.text[completion.response.cot.start : early[-1].end])
+    text = STEP_HEADERS.without_headers(completion.text[completion.response.cot.start : early[-1].end])
     return re.search(rf"(?<!\w)(?<!\d\.){re.escape(answer.strip())}(?!\w|\.\d)", text) is not None
 
 

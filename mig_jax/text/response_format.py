@@ -16,17 +16,19 @@ import functools
 import os.path
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from absl import logging
 
 from mig_jax.errors import UserError
 from mig_jax.parts import user_traceback
-from mig_jax.text.step_format import FORMATS, MIG, THINK_OPEN, StepFormat, find_format
+from mig_jax.text.step_format import (
+    ANSWER_CLOSE, ANSWER_OPEN, FORMATS, MIG, THINK_OPEN, StepFormat, find_format,
+)  # fmt: skip
 
 __all__ = [
-    "FORMATS", "MIG", "THINK_OPEN", "TRIAL_ANSWERS", "TRUNCATED", "CharSpan", "Response", "StepFormat",
-    "choices_by_letter", "find_format", "parse_response", "render_prompt", "render_response",
+    "ANSWER_CLOSE", "ANSWER_OPEN", "FORMATS", "MIG", "THINK_OPEN", "TRIAL_ANSWERS", "TRUNCATED", "CharSpan", "Response", "StepFormat",
+    "choices_by_letter", "find_format", "parse_response", "render_response",
 ]  # fmt: skip
 
 # Format error of a response that reached the length limit, whatever else is wrong with it.
@@ -83,24 +85,6 @@ class Response(NamedTuple):
     def is_well_formed(self) -> bool:
         """Return whether the response has exactly its format."""
         return self.format_error is None
-
-
-def render_prompt(
-    question: str, *, system: str, n_images: int = 0, choices: Sequence[str] = ()
-) -> list[dict[str, Any]]:
-    """Return the chat messages that ask a question: images first, lettered choices last.
-
-    Args:
-      question: its text.
-      system: the system prompt; no system message if empty.
-      n_images: image placeholders to put before the text.
-      choices: texts to choose from, each shown on its own line as "A. …".
-    """
-    question = "\n".join([question, *(f"{letter}. {choice}" for letter, choice in choices_by_letter(choices).items())])
-    messages = [{"role": "system", "content": system}] if system else []
-    # Without images the content is a plain string, because the chat templates of text-only models accept nothing else.
-    content = [*[{"type": "image"}] * n_images, {"type": "text", "text": question}] if n_images else question
-    return [*messages, {"role": "user", "content": content}]
 
 
 def choices_by_letter(choices: Sequence[str]) -> dict[str, str]:

@@ -18,7 +18,8 @@ import numpy as np
 from mig_jax.errors import UserError
 from mig_jax.text import chat_template, hub, tokenizer_files
 from mig_jax.text.prompts import PromptStyle
-from mig_jax.text.response_format import ANSWER_TAGS, PLAIN_TAGS, TRIAL_ANSWERS, AnswerTags
+from mig_jax.text.response_format import TRIAL_ANSWERS
+from mig_jax.text.step_format import MIG, SPACES, StepFormat
 from mig_jax.text.token_bytes import byte_characters, read_token_bytes
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Tokenizer:
     fast: the tokenizer itself.
     eos_ids: every id that ends a completion; the first one ends a turn of the chat.
     declared_pad_id: the padding id named in its files, which saved models name again; None if there is none.
-    tags: the answer tags that never merge with an answer.
+    format: of the responses, with whitespace around answers so that tags never merge with them; see `with_format`.
     token_bytes: `[V]` the bytes of each id; empty for an id without a token.
     files: the files it was read from, by their path in the folder; empty if it was not read from a folder.
     style: how its prompts are written; see `policy.prompts.with_style`.
@@ -48,7 +49,7 @@ class Tokenizer:
     fast: "PreTrainedTokenizerFast"
     eos_ids: tuple[int, ...]
     declared_pad_id: int | None
-    tags: AnswerTags
+    format: StepFormat
     token_bytes: tuple[bytes, ...] = dataclasses.field(repr=False)
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
     style: PromptStyle = PromptStyle()
@@ -125,19 +126,28 @@ class Tokenizer:
         """Write the tokenizer in Hugging Face format: the files it was read from; see `tokenizer_files.write_files`."""
         tokenizer_files.write_files(self.files, self.fast, folder)
 
+    def with_format(self, format: StepFormat) -> "Tokenizer":
+        """Return the tokenizer for responses of another format, with the whitespace around answers that it needs.
+
+        Raises:
+          UserError: it merges answers with the tags of this format, whatever whitespace is between them.
+        """
+        return _with_space(dataclasses.replace(self, format=format))
+
     @staticmethod
     def cut_tokens(char_end_t: Sequence[int], positions: Sequence[int]) -> list[int]:
         """Return, for each character position, the number of tokens up to the first token end at or after it."""
         return np.searchsorted([0, *char_end_t], positions).tolist()
 
 
-def load(name: str | os.PathLike, *, model_folder: str | os.PathLike = "") -> Tokenizer:
+def load(name: str | os.PathLike, *, model_folder: str | os.PathLike = "", format: StepFormat = MIG) -> Tokenizer:
     """Load a tokenizer from a folder, from a GGUF file, or by its name on the Hugging Face hub.
 
     Args:
       name: folder, file or name.
       model_folder: folder of the model that uses it, whose end-of-sequence and padding ids count if the tokenizer's own
         folder has no generation_config.json, as a folder of adapters.
+      format: of the responses.
 
     Raises:
       UserError: there is no such folder, file or name on the hub, it has no tokenizer.json, a file is damaged, or the
@@ -146,7 +156,7 @@ def load(name: str | os.PathLike, *, model_folder: str | os.PathLike = "") -> To
     if str(name).endswith(".gguf"):
         from mig_jax.text import gguf_tokenizer
 
-        return wrap(*gguf_tokenizer.read(name))
+        return wrap(*gguf_tokenizer.read(name), format=format)
     from transformers import PreTrainedTokenizerFast
 
     folder = Path(name) if Path(name).is_dir() else _download(str(name))
@@ -162,7 +172,7 @@ def load(name: str | os.PathLike, *, model_folder: str | os.PathLike = "") -> To
     ids_folder = folder if has_ids else Path(model_folder)
     generation, model = (_read_json(ids_folder / file) for file in ("generation_config.json", "config.json"))
     eos_ids = [*_as_list(generation.get("eos_token_id")), *_as_list(model.get("eos_token_id"))]
-    tokenizer = wrap(fast, eos_ids, generation.get("pad_token_id"))
+    tokenizer = wrap(fast, eos_ids, generation.get("pad_token_id"), format=format)
     return dataclasses.replace(tokenizer, files=tokenizer_files.read_files(folder))
 
 
@@ -176,13 +186,20 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def wrap(fast: "PreTrainedTokenizerFast", eos_ids: Sequence[int] = (), pad_id: int | None = None) -> Tokenizer:
+def wrap(
+    fast: "PreTrainedTokenizerFast",
+    eos_ids: Sequence[int] = (),
+    pad_id: int | None = None,
+    *,
+    format: StepFormat = MIG,
+) -> Tokenizer:
     """Prepare a Hugging Face tokenizer for sampling and probing.
 
     Args:
       fast: the tokenizer.
       eos_ids: ids that end a completion, in addition to the tokenizer's own.
       pad_id: the padding id, if the tokenizer names none.
+      format: of the responses.
 
     Raises:
       UserError: there is no end-of-sequence or no chat template, turns end with some other token, answers merge with
@@ -190,11 +207,11 @@ def wrap(fast: "PreTrainedTokenizerFast", eos_ids: Sequence[int] = (), pad_id: i
     """
     eos_ids = tuple(dict.fromkeys([*_as_list(fast.eos_token_id), *eos_ids]))
     own_pad_ids = _as_list(fast.pad_token_id)
-    tokenizer = Tokenizer(fast, eos_ids, own_pad_ids[0] if own_pad_ids else pad_id, PLAIN_TAGS, ())
+    tokenizer = Tokenizer(fast, eos_ids, own_pad_ids[0] if own_pad_ids else pad_id, format, ())
     errors = []
     if not eos_ids:
         errors.append('it names no end-of-sequence: add "eos_token_id" to generation_config.json')
-    for complete in (_with_turn_end_first, _with_tags, _with_token_bytes):
+    for complete in (_with_turn_end_first, _with_space, _with_token_bytes):
         try:
             tokenizer = complete(tokenizer)
         except ValueError as error:
@@ -204,7 +221,7 @@ def wrap(fast: "PreTrainedTokenizerFast", eos_ids: Sequence[int] = (), pad_id: i
     return tokenizer
 
 
-def build_character_tokenizer() -> Tokenizer:
+def build_character_tokenizer(*, format: StepFormat = MIG) -> Tokenizer:
     """Build a tokenizer from scratch: one token per byte (so per ASCII character) and per tag, V = 270.
 
     Its vocabulary is small enough for a model that trains on a laptop, yet it encodes any text.
@@ -226,7 +243,7 @@ def build_character_tokenizer() -> Tokenizer:
         clean_up_tokenization_spaces=False,
         chat_template=chat_template.CHAT_TEMPLATE,
     )
-    return wrap(fast)
+    return wrap(fast, format=format)
 
 
 def merging_answers(tokenizer: Tokenizer, answers: Sequence[str]) -> list[str]:
@@ -235,26 +252,25 @@ def merging_answers(tokenizer: Tokenizer, answers: Sequence[str]) -> list[str]:
     A probe is encoded in three pieces: lead-in, answer, closing tag. It equals what a policy would generate only if
     encoding the pieces as one text gives the same ids.
     """
-    tags = tokenizer.tags
-    lead_in, closing = tokenizer.encode(tags.lead_in), tokenizer.encode(tags.close)
+    before, after = tokenizer.format.lead_in, tokenizer.format.close
+    lead_in, closing = tokenizer.encode(before), tokenizer.encode(after)
     return [
         answer
         for answer in answers
-        if tokenizer.encode(tags.lead_in + answer + tags.close) != lead_in + tokenizer.encode(answer) + closing
+        if tokenizer.encode(before + answer + after) != lead_in + tokenizer.encode(answer) + closing
     ]
 
 
-def _with_tags(tokenizer: Tokenizer) -> Tokenizer:
-    """Set the first pair of tags that merges with none of the trial answers."""
-    for tags in ANSWER_TAGS:
-        tokenizer = dataclasses.replace(tokenizer, tags=tags)
+def _with_space(tokenizer: Tokenizer) -> Tokenizer:
+    """Set the first whitespace around answers with which the tags merge with none of the trial answers."""
+    for space in SPACES:
+        tokenizer = dataclasses.replace(tokenizer, format=dataclasses.replace(tokenizer.format, space=space))
         if not merging_answers(tokenizer, TRIAL_ANSWERS):
             return tokenizer
     raise UserError(
         "it merges answers with every pair of tags, so probes would not match what the model generates: "
-        f"{tokenizer.tags.open!r} and {tokenizer.tags.close!r} merge with "
-        f"{merging_answers(tokenizer, TRIAL_ANSWERS)[:8]}; add a pair that never merges to ANSWER_TAGS in "
-        "mig_jax/text/response_format.py"
+        f"{tokenizer.format.lead_in!r} and {tokenizer.format.close!r} merge with "
+        f"{merging_answers(tokenizer, TRIAL_ANSWERS)[:8]}; choose another response_format"
     )
 
 

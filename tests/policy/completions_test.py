@@ -7,11 +7,12 @@ import pytest
 
 from mig_jax.policy import completions
 from mig_jax.text import tokenizer as tokenizers
-from mig_jax.text.response_format import OPENING
+from mig_jax.text.step_format import MIG
 from tests.policy.probes_as_written import check_closing
 from tests.text import byte_pairs
 from tests.text.hostile import hostile_completions, hostile_ids
 
+OPENING = MIG.opening
 RESPONSE = "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n</think>\n<answer>29</answer>"
 
 
@@ -98,7 +99,7 @@ def test_closing_tag_merged_with_the_end_of_a_step_is_not_in_the_trunk(tokenizer
     assert [merging.decode([id]) for id in ids[cut - 1 : cut + 3]] == [" that", ".</", "think", ">\n"]
     assert merging.decode(prefix) == "."
     # The probe reads the tag of its lead-in alone.
-    probed = merging.decode([*ids[:cut], *prefix, *merging.encode(merging.tags.lead_in)])
+    probed = merging.decode([*ids[:cut], *prefix, *merging.encode(merging.format.lead_in)])
     assert probed == f"{text[:34]}</think>\n<answer>\n"
     # The policy closes the reasoning with these three tokens.
     assert pieces(merging, text, parsed.step_t == 1) == ".</think>\n"

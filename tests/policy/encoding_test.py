@@ -8,7 +8,7 @@ import pytest
 from mig_jax.data.problem import Problem
 from mig_jax.policy import encoding
 from mig_jax.text import tokenizer as tokenizers
-from mig_jax.text.response_format import TRIAL_ANSWERS, parse_response, system_prompt
+from mig_jax.text.response_format import TRIAL_ANSWERS, parse_response
 from tests.policy.probes_as_written import check_probes
 from tests.text import byte_pairs
 
@@ -38,10 +38,10 @@ def test_sft_targets_probes_and_prompt_use_the_tokenizers_tags(merging):
     lead_in = merging.encode("</think>\n<answer>\n")
     assert token_p[: len(lead_in)].tolist() == lead_in
     assert merging.decode(answers.target_aye[0, 0, :, 0][scored_y]) == "A </answer>"
-    style = dataclasses.replace(merging.style, instructions=system_prompt(merging.tags))
+    style = dataclasses.replace(merging.style, instructions=merging.format.system_prompt())
     asking = dataclasses.replace(merging, style=style)
     prompt = asking.decode(encoding.prompt_ids(asking, Problem("1", "q", "A")))
-    assert system_prompt(merging.tags) in prompt and "<answer>\nonly the final answer </answer>" in prompt
+    assert merging.format.system_prompt() in prompt and "<answer>\nonly the final answer </answer>" in prompt
 
 
 def test_prompt_with_images(tokenizer):
@@ -91,7 +91,7 @@ def test_closings_are_those_that_the_parser_reads(tokenizer, merging):
         (merging, [" </answer>", "</answer>", "\n</answer>"]),
     ):
         assert [tok.decode(ids) for ids in encoding.closing_ids(tok)] == texts
-        assert encoding.closing_ids(tok)[0] == tok.encode(tok.tags.close)
+        assert encoding.closing_ids(tok)[0] == tok.encode(tok.format.close)
         for text in texts:
             assert parse_response(f"<think>\n### Step 1: a\n</think>\n<answer>4{text}").answer == "4"
 

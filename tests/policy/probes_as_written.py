@@ -3,7 +3,7 @@
 import unicodedata
 
 from mig_jax.policy import completions, encoding
-from mig_jax.text.response_format import OPENING, TRIAL_ANSWERS, parse_response, render_response
+from mig_jax.text.response_format import TRIAL_ANSWERS, parse_response, render_response
 from mig_jax.text.tokenizer import Tokenizer
 
 # Steps whose last characters may merge with the line break after them, or with a closing tag.
@@ -27,24 +27,24 @@ def check_probes(
     tokenizer: Tokenizer, steps: tuple[str, ...] = STEPS, answers: tuple[str, ...] = TRIAL_ANSWERS
 ) -> None:
     """Assert that at every cut of a well-formed response, trunk and probe have the ids of their whole text."""
-    tags = tokenizer.tags
+    format = tokenizer.format
     for answer in answers:
-        text = render_response(steps, answer, tags)
+        text = render_response(steps, answer, format)
         ids = tokenizer.encode(text) + [tokenizer.eos_ids[0]]
         parsed = parse(tokenizer, ids, max_steps=len(steps))
         assert parsed.response.is_well_formed and not any(parsed.prefixes)
         # Qwen's tokenizer composes e and its accent.
         assert parsed.response.answer == unicodedata.normalize("NFC", answer) or parsed.response.answer == answer
-        leaf = [*tokenizer.encode(tags.lead_in), *tokenizer.encode(answer), *tokenizer.encode(tags.close)]
+        leaf = [*tokenizer.encode(format.lead_in), *tokenizer.encode(answer), *tokenizer.encode(format.close)]
         for cut, position in zip(parsed.cuts, parsed.response.cuts, strict=True):
             assert tokenizer.decode(ids[:cut]) == text[:position]
-            assert ids[:cut] + leaf == tokenizer.encode(text[:position] + tags.lead_in + answer + tags.close)
+            assert ids[:cut] + leaf == tokenizer.encode(text[:position] + format.lead_in + answer + format.close)
         # The last probe is the response itself.
         assert ids[: parsed.cuts[-1]] + leaf == ids[:-1]
         # The probe before the first step begins as the response does.
         opening = encoding.opening_ids(tokenizer)
-        assert opening == ids[: len(opening)] and tokenizer.decode(opening) == OPENING
-        assert opening + leaf == tokenizer.encode(OPENING + tags.lead_in + answer + tags.close)
+        assert opening == ids[: len(opening)] and tokenizer.decode(opening) == format.opening
+        assert opening + leaf == tokenizer.encode(format.opening + format.lead_in + answer + format.close)
 
 
 def check_closing(tokenizer: Tokenizer, steps: tuple[str, ...] = STEPS) -> list[str]:
@@ -56,7 +56,7 @@ def check_closing(tokenizer: Tokenizer, steps: tuple[str, ...] = STEPS) -> list[
     split = []
     for step in steps:
         for space in SPACES:
-            before = f"{OPENING}### Step 1: {step}"
+            before = f"<think>\n### Step 1: {step}"
             text = f"{before}{space}</think>\n<answer>4</answer>"
             ids = tokenizer.encode(text) + [tokenizer.eos_ids[0]]
             parsed = parse(tokenizer, ids, max_steps=1)

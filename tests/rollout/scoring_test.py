@@ -49,7 +49,7 @@ def written_likelihood(policy, prompt, response, lead_in, answer):
     """Return the mean log-prob of an answer with its closing tag by one forward pass over the whole text."""
     encode = policy.tokenizer.encode
     context = [*prompt, *response, *encode(lead_in)]
-    target = [*encode(answer), *encode(policy.tokenizer.tags.close)]
+    target = [*encode(answer), *encode(policy.tokenizer.format.close)]
     model = decoder.bind(policy.config, policy.params)
     ids = jnp.array([context + target])
     positions, valid = sampler.row_positions(jnp.zeros(1, jnp.int32), ids.shape[1])
@@ -66,7 +66,7 @@ def test_likelihoods_equal_those_written_out(rollout):
     for row in (0, 3, GROUP, GROUP + 1):
         q = row // GROUP
         prompt = np.array(prompts.token_qs[q])[int(prompts.start_q[q]) :].tolist()
-        lead_in = policy.tokenizer.tags.lead_in
+        lead_in = policy.tokenizer.format.lead_in
         opened = written_likelihood(policy, prompt, [], f"<think>\n{lead_in}", problems[q].answer)
         assert ell_bk[row, 0] == pytest.approx(opened, abs=1e-4)
         for k, cut in enumerate(parsed[row].cuts, start=1):
@@ -128,7 +128,7 @@ def test_probes_are_only_as_large_as_needed(rollout):
         probes = build_probes(policy, reward, [Problem("0", "q", answer, "number")], max_answer_tokens=16)
         return cuts.cut_k.shape[1], *probes.answers.scored_ay.shape[1:]
 
-    closing = len(tokenizer.encode(tokenizer.tags.close))
+    closing = len(tokenizer.encode(tokenizer.format.close))
     assert shapes(3, "7", 1) == (4, 1, 4 + closing)
     assert shapes(9, "12345", 4) == (16, 2, 8 + closing)  # 12345 and 12,345
     found = {shapes(n, "9" * length, 4) for n in (0, 1, 2, 5, 7, 16, 40) for length in range(1, 9)}

@@ -82,7 +82,7 @@ def test_encodes_like_the_original_tokenizer(tmp_path, pre):
     core = train(pre)
     original = tokenizers.wrap(to_fast(core))
     loaded = tokenizers.load(write(tmp_path / "a.gguf", core, pre))
-    assert (loaded.token_bytes, loaded.tags, loaded.eos_ids) == (original.token_bytes, original.tags, (2,))
+    assert (loaded.token_bytes, loaded.format, loaded.eos_ids) == (original.token_bytes, original.format, (2,))
     for text in TEXTS:
         if pre != "qwen2" or text != "e\u0301":  # Qwen's NFC normalization combines this one
             assert loaded.encode(text) == original.encode(text), text

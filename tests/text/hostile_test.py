@@ -1,11 +1,11 @@
 """Fuzz tests: any completion is parsed without an exception, and its parts are consistent."""
 
-import re
 import time
 
 import numpy as np
 
 from mig_jax.text.response_format import Response, parse_response
+from mig_jax.text.splitters import STEP_HEADERS
 from mig_jax.text.tokenizer import build_character_tokenizer
 from tests.text.hostile import hostile_completions, hostile_ids
 
@@ -19,8 +19,7 @@ def check_response(text: str, response: Response) -> None:
         assert end <= step.start < step.end <= response.cot.end
         assert not text[step.end - 1].isspace()
         # It has text between its header and the next one, or its end.
-        before, own, *_ = re.split("^### Step [0-9]+:", text[step.start : step.end], flags=re.MULTILINE)
-        assert not before and own.strip()
+        assert STEP_HEADERS(text[step.start : step.end]) == [(0, step.end - step.start)]
         # Between the end of a step and its cut there are only blanks, up to one line break.
         assert step.end <= cut <= response.cot.end and not text[step.end : cut].strip()
         assert text[step.end : cut].count("\n") == text[step.end : cut].endswith("\n") == (step.end < cut)

@@ -10,7 +10,7 @@ from tokenizers import decoders, models, normalizers
 
 from mig_jax.text import tokenizer as tokenizers
 from mig_jax.text.prompts import PromptStyle
-from mig_jax.text.response_format import TRIAL_ANSWERS, AnswerTags, render_prompt
+from mig_jax.text.response_format import TRIAL_ANSWERS
 from mig_jax.text.tokenizer import Tokenizer, merging_answers
 from tests.policy.probes_as_written import check_closing, check_probes
 from tests.text.byte_pairs import SPECIALS, qwen_pre_tokenizer, to_fast
@@ -69,7 +69,7 @@ def qwen() -> Tokenizer:
 @pytest.mark.parametrize("kind", ["smollm2", "qwen"])
 def test_probes_equal_what_the_policy_would_generate(kind, request):
     tokenizer = request.getfixturevalue(kind)
-    assert tokenizer.tags == AnswerTags("<answer>\n", " </answer>")
+    assert (tokenizer.format.lead_in, tokenizer.format.close) == ("</think>\n<answer>\n", " </answer>")
     assert merging_answers(tokenizer, TRIAL_ANSWERS) == []
     check_probes(tokenizer)
     split = check_closing(tokenizer)
@@ -106,6 +106,6 @@ def test_qwen_from_merge_ranks(qwen):
 def test_save_and_load(smollm2, tmp_path):
     smollm2.save(tmp_path)
     loaded = tokenizers.load(tmp_path)
-    assert (loaded.eos_ids, loaded.declared_pad_id, loaded.tags) == (smollm2.eos_ids, 2, smollm2.tags)
+    assert (loaded.eos_ids, loaded.declared_pad_id, loaded.format) == (smollm2.eos_ids, 2, smollm2.format)
     assert loaded.token_bytes == smollm2.token_bytes
     assert all(loaded.encode(text) == smollm2.encode(text) for text in TEXTS)

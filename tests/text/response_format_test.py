@@ -1,11 +1,13 @@
 """Parsing of responses, well formed and malformed, and rendering of prompts and responses."""
 
+import dataclasses
 import re
 
 import pytest
 
 from mig_jax.errors import UserError
-from mig_jax.text.response_format import ANSWER_TAGS, parse_response, render_response, system_prompt
+from mig_jax.text.response_format import MIG, parse_response, render_response
+from mig_jax.text.step_format import SPACES
 
 GOOD = "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n</think>\n<answer>29</answer>"
 
@@ -30,6 +32,8 @@ def parts(completion: str, **kwargs) -> tuple[list[str], str | None, str]:
             "<b>",
         ),
         ("<think>\r\n### Step 1: a\r\n</think>\r\n<answer>4</answer>\r\n", ["### Step 1: a"], "4"),
+        # Near misses of a header.
+        ("<think>\n ### Step 1: a\n</think>\n<answer>4</answer>", ["### Step 1: a"], "4"),
     ],
 )
 def test_well_formed(completion, steps, answer):
@@ -49,7 +53,6 @@ def test_well_formed(completion, steps, answer):
         ("<think>\n### Step 1: a\n</think>\n<answer>4", ["### Step 1: a"], None, "no </answer>"),
         ("<think>\n</think>\n<answer>4</answer>", [], "4", "no step"),
         ("<think>\n### Step 1:\n### Step 2: \n</think>\n<answer>4</answer>", [], "4", "no step"),
-        ("<think>\n ### Step 1: a\n</think>\n<answer>4</answer>", [], "4", "no step"),
         ("<think>\n### Step one: a\n</think>\n<answer>4</answer>", [], "4", "no step"),
         ("<think>\n### Step ٣: a\n</think>\n<answer>4</answer>", [], "4", "no step"),
         ("<think>\n### Step 1: a\n</think>\n<answer> \n</answer>", ["### Step 1: a"], None, "no answer"),
@@ -180,13 +183,13 @@ def test_cut_comes_after_the_line_break_of_a_step(ending, before):
     assert response.cuts[0] == len(opening + before)
 
 
-@pytest.mark.parametrize("tags", ANSWER_TAGS)
+@pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize(
     "steps, answer",
     [(["7+5=2"], "2"), (["a", "b\nc\n\nd", ".", "### Stepwise: <x>"], "\\frac{1}{2}"), (["é😀\u202e"] * 30, "\x00")],
 )
-def test_rendered_response_parses_back(steps, answer, tags):
-    response = render_response(steps, answer, tags)
+def test_rendered_response_parses_back(steps, answer, space):
+    response = render_response(steps, answer, dataclasses.replace(MIG, space=space))
     step_texts = [f"### Step {number}: {step}".rstrip() for number, step in enumerate(steps, start=1)]
     assert parts(response) == (step_texts, answer, None)
 
@@ -195,12 +198,13 @@ def test_rendered_response():
     assert render_response(["7+5=2", "2-3=9"], " 29\n") == GOOD
 
 
-@pytest.mark.parametrize("tags", ANSWER_TAGS)
-def test_system_prompt_shows_a_rendered_response(tags):
-    prompt = system_prompt(tags)
+@pytest.mark.parametrize("space", SPACES)
+def test_system_prompt_shows_a_rendered_response(space):
+    format = dataclasses.replace(MIG, space=space)
+    prompt = format.system_prompt()
     shown = prompt[prompt.index("<think>") :]
     assert parts(shown) == (["### Step 1: ...", "### Step 2: ..."], "only the final answer", None)
-    assert shown == render_response(["...", "..."], "only the final answer", tags)
+    assert shown == render_response(["...", "..."], "only the final answer", format)
 
 
 @pytest.mark.parametrize(
@@ -220,15 +224,16 @@ def test_solution_that_would_not_parse_back_is_refused(steps, answer, reason):
 
 
 def test_plain_system_prompt_is_that_of_the_shipped_policy():
-    assert system_prompt() == (
+    assert MIG.system_prompt() == (
         "Solve the problem step by step. Reply in exactly this format, with as many steps as needed:\n"
         "<think>\n### Step 1: ...\n### Step 2: ...\n</think>\n<answer>only the final answer</answer>"
     )
 
 
-@pytest.mark.parametrize("tags", ANSWER_TAGS)
-def test_probe_completes_a_response(tags):
-    response = render_response(["7+5=2", "2-3=9"], "29", tags)
-    assert response[: parse_response(response).cuts[-1]] + tags.lead_in + "29" + tags.close == response
+@pytest.mark.parametrize("space", SPACES)
+def test_probe_completes_a_response(space):
+    format = dataclasses.replace(MIG, space=space)
+    response = render_response(["7+5=2", "2-3=9"], "29", format)
+    assert response[: parse_response(response).cuts[-1]] + format.lead_in + "29" + format.close == response
     # The pairs of tags differ only in whitespace.
     assert re.sub(r"\s+(?=29|</answer>)", "", response) == GOOD

@@ -11,7 +11,8 @@ from transformers import AutoTokenizer
 from mig_jax.errors import UserError
 from mig_jax.text import response_format, tokenizer
 from mig_jax.text.prompts import PromptStyle
-from mig_jax.text.response_format import ANSWER_TAGS, PLAIN_TAGS, TRIAL_ANSWERS
+from mig_jax.text.response_format import TRIAL_ANSWERS
+from mig_jax.text.step_format import MIG, SPACES
 from mig_jax.text.tokenizer import Tokenizer, build_character_tokenizer, merging_answers, wrap
 from tests.text.byte_pairs import CHATML, CORPUS, to_fast, train_core
 
@@ -92,7 +93,7 @@ def test_cuts_are_the_first_token_boundary_at_or_after_a_character(characters):
 
 def test_character_tokenizer(characters):
     assert characters.encode("".join(map(chr, range(128)))) == list(range(128))
-    lengths = {part: len(characters.encode(part)) for part in (*response_format.TAGS, "### Step ", "assistant")}
+    lengths = {part: len(characters.encode(part)) for part in (*MIG.tags, "### Step ", "assistant")}
     assert set(lengths.values()) == {1}
     assert characters.vocab_size == len(characters.fast) == 270
     assert characters.decode(characters.eos_ids) == "<|im_end|>"
@@ -160,7 +161,7 @@ def test_save_and_load(characters, tmp_path, family):
 def test_shipped_tokenizer():
     """Check that the tokenizer of the shipped policy, which predates the image tokens, still works unchanged."""
     loaded = tokenizer.load("mig_jax/assets/quickstart")
-    assert (loaded.vocab_size, loaded.eos_ids, loaded.pad_id, loaded.tags) == (267, (265,), 266, PLAIN_TAGS)
+    assert (loaded.vocab_size, loaded.eos_ids, loaded.pad_id, loaded.format) == (267, (265,), 266, MIG)
     assert loaded.encode(RESPONSE) == build_character_tokenizer().encode(RESPONSE)
 
 
@@ -265,12 +266,12 @@ def test_tokens_with_unknown_bytes_are_refused(decoder, name):
 
 
 def test_each_tokenizer_uses_tags_that_it_never_merges(characters, byte_pairs):
-    assert characters.tags == PLAIN_TAGS
-    assert byte_pairs.tags == ANSWER_TAGS[1]
+    assert characters.format == MIG
+    assert byte_pairs.format == dataclasses.replace(MIG, space=SPACES[1])
     for tok in (characters, byte_pairs):
         assert merging_answers(tok, TRIAL_ANSWERS) == []
     # It would merge with the plain tags: `>A`, `}</` and others are tokens.
-    plain = dataclasses.replace(byte_pairs, tags=PLAIN_TAGS)
+    plain = dataclasses.replace(byte_pairs, format=MIG)
     assert merging_answers(plain, ["A", "-5", "\\frac{1}{2}", "(A)", "42"]) == ["A", "-5", "\\frac{1}{2}", "(A)"]
 
 
