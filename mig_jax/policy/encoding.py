@@ -42,7 +42,7 @@ def prompt_text(tokenizer: Tokenizer, problem: Problem) -> str:
 
 def prompt_ids(tokenizer: Tokenizer, problem: Problem) -> list[int]:
     """Return the ids of `prompt_text`; the chat template places one token per image."""
-    return tokenizer.encode(prompt_text(tokenizer, problem))
+    return tokenizer.encode_start(prompt_text(tokenizer, problem))
 
 
 def pad_left(rows: Sequence[Sequence[int]], width: int, pad_id: int) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ tokens, concatenated, are the text.
 
 import codecs
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,10 @@ CHARACTER_WORDS = ("<think>", "</think>", "<answer>", "</answer>", "### Step ", 
 IMAGE_SPECIALS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
 CHARACTER_SPECIALS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", *IMAGE_SPECIALS)
 
+# Text before a piece, where a tokenizer encodes the beginning of a text in another way, and texts that show it. A line
+# break merges with nothing in SentencePiece vocabularies.
+_SENTINEL, _SENTINEL_TRIALS = "\n", ("7", "a")
+
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
@@ -44,6 +49,8 @@ class Tokenizer:
     token_bytes: `[V]` the bytes of each id; empty for an id without a token.
     files: the files it was read from, by their path in the folder; empty if it was not read from a folder.
     style: how its prompts are written; see `policy.prompts.with_style`.
+    sentinel: text put before a piece that stands inside a text, so that it is not encoded as the beginning of one;
+      see `encode`.
     """
 
     fast: "PreTrainedTokenizerFast"
@@ -53,6 +60,7 @@ class Tokenizer:
     token_bytes: tuple[bytes, ...] = dataclasses.field(repr=False)
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
     style: PromptStyle = PromptStyle()
+    sentinel: str = ""
 
     @property
     def vocab_size(self) -> int:
@@ -76,11 +84,23 @@ class Tokenizer:
         return ids[0]
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text, without adding special tokens."""
+        """Return the ids of a text that stands inside a sequence, such as a response; adds no special tokens.
+
+        SentencePiece tokenizers put a space before a text, which only belongs at the beginning of a sequence. So the
+        text is encoded after a sentinel, whose own ids are left out.
+        """
+        return self.encode_start(self.sentinel + text)[self._sentinel_length :] if text else []
+
+    def encode_start(self, text: str) -> list[int]:
+        """Return the ids of a text that begins a sequence, such as a prompt; adds no special tokens."""
         try:
             return self.fast.encode(text, add_special_tokens=False)
         except TypeError as error:  # raised for lone surrogates, which no UTF-8 has
             raise UserError(f"a text cannot be encoded as UTF-8: {text[:60]!r}") from error
+
+    @functools.cached_property
+    def _sentinel_length(self) -> int:
+        return len(self.encode_start(self.sentinel)) if self.sentinel else 0
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens included; see `decode_with_ends`."""
@@ -112,7 +132,7 @@ class Tokenizer:
         Raises:
           UserError: the chat template refuses these messages.
         """
-        return self.encode(self.chat_text(messages))
+        return self.encode_start(self.chat_text(messages))
 
     def chat_text(self, messages: list[dict[str, Any]]) -> str:
         """Return the text of a chat up to the start of the assistant's turn.
@@ -208,6 +228,7 @@ def wrap(
     eos_ids = tuple(dict.fromkeys([*_as_list(fast.eos_token_id), *eos_ids]))
     own_pad_ids = _as_list(fast.pad_token_id)
     tokenizer = Tokenizer(fast, eos_ids, own_pad_ids[0] if own_pad_ids else pad_id, format, ())
+    tokenizer = _with_sentinel(tokenizer)
     errors = []
     if not eos_ids:
         errors.append('it names no end-of-sequence: add "eos_token_id" to generation_config.json')
@@ -272,6 +293,16 @@ def _with_space(tokenizer: Tokenizer) -> Tokenizer:
         f"{tokenizer.format.lead_in!r} and {tokenizer.format.close!r} merge with "
         f"{merging_answers(tokenizer, TRIAL_ANSWERS)[:8]}; choose another response_format"
     )
+
+
+def _with_sentinel(tokenizer: Tokenizer) -> Tokenizer:
+    """Set the text before pieces that stand inside a text; none if a piece is encoded alike everywhere."""
+    sentinel = tokenizer.encode_start(_SENTINEL)
+    for text in _SENTINEL_TRIALS:
+        ids = tokenizer.encode_start(_SENTINEL + text)
+        if ids[: len(sentinel)] == sentinel and ids[len(sentinel) :] != tokenizer.encode_start(text):
+            return dataclasses.replace(tokenizer, sentinel=_SENTINEL)
+    return tokenizer
 
 
 def _with_token_bytes(tokenizer: Tokenizer) -> Tokenizer:

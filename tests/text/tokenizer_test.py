@@ -5,7 +5,7 @@ import json
 
 import pytest
 from tokenizers import Tokenizer as Core
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 from mig_jax.errors import UserError
@@ -289,3 +289,53 @@ def test_tokenizer_that_merges_with_every_tag_is_refused():
 def test_lone_surrogate_is_a_user_error():
     with pytest.raises(UserError, match="cannot be encoded as UTF-8"):
         tokenizer.build_character_tokenizer().encode("7 \ud800")
+
+
+# ------------------------------------------------------------------------------------------------------- SentencePiece
+
+
+@pytest.fixture(params=["legacy", "metaspace"])
+def pieces(request):
+    """A tokenizer like those of Llama 2, as transformers converts it with `legacy` true or false."""
+    names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    names += sorted(
+        {"▁", *"".join(TRIAL_ANSWERS), *"### Step [INST] <think></think><answer></answer> system:"} - {" ", "\n"}
+    )
+    merges = [("▁", "a"), ("▁", "4"), ("▁", "<"), ("<", "/"), (".", "."), ("▁", "S"), ("▁S", "t"), ("▁", "#")]
+    names += [a + b for a, b in merges]
+    vocabulary = {name: id for id, name in enumerate(names)}
+    core = Core(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    if request.param == "legacy":
+        core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        core.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
+    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    core.decoder = decoders.Sequence(parts)
+    core.add_special_tokens(["<unk>", "<s>", "</s>"])
+    template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }} </s>"
+        "{% else %}<s>[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}"
+    )
+    return wrap(to_fast(core, eos_token="</s>", bos_token="<s>", chat_template=template))
+
+
+def test_pieces_of_a_sentencepiece_text_are_encoded_as_inside_it(pieces):
+    response = "<think>\n### Step 1: a 4.\n</think>\n<answer>42</answer>"
+    for split in range(len(response)):
+        parts = response[:split], response[split:]
+        assert pieces.decode([*pieces.encode(parts[0]), *pieces.encode(parts[1])]) == response
+    assert merging_answers(pieces, TRIAL_ANSWERS) == []
+    ids = pieces.encode(response)
+    assert pieces.fast.convert_ids_to_tokens(ids)[:3] == ["<", "t", "h"]
+    assert pieces.encode(" a4") == [pieces.token_id(" a"), pieces.token_id("4")] and pieces.encode("") == []
+    assert pieces.fast.convert_ids_to_tokens(pieces.encode_start("a4")) == ["▁a", "4"]
+
+
+def test_prompt_of_a_sentencepiece_tokenizer_is_that_of_transformers(pieces):
+    messages = [{"role": "user", "content": "a 4?"}]
+    want = pieces.fast.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert pieces.chat_prompt(messages) == want and pieces.eos_ids == (2,)
+
+
+def test_byte_level_tokenizers_need_no_sentinel(characters, byte_pairs):
+    assert (characters.sentinel, byte_pairs.sentinel) == ("", "")
