@@ -26,6 +26,8 @@ PATTERNS = (
 
 # The class of transformers 5 for a tokenizer that is all in tokenizer.json, and its name in transformers 4 and 5.
 _NEW_CLASS, _CLASS = "TokenizersBackend", "PreTrainedTokenizerFast"
+# What a tokenizer returns by default in transformers 5. In 4 there are `token_type_ids` too, which `generate` refuses.
+_INPUTS = ["input_ids", "attention_mask"]
 
 
 def read_files(folder: str | os.PathLike) -> dict[str, bytes]:
@@ -65,14 +67,17 @@ def write_files(files: Mapping[str, bytes], fast: "PreTrainedTokenizerFast", fol
 
 
 def portable_config(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return tokenizer_config.json without what only transformers 5 reads.
+    """Return tokenizer_config.json so that transformers 4 reads it as transformers 5 does, which wrote it.
 
     transformers 4 does not know the class `TokenizersBackend`, and takes `extra_special_tokens` for a mapping. Their
-    names in both versions are `PreTrainedTokenizerFast` and, for a list, `additional_special_tokens`.
+    names in both versions are `PreTrainedTokenizerFast` and, for a list, `additional_special_tokens`. The class has
+    other inputs in transformers 4, so they are named.
     """
     raw = dict(raw)
     if raw.get("tokenizer_class") == _NEW_CLASS:
         raw["tokenizer_class"] = _CLASS
+    if raw.get("tokenizer_class") == _CLASS and raw.get("backend"):  # transformers 4 writes no "backend"
+        raw.setdefault("model_input_names", _INPUTS)
     if isinstance(raw.get("extra_special_tokens"), list):
         extra = raw.pop("extra_special_tokens")
         known = raw.get("additional_special_tokens") or []

@@ -81,6 +81,7 @@ def test_written_files_have_no_names_of_one_version(tmp_path):
         written.save(tmp_path / str(number))
         config = json.loads((tmp_path / str(number) / "tokenizer_config.json").read_text())
         assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
+        assert config["model_input_names"] == ["input_ids", "attention_mask"]
         assert not isinstance(config.get("extra_special_tokens"), list)
         assert tokenizer.load(tmp_path / str(number)).encode("a<|im_end|>") == written.encode("a<|im_end|>")
 
@@ -90,6 +91,14 @@ def test_written_files_have_no_names_of_one_version(tmp_path):
     [
         (HUB_CONFIG, HUB_CONFIG),
         ({"tokenizer_class": "TokenizersBackend"}, {"tokenizer_class": "PreTrainedTokenizerFast"}),
+        (
+            {"backend": "tokenizers", "tokenizer_class": "TokenizersBackend"},
+            {
+                "backend": "tokenizers",
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "model_input_names": ["input_ids", "attention_mask"],
+            },
+        ),
         ({"extra_special_tokens": ["a", "b"]}, {"additional_special_tokens": ["a", "b"]}),
         (
             {"extra_special_tokens": ["a"], "additional_special_tokens": ["b", "a"]},
