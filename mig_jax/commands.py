@@ -23,6 +23,7 @@ from mig_jax.evaluation.score_transcripts import score_transcripts
 from mig_jax.policy.load import check_run_lengths
 from mig_jax.records.given_transcripts import read_given_transcripts
 from mig_jax.records.plots import draw_gains
+from mig_jax.records.transcript_list import TranscriptList
 from mig_jax.records.transcripts import Transcript, TranscriptWriter, write_transcripts
 from mig_jax.rollout.problem_set import open_source
 from mig_jax.text.response_format import choices_by_letter
@@ -171,7 +172,7 @@ def score(config: Config, input_file: str, workdir: str, *, limit: int | None = 
     write_transcripts(scored, os.path.join(workdir, "scores.jsonl"))
     os.remove(os.path.join(workdir, PARTIAL_SCORES))
     draw_gains(scored, os.path.join(workdir, "gains"))
-    print(f"transcripts scored: {len(scored)}; scores.jsonl, gains.png and gains.html are in {workdir}")
+    print(f"{TranscriptList(scored).summary()}; scores.jsonl, gains.png and gains.html are in {workdir}")
 
 
 def export(workdir: str, *, step: int | None, best: bool, output: str, overrides: Mapping[str, Any]) -> None:

@@ -105,3 +105,11 @@ def test_lists_show_their_transcripts_in_a_notebook():
     assert several[0] is PLAIN and isinstance(several[1:], TranscriptList) and len(several[1:]) == 2
     assert several._repr_html_().count("<article>") == 3 and several[:1]._repr_html_().count("<article>") == 1
     assert len(several[:1].figure().axes) == len(several.figure(1).axes) == 3
+
+
+def test_a_list_is_summed_up_in_a_line():
+    wrong = dataclasses.replace(PLAIN, is_correct=False, format_error="no answer", ell_k=(), steps=(), gain_k=())
+    transcripts = TranscriptList([dataclasses.replace(PLAIN, is_correct=True, format_error=""), wrong])
+    steps = f"{len(PLAIN.gain_k)} steps that gain {sum(PLAIN.gain_k):.3g} nats a response"
+    assert repr(transcripts) == f"<2 transcripts, 1 right, 1 malformed, {steps}>"
+    assert TranscriptList().summary() == "0 transcripts, 0 right"
