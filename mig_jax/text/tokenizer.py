@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from absl import logging
 
 from mig_jax.errors import UserError
 from mig_jax.text import chat_template, hub, tokenizer_files
@@ -160,14 +161,21 @@ class Tokenizer:
         return np.searchsorted([0, *char_end_t], positions).tolist()
 
 
-def load(name: str | os.PathLike, *, model_folder: str | os.PathLike = "", format: StepFormat = MIG) -> Tokenizer:
+def load(
+    name: str | os.PathLike,
+    *,
+    model_folder: str | os.PathLike = "",
+    format: StepFormat = MIG,
+    eos: Sequence[str] = (),
+) -> Tokenizer:
     """Load a tokenizer from a folder, from a GGUF file, or by its name on the Hugging Face hub.
 
     Args:
       name: folder, file or name.
-      model_folder: folder of the model that uses it, whose end-of-sequence and padding ids count if the tokenizer's own
-        folder has no generation_config.json, as a folder of adapters.
+      model_folder: folder of the model that uses it, if that is another one, as for a folder of adapters. Its
+        end-of-sequence ids count as well, and its padding id if the tokenizer's own folder has none.
       format: of the responses.
+      eos: see `wrap`.
 
     Raises:
       UserError: there is no such folder, file or name on the hub, it has no tokenizer.json, a file is damaged, or the
@@ -176,7 +184,7 @@ def load(name: str | os.PathLike, *, model_folder: str | os.PathLike = "", forma
     if str(name).endswith(".gguf"):
         from mig_jax.text import gguf_tokenizer
 
-        return wrap(*gguf_tokenizer.read(name), format=format)
+        return wrap(*gguf_tokenizer.read(name), format=format, eos=eos)
     from transformers import PreTrainedTokenizerFast
 
     folder = Path(name) if Path(name).is_dir() else _download(str(name))
@@ -188,11 +196,11 @@ def load(name: str | os.PathLike, *, model_folder: str | os.PathLike = "", forma
     except Exception as error:  # The libraries raise many types, even plain Exception, for damaged files.
         raise UserError(f"the tokenizer files of {name} cannot be read, they may be damaged: {error!r}") from error
     fast.name_or_path = str(name)
-    has_ids = not model_folder or (folder / "generation_config.json").exists()
-    ids_folder = folder if has_ids else Path(model_folder)
-    generation, model = (_read_json(ids_folder / file) for file in ("generation_config.json", "config.json"))
-    eos_ids = [*_as_list(generation.get("eos_token_id")), *_as_list(model.get("eos_token_id"))]
-    tokenizer = wrap(fast, eos_ids, generation.get("pad_token_id"), format=format)
+    folders = [folder, *([Path(model_folder)] if model_folder else [])]
+    files = [_read_json(place / file) for place in folders for file in ("generation_config.json", "config.json")]
+    eos_ids = [id for content in files for id in _as_list(content.get("eos_token_id"))]
+    pad_ids = [id for content in files[::2] for id in _as_list(content.get("pad_token_id"))]
+    tokenizer = wrap(fast, eos_ids, next(iter(pad_ids), None), format=format, eos=eos)
     return dataclasses.replace(tokenizer, files=tokenizer_files.read_files(folder))
 
 
@@ -212,6 +220,7 @@ def wrap(
     pad_id: int | None = None,
     *,
     format: StepFormat = MIG,
+    eos: Sequence[str] = (),
 ) -> Tokenizer:
     """Prepare a Hugging Face tokenizer for sampling and probing.
 
@@ -220,6 +229,8 @@ def wrap(
       eos_ids: ids that end a completion, in addition to the tokenizer's own.
       pad_id: the padding id, if the tokenizer names none.
       format: of the responses.
+      eos: further tokens that end a completion (`model.eos`). The first ends a turn if the chat template ends turns
+        with neither an end-of-sequence nor a special token.
 
     Raises:
       UserError: there is no end-of-sequence or no chat template, turns end with some other token, answers merge with
@@ -230,13 +241,13 @@ def wrap(
     tokenizer = Tokenizer(fast, eos_ids, own_pad_ids[0] if own_pad_ids else pad_id, format, ())
     tokenizer = _with_sentinel(tokenizer)
     errors = []
-    if not eos_ids:
-        errors.append('it names no end-of-sequence: add "eos_token_id" to generation_config.json')
-    for complete in (_with_turn_end_first, _with_space, _with_token_bytes):
+    for complete in (functools.partial(_with_turn_end_first, eos=eos), _with_space, _with_token_bytes):
         try:
             tokenizer = complete(tokenizer)
         except ValueError as error:
             errors.append(str(error))
+    if not tokenizer.eos_ids:
+        errors.append("it names no end-of-sequence: set model.eos to the token that ends a completion")
     if errors:
         raise UserError("\n  ".join([f"the tokenizer {fast.name_or_path!r} cannot be used:", *errors]))
     return tokenizer
@@ -310,19 +321,55 @@ def _with_token_bytes(tokenizer: Tokenizer) -> Tokenizer:
     return dataclasses.replace(tokenizer, token_bytes=read_token_bytes(tokenizer.fast))
 
 
-def _with_turn_end_first(tokenizer: Tokenizer) -> Tokenizer:
-    """Put the id that ends a turn of the chat template before the other ids that end a completion."""
+def _with_turn_end_first(tokenizer: Tokenizer, eos: Sequence[str] = ()) -> Tokenizer:
+    """Add the ids of `eos`, and put the id that ends a turn of the chat before the other ids that end a completion.
+
+    A base model is often published with a chat template whose end of a turn its files do not name as end-of-sequence.
+    """
+    named = [_single_id(tokenizer, token) for token in eos]
+    eos_ids = [*tokenizer.eos_ids, *named]
+    try:
+        end = _turn_end(tokenizer)
+        if end not in eos_ids:
+            _check_is_special(tokenizer, end)
+    except UserError:
+        if not named or not tokenizer.fast.chat_template:
+            raise
+        end = named[0]
+    return dataclasses.replace(tokenizer, eos_ids=tuple(dict.fromkeys([end, *eos_ids])))
+
+
+def _single_id(tokenizer: Tokenizer, token: str) -> int:
+    try:
+        return tokenizer.token_id(token)
+    except UserError as error:
+        raise UserError(f"model.eos: {error}") from error
+
+
+def _turn_end(tokenizer: Tokenizer) -> int:
+    """Return the id of the token with which the chat template begins to end a turn."""
     text = chat_template.turn_end(tokenizer.fast)
-    end = next(iter(tokenizer.encode(text)), None)
-    if end is None:
-        raise UserError(f"its chat template ends a turn with {text!r}, for which it has no token")
-    if end not in tokenizer.eos_ids:
+    ids = tokenizer.encode(text)
+    if not ids:
+        raise UserError(f"its chat template ends a turn with {text!r}, for which it has no token: set model.eos")
+    return ids[0]
+
+
+def _check_is_special(tokenizer: Tokenizer, end: int) -> None:
+    """Check that a token can end completions although the files do not say so, and warn that it does."""
+    added = tokenizer.fast.added_tokens_decoder.get(end)
+    name = repr(tokenizer.fast.convert_ids_to_tokens(end))
+    if added is None or not added.special:
         raise UserError(
-            f"its chat template ends a turn with {tokenizer.fast.convert_ids_to_tokens(end)!r}, id {end}, which is not "
-            f"an end-of-sequence (these are: {list(tokenizer.eos_ids)}): add it to eos_token_id in "
-            "generation_config.json"
+            f"its chat template ends a turn with {name}, id {end}, which is not an end-of-sequence (these are: "
+            f"{list(tokenizer.eos_ids)}) and no special token: set model.eos to the token that ends a completion, such "
+            "as --config.model.eos='</s>'"
         )
-    return dataclasses.replace(tokenizer, eos_ids=tuple(dict.fromkeys([end, *tokenizer.eos_ids])))
+    logging.warning(
+        "the chat template of %r ends a turn with %s, id %d, which its files do not name as end-of-sequence, as in "
+        "base models: it ends completions too, and the saved model names it (model.eos adds others)",
+        tokenizer.fast.name_or_path, name, end,
+    )  # fmt: skip
 
 
 def _read_json(path: Path) -> dict[str, Any]:

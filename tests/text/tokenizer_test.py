@@ -187,8 +187,52 @@ def test_id_that_ends_a_turn_comes_first():
     """Check this with a different end-of-sequence of the tokenizer's own, as in Qwen's base models."""
     core = train_core()
     assert wrap(to_fast(core, eos_token="<|endoftext|>"), eos_ids=[7, 2]).eos_ids == (2, 0, 7)
-    with pytest.raises(UserError, match=r"ends a turn with '<\|im_end\|>', id 2, .*\[0, 7\].* add it to eos_token_id"):
-        wrap(to_fast(core, eos_token="<|endoftext|>"), eos_ids=[7])
+
+
+def test_special_token_that_ends_a_turn_of_a_base_model_ends_completions(monkeypatch):
+    warnings = []
+    monkeypatch.setattr(tokenizer.logging, "warning", lambda text, *values: warnings.append(text % values))
+    core = train_core()
+    assert wrap(to_fast(core, eos_token="<|endoftext|>"), eos_ids=[7]).eos_ids == (2, 0, 7)
+    assert wrap(to_fast(core, eos_token=None)).eos_ids == (2,)
+    assert [text.partition(", which")[0] for text in warnings] == [
+        "the chat template of '' ends a turn with '<|im_end|>', id 2"
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    "end, eos, eos_ids",
+    [
+        ("<|im_end|>", ["<|endoftext|>"], (2, 1, 0)),
+        ("<|im_start|>", ["<|im_end|>"], (1, 2)),
+        ("!", ["!"], (3, 1)),
+        ("", ["<|im_end|>", "!"], (2, 1, 3)),
+    ],
+)
+def test_named_end_of_sequence(end, eos, eos_ids):
+    fast = to_fast(
+        train_core(),
+        eos_token="<|im_start|>",
+        chat_template="{% for m in messages %}{{ m.content }}" + end + "{% endfor %}",
+    )
+    assert wrap(fast, eos=eos).eos_ids == eos_ids
+
+
+def test_named_end_of_sequence_must_be_one_token():
+    with pytest.raises(UserError, match="model.eos: .* encodes 'the end' as [0-9]+ tokens, not one"):
+        wrap(to_fast(train_core()), eos=["the end"])
+
+
+def test_ids_of_adapters_are_those_of_both_folders(characters, tmp_path):
+    """A folder of adapters may name one id where the base model has three."""
+    for folder, generation in (
+        ("base", {"eos_token_id": [7, 8], "pad_token_id": 9}),
+        ("adapters", {"eos_token_id": 6}),
+    ):
+        to_fast(train_core(), pad_token=None).save_pretrained(tmp_path / folder)
+        (tmp_path / folder / "generation_config.json").write_text(json.dumps(generation))
+    loaded = tokenizer.load(tmp_path / "adapters", model_folder=tmp_path / "base")
+    assert (loaded.eos_ids, loaded.declared_pad_id) == ((2, 6, 7, 8), 9)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +255,7 @@ def test_pad_id(tmp_path, tokenizer_pad, generation_pad, declared, pad):
         ("{{ raise_exception('never') }}", "refuses a question and an answer: never"),
         (
             "{% for m in messages %}{{ m.content }}!{% endfor %}",
-            "ends a turn with '!', id 3, which is not an end-of-sequence",
+            "ends a turn with '!', id 3, which is not an end-of-sequence .* set model.eos",
         ),
         ("{% for m in messages %}{{ m.content | trim }} \n<|im_end|>{% endfor %}", None),
     ],
