@@ -19,8 +19,17 @@ _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _LLAMA3 = _QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
-# GPT-2's pattern is built into the tokenizers library. SmolLM uses it after splitting off single digits.
-_PRE_TOKENIZERS = ("gpt-2", "smollm", "qwen2", "llama-bpe")
+# Name in a file → one of those that `_build` knows. GPT-2's pattern is built into the tokenizers library; SmolLM uses
+# it after splitting off single digits. The other names are those that llama.cpp takes for the same pre-tokenizer.
+_PRE_TOKENIZERS = {
+    "gpt-2": "gpt-2",
+    "smollm": "smollm",
+    "qwen2": "qwen2",
+    "deepseek-r1-qwen": "qwen2",
+    "llama-bpe": "llama-bpe",
+    "llama3": "llama-bpe",
+    "llama-v3": "llama-bpe",
+}
 
 # The values of `tokenizer.ggml.token_type` that need care; 1 is a normal token.
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
@@ -57,7 +66,7 @@ def read(path: str | os.PathLike) -> GgufTokenizer:
         if id is not None:
             meta["token_type"][id] = _CONTROL
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=_build(meta["pre"], meta["tokens"], meta["token_type"], meta["merges"]),
+        tokenizer_object=_build(_PRE_TOKENIZERS[meta["pre"]], meta["tokens"], meta["token_type"], meta["merges"]),
         name_or_path=str(path),
         bos_token=tokens["bos"],
         eos_token=tokens["eos"],
@@ -98,7 +107,7 @@ def _build(pre: str, tokens: list[str], kinds: list[int], merges: list[str]) -> 
     """Build the byte-level BPE tokenizer.
 
     Args:
-      pre: name of its pre-tokenizer, see `_PRE_TOKENIZERS`.
+      pre: a value of `_PRE_TOKENIZERS`.
       tokens: `[V]` the name of each id.
       kinds: `[V]` the token type of each id.
       merges: pairs of names, separated by a space.

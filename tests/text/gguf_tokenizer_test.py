@@ -106,6 +106,16 @@ def test_eos_padding_and_unused_tokens(tmp_path):
     assert loaded.decode([size + 1, 65, size + 2]) == loaded.decode([65])
 
 
+@pytest.mark.parametrize(
+    "name, pre", [("deepseek-r1-qwen", "qwen2"), ("llama3", "llama-bpe"), ("llama-v3", "llama-bpe")]
+)
+def test_other_names_of_a_pre_tokenizer(tmp_path, name, pre):
+    """llama.cpp reads these names as the same pre-tokenizer."""
+    core = train(pre)
+    first, second = (tokenizers.load(write(tmp_path / f"{x}.gguf", core, x)) for x in (name, pre))
+    assert all(first.encode(text) == second.encode(text) for text in TEXTS)
+
+
 @pytest.mark.parametrize("pre", [None, "default", "deepseek-llm"])
 def test_unknown_pre_tokenizer_is_refused(tmp_path, pre):
     with pytest.raises(UserError, match=f"pre-tokenizer {pre!r} .* supported is .*smollm, qwen2"):

@@ -100,16 +100,17 @@ def load(
     """
     folder, flat = pathlib.Path(folder), layout.flatten(params)
     raw, opened = hf_config.read_json(folder / _CONFIG), _open(folder / _TENSORS)
-    found = set(opened.keys())
+    name_of = {_known_name(name, config): name for name in opened.keys()}
+    found = set(name_of)
     modules = [name for name in PROJECTIONS if not found.isdisjoint(_tensor_names(name, 0, config))]
     expected = _expected_tensors(modules, config, raw.get("r"), flat)
-    errors = [*_config_errors(raw), *_tensor_errors(expected, opened)]
+    errors = [*_config_errors(raw), *_tensor_errors(expected, opened, name_of)]
     if errors or not modules:
         errors = errors or ["there are no adapters"]
         raise UserError(f"{folder}: these adapters are not supported:\n  " + "\n  ".join(errors))
     config = dataclasses.replace(config, lora=LoraConfig(raw["r"], float(raw["lora_alpha"]), tuple(modules)))
     for path, (shape, names) in expected.items():
-        value = np.stack([opened.get_tensor(name).astype(np.float32).T for name in names])
+        value = np.stack([opened.get_tensor(name_of[name]).astype(np.float32).T for name in names])
         flat[path] = jnp.asarray(value.reshape(len(names), *shape))
     return config, traverse_util.unflatten_dict(flat, sep="/")
 
@@ -127,6 +128,15 @@ def _tensor_names(name: str, layer: int, config: DecoderConfig) -> tuple[str, st
     if config.vision:
         module = module.replace("model.", "model.language_model.", 1)
     return f"base_model.model.{module}.lora_A.weight", f"base_model.model.{module}.lora_B.weight"
+
+
+def _known_name(name: str, config: DecoderConfig) -> str:
+    """Return the name that `_tensor_names` gives a tensor: those of vision models have changed with transformers."""
+    prefix = "base_model.model."
+    if not config.vision or not name.startswith(prefix):
+        return name
+    inner = layout.canonical_name(name.removeprefix(prefix))
+    return prefix + (f"model.language_model.{inner[6:]}" if inner.startswith("model.layers.") else inner)
 
 
 def _adapter_config(config: DecoderConfig, base: str) -> dict[str, Any]:
@@ -174,9 +184,11 @@ def _config_errors(raw: dict[str, Any]) -> Iterator[str]:
             yield f"{key}={raw.get(key)!r}: must be > 0"
 
 
-def _tensor_errors(expected: dict[str, _AdapterTensors], opened: Any) -> Iterator[str]:
+def _tensor_errors(expected: dict[str, _AdapterTensors], opened: Any, name_of: dict[str, str]) -> Iterator[str]:
     """Yield every tensor that is missing, unexpected, or not as config and base model require; reads headers only."""
-    found = set(opened.keys())
+    found = set(name_of)
+    for name in sorted(set(opened.keys()) - set(name_of.values())):
+        yield f"there twice, under two names: {name}"
     for shape, names in expected.values():
         is_a = names[0].endswith("lora_A.weight")
         rows, columns = (shape[-1], math.prod(shape[:-1])) if is_a else (math.prod(shape[1:]), shape[0])
@@ -184,7 +196,7 @@ def _tensor_errors(expected: dict[str, _AdapterTensors], opened: Any) -> Iterato
             if name not in found:
                 yield f"missing: {name} {[rows, columns]}"
                 continue
-            header = opened.get_slice(name)
+            header = opened.get_slice(name_of[name])
             if header.get_shape() != [rows, columns]:
                 yield f"wrong shape: {name} is {header.get_shape()}, not {[rows, columns]}"
             if header.get_dtype() not in tensor_files.FLOAT_DTYPES:

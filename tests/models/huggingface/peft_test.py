@@ -1,14 +1,17 @@
 """Adapters in PEFT's format are read back, and all errors in such files are reported."""
 
+import dataclasses
 import json
 
 import chex
 import numpy as np
 import pytest
 import safetensors.numpy
+from safetensors.numpy import load_file
 
 from mig_jax.errors import UserError
 from mig_jax.models.huggingface import peft
+from mig_jax.models.qwen2_vl import VisionConfig
 from tests.models.lora_test import BASE, CONFIG, base_params, flat, with_adapters
 
 
@@ -25,6 +28,23 @@ def test_saved_adapters_are_loaded(tmp_path):
         tensors[name.format("A")][1], flat(params)["layers/attention/out_lora_a"][1, :, :, 1].ravel()
     )
     assert tensors[name.format("B")].shape == (8, 2) and len(tensors) == 2 * 2 * 7
+
+
+@pytest.mark.parametrize("prefix", ["model.layers.", "model.language_model.layers."])
+def test_both_names_of_adapters_of_a_vision_model(prefix, tmp_path):
+    """transformers 4.52 moved the decoder of Qwen2.5-VL into a submodule. The adapters need only its config."""
+    tower = VisionConfig(width=8, layers=1, heads=1, mlp_width=8, full_layers=(), patch_size=4, window_size=16)
+    base, config = (dataclasses.replace(x, vision=tower) for x in (BASE, CONFIG))
+    peft.save(with_adapters(), config, tmp_path, base="")
+    file = tmp_path / "adapter_model.safetensors"
+    tensors = {name.replace("model.language_model.layers.", prefix): x for name, x in load_file(file).items()}
+    safetensors.numpy.save_file(tensors, file)
+    chex.assert_trees_all_equal(peft.load(tmp_path, base, base_params())[1], with_adapters())
+    both = {name.replace(prefix, "model.layers."): x for name, x in tensors.items()}
+    both |= {name.replace(prefix, "model.language_model.layers."): x for name, x in tensors.items()}
+    safetensors.numpy.save_file(both, file)
+    with pytest.raises(UserError, match="there twice, under two names: base_model.model.model"):
+        peft.load(tmp_path, base, base_params())
 
 
 def test_all_errors_are_listed_at_once(tmp_path):
