@@ -1,28 +1,10 @@
 """Variants of the reference answer and its ending, packed into arrays of fixed shape."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
-import jax
 import numpy as np
 
-# Probes are built with numpy on the host, and scored on devices.
-Array = jax.Array | np.ndarray
-
-
-class Answers(NamedTuple):
-    """The variants of one answer as leaves for any cut. Y of the P positions of a leaf predict a scored target.
-
-    token_ap: `[A, P]` lead-in, answer and ending without the last target, then padding.
-    target_aye: `[A, Y, E]` answer and ending, then padding; the last Y positions of `token_ap` predict them. A target
-      is a set of ids, padded with −1, whose probabilities are summed.
-    scored_ay: `[A, Y]` bool, False at padding; a row that is all False is no variant.
-    """
-
-    token_ap: Array
-    target_aye: Array
-    scored_ay: Array
-
+from mig_jax.rewards.arrays import Answers
 
 # What is scored after the answer, from the ids of all endings, by the name that configs use: one set of ids a position.
 TERMINATORS: dict[str, Callable[[Sequence[Sequence[int]]], list[list[int]]]] = {

@@ -6,39 +6,14 @@ A rule takes the group of one question; use `jax.vmap` for several questions. `C
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
-
-class Group(NamedTuple):
-    """The G responses of one question, as a credit rule sees them.
-
-    ell_gk: `[G, K+1]` answer log-likelihood ℓ₀ … ℓ_K, in nats per token; ℓ₀ is before the first step.
-    valid_gk: `[G, K+1]` bool, False at padding after the last step; the first entry of a row must be True.
-    steps_gk: `[G, K]` int, steps between a probe and the next; more than 1 if there are more steps than probes.
-    tokens_gk: `[G, K]` int, tokens of these steps.
-    is_correct_g: `[G]` bool.
-    """
-
-    ell_gk: jax.Array
-    valid_gk: jax.Array
-    steps_gk: jax.Array
-    tokens_gk: jax.Array
-    is_correct_g: jax.Array
-
-
-class Credit(NamedTuple):
-    """The process rewards of a group, split into steps.
-
-    reward_g: `[G]` process reward of each response.
-    gain_gk: `[G, K]` share of each step; 0 at padding.
-    """
-
-    reward_g: jax.Array
-    gain_gk: jax.Array
+from mig_jax.parts import find_part
+from mig_jax.rewards.arrays import Credit, Group
 
 
 class CreditRule(NamedTuple):
@@ -157,6 +132,18 @@ CREDITS: dict[str, CreditRule] = {
     "position_weighted": CreditRule(position_weighted, "nats"),
     "segment_progress": CreditRule(segment_progress, "probability"),
 }
+
+
+def find_rule(name: str) -> CreditRule:
+    """Return a credit rule: one of `CREDITS`, or a user's own, see `parts.find_part`.
+
+    A user's own is a `CreditRule`, or a function like those of `CREDITS`, whose unit is then nats.
+
+    Raises:
+      UserError: there is none.
+    """
+    rule: Any = find_part(name, CREDITS, key="reward.credit")
+    return rule if isinstance(rule, CreditRule) else CreditRule(rule, "nats")
 
 
 def falls(group: Group, threshold: float) -> jax.Array:

@@ -7,10 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mig_jax.parts import find_part
+
+# The output layer: the matrix `[D, V]`, or a function of hidden states `[T, D]` that returns logits `[T, V]`, for heads
+# with a bias, a scale or a soft cap.
+Head = jax.Array | Callable[[jax.Array], jax.Array]
+
 
 def token_logprobs(
     hidden_td: jax.Array,
-    unembed_dv: jax.Array,
+    head: Head,
     target_t: jax.Array,
     *,
     temperature: float = 1.0,
@@ -26,7 +32,7 @@ def token_logprobs(
 
     Args:
       hidden_td: `[T, D]` hidden states; entry t predicts target t.
-      unembed_dv: `[D, V]` output matrix.
+      head: `[D, V]` output matrix; or a function from hidden states `[T, D]` to logits `[T, V]`.
       target_t: `[T]` token ids; or `[T, E]` sets of distinct ids, padded with −1, whose probabilities are summed. An
         empty set has log-prob −∞.
       temperature: divides the logits; must be the sampler's for both policies of a ratio.
@@ -41,8 +47,8 @@ def token_logprobs(
       AssertionError: an argument has a batch axis.
     """
     chex.assert_rank(
-        [hidden_td, unembed_dv, target_t],
-        [2, 2, {1, 2}],
+        [hidden_td, target_t, *([] if callable(head) else [head])],
+        [2, {1, 2}, *([] if callable(head) else [2])],
         custom_message="token_logprobs takes one sequence: use jax.vmap for a batch",
     )
     length = target_t.shape[0]
@@ -56,7 +62,7 @@ def token_logprobs(
     @jax.checkpoint
     def chunk_logprobs(hidden_and_target):
         hidden_td, target_t = hidden_and_target
-        logit_tv = jnp.einsum("td,dv->tv", hidden_td, unembed_dv, preferred_element_type=jnp.float32) / temperature
+        logit_tv = _logits(hidden_td, head) / temperature
         if is_token_v is not None:
             logit_tv = jnp.where(is_token_v[None], logit_tv, -jnp.inf)
         logsumexp_t = jax.nn.logsumexp(logit_tv, axis=-1)
@@ -68,6 +74,13 @@ def token_logprobs(
 
     logprobs, entropies = jax.lax.map(chunk_logprobs, (hidden_chunks, target_chunks))
     return logprobs.reshape(-1)[:length], entropies.reshape(-1)[:length]
+
+
+def _logits(hidden_td: jax.Array, head: Head) -> jax.Array:
+    """Return the logits `[T, V]` in float32."""
+    if callable(head):
+        return jnp.asarray(head(hidden_td), jnp.float32)
+    return jnp.einsum("td,dv->tv", hidden_td, head, preferred_element_type=jnp.float32)
 
 
 def _target_logits(logit_tv: jax.Array, target_t: jax.Array) -> jax.Array:
@@ -116,8 +129,8 @@ def answer_likelihood(
     Args:
       logprob_kay: `[K+1, A, Y]` log-probs of the scored tokens of each variant after each step, in nats.
       scored_ay: `[A, Y]` bool, tokens of variant a and of its ending; a row that is all False is no variant.
-      over_tokens: key of `OVER_TOKENS`.
-      over_spellings: key of `OVER_SPELLINGS`.
+      over_tokens: key of `OVER_TOKENS`, or a user's own, see `parts.find_part`.
+      over_spellings: key of `OVER_SPELLINGS`, or a user's own.
 
     Returns:
       ell_k `[K+1]`, in nats per token (sum_logprob: in nats); −∞ if there is no variant.
@@ -129,19 +142,15 @@ def answer_likelihood(
     References:
       arXiv 2602.01034, Eq. 9.
     """
-    for key, value, table in (
-        ("over_tokens", over_tokens, OVER_TOKENS),
-        ("over_spellings", over_spellings, OVER_SPELLINGS),
-    ):
-        if value not in table:
-            raise ValueError(f"unknown {key} {value!r}; choose one of {', '.join(table)}")
+    mean_of_tokens = find_part(over_tokens, OVER_TOKENS, key="over_tokens")
+    best_of_variants = find_part(over_spellings, OVER_SPELLINGS, key="over_spellings")
     chex.assert_rank(
         [logprob_kay, scored_ay],
         [3, 2],
         custom_message="answer_likelihood takes one response: use jax.vmap for a batch",
     )
-    ell_ka = OVER_TOKENS[over_tokens](logprob_kay, scored_ay)
-    return OVER_SPELLINGS[over_spellings](jnp.where(scored_ay.any(-1)[None], ell_ka, -jnp.inf))
+    ell_ka = mean_of_tokens(logprob_kay, scored_ay)
+    return best_of_variants(jnp.where(scored_ay.any(-1)[None], ell_ka, -jnp.inf))
 
 
 def _total(logprob_kay: jax.Array, scored_ay: jax.Array) -> jax.Array:

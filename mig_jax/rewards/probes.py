@@ -34,7 +34,8 @@ import jax
 import jax.numpy as jnp
 
 from mig_jax.rewards import likelihood
-from mig_jax.rewards.answers import Answers, Array
+from mig_jax.rewards.arrays import Answers, Array, Cuts, Trunk
+from mig_jax.rewards.likelihood import Head
 
 
 class Forward(Protocol):
@@ -54,40 +55,15 @@ class Forward(Protocol):
             R = B·n, and n neighboring sequences share one row.
 
         Returns:
-          hidden_rtd `[R, T, D]`, ready for the output matrix, and the keys and values in a form of the model's own.
+          hidden_rtd `[R, T, D]` after the last norm, ready for the output layer, and the keys and values in a form of
+          the model's own.
         """
         ...
 
 
-class Cuts(NamedTuple):
-    """The positions at which a trunk is probed.
-
-    cut_k: `[K+1]` number of slots of the trunk before each cut, its padding included; at least 1.
-    valid_k: `[K+1]` bool, False where there is no cut.
-    prefix_kx: `[K+1, X]` ids that the leaves of each cut write before the lead-in, then padding; None for none.
-    prefix_length_k: `[K+1]` number of these ids, 0 to X; None for none.
-    """
-
-    cut_k: Array
-    valid_k: Array
-    prefix_kx: Array | None = None
-    prefix_length_k: Array | None = None
-
-
-class Trunk(NamedTuple):
-    """A prompt with its response, in S slots of which any may be padding.
-
-    position_s: `[S]` position of each token; or `[S, X]` where positions have several axes (M-RoPE).
-    valid_s: `[S]` bool, False at padding.
-    """
-
-    position_s: Array
-    valid_s: Array
-
-
 def score_packed(
     forward: Forward,
-    unembed_dv: jax.Array,
+    head: Head,
     token_bs: jax.Array,
     trunk: Trunk,
     cuts: Cuts,
@@ -102,7 +78,7 @@ def score_packed(
 
     Args:
       forward: the model, see `Forward`.
-      unembed_dv: `[D, V]` output matrix.
+      head: `[D, V]` output matrix, or a function from hidden states to logits; see `token_logprobs`.
       token_bs: `[B, S]` token ids of the trunks.
       trunk, cuts, answers: with a leading axis B on every field.
       chunk: tokens of a row whose logits are in memory at once.
@@ -121,7 +97,7 @@ def score_packed(
     hidden_bsd, keys_values = forward(token_bs, jnp.asarray(trunk.position_s), jnp.asarray(trunk.valid_s), ())
     ell_bk = score_on_cache(
         forward,
-        unembed_dv,
+        head,
         (keys_values,),
         trunk,
         cuts,
@@ -131,13 +107,13 @@ def score_packed(
         over_spellings=over_spellings,
         is_token_v=is_token_v,
     )
-    logprob_bs = _token_logprobs(hidden_bsd[:, :-1], unembed_dv, token_bs[:, 1:], chunk, is_token_v)
+    logprob_bs = _token_logprobs(hidden_bsd[:, :-1], head, token_bs[:, 1:], chunk, is_token_v)
     return ell_bk, jax.lax.stop_gradient(jnp.pad(logprob_bs, ((0, 0), (1, 0))))
 
 
 def score_on_cache(
     forward: Forward,
-    unembed_dv: jax.Array,
+    head: Head,
     cache: tuple,
     trunk: Trunk,
     cuts: Cuts,
@@ -155,7 +131,7 @@ def score_on_cache(
 
     Args:
       forward: the model, see `Forward`.
-      unembed_dv: `[D, V]` output matrix.
+      head: `[D, V]` output matrix, or a function from hidden states to logits; see `token_logprobs`.
       cache: keys and values of the S slots of the trunks, passed to `forward` as they are. Its entries have B rows, or
         B / n rows of which each is shared by n neighboring responses.
       trunk, cuts, answers: with a leading axis B on every field.
@@ -169,7 +145,7 @@ def score_on_cache(
     _assert_batch(trunk, cuts, answers)
     leaves = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), jax.vmap(build_leaves)(trunk, cuts, answers))
     hidden_rpd, _ = forward(leaves.token_rp, leaves.position_rp, leaves.visible_rs, cache)
-    logprob_bkay = _leaf_logprobs(hidden_rpd, unembed_dv, cuts, answers, chunk, is_token_v)
+    logprob_bkay = _leaf_logprobs(hidden_rpd, head, cuts, answers, chunk, is_token_v)
     ell = functools.partial(likelihood.answer_likelihood, over_tokens=over_tokens, over_spellings=over_spellings)
     return jax.lax.stop_gradient(jax.vmap(ell)(logprob_bkay, jnp.asarray(answers.scored_ay)))
 
@@ -236,7 +212,7 @@ def _next_positions(trunk: Trunk, cut_k: Array) -> jax.Array:
 
 
 def _leaf_logprobs(
-    hidden_rpd: jax.Array, unembed_dv: jax.Array, cuts: Cuts, answers: Answers, chunk: int, is_token_v: Array | None
+    hidden_rpd: jax.Array, head: Head, cuts: Cuts, answers: Answers, chunk: int, is_token_v: Array | None
 ) -> jax.Array:
     """Return the log-probs of the scored targets `[B, K+1, A, Y]` from the hidden states of all leaves."""
     rows, n_cuts = cuts.cut_k.shape
@@ -244,7 +220,7 @@ def _leaf_logprobs(
     hidden_ryd = _scored_positions(hidden_rpd, cuts, answers)
     hidden = hidden_ryd.reshape(rows, -1, hidden_ryd.shape[-1])
     target = jnp.broadcast_to(answers.target_aye[:, None], (rows, n_cuts, *answers.target_aye.shape[1:]))
-    logprob = _token_logprobs(hidden, unembed_dv, target.reshape(rows, -1, n_ids), chunk, is_token_v)
+    logprob = _token_logprobs(hidden, head, target.reshape(rows, -1, n_ids), chunk, is_token_v)
     return logprob.reshape(rows, n_cuts, n_variants, n_scored)
 
 
@@ -260,11 +236,11 @@ def _scored_positions(hidden_rpd: jax.Array, cuts: Cuts, answers: Answers) -> ja
 
 
 def _token_logprobs(
-    hidden_btd: jax.Array, unembed_dv: jax.Array, target: jax.Array, chunk: int, is_token_v: Array | None
+    hidden_btd: jax.Array, head: Head, target: jax.Array, chunk: int, is_token_v: Array | None
 ) -> jax.Array:
     """Return the log-prob of each target `[B, T]` in nats; targets are ids `[B, T]` or sets of ids `[B, T, E]`."""
 
     def logprobs(hidden_td, target_t):
-        return likelihood.token_logprobs(hidden_td, unembed_dv, target_t, chunk=chunk, is_token_v=is_token_v)[0]
+        return likelihood.token_logprobs(hidden_td, head, target_t, chunk=chunk, is_token_v=is_token_v)[0]
 
     return jax.vmap(logprobs)(hidden_btd, target)

@@ -278,9 +278,9 @@ def test_answer_without_variants_has_no_likelihood(over_tokens, over_spellings):
 
 def test_unknown_options_raise():
     case = jnp.zeros((2, 1, 3)), jnp.ones((1, 3), bool)
-    with pytest.raises(ValueError, match="unknown over_tokens 'mean'; choose one of mean_logprob, mean_prob"):
+    with pytest.raises(ValueError, match="over_tokens='mean': choose one of mean_logprob, mean_prob"):
         rewards.answer_likelihood(*case, over_tokens="mean")
-    with pytest.raises(ValueError, match="unknown over_spellings 'min'; choose one of max, logsumexp"):
+    with pytest.raises(ValueError, match="over_spellings='min': choose one of max, logsumexp"):
         rewards.answer_likelihood(*case, over_spellings="min")
 
 
