@@ -191,7 +191,15 @@ class ImageReader:
         c, size = self.config, cast(Any, self.processor.size)
         if not height or not width:
             raise UserError(f"no pixels ({width} × {height})")
-        resized = smart_resize(height, width, c.patch_size * c.merge_size, size.shortest_edge, size.longest_edge)
+        unit = c.patch_size * c.merge_size
+        resized = height, width
+        if self.processor.do_resize:
+            resized = smart_resize(height, width, unit, size.shortest_edge, size.longest_edge)
+        elif height % unit or width % unit:
+            raise UserError(
+                f"{width} × {height} pixels, but do_resize is false in {_PROCESSOR}: both sides must be multiples of "
+                f"{unit}"
+            )
         return Grid(*(pixels // c.patch_size for pixels in resized))
 
     def _build_prompt(self, ids: Sequence[int], images: Sequence[Image.Image], grids: Sequence[Grid]) -> Prompt:

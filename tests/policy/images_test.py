@@ -9,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image, ImageFile
 
+from mig_jax.errors import UserError
 from mig_jax.models.qwen2_vl import VisionConfig
 from mig_jax.policy import images
 from mig_jax.text import tokenizer as tokenizers
@@ -186,6 +187,14 @@ def test_colours_are_normalised_as_the_folder_says(tmp_path):
     black_nc = small.read([IMAGE], [Image.new("RGB", (16, 16))]).images.patch_jc
     want_c = -np.array(HUB["image_mean"]) / HUB["image_std"]
     np.testing.assert_allclose(black_nc.reshape(16, 3, 32), np.broadcast_to(want_c[:, None], (16, 3, 32)), rtol=1e-5)
+
+
+def test_processor_that_does_not_resize(tmp_path):
+    reader = images.make_reader(VISION, TOKENIZER, write_hub_file(tmp_path, do_resize=False), SIZES)
+    picture = noise(16, 136)  # more pixels than `SIZES` allows
+    assert len(reader.read([IMAGE], [picture]).ids) == 2 * 17
+    with pytest.raises(UserError, match="12 × 16 pixels, but do_resize is false .* must be multiples of 8"):
+        reader.read([IMAGE], [noise(16, 12)])
 
 
 def test_saved_processor_is_read_back(tmp_path):
