@@ -190,8 +190,9 @@ def test_colours_are_normalised_as_the_folder_says(tmp_path):
 
 
 def test_processor_that_does_not_resize(tmp_path):
-    reader = images.make_reader(VISION, TOKENIZER, write_hub_file(tmp_path, do_resize=False), SIZES)
-    picture = noise(16, 136)  # more pixels than `SIZES` allows
+    sizes = ConfigDict({"max_patches": 256, "min_pixels": 64, "max_pixels": 2048})
+    reader = images.make_reader(VISION, TOKENIZER, write_hub_file(tmp_path, do_resize=False), sizes)
+    picture = noise(16, 136)  # more pixels than the limits allow
     assert len(reader.read([IMAGE], [picture]).ids) == 2 * 17
     with pytest.raises(UserError, match="12 × 16 pixels, but do_resize is false .* must be multiples of 8"):
         reader.read([IMAGE], [noise(16, 12)])
