@@ -52,6 +52,7 @@ class Tokenizer:
     style: how its prompts are written; see `policy.prompts.with_style`.
     sentinel: text put before a piece that stands inside a text, so that it is not encoded as the beginning of one;
       see `encode`.
+    is_limited: the tokenizer has ids that the model has no row for, see `limit_to`.
     """
 
     fast: "PreTrainedTokenizerFast"
@@ -62,6 +63,7 @@ class Tokenizer:
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
     style: PromptStyle = PromptStyle()
     sentinel: str = ""
+    is_limited: bool = False
 
     @property
     def vocab_size(self) -> int:
@@ -95,9 +97,13 @@ class Tokenizer:
     def encode_start(self, text: str) -> list[int]:
         """Return the ids of a text that begins a sequence, such as a prompt; adds no special tokens."""
         try:
-            return self.fast.encode(text, add_special_tokens=False)
+            ids = self.fast.encode(text, add_special_tokens=False)
         except TypeError as error:  # raised for lone surrogates, which no UTF-8 has
             raise UserError(f"a text cannot be encoded as UTF-8: {text[:60]!r}") from error
+        if self.is_limited and ids and max(ids) >= self.vocab_size:
+            token = self.fast.convert_ids_to_tokens(max(ids))
+            raise UserError(f"the model has no row for the token {token!r}, id {max(ids)}, of the text {text[:60]!r}")
+        return ids
 
     @functools.cached_property
     def _sentinel_length(self) -> int:
@@ -154,6 +160,37 @@ class Tokenizer:
           UserError: it merges answers with the tags of this format, whatever whitespace is between them.
         """
         return _with_space(dataclasses.replace(self, format=format))
+
+    def limit_to(self, rows: int) -> "Tokenizer":
+        """Return the tokenizer for a model that embeds the first `rows` ids, if only added tokens are left out.
+
+        Some published tokenizers have a padding token that was added without adding its row. It is never used: texts
+        that hold it are refused, and rows are padded with id 0.
+
+        Raises:
+          UserError: ordinary tokens have no row, or the token that ends a turn has none.
+        """
+        if self.vocab_size <= rows:
+            return self
+        ordinary = self.fast.backend_tokenizer.get_vocab(with_added_tokens=False)
+        added = {id: token.content for id, token in self.fast.added_tokens_decoder.items() if id >= rows}
+        if self.eos_ids[0] >= rows or any(id >= rows and id not in added for id in ordinary.values()):
+            raise UserError(
+                f"the tokenizer has {self.vocab_size} tokens, the model embeds {rows}: use the model's own tokenizer "
+                "(model.tokenizer='')"
+            )
+        logging.warning(
+            "the tokenizer %r has tokens that the model has no rows for, and that are never used: %s",
+            self.fast.name_or_path, ", ".join(map(repr, added.values())),
+        )  # fmt: skip
+        pad_id = self.declared_pad_id
+        return dataclasses.replace(
+            self,
+            eos_ids=tuple(id for id in self.eos_ids if id < rows),
+            declared_pad_id=None if pad_id is None or pad_id >= rows else pad_id,
+            token_bytes=self.token_bytes[:rows],
+            is_limited=True,
+        )
 
     @staticmethod
     def cut_tokens(char_end_t: Sequence[int], positions: Sequence[int]) -> list[int]:

@@ -335,6 +335,27 @@ def test_lone_surrogate_is_a_user_error():
         tokenizer.build_character_tokenizer().encode("7 \ud800")
 
 
+def test_added_tokens_without_a_row_are_never_used(monkeypatch):
+    """Some published tokenizers have a padding token that was added without a row of the embedding."""
+    warnings = []
+    monkeypatch.setattr(tokenizer.logging, "warning", lambda text, *values: warnings.append(text % values))
+    fast = to_fast(train_core())
+    rows = len(fast)
+    fast.add_special_tokens({"pad_token": "[PAD]"})
+    tok = wrap(fast, eos_ids=[rows])
+    assert (tok.vocab_size, tok.pad_id, tok.eos_ids) == (rows + 1, rows, (2, rows))
+    limited = tok.limit_to(rows)
+    assert (limited.vocab_size, limited.pad_id, limited.eos_ids) == (rows, 0, (2,))
+    assert limited.encode("so (a+b)") == tok.encode("so (a+b)") and tok.limit_to(rows + 1) is tok
+    with pytest.raises(UserError, match=r"no row for the token '\[PAD\]', id [0-9]+, of the text 'a\[PAD\]'"):
+        limited.encode("a[PAD]")
+    assert len(warnings) == 1 and warnings[0].endswith("never used: '[PAD]'")
+    with pytest.raises(
+        UserError, match=f"the tokenizer has {rows + 1} tokens, the model embeds {rows - 1}: use the mod"
+    ):
+        tok.limit_to(rows - 1)
+
+
 # ------------------------------------------------------------------------------------------------------- SentencePiece
 
 
