@@ -11,6 +11,7 @@ def get_config() -> ConfigDict:
     c = ConfigDict()
     c.seed = 0  # seed of random parameters, data order and sampling
     c.steps = 100  # rollouts (train), or batches of SFT targets (sft)
+    c.response_format = "mig"  # mig, r1, qwen3, llama_steps, tunix, plain; or your own, as "my_format.py:FORMAT"
 
     c.model = m = ConfigDict()
     m.path = ""  # folder in Hugging Face format, .gguf file, workdir of a run, or hub name; "": random parameters

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mig_jax.check_config import check_config
@@ -41,6 +42,7 @@ from mig_jax.records.transcript_list import TranscriptList
 from mig_jax.records.transcripts import Transcript, make_transcripts, read_transcripts
 from mig_jax.rollout.problem_set import eval_source, open_eval_problems
 from mig_jax.text.answers.verifier import Verifier
+from mig_jax.text.step_format import find_format
 from mig_jax.trainer import disk_space
 from mig_jax.trainer import train as trainer
 from mig_jax.trainer.run_files import Run
@@ -255,8 +257,11 @@ def open_policy(config: Config, *, mode: str, policy: Policy | None = None) -> I
     multihost.sync_errors(lambda: check_config(config, mode=mode, n_devices=n_devices))
     mesh = policy.mesh if policy else sharding.make_mesh(config.mesh.to_dict())
     with jax.set_mesh(mesh), Verifier(**config.verifier.to_dict()) as verifier:
-        loaded = policy or multihost.sync_errors(lambda: load.load_policy(config.model, mesh, seed=config.seed))
-        yield multihost.sync_errors(lambda: with_style(loaded, config)), verifier
+        yield multihost.sync_errors(lambda: with_style(policy or _load(config, mesh), config)), verifier
+
+
+def _load(config: Config, mesh: Mesh) -> Policy:
+    return load.load_policy(config.model, mesh, seed=config.seed, format=find_format(config.response_format))
 
 
 def config_of(model: Model, overrides: Mapping[str, Any], *, with_columns: bool = True) -> Config:

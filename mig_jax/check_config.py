@@ -25,7 +25,7 @@ from mig_jax.errors import UserError
 from mig_jax.learning import advantages, losses
 from mig_jax.models import adapters, attention, remat
 from mig_jax.rollout.grading import READINGS
-from mig_jax.text import prompt_options
+from mig_jax.text import prompt_options, step_format
 from mig_jax.models.qwen2_vl import VisionConfig
 
 CHOICES = {
@@ -83,6 +83,7 @@ def check_config(config: Config, *, mode: str, n_devices: int) -> None:
         *_ranges(config, Config),
         *_values(config),
         *_reward(config),
+        *_format(config),
         *_mesh(config, n_devices),
         *_model(config),
         *(_data(config, mode) if mode != "score" else ()),
@@ -317,6 +318,15 @@ def _sources(key: str, mixture: str, *, is_one: bool = False) -> list[str]:
     if is_one and parts != (sources.WeightedSource(mixture.strip(), 1.0),):
         return [f"{key}={mixture!r}: give one source, without a weight; eval.benchmarks takes several"]
     return [f"{key}={mixture!r}: {error}" for part in parts if (error := sources.source_name_error(part.name))]
+
+
+def _format(config: Config) -> list[str]:
+    """Check the response format, a user's own by calling its splitter."""
+    try:
+        step_format.find_format(config.response_format)
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def _mesh(config: Config, n_devices: int) -> list[str]:

@@ -258,6 +258,7 @@ class Config(Section):
     mesh: MeshConfig
     model: ModelConfig
     optimizer: OptimizerConfig
+    response_format: str
     reward: RewardConfig
     rollout: RolloutConfig
     seed: int

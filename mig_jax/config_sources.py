@@ -85,6 +85,8 @@ def apply_run_config(config: Any, path: str) -> None:
             f'{path} was written by an earlier version: data.system_prompt is now a text. Write "format" for true '
             'and "" for false in the file'
         )
+    if isinstance(stored.get("response_format"), str):  # runs of earlier versions have none
+        config.response_format = stored["response_format"]
     for section in RUN_SECTIONS:
         try:
             config[section].update({key: value for key, value in stored[section].items() if key in config[section]})

@@ -26,6 +26,7 @@ from mig_jax.policy import images
 from mig_jax.policy.finite import find_non_finite
 from mig_jax.text import hub, tokenizer_files
 from mig_jax.text import tokenizer as tokenizers
+from mig_jax.text.step_format import MIG, StepFormat
 
 # In a saved model's folder: the config of the run that made it. Commands read it when no --config is given.
 RUN_CONFIG = "mig_jax_config.json"
@@ -80,7 +81,7 @@ class Policy:
         return lora.is_adapter(path) or self.config.lora is None
 
 
-def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int) -> Policy:
+def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int, format: StepFormat = MIG) -> Policy:
     """Load the model of `config.model`, or draw random parameters when `model.path` is empty.
 
     Adapters found in the folder are trained further; `model.lora` describes new ones.
@@ -89,6 +90,7 @@ def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int) -> Policy:
       model: the section `model` of a config.
       mesh: devices to put the parameters on.
       seed: seed of random parameters and of new adapters.
+      format: of the responses.
 
     Raises:
       UserError: the model is not supported or its files are damaged; lists every reason.
@@ -99,7 +101,7 @@ def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int) -> Policy:
     # A folder that holds only adapters may lack the tokenizer.
     own = path if os.path.exists(os.path.join(path, "tokenizer.json")) else base_path
     name = _find_tokenizer(model.tokenizer) or own
-    tokenizer = _load_tokenizer(name, model_folder=base_path if adapted else "")
+    tokenizer = _load_tokenizer(name, model_folder=base_path if adapted else "", format=format)
     if base_path:
         config = _stored_config(base_path, model, mesh)
         _check_vocabulary(tokenizer, config, name)
@@ -230,10 +232,10 @@ def _find_tokenizer(name: str) -> str:
     return run_model if name and os.path.isfile(os.path.join(run_model, "tokenizer.json")) else path
 
 
-def _load_tokenizer(name: str, *, model_folder: str = "") -> tokenizers.Tokenizer:
+def _load_tokenizer(name: str, *, model_folder: str = "", format: StepFormat = MIG) -> tokenizers.Tokenizer:
     if name == "characters":
-        return tokenizers.build_character_tokenizer()
-    return tokenizers.load(name, model_folder=model_folder)
+        return tokenizers.build_character_tokenizer(format=format)
+    return tokenizers.load(name, model_folder=model_folder, format=format)
 
 
 def _read_origin(base_path: str, *, has_other_tokenizer: bool) -> Origin:

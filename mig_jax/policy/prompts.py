@@ -13,6 +13,7 @@ from mig_jax.models.sampler import Prompts
 from mig_jax.policy import encoding, images
 from mig_jax.policy.load import Policy
 from mig_jax.text import chat_template, prompt_options, prompts
+from mig_jax.text.step_format import find_format
 from mig_jax.text.tokenizer import Tokenizer
 
 
@@ -28,15 +29,16 @@ class PromptBatch(NamedTuple):
 
 
 def with_style(policy: Policy, config: Config) -> Policy:
-    """Return the policy with the style of prompts that a config describes, and print what is special about it.
+    """Return the policy with the response format and the style of prompts of a config; print what is special about it.
 
     Raises:
       UserError: the chat template does not write the prompt as it should be read, or lacks an argument.
     """
-    style, notices = make_style(policy.tokenizer, config.data)
+    tokenizer = policy.tokenizer.with_format(find_format(config.response_format))
+    style, notices = make_style(tokenizer, config.data)
     for notice in notices if multihost.is_main_process() else ():
         print(f"prompts: {notice}", file=sys.stderr)
-    return dataclasses.replace(policy, tokenizer=dataclasses.replace(policy.tokenizer, style=style))
+    return dataclasses.replace(policy, tokenizer=dataclasses.replace(tokenizer, style=style))
 
 
 def make_style(tokenizer: Tokenizer, data: DataConfig) -> tuple[prompts.PromptStyle, list[str]]:

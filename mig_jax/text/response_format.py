@@ -22,13 +22,12 @@ from absl import logging
 
 from mig_jax.errors import UserError
 from mig_jax.parts import user_traceback
-from mig_jax.text.step_format import (
-    ANSWER_CLOSE, ANSWER_OPEN, FORMATS, MIG, THINK_OPEN, StepFormat, find_format,
-)  # fmt: skip
+from mig_jax.text.splitters import SENTENCE_ENDS
+from mig_jax.text.step_format import ANSWER_CLOSE, ANSWER_OPEN, FORMATS, MIG, THINK_OPEN, StepFormat, find_format
 
 __all__ = [
-    "ANSWER_CLOSE", "ANSWER_OPEN", "FORMATS", "MIG", "THINK_OPEN", "TRIAL_ANSWERS", "TRUNCATED", "CharSpan", "Response", "StepFormat",
-    "choices_by_letter", "find_format", "parse_response", "render_response",
+    "ANSWER_CLOSE", "ANSWER_OPEN", "FORMATS", "MIG", "THINK_OPEN", "TRIAL_ANSWERS", "TRUNCATED", "CharSpan",
+    "Response", "StepFormat", "choices_by_letter", "find_format", "parse_response", "render_response",
 ]  # fmt: skip
 
 # Format error of a response that reached the length limit, whatever else is wrong with it.
@@ -49,7 +48,6 @@ TRIAL_ANSWERS = (
 # \boxed{ and other braces, to be matched; escaped braces also match, to be skipped.
 _BRACE = re.compile(r"\\boxed ?\{|\\[\\{}]|[{}]")
 _BOX = re.compile(r"\\boxed ?\{")
-_SENTENCE_ENDS = ".!?…。！？"
 _LINE_END = re.compile(r"[^\S\n]*+\n")
 
 
@@ -65,7 +63,8 @@ class Response(NamedTuple):
 
     cuts: positions where a probe may ask for the answer, one after each step. A cut comes after the line break that
       ends its line, because tokens such as `.\\n` cannot be split.
-    cot: the reasoning: the text between the think tags, where present; without tags, that before the line of the answer.
+    cot: the reasoning: the text between the think tags, where present; in a format without them, that before the line
+      of the answer.
     open_spans: at most two spans; the reasoning is open before a character inside them, see `_find_open_spans`.
     steps: ordered and disjoint, inside `cot`, each from its first to its last visible character. A header without
       text of its own begins no step, and belongs to the step before it.
@@ -95,8 +94,8 @@ def choices_by_letter(choices: Sequence[str]) -> dict[str, str]:
 def render_response(steps: Sequence[str], answer: str, format: StepFormat = MIG) -> str:
     """Return the well-formed response with these steps and this answer, as SFT needs it.
 
-    It begins after what the prompt has written of it (`StepFormat.prompt_opening`). Where steps have no headers, a step of
-    several paragraphs, lines or sentences may be read as several.
+    It begins after what the prompt has written of it (`StepFormat.prompt_opening`). Where steps have no headers, a step
+    of several paragraphs, lines or sentences may be read as several.
 
     Raises:
       UserError: the response would not parse back to its parts: there are no steps, a step is empty or contains a tag
@@ -219,7 +218,7 @@ def _find_steps(text: str, cot: CharSpan, format: StepFormat) -> tuple[CharSpan,
             steps.append(CharSpan(first, first + len(step.strip())))
     # In a single line, the last words before the answer announce it.
     if len(steps) > 1 and "\n" not in reasoning.strip() and _answer_opening(format).match(text, cot.end):
-        if text[steps[-1].end - 1] not in _SENTENCE_ENDS:
+        if text[steps[-1].end - 1] not in SENTENCE_ENDS:
             steps.pop()
     return tuple(steps)
 

@@ -1,7 +1,7 @@
 """Splitters: where the steps of a reasoning are.
 
-A splitter is a function of a text that returns the spans (start, end) of its steps, in order and disjoint. Blanks around
-a step and steps without text are removed afterwards. Our own take time linear in the length.
+A splitter is a function of a text that returns the spans (start, end) of its steps, in order and disjoint. Blanks
+around a step and steps without text are removed afterwards. Our own take time linear in the length.
 """
 
 import functools
@@ -14,29 +14,37 @@ from mig_jax.errors import UserError
 
 Splitter = Callable[[str], Sequence[tuple[int, int]]]
 
-# A step's number: "Step 1", "步骤 1", "步骤一", "第1步", "第一步". All quantifiers of blanks are possessive, so that a line
-# of blanks is read once.
-_NUMBERED = (
-    r"(?:(?i:step)[^\S\n]*+[0-9]++|步[骤驟][^\S\n]*+(?:[0-9]++|[一二三四五六七八九十]++)"
-    r"|第[^\S\n]*+(?:[0-9]++|[一二三四五六七八九十]++)[^\S\n]*+步)"
-)
-_MARKS = r"(?:#{1,6}[^\S\n]*+)?+(?:\*\*|__)?+"
-# "### Step 1:" and what is close to it: other marks or none, bold, blanks before the colon, a full-width colon, indented.
-STEP_HEADER = (
-    rf"^[^\S\n]*+(?P<header>{_MARKS}{_NUMBERED}[^\S\n]*+(?:\*\*|__)?+[^\S\n]*+[:\N{{FULLWIDTH COLON}}](?:\*\*|__)?+)"
-)
+# Quantifiers are possessive, so that a line of blanks is read once.
+_BLANKS = r"[^\S\n]*+"
+_COLON = "[:\N{FULLWIDTH COLON}]"
+_DASH = "[-\N{EN DASH}\N{EM DASH}]"
+_NUMBER = "(?:[0-9]++|[一二三四五六七八九十]++)"
+# A step's number: "Step 1", "步骤 1", "步骤一", "第1步", "第一步".
+_NUMBERED = rf"(?:(?i:step){_BLANKS}[0-9]++|步[骤驟]{_BLANKS}{_NUMBER}|第{_BLANKS}{_NUMBER}{_BLANKS}步)"
+_IN_WORDS = rf"(?i:step[^\S\n]++(?:one|two|three|four|five|six|seven|eight|nine|ten))\b{_BLANKS}(?:\.|{_COLON})"
+_HASHES = rf"#{{1,6}}{_BLANKS}"
+_BOLD = r"(?:\*\*|__)"
+# "### Step 1:" and what is close to it: other marks or none, bold, blanks before the colon, a full-width colon, an
+# indent.
+STEP_HEADER = rf"^{_BLANKS}(?P<header>(?:{_HASHES})?+{_BOLD}?+{_NUMBERED}{_BLANKS}{_BOLD}?+{_BLANKS}{_COLON}{_BOLD}?+)"
 # A line that is meant as a header but is not read: no colon, another sign, a number in words, a list mark before it.
 NEAR_HEADER = (
-    r"^[^\S\n]*+(?:(?:[-+*>]|[0-9]{1,3}[.)])[^\S\n]++)?+(?:"
-    rf"(?:#{{1,6}}[^\S\n]*+(?:\*\*|__)?+|\*\*|__){_NUMBERED}(?!\.[0-9])"
-    rf"|{_NUMBERED}[^\S\n]*+(?:[:\N{{FULLWIDTH COLON}}]|(?:[.)\]]|[-\N{{EN DASH}}\N{{EM DASH}}])(?:\s|\Z)|$)"
-    rf"|{_MARKS}(?i:step[^\S\n]++(?:one|two|three|four|five|six|seven|eight|nine|ten))\b[^\S\n]*+[.:\N{{FULLWIDTH COLON}}]"
-    r")"
+    rf"^{_BLANKS}(?:(?:[-+*>]|[0-9]{{1,3}}[.)])[^\S\n]++)?+(?:"
+    rf"(?:{_HASHES}{_BOLD}?+|{_BOLD}){_NUMBERED}(?!\.[0-9])"
+    rf"|{_NUMBERED}{_BLANKS}(?:{_COLON}|(?:[.)\]]|{_DASH})(?:\s|\Z)|$)"
+    rf"|(?:{_HASHES})?+{_BOLD}?+{_IN_WORDS})"
 )
 
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*+\n)++")
 _LINE = re.compile(r"[^\n]+")
-_SENTENCE_END = re.compile(r"[.!?\N{HORIZONTAL ELLIPSIS}]++[\"'”’)\]*_]*+(?=\s)|[。！？]++[”’」』）\"']*+")
+_ELLIPSIS, _QUOTES = "\N{HORIZONTAL ELLIPSIS}", "\N{RIGHT DOUBLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}"
+CJK_ENDS = "。\N{FULLWIDTH EXCLAMATION MARK}\N{FULLWIDTH QUESTION MARK}"
+_CJK_BRACKET = "\N{FULLWIDTH RIGHT PARENTHESIS}"
+# What ends a sentence.
+SENTENCE_ENDS = f".!?{_ELLIPSIS}{CJK_ENDS}"
+_SENTENCE_END = re.compile(
+    rf"[.!?{_ELLIPSIS}]++[\"'{_QUOTES})\]*_]*+(?=\s)|[{CJK_ENDS}]++[{_QUOTES}」』{_CJK_BRACKET}\"']*+"
+)
 # What a full stop follows without ending a sentence.
 _ABBREVIATIONS = frozenset("e.g i.e cf vs mr mrs ms dr prof st no eq eqs fig approx resp".split())
 
@@ -47,7 +55,8 @@ class HeaderSplitter(NamedTuple):
     A header without text of its own begins no step, and belongs to the step before it. Text before the first header
     belongs to no step.
 
-    header: pattern of a header, in which ^ is the start of a line; its group `header`, if there is one, excludes blanks.
+    header: pattern of a header, in which ^ is the start of a line; its group `header` excludes an indent, if there is
+      such a group.
     near_miss: pattern of lines that look like a header and are not read as one; "" for none. A response with such lines
       is malformed.
     """

@@ -36,7 +36,7 @@ class StepFormat:
 
     Whitespace around tags is free when a response is read; it is as written here in probes and SFT targets.
 
-    instructions: the system prompt; `{example}` in it becomes a response with two steps. "": `{example}` with a sentence.
+    instructions: the system prompt; `{example}` in it becomes a response with two steps. "": `INSTRUCTIONS`.
     splitter: finds the steps of the reasoning: a name of `splitters.SPLITTERS`, a function from a text to the spans
       (start, end) of its steps, or a regular expression for their headers.
     think: tags around the reasoning. None: it goes from the beginning to the line that the answer is in.
@@ -48,8 +48,8 @@ class StepFormat:
     fits_lead_in: the beginning of a probe is fitted to its cut: where the cut is inside a line, a line break is written
       first; where the think block is closed already, it is not closed again. Needed where steps end inside lines
       (sentences), and by `reads_empty_think`. Such probes take more memory.
-    space: whitespace between the tags and the answer. A tokenizer may merge a tag with the adjacent answer text (`>A` is
-      one token in Qwen's vocabulary). A probe is encoded in pieces, so it would then differ from what a policy
+    space: whitespace between the tags and the answer. A tokenizer may merge a tag with the adjacent answer text (`>A`
+      is one token in Qwen's vocabulary). A probe is encoded in pieces, so it would then differ from what a policy
       generates. Therefore each tokenizer uses the first of `SPACES` that it merges with no answer.
     prompt_opening: what the prompt has already written of a response, such as "<think>\n"; see `opening`.
     """
@@ -159,8 +159,8 @@ class StepFormat:
 
 INSTRUCTIONS = "Solve the problem step by step. Reply in exactly this format, with as many steps as needed:\n{example}"
 _BOXED_INSTRUCTIONS = (
-    "Think step by step between <think> and </think>, in paragraphs. Then give the final answer in \\boxed{}. The format:\n"
-    "{example}"
+    "Think step by step between <think> and </think>, in paragraphs. Then give the final answer in \\boxed{}. The "
+    "format:\n{example}"
 )
 
 FORMATS: dict[str, StepFormat] = {
@@ -183,8 +183,8 @@ FORMATS: dict[str, StepFormat] = {
     ),
     "llama_steps": StepFormat(
         instructions=(
-            "Solve the problem step by step. Use this format, with as many steps as needed, and conclude with the final "
-            "answer in \\boxed{}:\n{example}"
+            "Solve the problem step by step. Use this format, with as many steps as needed, and conclude with the "
+            "final answer in \\boxed{}:\n{example}"
         ),
         think=None,
         answer=BOXED,
@@ -194,8 +194,8 @@ FORMATS: dict[str, StepFormat] = {
     ),
     "tunix": StepFormat(
         instructions=(
-            "Solve the problem. Write your reasoning between <reasoning> and </reasoning>, a line for each step, and the "
-            "final answer alone between <answer> and </answer>:\n{example}"
+            "Solve the problem. Write your reasoning between <reasoning> and </reasoning>, a line for each step, and "
+            "the final answer alone between <answer> and </answer>:\n{example}"
         ),
         splitter="line",
         think=("<reasoning>", "</reasoning>"),
@@ -203,7 +203,8 @@ FORMATS: dict[str, StepFormat] = {
     ),
     "plain": StepFormat(
         instructions=(
-            "Solve the problem step by step, in paragraphs. Then give the final answer in \\boxed{}. The format:\n{example}"
+            "Solve the problem step by step, in paragraphs. Then give the final answer in \\boxed{}. The format:\n"
+            "{example}"
         ),
         splitter="paragraph",
         think=None,

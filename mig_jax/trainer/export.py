@@ -17,6 +17,7 @@ from mig_jax.errors import UserError
 from mig_jax.learning.train_step import partition
 from mig_jax.policy.load import Policy, load_policy
 from mig_jax.policy.save import save_policy
+from mig_jax.text.step_format import find_format
 from mig_jax.trainer import sft_stage, stored_checkpoints
 from mig_jax.trainer.fingerprints import fingerprint_params
 from mig_jax.trainer.model_card import write_card
@@ -70,8 +71,9 @@ def export(
     start = start_model(config, workdir, mode)
     multihost.broadcast_from_main(lambda: check_output(folder, start.path))
     mesh = sharding.make_mesh({"fsdp": len(devices)}, devices=devices)
+    format = find_format(config.response_format)
     with jax.set_mesh(mesh):
-        policy = multihost.sync_errors(lambda: load_policy(start, mesh, seed=config.seed))
+        policy = multihost.sync_errors(lambda: load_policy(start, mesh, seed=config.seed, format=format))
         check_base(policy, config, mode, progress.get("fingerprints") or {})
         params = multihost.sync_errors(lambda: stored_checkpoints.read_params(workdir, step, policy))
         save_policy(policy, params, folder, config=config)

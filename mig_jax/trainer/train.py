@@ -17,6 +17,7 @@ from mig_jax.learning.train_step import init_state, partition
 from mig_jax.policy.load import Policy, check_run_lengths, load_policy
 from mig_jax.policy.prompts import with_style
 from mig_jax.policy.save import save_policy
+from mig_jax.text.step_format import find_format
 from mig_jax.trainer import announce, disk_space, saved_model, sft_stage
 from mig_jax.trainer.preemption import Preempted
 from mig_jax.trainer.report import SFT_STAGE, warn_after_evaluation, warn_after_step, write_report
@@ -57,7 +58,10 @@ def run(
         start = run_sft_stage(config, os.path.join(workdir, SFT_STAGE), devices, should_stop)
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
-        policy = multihost.sync_errors(lambda: with_style(load_policy(start, mesh, seed=config.seed), config))
+        format = find_format(config.response_format)
+        policy = multihost.sync_errors(
+            lambda: with_style(load_policy(start, mesh, seed=config.seed, format=format), config)
+        )
         check_run_lengths(policy, config)
         print(announce.describe_model(policy, start.path))
         multihost.broadcast_from_main(lambda: check_disk_space(policy, config, workdir))
