@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     c.model = m = ConfigDict()
     m.path = ""  # folder in Hugging Face format, .gguf file, workdir of a run, or hub name; "": random parameters
     m.tokenizer = ""  # same forms; "": the tokenizer of model.path; "characters": one token per byte, needs no files
+    m.eos = ""  # further tokens that end a completion, such as "<|im_end|>", separated by spaces; "": the model's own
     m.compute_dtype = "float32"  # of activations: float32 or bfloat16; norms, softmax and log-probs are always float32
     m.param_dtype = "float32"  # of parameters; float32 keeps master parameters beside bfloat16 activations
     m.save_dtype = ""  # of the saved model: float32, bfloat16 or float16; "": as the parameters

@@ -164,6 +164,7 @@ class ModelVisionConfig(Section):
 class ModelConfig(Section):
     attention: str
     compute_dtype: str
+    eos: str
     init: ModelInitConfig
     lora: ModelLoraConfig
     param_dtype: str

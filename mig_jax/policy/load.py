@@ -101,10 +101,10 @@ def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int, format: StepFormat
     # A folder that holds only adapters may lack the tokenizer.
     own = path if os.path.exists(os.path.join(path, "tokenizer.json")) else base_path
     name = _find_tokenizer(model.tokenizer) or own
-    tokenizer = _load_tokenizer(name, model_folder=base_path if adapted else "", format=format)
+    tokenizer = _load_tokenizer(name, model_folder=base_path if adapted else "", eos=model.eos.split(), format=format)
     if base_path:
         config = _stored_config(base_path, model, mesh)
-        _check_vocabulary(tokenizer, config, name)
+        tokenizer = tokenizer.limit_to(config.vocab_size)
         params = hf_weights.load(base_path, config, shardings=_param_shardings(config, mesh))
     else:
         config = _random_config(model, tokenizer, mesh)
@@ -217,14 +217,6 @@ def find_run_config(path: str) -> str | None:
     return next((file for file in files if os.path.isfile(file)), None)
 
 
-def _check_vocabulary(tokenizer: tokenizers.Tokenizer, config: decoder.DecoderConfig, name: str) -> None:
-    if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(
-            f"{name}: the tokenizer has {tokenizer.vocab_size} tokens, the model embeds {config.vocab_size}: use the "
-            "model's own tokenizer (model.tokenizer='')"
-        )
-
-
 def _find_tokenizer(name: str) -> str:
     """Return where a tokenizer is: a path with `~` expanded, the `model/` folder of the run in it, or the name."""
     path = os.path.expanduser(name)
@@ -232,10 +224,12 @@ def _find_tokenizer(name: str) -> str:
     return run_model if name and os.path.isfile(os.path.join(run_model, "tokenizer.json")) else path
 
 
-def _load_tokenizer(name: str, *, model_folder: str = "", format: StepFormat = MIG) -> tokenizers.Tokenizer:
+def _load_tokenizer(name: str, *, model_folder: str = "", eos: Sequence[str] = (), format: StepFormat = MIG) -> tokenizers.Tokenizer:
+    if name == "characters" and eos:
+        raise UserError(f"model.eos={' '.join(eos)!r}: completions of the character tokenizer end with '<|im_end|>'")
     if name == "characters":
         return tokenizers.build_character_tokenizer(format=format)
-    return tokenizers.load(name, model_folder=model_folder, format=format)
+    return tokenizers.load(name, model_folder=model_folder, eos=eos, format=format)
 
 
 def _read_origin(base_path: str, *, has_other_tokenizer: bool) -> Origin:
