@@ -224,7 +224,9 @@ def _find_tokenizer(name: str) -> str:
     return run_model if name and os.path.isfile(os.path.join(run_model, "tokenizer.json")) else path
 
 
-def _load_tokenizer(name: str, *, model_folder: str = "", eos: Sequence[str] = (), format: StepFormat = MIG) -> tokenizers.Tokenizer:
+def _load_tokenizer(
+    name: str, *, model_folder: str = "", eos: Sequence[str] = (), format: StepFormat = MIG
+) -> tokenizers.Tokenizer:
     if name == "characters" and eos:
         raise UserError(f"model.eos={' '.join(eos)!r}: completions of the character tokenizer end with '<|im_end|>'")
     if name == "characters":
