@@ -1,18 +1,19 @@
 """Sampled ids to text: steps, probe positions and the answer of a completion."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mig_jax import rewards
-from mig_jax.distributed import sharding
-from mig_jax.models import sampler
 from mig_jax.policy.encoding import bucket_size
-from mig_jax.policy.load import Policy
 from mig_jax.text import response_format
 from mig_jax.text.response_format import Response
 from mig_jax.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # without them, this module needs no jax
+    from mig_jax.models import sampler
+    from mig_jax.policy.load import Policy
 
 # An id without a token: it decodes to nothing.
 _NO_TOKEN = -1
@@ -66,9 +67,11 @@ class _Characters(NamedTuple):
 
 
 def parse_completions(
-    policy: Policy, completions: sampler.Completions, *, max_steps: int, process_mask: str
+    policy: "Policy", completions: "sampler.Completions", *, max_steps: int, process_mask: str
 ) -> list[ParsedCompletion]:
     """Parse every row of `completions`, on every process; see `parse_completion`."""
+    from mig_jax.distributed import sharding
+
     token_bt, length_b, is_truncated_b = sharding.to_host(
         (completions.token_bt, completions.length_b, completions.is_truncated_b)
     )
@@ -180,16 +183,16 @@ def _find_cuts(
 
     A cut is the first token boundary at or after its position, if only whitespace is between them, as in `.\\n\\n`. A
     token such as `.</` begins the tag that the probe writes itself. The cut is then before that token, and the probe
-    writes the end of the step.
+    writes the end of the step. Where the format fits its lead-in to the cut, the probe writes the first part of it, too.
     """
     text, boundaries = characters.text, np.concatenate([[0], characters.end_t])
     found = []
     for cut, position in zip(tokenizer.cut_tokens(characters.end_t.tolist(), positions), positions, strict=True):
-        prefix = ()
-        if text[position : boundaries[cut]].strip():
+        start = end = int(boundaries[cut])
+        if text[position:end].strip():
             # Tokens with a part of the step's last character alone are after the cut too.
-            start = int(boundaries[cut - 1])
+            start, end = int(boundaries[cut - 1]), position
             cut = int(np.searchsorted(boundaries, start))
-            prefix = tuple(tokenizer.encode(text[start:position]))
-        found.append((cut, prefix))
+        prefix = text[start:end] + response_format.lead_in_prefix(text, end, tokenizer.format)
+        found.append((cut, tuple(tokenizer.encode(prefix)) if prefix else ()))
     return found

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from mig_jax import rewards
@@ -162,7 +161,7 @@ def pack_probes(
         )
         for of_one in variants
     ]
-    return jax.tree.map(lambda *parts: np.stack(parts), *packed)
+    return rewards.Answers(*map(np.stack, zip(*packed, strict=True)))
 
 
 def bucket_size(n: int, limit: int | None = None) -> int:
