@@ -68,12 +68,14 @@ def get_config() -> ConfigDict:
     d.dir = "~/mig_jax_data"  # folder of the benchmarks, one folder each: the published files and the built data
     d.variants = ""  # file with further variants of the answers, written by `mig-jax variants`
     d.read_ahead = 2  # batches whose prompts and images are prepared while the accelerator works
-    d.columns = n = ConfigDict()  # columns of your files: a name, "{a} {b}" to join several, or "=text" for a constant
+    d.bad_rows = "refuse"  # rows of your files that cannot be used: refuse, or skip and count
+    d.choice_answers = ""  # how answers name a choice: label, text, index (from 0) or number (from 1); "": by the rows
+    d.columns = n = ConfigDict()  # columns of your files: "a", "a.b[0]" inside it, "{a} {b}" to join, "=text" for all
     n.id = "id"
-    n.question = "question"
+    n.question = "question"  # a text, or chat messages
     n.answer = "answer"  # the reference answer
-    n.response = "response"  # score: of the transcripts
-    n.kind = "kind"  # number, expression, choice, yes_no, text, set, …; expression if there is no such column
+    n.response = "response"  # score: of the transcripts; sft: ready-made ones to learn
+    n.kind = "kind"  # number, expression, choice, …; without the column choice if there are choices, else expression
     n.choices = "choices"
     n.steps = "steps"
     n.images = "images"

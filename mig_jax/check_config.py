@@ -20,7 +20,8 @@ from mig_jax.config import (
     PositiveInt,
     Section,
 )
-from mig_jax.data import sources
+from mig_jax.data import problem_files, sources
+from mig_jax.data.choices import FORMS as CHOICE_FORMS
 from mig_jax.errors import UserError
 from mig_jax.learning import advantages, losses
 from mig_jax.models import adapters, attention, remat
@@ -28,6 +29,8 @@ from mig_jax.rollout.grading import READINGS
 from mig_jax.text import prompt_options, step_format
 from mig_jax.models.qwen2_vl import VisionConfig
 
+    "data.bad_rows": problem_files.BAD_ROWS,
+    "data.choice_answers": ("", *CHOICE_FORMS),
 CHOICES = {
     "model.attention": ("", *attention.KERNELS),
     "model.compute_dtype": ("float32", "bfloat16"),

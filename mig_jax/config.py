@@ -65,6 +65,11 @@ class UserTemplatesConfig(Section):
     """Templates of the user turn by source; any keys."""
 
 
+class DataConfig(Section):
+    bad_rows: str
+    choice_answers: str
+    columns: DataColumnsConfig
+    dir: str
     eval: str
     eval_seed: int
     eval_size: PositiveInt

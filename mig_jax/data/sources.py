@@ -1,9 +1,11 @@
 """Problems by the name of their source: benchmarks, files and generators.
 
     gsm8k, math:test, …            a benchmark (`builders`), optionally with one of its splits
-    jsonl:FILE                     one problem per row; also csv:, tsv:, json: and parquet:, see `problem_files`
+    jsonl:FILE                     one problem per row; also csv:, tsv:, json: and parquet:, see `problem_files`. Several
+                                   files: jsonl:FOLDER, or a pattern such as jsonl:FOLDER/train-*.jsonl.gz
     tfds:FOLDER                    the folder of another TFDS dataset, `name/version`; with a split: tfds:FOLDER@train
     datasets:FOLDER                a folder written by `save_to_disk` of the Hugging Face `datasets` library
+    hf:openai/gsm8k@train          a dataset of the Hugging Face hub, or the folder of a clone; see `hub_datasets`
     chain:terms=7                  chain arithmetic with solutions, see `synthetic.chains`. Solutions make errors with
                                    slip_prob=0.2 (per step) and early_guess_prob=0.2 (per solution).
     scenes:objects=4,size=84       images of colored solids with questions and solutions, see `synthetic.scenes`; also
@@ -22,14 +24,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mig_jax.data import builders, problem_files
+from mig_jax.data import builders, hub_datasets, problem_files
 from mig_jax.data.options import did_you_mean, read_options
 from mig_jax.data.problem import Problem
+from mig_jax.data.row_files import form_of
 from mig_jax.data.synthetic import generators
 from mig_jax.errors import UserError
 
 SPLITS = ("train", "test")
-FILES = ("jsonl", "json", "csv", "tsv", "parquet", "tfds", "datasets")
+FILES = ("jsonl", "json", "csv", "tsv", "parquet", "tfds", "datasets", "hf")
 GENERATORS = {"chain": generators.open_chains, "scenes": generators.open_scenes}
 SOURCE_KINDS = (*builders.BENCHMARKS, *FILES, *GENERATORS, "reasoning_gym")
 
@@ -88,13 +91,21 @@ def source_name_error(name: str) -> str | None:
             return str(error)
     if kind in FILES and "://" in rest:
         return "remote paths are not supported; give a local folder or file"
-    if kind in FILES and not problem_files.parse_path(kind, rest)[0].exists():
-        return "no such folder" if kind in problem_files.FOLDER_FORMATS else "no such file"
-    return None
+    if kind == "hf":
+        return hub_datasets.name_error(rest)
+    return problem_files.path_error(kind, rest) if kind in FILES else None
 
 
 def open_source(
-    name: str, *, split: str, seed: int, size: int, data_dir: Path, columns: Mapping[str, str]
+    name: str,
+    *,
+    split: str,
+    seed: int,
+    size: int,
+    data_dir: Path,
+    columns: Mapping[str, str],
+    bad_rows: str = "refuse",
+    choice_answers: str = "",
 ) -> Sequence[Problem]:
     """Open one source by its name.
 
@@ -105,7 +116,7 @@ def open_source(
       seed: of a generator.
       size: number of problems to generate; other sources have their own size.
       data_dir: the folder with a subfolder for each benchmark; see `builders.benchmark`.
-      columns: where the fields of a problem are in the rows of a file; see `problem_files`.
+      columns, bad_rows, choice_answers: how the rows of a file are read; see `problem_files.read_problems`.
 
     Raises:
       UserError: the source, the split, an option, a file or a row is wrong; all errors are listed.
@@ -117,7 +128,9 @@ def open_source(
         benchmark_split = rest or ("train" if split == "train" else "")
         return builders.open_benchmark(kind, split=benchmark_split, data_dir=data_dir)
     if kind in FILES:
-        return problem_files.read_problems(kind, rest, columns=columns)
+        return problem_files.read_problems(
+            kind, rest, columns=columns, bad_rows=bad_rows, choice_answers=choice_answers, purpose=split
+        )
     if kind in GENERATORS:
         return GENERATORS[kind](name, rest, split=split, seed=seed, size=size)
     if kind == "reasoning_gym":
@@ -126,7 +139,7 @@ def open_source(
 
 
 def _unknown_kind_error(kind: str) -> str:
-    file_format = Path(kind).suffix[1:]
+    file_format = form_of(Path(kind))
     if file_format in FILES:
         return f"unknown source {kind!r} (did you mean {file_format}:{kind}?); files are named with their format"
     meant = did_you_mean(kind, SOURCE_KINDS)

@@ -5,7 +5,8 @@ The question, the response or both may be a column of chat messages:
 
     {"messages": [{"role": "user", "content": "What is 3 + 4?"}, {"role": "assistant", "content": "<think>…"}], …}
 
-Of these, the only user message is the question, and the last assistant message is the response.
+Of these, the only user message is the question, and the last assistant message is the response. A column `steps` is a
+list of texts that occur in the response in this order.
 """
 
 import itertools
@@ -15,7 +16,7 @@ from typing import Any
 
 from absl import logging
 
-from mig_jax.data.problem_files import check_columns, required_text
+from mig_jax.data.columns import check_columns, required_text
 from mig_jax.data.row_files import read_rows
 from mig_jax.data.rows import Row, RowError, format_errors
 from mig_jax.errors import UserError
@@ -25,7 +26,7 @@ REQUIRED_FIELDS = ("question", "response", "answer")
 # Fields of text; the others keep the form that they have in the file.
 TEXT_FIELDS = (*REQUIRED_FIELDS, "kind", "id", "level", "subject", "source")
 # Fields that a file names as it likes. The verdicts and numbers of a transcript have their own names.
-FIELDS = (*TEXT_FIELDS, "choices", "images")
+FIELDS = (*TEXT_FIELDS, "choices", "images", "steps")
 
 
 def read_given_transcripts(path: str, *, columns: Mapping[str, str], limit: int | None = None) -> list[Transcript]:

@@ -123,7 +123,9 @@ def open_source(config: Config, name: str, *, split: str) -> Sequence[Problem]:
         seed=config.seed if split == "train" else d.eval_seed,
         size=d.train_size if split == "train" else d.eval_size,
         data_dir=pathlib.Path(d.dir).expanduser(),
-        columns={field: column for field, column in d.columns.to_dict().items() if field != "response"},
+        columns=d.columns.to_dict(),
+        bad_rows=d.bad_rows,
+        choice_answers=d.choice_answers,
     )
 
 
@@ -169,7 +171,14 @@ def update_digest(digest: Any, problem: Problem) -> None:
     """Add a problem to a digest of `hashlib`: what is asked, learned and graded, but not how it is classified."""
     p, images = problem, [hashlib.sha256(image).hexdigest() for image in problem.images]
     fields = (p.id, p.question, p.answer, p.kind, p.choices, p.solution, p.variants, images)
-    digest.update(json.dumps(fields).encode())
+    # Only where there are any, so that digests of other sources stay as they were.
+    rest = [part for part in (p.history, p.response, p.row) if part]
+    digest.update(json.dumps([*fields, *rest], default=_digestible).encode())
+
+
+def _digestible(value: Any) -> str:
+    """Return a text for a value of a row that JSON lacks, such as an image, a date or a number of numpy."""
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
 
 
 def prompt_rejection_reason(policy: Policy, config: Config, problem: Problem) -> str | None:

@@ -150,7 +150,7 @@ def errors_of(path, **columns) -> list[str]:
     with pytest.raises(ValueError) as caught:
         read_problems(path.suffix[1:], str(path), columns={name: name for name in Problem._fields} | columns)
     title, *errors = str(caught.value).split("\n  ")
-    assert re.fullmatch(rf"(1 error|[0-9]+ errors) in {re.escape(str(path))}:", title)
+    assert re.fullmatch(rf"(1 error|[0-9]+ errors) in {re.escape(str(path))}( \([0-9]+ of [0-9]+ rows\))?:", title)
     return errors
 
 
@@ -243,7 +243,8 @@ def test_all_row_errors_are_reported_at_once(tmp_path):
         ("parquet", "rows.parquet", b"PAR1 no", "not a parquet file"),
         ("json", "rows.json", b"{}", "no list of rows"),
         ("json", "rows.json", b"{", "not JSON"),
-        ("jsonl", "rows.txt", b"", "unknown suffix '.txt'; rows are read from .jsonl"),
+        ("jsonl", "rows.jsonl.gz", b"{}", "rows.jsonl.gz: cannot be read"),
+        ("json", "rows.parquet", b"PAR1", "rows.parquet: not JSON"),
         ("datasets", "saved/x.txt", b"", "no .arrow files"),
         ("tfds", "saved/x.txt", b"", "not the folder of a TFDS dataset"),
     ],
@@ -261,4 +262,6 @@ def test_images_in_tables_and_single_images(tmp_path):
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
     columns = {"question": "q", "answer": "a", "images": "i"}
     with_image, without_image = read_problems("parquet", str(tmp_path / "rows.parquet"), columns=columns)
-    assert with_image.images == (png(),) and without_image == Problem("rows.parquet:2", "?", "2", source="rows")
+    assert with_image.images == (png(),) and without_image == Problem(
+        "rows.parquet:2", "?", "2", source="rows", row=rows[1]
+    )

@@ -159,8 +159,8 @@ def test_jsonl_rows_are_read(tmp_path):
     ]
     name = _write_rows(tmp_path / "rows.jsonl", rows)
     assert open_source(name, split="test", seed=0, size=1) == (
-        Problem("rows.jsonl:1", "1/2 as a decimal?", "0.5", level="3", source="rows"),
-        Problem("b", "Which?", "B", "choice", (("Look.", "See \u2028 B."), "B"), source="rows"),
+        Problem("rows.jsonl:1", "1/2 as a decimal?", "0.5", level="3", source="rows", row=rows[0]),
+        Problem("b", "Which?", "B", "choice", (("Look.", "See \u2028 B."), "B"), source="rows", row=rows[2]),
     )
 
 

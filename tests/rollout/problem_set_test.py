@@ -33,7 +33,7 @@ def test_columns_are_read_where_the_config_says(tmp_path):
     config.data.columns.update(dict(zip(FIELDS, ROW, strict=True)))
     (problem,) = problem_set.open_source(config, config.data.train, split="train")
     assert problem == problem_set.Problem(
-        "a", "Where?", "B", "choice", (("Look.", "East."), "B"), (), ("west", "east"), "3", "sun", "almanac"
+        "a", "Where?", "B", "choice", (("Look.", "East."), "B"), (), ("west", "east"), "3", "sun", "almanac", row=ROW
     )
     config.data.columns.question = "{ask} ({topic})"
     assert problem_set.open_source(config, config.data.train, split="train")[0].question == "Where? (sun)"
