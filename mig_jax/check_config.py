@@ -25,13 +25,12 @@ from mig_jax.data.choices import FORMS as CHOICE_FORMS
 from mig_jax.errors import UserError
 from mig_jax.learning import advantages, losses
 from mig_jax.models import adapters, attention, remat
-from mig_jax.rollout.grading import READINGS
-from mig_jax.text import prompt_options, step_format
 from mig_jax.models.qwen2_vl import VisionConfig
+from mig_jax.text import prompt_options, step_format
 
+CHOICES = {
     "data.bad_rows": problem_files.BAD_ROWS,
     "data.choice_answers": ("", *CHOICE_FORMS),
-CHOICES = {
     "model.attention": ("", *attention.KERNELS),
     "model.compute_dtype": ("float32", "bfloat16"),
     "model.param_dtype": ("float32", "bfloat16"),
@@ -77,7 +76,6 @@ def check_config(config: Config, *, mode: str, n_devices: int) -> None:
       n_devices: number of devices.
 
     Raises:
-        *_prompts(config),
       ConfigError: lists every error.
     """
     if wrong_types := _types(config, Config):
@@ -89,6 +87,7 @@ def check_config(config: Config, *, mode: str, n_devices: int) -> None:
         *_format(config),
         *_mesh(config, n_devices),
         *_model(config),
+        *_prompts(config),
         *(_data(config, mode) if mode != "score" else ()),
         *(_training(config, mode, n_devices) if mode in ("train", "sft") else ()),
     ]
@@ -262,6 +261,15 @@ def _vision_shape(init: ModelInitConfig) -> list[str]:
             VisionConfig(**init.vision.to_dict())
         except (ValueError, ZeroDivisionError) as error:
             errors.append(f"model.init.vision: {error}")
+    sections = tuple(init.rope_sections)
+    if (sections or init.vision.layers) and (len(sections) != 3 or sum(sections) * 2 != init.head_size):
+        errors.append(
+            f"model.init.rope_sections={sections}: give three numbers (time, height, width) whose sum is half of "
+            f"model.init.head_size={init.head_size}"
+        )
+    return errors
+
+
 def _prompts(config: Config) -> list[str]:
     """Check how prompts are written; `policy.prompts.with_style` checks what the chat template does with them."""
     d = config.data
@@ -272,15 +280,6 @@ def _prompts(config: Config) -> list[str]:
         template_args=d.template_args,
         template_date=d.template_date,
     )
-
-
-    sections = tuple(init.rope_sections)
-    if (sections or init.vision.layers) and (len(sections) != 3 or sum(sections) * 2 != init.head_size):
-        errors.append(
-            f"model.init.rope_sections={sections}: give three numbers (time, height, width) whose sum is half of "
-            f"model.init.head_size={init.head_size}"
-        )
-    return errors
 
 
 def _data(config: Config, mode: str) -> list[str]:

@@ -58,9 +58,6 @@ class DataColumnsConfig(Section):
     subject: str
 
 
-class DataConfig(Section):
-    columns: DataColumnsConfig
-    dir: str
 class UserTemplatesConfig(Section):
     """Templates of the user turn by source; any keys."""
 
@@ -81,11 +78,11 @@ class DataConfig(Section):
     template_date: str
     train: str
     train_size: PositiveInt
+    user_template: str
+    user_templates: UserTemplatesConfig
     variants: str
 
 
-    user_template: str
-    user_templates: UserTemplatesConfig
 class EvalConfig(Section):
     at_end: bool
     at_start: bool
