@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 from mig_jax.errors import UserError
 from mig_jax.text.prompt_options import RESERVED_ARGS
 from mig_jax.text.prompts import PromptStyle
-from mig_jax.text.response_format import THINK_OPEN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -32,10 +31,7 @@ _DATE_CODES = ("-d", "-m", "Y", "y", "m", "d", "e", "B", "b", "h", "A", "a", "j"
 
 
 def prompt_text(fast: "PreTrainedTokenizerFast", messages: list[dict[str, Any]], style: PromptStyle) -> str:
-    """Render a chat up to the start of the assistant's turn.
-
-    The templates of some reasoning models open the think block themselves. The prompt then ends before that tag: the
-    policy has to generate it, or its responses would not parse.
+    """Render a chat up to the start of the assistant's turn, with what the template writes of that: `opened_block`.
 
     Raises:
       UserError: the template refuses these messages.
@@ -43,11 +39,10 @@ def prompt_text(fast: "PreTrainedTokenizerFast", messages: list[dict[str, Any]],
     from jinja2 import TemplateError
 
     try:
-        text = _render(fast, messages, style, add_generation_prompt=True)
+        return _render(fast, messages, style, add_generation_prompt=True)
     except TemplateError as error:
         roles = ", ".join(message["role"] for message in messages)
         raise UserError(f"the chat template of {fast.name_or_path!r} refuses a chat of {roles}: {error}") from error
-    return text[: text.rindex(THINK_OPEN)] if text.rstrip().endswith(THINK_OPEN) else text
 
 
 def turn_end(fast: "PreTrainedTokenizerFast") -> str:
@@ -88,6 +83,18 @@ def check_args(fast: "PreTrainedTokenizerFast", args: Mapping[str, Any]) -> None
             f"data.template_args: the chat template of {fast.name_or_path!r} has no argument {unknown[0]!r}; it has "
             f"{', '.join(sorted(known)) or 'none'}"
         )
+
+
+def opened_block(prompt: str, think: tuple[str, str]) -> str:
+    """Return the think block that a prompt ends with, opened or opened and closed, with its whitespace; "" if none.
+
+    Args:
+      prompt: of a chat template.
+      think: the tags of the block.
+    """
+    opened, closed = map(re.escape, think)
+    found = re.search(rf"{opened}\s*(?:{closed}\s*)?\Z", prompt)
+    return found[0] if found else ""
 
 
 def prints_date(fast: "PreTrainedTokenizerFast") -> bool:
