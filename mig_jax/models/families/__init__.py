@@ -11,7 +11,7 @@ from typing import Any
 
 from mig_jax.errors import UserError
 from mig_jax.models.decoder import DecoderConfig
-from mig_jax.models.families import llama, qwen2, qwen2_5_vl, qwen3
+from mig_jax.models.families import llama, mimo, mistral, qwen2, qwen2_5_vl, qwen3, seed_oss
 from mig_jax.models.families.family import Family
 from mig_jax.models.families.unsupported import UNSUPPORTED
 
@@ -21,6 +21,9 @@ FAMILIES: dict[str, Family] = {
     "qwen2": qwen2.FAMILY,
     "qwen3": qwen3.FAMILY,
     "qwen2_5_vl": qwen2_5_vl.FAMILY,
+    "mistral": mistral.FAMILY,
+    "seed_oss": seed_oss.FAMILY,
+    "mimo": mimo.FAMILY,
 }
 
 
@@ -50,27 +53,36 @@ def decoder_config(raw: dict[str, Any]) -> DecoderConfig:
     return DecoderConfig(**FAMILIES[raw["model_type"]].read(raw))
 
 
-def raw_config(config: DecoderConfig) -> dict[str, Any]:
+def raw_config(config: DecoderConfig, *, preferred: str = "") -> dict[str, Any]:
     """Return config.json for `config`: the inverse of `decoder_config`.
+
+    Args:
+      config: to write.
+      preferred: see `family_of`.
 
     Raises:
       UserError: see `family_of`.
     """
-    model_type = family_of(config)
+    model_type = family_of(config, preferred=preferred)
     family = FAMILIES[model_type]
     return {"architectures": [family.architecture], "model_type": model_type, **family.write(config)}
 
 
-def family_of(config: DecoderConfig) -> str:
-    """Return the `model_type` of the first family that can store `config`.
+def family_of(config: DecoderConfig, *, preferred: str = "") -> str:
+    """Return the `model_type` of `preferred`, or else of the first family, that can store `config`.
+
+    Args:
+      config: to store.
+      preferred: `model_type` of the model that this one was trained from, if it is known.
 
     Raises:
       UserError: no family has this combination of biases, norms and vision tower.
     """
-    candidates = {name: family for name, family in FAMILIES.items() if family.has_vision == bool(config.vision)}
+    written = {name: family for name, family in FAMILIES.items() if family.is_written}
+    candidates = {name: family for name, family in written.items() if family.has_vision == bool(config.vision)}
     reasons = {name: family.storage_error(config) for name, family in candidates.items()}
-    for model_type, reason in reasons.items():
-        if reason is None:
+    for model_type in (preferred, *reasons):
+        if reasons.get(model_type, "unknown") is None:
             return model_type
     different = dict.fromkeys(map(str, reasons.values()))
     raise UserError(f"no Hugging Face family ({', '.join(reasons)}) has {'; '.join(different)}")

@@ -22,11 +22,14 @@ class Family:
     default_head_size: size of a head where `head_dim` is absent or null; None: hidden_size / num_attention_heads.
     default_theta: `rope_theta` where it is absent or null.
     defaults: values of other fields where they are absent.
+    fixed: fields that have one value in this family: another is refused, and this one is written.
     harmless: fields that only this family has, and that do not change what the text decoder computes.
     qkv_bias: queries, keys and values always have biases, and the output of attention never has one,
       regardless of `attention_bias`; False: `attention_bias` decides for all four.
     qk_norm: queries and keys are normalized per head.
     has_vision: the model has a vision tower.
+    is_written: transformers has the family, so that models are saved as they came; False: as another that computes the
+      same.
     tensors: path of each parameter → its name and layout in a checkpoint.
     """
 
@@ -35,10 +38,12 @@ class Family:
     default_head_size: int | None = None
     default_theta: float = 10_000.0
     defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
+    fixed: dict[str, Any] = dataclasses.field(default_factory=dict)
     harmless: tuple[str, ...] = ()
     qkv_bias: bool = False
     qk_norm: bool = False
     has_vision: bool = False
+    is_written: bool = True
     tensors: dict[str, TensorLayout] = dataclasses.field(default_factory=lambda: decoder_tensors.TENSORS)
 
     def errors(self, raw: dict[str, Any]) -> Iterator[str]:
@@ -47,6 +52,7 @@ class Family:
             self.defaults | raw,
             default_head_size=self.default_head_size,
             default_theta=self.default_theta,
+            fixed=self.fixed,
             own=self.harmless,
         )
 
@@ -83,11 +89,13 @@ class Family:
             "tie_word_embeddings": config.tied_head,
             "attention_bias": config.o_bias,
             "max_position_embeddings": config.max_positions,
+            **self.fixed,
         }
 
     def storage_error(self, config: DecoderConfig) -> str | None:
         """Return what in `config` this family does not have, or None if it can store it."""
         has_biases = config.qkv_bias and not config.o_bias if self.qkv_bias else config.qkv_bias == config.o_bias
-        if has_biases and config.qk_norm == self.qk_norm:
+        may_have_biases = self.qkv_bias or self.fixed.get("attention_bias", True) or not config.qkv_bias
+        if has_biases and may_have_biases and config.qk_norm == self.qk_norm:
             return None
         return f"qkv_bias={config.qkv_bias}, o_bias={config.o_bias}, qk_norm={config.qk_norm}"

@@ -4,7 +4,7 @@ A field that is silently ignored gives a model that runs and is wrong. So every 
 in `known_fields` as one that changes nothing; any other is refused.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeGuard
 
 from mig_jax.models.families import rope_fields
@@ -63,7 +63,12 @@ _FLAGS = ("attention_bias", "tie_word_embeddings", "use_sliding_window")
 
 
 def text_errors(
-    raw: dict[str, Any], *, default_head_size: int | None, default_theta: float = 10_000.0, own: Iterable[str] = ()
+    raw: dict[str, Any],
+    *,
+    default_head_size: int | None,
+    default_theta: float = 10_000.0,
+    fixed: Mapping[str, Any] | None = None,
+    own: Iterable[str] = (),
 ) -> Iterator[str]:
     """Yield every unsupported field of the text decoder, with what would be supported.
 
@@ -71,11 +76,12 @@ def text_errors(
       raw: config.json, or the part of it that describes the text decoder; `Family.defaults` are filled in.
       default_head_size: size of a head where `head_dim` is absent; None: hidden_size / num_attention_heads.
       default_theta: `rope_theta` where it is absent.
+      fixed: further fields with the only value that the family has.
       own: fields that the family itself reads or knows to be harmless.
     """
-    own = {*own}
+    own, only = {*own}, SUPPORTED | {field: (value, None) for field, value in (fixed or {}).items()}
     yield from _size_errors(raw, default_head_size)
-    for field, supported in SUPPORTED.items():
+    for field, supported in only.items():
         if field not in own and not any(_equal(raw.get(field, supported[0]), value) for value in supported):
             yield f"{field} = {shorten(raw[field])}; supported: {supported[0]!r}"
     for field in _FLAGS:
@@ -86,7 +92,7 @@ def text_errors(
             yield f"{field} = {raw[field]!r} (a mixture of experts); supported: none"
     yield from _window_errors(raw)
     yield from _rope_errors(raw, default_theta)
-    yield from unknown_fields(raw, {*SIZES.values(), *_READ, *SUPPORTED, *_FLAGS, *_EXPERTS, *own})
+    yield from unknown_fields(raw, {*SIZES.values(), *_READ, *only, *_FLAGS, *_EXPERTS, *own})
 
 
 def _size_errors(raw: dict[str, Any], default_head_size: int | None) -> Iterator[str]:
@@ -112,14 +118,19 @@ def _size_errors(raw: dict[str, Any], default_head_size: int | None) -> Iterator
 
 
 def _window_errors(raw: dict[str, Any]) -> Iterator[str]:
-    """Yield sliding-window attention, if any layer uses it; by default all layers use a window that is given."""
+    """Yield sliding-window attention, if any layer uses it; by default all layers use a window that is given.
+
+    A window as long as the longest sequence changes nothing.
+    """
     if types := raw.get("layer_types"):
         names = sorted(set(map(str, types if isinstance(types, list) else [types])) - {"full_attention"})
         if names:
             yield f"layer_types = {', '.join(names)}; supported: full_attention"
         return
     window, first_layer = raw.get("sliding_window"), raw.get("max_window_layers", 0)
-    layers = raw.get("num_hidden_layers")
+    layers, longest = raw.get("num_hidden_layers"), raw.get("max_position_embeddings")
+    if is_size(window) and is_size(longest) and window >= longest:
+        return
     has_layers = not (is_size(first_layer) and is_size(layers)) or first_layer < layers
     if window and raw.get("use_sliding_window", True) and has_layers:
         yield f"sliding_window = {window!r}, in use from layer {first_layer} on; supported: none in use"

@@ -18,7 +18,7 @@ _NOT_KEPT = (
 
 
 def read_config(folder: str | os.PathLike) -> DecoderConfig:
-    """Read the config of a Llama, Qwen2, Qwen2.5, Qwen2.5-VL or Qwen3 folder, as transformers 4 or 5 writes it.
+    """Read the config of a folder of one of `families.FAMILIES`, as transformers 4 or 5 writes it.
 
     Raises:
       UserError: config.json is missing or damaged, lacks a size, or asks for what the decoder does not compute; lists
@@ -71,11 +71,11 @@ def write_config(
     Raises:
       UserError: see `families.family_of`; nothing is written.
     """
-    raw = families.raw_config(config)
+    raw = families.raw_config(config, preferred=str((base or {}).get("model_type")))
     kept = _kept_fields(base or {}, raw["model_type"])
     if "vision_config" in raw:
         raw["vision_config"] = _kept_fields(kept.get("vision_config", {}), None) | raw["vision_config"]
-    content = kept | raw | {"torch_dtype": dtype} | _token_ids(kept, eos_ids, pad_id)
+    content = kept | raw | {"torch_dtype": dtype} | _token_ids(base or {}, eos_ids, pad_id)
     write_json(content, pathlib.Path(folder) / "config.json")
 
 

@@ -16,6 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from flax import traverse_util
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -33,6 +34,8 @@ from mig_jax.models.huggingface.tensor_files import DiskTensor, NewTensor, Tenso
 _DTYPES = ("float32", "bfloat16", "float16")
 # Tables of rotary frequencies that some files hold; they follow from the config.
 _ROTARY = ("rotary_emb.inv_freq", "rope_freqs.weight")
+# Heads that predict further tokens, which are not computed: neither training nor sampling needs them.
+_FURTHER_HEADS = "model.mtp_layers."
 
 
 def load(path: str | os.PathLike, config: DecoderConfig, *, shardings: Any = None) -> dict[str, Any]:
@@ -55,6 +58,10 @@ def load(path: str | os.PathLike, config: DecoderConfig, *, shardings: Any = Non
         errors += _head_errors(cast("dict[str, DiskTensor]", tensors), config)
     if errors:
         raise UserError(f"{path}: the tensors are not those of the config:\n  " + "\n  ".join(errors))
+    if any(name.startswith(_FURTHER_HEADS) for name in tensors):
+        logging.warning(
+            "%s: %s* are not loaded, they predict further tokens; saved models lack them", path, _FURTHER_HEADS
+        )
     complete = cast("dict[str, DiskTensor]", tensors)
     params = {}
     # Those read in the largest pieces go first, while nothing else is in memory yet.
@@ -136,7 +143,7 @@ def _tensor_errors(tensors: Tensors, config: DecoderConfig) -> Iterator[str]:
             yield from _header_errors(name, tensor, shape, config)
     for name in sorted(set(tensors) - set(shapes)):
         is_copy_of_embedding = config.tied_head and name == layout.TABLE["head"].name
-        if not is_copy_of_embedding and not name.endswith(_ROTARY):
+        if not is_copy_of_embedding and not name.endswith(_ROTARY) and not name.startswith(_FURTHER_HEADS):
             yield f"unexpected: {name}"
 
 

@@ -109,6 +109,40 @@ def test_config_of_no_family_is_rejected(flags):
         families.raw_config(config)
 
 
+MISTRAL = {
+    "model_type": "mistral", "vocab_size": 32768, "hidden_size": 4096, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "rope_theta": 1000000.0,
+    "max_position_embeddings": 32768, "rms_norm_eps": 1e-05, "sliding_window": None, "hidden_act": "silu",
+}  # fmt: skip
+SEED_OSS = QWEN25_05B | {
+    "model_type": "seed_oss", "vocab_size": 155136, "hidden_size": 5120, "num_attention_heads": 80, "head_dim": 128,
+    "num_key_value_heads": 8, "attention_bias": True, "attention_out_bias": False, "residual_dropout": 0.1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", [MISTRAL, SEED_OSS, QWEN25_05B, SMOLLM2_135M], ids=lambda raw: raw["model_type"])
+def test_model_is_written_as_its_family_if_that_is_known(raw):
+    """Several families compute the same; the first of them is written where a model has no other."""
+    config = read(raw)
+    written = families.raw_config(config, preferred=raw["model_type"])
+    assert written["model_type"] == raw["model_type"] and read(written) == config
+    assert families.family_of(config) in ("llama", "qwen2")
+    assert families.family_of(config, preferred="gpt2") == families.family_of(config)
+    assert families.family_of(read(QWEN3_NEW_LAYOUT), preferred=raw["model_type"]) == "qwen3"
+
+
+def test_mistral_is_written_without_the_window_of_its_defaults():
+    written = families.raw_config(read(MISTRAL), preferred="mistral")
+    assert written["sliding_window"] is None and written["architectures"] == ["MistralForCausalLM"]
+    with_biases = dataclasses.replace(read(MISTRAL), qkv_bias=True, o_bias=True)
+    assert families.family_of(with_biases, preferred="mistral") == "llama"
+
+
+def test_mimo_is_written_as_qwen2():
+    raw = QWEN25_05B | {"model_type": "mimo", "attention_bias": True, "num_nextn_predict_layers": 1}
+    assert read(raw) == read(QWEN25_05B) and families.family_of(read(raw), preferred="mimo") == "qwen2"
+
+
 def test_adding_a_family(monkeypatch):
     """A family like Llama is one `Family` and one line of `FAMILIES`."""
     mistral = Family(

@@ -127,6 +127,17 @@ def test_head_of_a_tied_model_must_be_its_embedding(saved):
     np.testing.assert_array_equal(hf_weights.load(folder, untied)["head"].T, tensors["lm_head.weight"])
 
 
+def test_heads_for_further_tokens_are_left_out_with_a_warning(saved, monkeypatch):
+    """MiMo has one."""
+    warnings = []
+    monkeypatch.setattr(hf_weights.logging, "warning", lambda text, *values: warnings.append(text % values))
+    folder, tensors, rewrite = saved
+    tensors["model.mtp_layers.0.mlp.up_proj.weight"] = np.ones((8, 8), np.float32)
+    rewrite()
+    chex.assert_trees_all_equal(hf_weights.load(folder, TIED), random_params(TIED))
+    assert len(warnings) == 1 and "model.mtp_layers.* are not loaded" in warnings[0]
+
+
 def test_all_errors_are_listed_at_once(saved, monkeypatch):
     folder, tensors, rewrite = saved
     del tensors["model.norm.weight"], tensors["model.layers.1.mlp.up_proj.weight"]
