@@ -3,9 +3,9 @@
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mig_jax.config import Config, DataConfig
+from mig_jax.config import Config
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost, sharding
 from mig_jax.errors import UserError
@@ -34,19 +34,22 @@ def with_style(policy: Policy, config: Config) -> Policy:
     Raises:
       UserError: the chat template does not write the prompt as it should be read, or lacks an argument.
     """
-    tokenizer = policy.tokenizer.with_format(find_format(config.response_format))
-    style, notices = make_style(tokenizer, config.data)
+    tokenizer, notices = style_tokenizer(policy.tokenizer, config)
     for notice in notices if multihost.is_main_process() else ():
         print(f"prompts: {notice}", file=sys.stderr)
-    return dataclasses.replace(policy, tokenizer=dataclasses.replace(tokenizer, style=style))
+    return dataclasses.replace(policy, tokenizer=tokenizer)
 
 
-def make_style(tokenizer: Tokenizer, data: DataConfig) -> tuple[prompts.PromptStyle, list[str]]:
-    """Return the style of prompts that a config describes, checked by a trial question, and what to report about it.
+def style_tokenizer(tokenizer: Tokenizer, config: Config) -> tuple[Tokenizer, list[str]]:
+    """Return the tokenizer with the style of prompts of a config, checked by a trial question, and what to report.
+
+    Its format knows what the chat template has written of a response. Prompts are those that a server of the exported
+    model makes with the same arguments.
 
     Raises:
       UserError: see `with_style`.
     """
+    data, tokenizer = config.data, tokenizer.with_format(find_format(config.response_format))
     style = prompts.PromptStyle(
         instructions=_instructions(tokenizer, data.system_prompt),
         user_templates=data.user_templates.to_dict() | {"": data.user_template},
@@ -54,12 +57,18 @@ def make_style(tokenizer: Tokenizer, data: DataConfig) -> tuple[prompts.PromptSt
         date=data.template_date,
     )
     chat_template.check_args(tokenizer.fast, style.template_args)
-    style, notices = prompts.check_style(
-        style, lambda messages: chat_template.prompt_text(tokenizer.fast, messages, style)
-    )
+
+    def render(messages: list[dict[str, Any]]) -> str:
+        return chat_template.prompt_text(tokenizer.fast, messages, style)
+
+    style, notices = prompts.check_style(style, render)
+    prompt = render(style.messages(prompts.TRIAL_QUESTION))
+    if notice := chat_template.describe_opening(prompt, tokenizer.format):
+        notices.append(notice)
     if chat_template.prints_date(tokenizer.fast):
         notices.append(f"the chat template may print today's date; here it is always {style.date} (data.template_date)")
-    return style, notices
+    format = chat_template.format_after(prompt, tokenizer.format)
+    return dataclasses.replace(tokenizer, style=style, format=format), notices
 
 
 def _instructions(tokenizer: Tokenizer, system_prompt: str) -> str:

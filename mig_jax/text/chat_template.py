@@ -1,7 +1,9 @@
 """Chat templates: the text of a prompt, and the text that ends a turn."""
 
+import dataclasses
 import datetime
 import functools
+import os.path
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mig_jax.errors import UserError
 from mig_jax.text.prompt_options import RESERVED_ARGS
 from mig_jax.text.prompts import PromptStyle
+from mig_jax.text.step_format import THINK_CLOSE, THINK_OPEN, StepFormat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -71,6 +74,25 @@ def turn_end(fast: "PreTrainedTokenizerFast") -> str:
     return end.lstrip()
 
 
+def describe_opening(prompt: str, format: StepFormat) -> str | None:
+    """Return what should be reported about a think block that a prompt writes for the response; None if it has none.
+
+    Args:
+      prompt: as the chat template writes it.
+      format: of whole responses.
+    """
+    block = opened_block(prompt, format.think or (THINK_OPEN, THINK_CLOSE))
+    if not block:
+        return None
+    is_closed = (format.think or (THINK_OPEN, THINK_CLOSE))[1] in block
+    if format.think is None:
+        state = "" if is_closed else ", which the response format never closes"
+        return f"the chat template writes {block.strip()!r} before the response{state}"
+    if is_closed and not format.reads_empty_think:
+        return f"the chat template writes an empty think block, {block!r}; responses follow it with one of their own"
+    return f"the chat template writes {block!r} before the response, which goes on from there"
+
+
 def check_args(fast: "PreTrainedTokenizerFast", args: Mapping[str, Any]) -> None:
     """Check that the template reads each of the arguments.
 
@@ -95,6 +117,24 @@ def opened_block(prompt: str, think: tuple[str, str]) -> str:
     opened, closed = map(re.escape, think)
     found = re.search(rf"{opened}\s*(?:{closed}\s*)?\Z", prompt)
     return found[0] if found else ""
+
+
+def format_after(prompt: str, format: StepFormat) -> StepFormat:
+    """Return the format of responses to a prompt that may have written the beginning of them.
+
+    A block that the prompt has closed, too, is no part of a response, unless the format reads what follows an empty
+    block as the reasoning.
+
+    Args:
+      prompt: as the chat template writes it.
+      format: of whole responses.
+    """
+    block = opened_block(prompt, format.think) if format.think else ""
+    if format.think and format.think[1] in block:
+        written = format.whole_opening if format.reads_empty_think else ""
+    else:  # other whitespace after the tag is read alike
+        written = os.path.commonprefix([block, format.whole_opening])
+    return dataclasses.replace(format, prompt_opening=written)
 
 
 def prints_date(fast: "PreTrainedTokenizerFast") -> bool:

@@ -12,6 +12,7 @@ tags, unless the answer is in a box. A step has text after its header. The parse
 responses. It never raises, and its time is linear in the length.
 """
 
+import dataclasses
 import functools
 import os.path
 import re
@@ -101,8 +102,9 @@ def render_response(steps: Sequence[str], answer: str, format: StepFormat = MIG)
       UserError: the response would not parse back to its parts: there are no steps, a step is empty or contains a tag
         or a step header, or the answer is empty.
     """
-    response = format.write([step.strip() for step in steps], answer.strip())
-    parsed = parse_response(response, format)
+    whole = dataclasses.replace(format, prompt_opening="")
+    response = whole.write([step.strip() for step in steps], answer.strip())
+    parsed = parse_response(response, whole)
     is_divided = len(parsed.steps) < len(steps) or (format.headers and len(parsed.steps) > len(steps))
     if not parsed.is_well_formed or is_divided:
         reason = parsed.format_error or (
@@ -112,7 +114,25 @@ def render_response(steps: Sequence[str], answer: str, format: StepFormat = MIG)
             f"this solution cannot be written as a response ({reason}); it needs steps and an answer, none of them "
             f"empty, without tags or step headers inside them: {response!r}"
         )
-    return response
+    return without_opening(response, format)
+
+
+def without_opening(response: str, format: StepFormat) -> str:
+    """Return what a policy writes of a whole response: what the prompt has written is left out.
+
+    After an empty think block, the response has no tags of its own. A response that does not begin with what the prompt
+    has written stays as it is.
+    """
+    if not format.think or not format.prompt_opening:
+        return response
+    opened, closed = format.think
+    if closed in format.prompt_opening:
+        begun = response.lstrip().removeprefix(opened)
+        return response if begun == response.lstrip() else re.sub(rf"\s*{re.escape(closed)}", "", begun.lstrip(), count=1)
+    if response.startswith(format.prompt_opening):
+        return response.removeprefix(format.prompt_opening)
+    # Other whitespace around the tag.
+    return response.lstrip().removeprefix(opened).lstrip() if response.lstrip().startswith(opened) else response
 
 
 def parse_response(completion: str, format: StepFormat = MIG, *, is_truncated: bool = False) -> Response:
