@@ -1,168 +1,391 @@
-"""Lenient answer extraction: find the answer anywhere in a completion, in any format.
+r"""Lenient answer extraction: find the answer anywhere in a completion, in any format.
 
-It credits the intended answer even if the response is malformed in the sense of `response_format`. It is used for
-evaluation only; rewards never depend on it.
+It credits the intended answer even if the response is malformed in the sense of `response_format`. A completion is
+searched from the clearest place to the least clear one:
+
+    1. the last answer block with any content, closed or not
+    2. the text after the last </think>; if that has no answer, the whole text:
+       a. the last \boxed{…}; adjacent ones such as \boxed{1} and \boxed{2} are one answer
+       b. what follows the last lead, such as "the answer is", "Answer:", 答案 or ####, see `leads`
+       c. a rule for the kind, see `READERS`
+
+A block or box may hold a sentence. It is then read like a text, unless it is an answer as it stands.
 """
 
 import re
-from collections.abc import Sequence
-from string import ascii_uppercase
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from mig_jax.text.answers.choices import is_same_choice
-from mig_jax.text.response_format import ANSWER_CLOSE, ANSWER_OPEN, choices_by_letter
+from mig_jax.text.answers.compare import parse_share, polarity
+from mig_jax.text.answers.leads import (
+    LEAD,
+    Passage,
+    bold_in,
+    find_passages,
+    first_sentence,
+    unquoted,
+    without_fillers,
+    without_reason,
+)
+from mig_jax.text.answers.named_choice import names_one_choice, read_choice
+from mig_jax.text.answers.quantities import parse_number, parse_number_answer
+from mig_jax.text.answers.values import (
+    MAX_SEARCHED,
+    Value,
+    concluding,
+    find_formulas,
+    find_numbers,
+    result_of,
+)
 
+# Full-width characters, as typed in Chinese text, and their ASCII forms.
+_TO_ASCII = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_ANSWER_TAG = re.compile(r"<(/?)(?:final[_ ]?)?answer>", re.IGNORECASE)
+_THINK_CLOSE = "</think>"
 # A brace, with \boxed if that is before it; escaped braces also match, to be skipped.
-_BRACE = re.compile(r"\\boxed ?\{|\\[{}]|[{}]")
+_BRACE = re.compile(r"\\(?:boxed|f?box|framebox) ?\{|\\[{}]|[{}]|\\boxed ?(?P<bare>[0-9A-Za-z])(?![0-9A-Za-z])")
 _NON_BLANK = re.compile(r"\S")
-
-# The words that announce an answer: "answer is" or "Answer:", with Markdown marks.
-_ANSWER_CUE = r"(?i:\banswer\b[\s*_]{0,4}(?:is\b|[:\N{FULLWIDTH COLON}]))[*_:]{0,3}"
-_ANSWER_CUE_WITH_TEXT = re.compile(_ANSWER_CUE + r"\s*(?=\S)")
-_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
-
-# A letter that is not part of a word; in brackets, upper or lower case.
-_LETTER_AFTER_CUE = re.compile(
-    _ANSWER_CUE + r"[\s$\"'*]{0,8}(?:\\(?:text|mathrm|textbf)\{|(?i:option|choice) )?"
-    r"(?:\((?P<bracketed>[A-Za-z])\)|(?P<bare>[A-Z])(?![\w'\N{RIGHT SINGLE QUOTATION MARK}]))"
+_BETWEEN_BOXES = re.compile(r"[\s$]*(?:\\[)\]])?[\s$]*(?:,|;|and|or|和|或|、|,\s*and)?[\s$]*(?:\\[(\[])?[\s$]*")
+# What may stand between a lead and its number: "x =", brackets, dollar signs.
+_BEFORE_NUMBER = re.compile(r"[\s$(\[{*]*(?:\\[(\[]|\\text\{|\\boxed\{)?\s*(?:[A-Za-z]\w?\s*=\s*)?")
+_ANOTHER_NUMBER = re.compile(r"\s*(?:,\s*)?(?:or|或)\s*(?=[-$\\]?[0-9])")
+# "and" and "or" without blanks: x=1orx=2.
+_GLUED_WORD = re.compile(r"(?<=[0-9)}])(and|or)(?=[A-Za-z0-9(\\])")
+_CODE = re.compile(r"__|\w\(['\"]|\blambda\b|\bfor \w+ in\b|^(?:import|def) ", re.MULTILINE)
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|equals|has|have|gives?|because|since|so|therefore|thus|hence)\b|因为|所以|因此|答案",
+    re.IGNORECASE,
 )
-_LETTER_ALONE = re.compile(
-    r"\((?P<bracketed>[A-Za-z])\)|\[(?P<squared>[A-Z])\]"
-    r"|\*\*\(?(?P<bold>[A-Z])(?:[.:)][^*\n]{0,200})?\*\*"
-    r"|(?<![\w'\N{RIGHT SINGLE QUOTATION MARK}])(?P<last>[A-Z])[.)]?\Z"
-)
+_WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2,}(?![A-Za-z])")
 _YES_OR_NO = re.compile(r"\b(?:yes|no|true|false)\b", re.IGNORECASE)
+# Words of Chinese that are an answer when they stand alone.
+_CHINESE_YES_OR_NO = re.compile(
+    r"(?<![\w√×])(?:不正确|正确|错误|不对|对|错|不是|是|否|没有|不能|能|可以|√|×)的?(?=[\s，。,.！!；;*]|\Z)"
+)
 # A first word that is the answer by itself, unlike those of "No other cube is red" or "Yes or no?".
 _FIRST_WORD_YES_OR_NO = re.compile(
     rf"\W*(?P<word>{_YES_OR_NO.pattern})"
-    r"(?=\s*(?:[^\w\s/?-]|-\s|\Z)|\s+(?:because|since|it|that|the|there|this)\b)",
+    r"(?=\s*(?:[^\w\s/?-]|-\s|\Z)|\s+(?:because|since|it|that|the|there|this|they|he|she|we|you)\b)",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(
-    r"(?P<sign>(?<![\w)\]}])[-\N{MINUS SIGN}] ?)?(?:\\?\$ ?)?"
-    r"(?<![A-Za-z0-9_])(?P<digits>(?:[0-9]+ ?)?\\[dt]?frac ?\{[0-9]+\} ?\{[0-9]+\}"
-    r"|(?:[0-9]+ )?[0-9]+ ?/ ?[0-9]+"
-    r"|(?:[0-9]+(?:,[0-9]{3}(?![0-9]))*(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3}(?![0-9]))?)"
-    r"(?P<percent> ?\\?%)?"
-)
+# Longest reply of one line that is an answer without a lead, in words.
+_MAX_BARE_WORDS = 12
+
+
+class Reader(NamedTuple):
+    """How the answers of a kind are read.
+
+    read: returns the answer in a text, or None.
+    is_answer: returns whether the content of a block or box is an answer as it stands, no sentence around one.
+    """
+
+    read: Callable[[str, Sequence[str]], str | None]
+    is_answer: Callable[[str, Sequence[str]], bool]
 
 
 def extract_lenient_answer(completion: str, *, kind: str, choices: Sequence[str] = ()) -> str | None:
     r"""Return the answer of a completion; None if nothing is found. Never raises; time is linear in the length.
 
-    The last answer block with any content counts, closed or not. Otherwise the last \boxed{…} counts, and otherwise a
-    rule for the kind:
-      number, expression, relaxed, integer, rounded: the last number.
-      choice, nearest_choice: the text after the last "answer is" or "Answer:" in its line, if it names one choice. Else
-        the last letter after such a cue, in brackets, in bold, or alone at the end. Else the choice named by the first
-        bold words after the cue, the last line, or the last bold words.
-      yes_no: the first such word after the cue. Else the one that begins the last line, or the first line. Else the
-        last such word.
-      text, set, reasoning_gym: the rest of the line after the cue.
+    The places are searched in the order of this module. Without block, box and lead, the rule for the kind is:
+      number, expression: the last number or formula, except for labels (Step 5) and details (in 3 hours).
+      relaxed, integer, rounded: the same, in a form that Python's `float` reads.
+      choice, nearest_choice: see `named_choice`.
+      yes_no: the word that begins the last line, or the first line; else the last such word.
+      text, set, reasoning_gym: a reply of one line.
 
     Args:
       completion: any text.
       kind: how the answer will be compared, one of `verifier.KINDS`.
       choices: texts of the choices; () accepts all letters.
     """
-    extract = _EXTRACTORS.get(kind, _EXTRACTORS["text"])
-    return _last_block(completion) or _last_boxed(completion) or extract(completion, choices) or None
+    reader = READERS.get(kind, READERS["text"])
+    text = completion if reader is READERS["text"] else completion.translate(_TO_ASCII)
+    if block := _last_block(text):
+        return _read_content(block, reader, choices)
+    conclusion = text.rpartition(_THINK_CLOSE)[2]
+    for part in dict.fromkeys((conclusion, text)):
+        if boxed := _last_boxed(part):
+            return _read_content(boxed, reader, choices)
+        if answer := reader.read(part, choices):
+            return answer
+    return None
+
+
+def _read_content(content: str, reader: Reader, choices: Sequence[str]) -> str:
+    """Return the answer in the content of a block or box: the content itself, or what is read in it."""
+    for text in dict.fromkeys((content, _last_boxed(content), without_reason(content))):
+        if text and reader.is_answer(text, choices):
+            return text
+    return reader.read(content, choices) or content
 
 
 def _last_block(text: str) -> str | None:
     """Return the content of the last answer block that is not blank, closed or not."""
-    blocks = (block.partition(ANSWER_CLOSE)[0].strip() for block in reversed(text.split(ANSWER_OPEN)[1:]))
+    pieces = _ANSWER_TAG.split(text)
+    blocks = (piece.strip() for slash, piece in zip(pieces[-2::-2], pieces[::-2], strict=False) if not slash)
     return next(filter(None, blocks), None)
 
 
 def _last_boxed(text: str) -> str:
-    r"""Return the content of the \boxed{…} that is closed last and is not blank; "" if there is none."""
-    start, end = 0, 0
-    opened: list[int | None] = []  # for each open brace: where the content of its \boxed starts, or None
+    r"""Return the content of the \boxed{…} that is closed last and is not blank; "" if there is none.
+
+    Boxes right before it, separated by a comma or "and", belong to the same answer.
+    """
+    boxes: list[tuple[int, int, int, int]] = []  # where the box and its content start, where they end
+    opened: list[tuple[int, int] | None] = []  # for each open brace: where its \boxed and the content start, or None
     for brace in _BRACE.finditer(text):
-        if brace[0] == "}":
+        if brace["bare"]:
+            boxes.append((brace.start(), *brace.span("bare"), brace.end()))
+        elif brace[0] == "}":
             boxed = opened.pop() if opened else None
-            if boxed is not None and _NON_BLANK.search(text, boxed, brace.start()):
-                start, end = boxed, brace.start()
-        elif brace[0] == "{" or brace[0].startswith(r"\boxed"):
-            opened.append(None if brace[0] == "{" else brace.end())
-    return text[start:end].strip()
+            if boxed and _NON_BLANK.search(text, boxed[1], brace.start()):
+                boxes.append((*boxed, brace.start(), brace.end()))
+        elif brace[0] == "{" or len(brace[0]) > 2:
+            opened.append(None if brace[0] == "{" else brace.span())
+    if not boxes:
+        return ""
+    parts = [last := boxes.pop()]
+    while boxes and boxes[-1][3] <= last[0] and _BETWEEN_BOXES.fullmatch(text, boxes[-1][3], last[0]):
+        parts.append(last := boxes.pop())
+    return ", ".join(text[start:end].strip() for _, start, end, _ in reversed(parts))
 
 
-def _last_number(text: str, choices: Sequence[str]) -> str | None:
-    """Return the last number, with its sign and percent sign."""
-    *_, last = (None, *_NUMBER.finditer(text))
-    return last and ("-" if last["sign"] else "") + last["digits"] + ("%" if last["percent"] else "")
+# ------------------------------------------------------------------------------------------------ numbers and formulas
 
 
-def _last_share(text: str, choices: Sequence[str]) -> str | None:
-    """Return the last number in a form that Python's `float` reads, except for a percent sign (as ChartQA needs)."""
-    number = _last_number(text, choices)
-    return number and number.replace(",", "")
+def _read_number(text: str, choices: Sequence[str]) -> str | None:
+    """Return the number that a text answers."""
+    for passage in find_passages(text):
+        if number := _number_after_lead(passage):
+            return number
+    tail = text[-MAX_SEARCHED:]
+    numbers = find_numbers(tail)
+    bold = [number for part in _bold_conclusion(tail) if (number := _whole_number(part))]
+    last = concluding(tail, numbers)
+    return bold[-1] if bold else last and last.text
 
 
-def _last_float(text: str, choices: Sequence[str]) -> str | None:
-    """Return the last number in a form that Python's `float` reads."""
-    number = _last_share(text, choices)
+def _number_after_lead(passage: Passage) -> str | None:
+    """Return the number of a passage after a lead; the words as they stand if it offers several."""
+    body = without_fillers(passage.text)
+    numbers = find_numbers(body)
+    if not numbers:
+        return None
+    first, *others = numbers
+    if _BEFORE_NUMBER.fullmatch(body, 0, first.start):
+        if others and _ANOTHER_NUMBER.fullmatch(body, first.end, others[0].start) and not _are_equal(first, others[0]):
+            return first_sentence(body)
+        clause = without_reason(first_sentence(body))
+        after_equals = [number for number in numbers if clause.rfind("=") < number.start < len(clause)]
+        return (after_equals or numbers)[0].text
+    if passage.must_begin:
+        return None
+    bold = [number for part in bold_in(passage.text) if (number := _whole_number(part))]
+    last = concluding(body, [number for number in numbers if number.start < len(first_sentence(body))] or numbers)
+    return bold[0] if bold else last and last.text
+
+
+def _are_equal(one: Value, other: Value) -> bool:
+    """Return whether two numbers are equal, so that "1/2 or 0.5" is one answer."""
+    values = parse_number_answer(one.text), parse_number_answer(other.text)
+    return values[0] is not None and values[0] == values[1]
+
+
+def _whole_number(part: str) -> str | None:
+    """Return the number that begins a part in bold and is the only one in it."""
+    numbers = find_numbers(part)
+    is_whole = len(numbers) == 1 and _BEFORE_NUMBER.fullmatch(part, 0, numbers[0].start)
+    return numbers[0].text if is_whole and not part.endswith((".", ":", ")")) else None
+
+
+def _bold_conclusion(text: str) -> list[str]:
+    """Return the parts in bold of the last paragraph that has a digit."""
+    paragraphs = (part for part in reversed(text.split("\n\n")) if re.search(r"[0-9]", part))
+    return bold_in(next(paragraphs, ""))
+
+
+def _read_float(text: str, choices: Sequence[str]) -> str | None:
+    """Return the number that a text answers, in a form that Python's `float` reads."""
+    number = _read_share(text, choices)
     return number and number.removesuffix("%")
 
 
-def _choice(text: str, choices: Sequence[str]) -> str | None:
-    """Return the letter of the choice that a text names, by the rules of `extract_lenient_answer`."""
-    after_cue, last_line = _text_after_cue(text), text.rstrip().rpartition("\n")[2]
-    return (
-        # Before the letters, because the A of "The answer is A boat" is not one.
-        _unique_choice([after_cue], choices)
-        or _last_letter(text, choices)
-        or _unique_choice([*_BOLD.findall(after_cue)[:1], last_line, *_BOLD.findall(text)[-1:]], choices)
-    )
+def _read_share(text: str, choices: Sequence[str]) -> str | None:
+    """Return the number that a text answers, in a form that `float` reads except for a percent sign (ChartQA)."""
+    answer = _read_number(text, choices)
+    if answer is None:
+        return None
+    plain = re.sub(r"(?<=[0-9])(?:,|\{,\})(?=[0-9]{3})", "", answer)
+    if parse_share(plain) is not None:
+        return plain
+    number = parse_number_answer(answer)
+    if number is None:
+        return answer
+    value = number.value
+    decimal = f"{value.numerator}" if value.denominator == 1 else f"{float(value)}"
+    return decimal + ("%" if number.is_percent else "")
 
 
-def _unique_choice(passages: Sequence[str], choices: Sequence[str]) -> str | None:
-    """Return the letter of the first choice that a passage names, skipping passages that name none or several."""
-    for passage in passages:
-        letters = [letter for letter in choices_by_letter(choices) if is_same_choice(passage, letter, choices)]
-        if len(letters) == 1:
-            return letters[0]
-    return None
+def _read_chart_answer(text: str, choices: Sequence[str]) -> str | None:
+    """Return the number that a text answers, or else the words after a lead, or a short reply of one line."""
+    for passage in find_passages(text):
+        if not passage.must_begin and not find_numbers(passage.text):
+            return _words_after_lead(passage) or None
+    return _read_share(text, choices) or _bare_name(text)
 
 
-def _last_letter(text: str, choices: Sequence[str]) -> str | None:
-    """Return the last letter of a choice after a cue, or else in brackets, in bold, or alone at the end."""
-    letters = set(choices_by_letter(choices)) or set(ascii_uppercase)
-    for pattern in (_LETTER_AFTER_CUE, _LETTER_ALONE):
-        found = [match[match.lastgroup or 0].upper() for match in pattern.finditer(text.rstrip())]
-        if found := [letter for letter in found if letter in letters]:
-            return found[-1]
-    return None
+def _bare_name(text: str) -> str | None:
+    """Return a reply that is one word, or a few words that begin with capitals."""
+    words = unquoted(text.strip()).split()
+    is_name = len(words) == 1 or (0 < len(words) <= 4 and all(word[:1].isupper() for word in words))
+    return " ".join(words) if is_name and not LEAD.search(text) else None
 
 
-def _yes_or_no(text: str, choices: Sequence[str]) -> str | None:
-    """Return the yes, no, true or false that a text answers, by the rules of `extract_lenient_answer`."""
-    if after_cue := _YES_OR_NO.search(_text_after_cue(text)):
-        return after_cue[0]
+def _read_formula(text: str, choices: Sequence[str]) -> str | None:
+    """Return the formula that a text answers."""
+    line = _bare_line(text)
+    if line and _CODE.search(line):
+        return line
+    text = _GLUED_WORD.sub(r" \1 ", text).replace(r"\boxed{", " ")
+    for passage in find_passages(text):
+        if formula := _formula_after_lead(passage):
+            return result_of(formula)
+    tail = text[-MAX_SEARCHED:]
+    formulas = find_formulas(tail)
+    bold = [part for part in _bold_conclusion(tail) if _is_formula(part)]
+    last = concluding(tail, [formula for formula in formulas if len(formula.text) > 1 or formula.text.isdigit()])
+    if bold or last:
+        return result_of(bold[-1] if bold else last.text if last else "")
+    return [*bold_in(tail), None][-1] or (line and unquoted(line))
+
+
+def _formula_after_lead(passage: Passage) -> str | None:
+    """Return the formula of a passage after a lead; its words if it has none."""
+    body = without_fillers(passage.text)
+    formulas = find_formulas(body)
+    if formulas and not body[: formulas[0].start].strip(" $([*"):
+        return formulas[0].text
+    if passage.must_begin:
+        return None
+    bold = [part for part in bold_in(passage.text) if _is_formula(part)]
+    sentence = first_sentence(body)
+    last = concluding(sentence, find_formulas(sentence))
+    return bold[0] if bold else last.text if last else _words_after_lead(passage)
+
+
+def _is_formula(text: str) -> bool:
+    """Return whether a text is one formula, without words and not the number of a list item."""
+    values = find_formulas(text)
+    is_whole = len(values) == 1 and not re.search(r"\w", text[: values[0].start] + text[values[0].end :])
+    return is_whole and not text.endswith((".", ":"))
+
+
+# --------------------------------------------------------------------------------------------- yes or no, texts, sets
+
+
+def _read_yes_or_no(text: str, choices: Sequence[str]) -> str | None:
+    """Return the yes, no, true or false that a text answers."""
+    for passage in find_passages(text):
+        find = "match" if passage.must_begin else "search"
+        body = without_fillers(passage.text)
+        for pattern in (_YES_OR_NO, _CHINESE_YES_OR_NO):
+            if word := getattr(pattern, find)(body):
+                return word[0]
     for line in (text.rstrip().rpartition("\n")[2], text.lstrip().partition("\n")[0]):
         if first_word := _FIRST_WORD_YES_OR_NO.match(line):
             return first_word["word"]
-    *_, last = (None, *_YES_OR_NO.findall(text))
+        if chinese := _CHINESE_YES_OR_NO.match(line.lstrip("* ")):
+            return chinese[0]
+    *_, last = (None, *_YES_OR_NO.findall(text), *_CHINESE_YES_OR_NO.findall(text))
     return last
 
 
-def _answer_line(text: str, choices: Sequence[str]) -> str | None:
-    """Return the line after the last cue, without bold marks and a final full stop."""
-    return _text_after_cue(text).strip().strip("*").rstrip(" .*")
+def _read_words(text: str, choices: Sequence[str]) -> str | None:
+    """Return the words after a lead, or a reply of one line."""
+    for passage in find_passages(text):
+        if not passage.must_begin and (words := _words_after_lead(passage)):
+            return words
+    line = _bare_line(text)
+    return line and unquoted(line)
 
 
-def _text_after_cue(text: str) -> str:
-    """Return the text after the last "answer is" or "Answer:" in its line, or else the next line that is not blank."""
-    *_, last = (None, *_ANSWER_CUE_WITH_TEXT.finditer(text))
-    return text[last.end() :].partition("\n")[0] if last else ""
+def _words_after_lead(passage: Passage) -> str:
+    """Return the words of a passage without a reason and marks around them; what is in bold, if it begins so."""
+    bold = re.match(r"\s*\*\*([^*]+)\*\*", passage.text)
+    if bold:
+        return unquoted(bold[1])
+    return unquoted(without_reason(passage.text).strip())
 
 
-_EXTRACTORS = {
-    **dict.fromkeys(("number", "expression"), _last_number),
-    "relaxed": _last_share,
-    **dict.fromkeys(("integer", "rounded"), _last_float),
-    **dict.fromkeys(("choice", "nearest_choice"), _choice),
-    "yes_no": _yes_or_no,
-    **dict.fromkeys(("text", "set", "reasoning_gym"), _answer_line),
+def _bare_line(text: str) -> str | None:
+    """Return a reply that is one short line without a lead; None if it is anything else."""
+    line = text.strip()
+    is_bare = "\n" not in line and len(line.split()) <= _MAX_BARE_WORDS and not LEAD.search(line)
+    return line if line and is_bare else None
+
+
+def _read_set(text: str, choices: Sequence[str]) -> str | None:
+    """Return the members that a text answers."""
+    for passage in find_passages(text):
+        if passage.must_begin:
+            continue
+        formulas = [value for value in find_formulas(passage.text) if "$" in passage.text[value.start]]
+        return formulas[0].text if formulas else _words_after_lead(passage)
+    if line := _bare_line(text):
+        return unquoted(line)
+    last = concluding(text[-MAX_SEARCHED:], find_formulas(text[-MAX_SEARCHED:]))
+    return last and last.text
+
+
+# ---------------------------------------------------------------------------------------------------- blocks and boxes
+
+
+def _is_number(content: str, choices: Sequence[str]) -> bool:
+    """Return whether a content is one number, or has no words, so that it is no sentence."""
+    return parse_number_answer(content) is not None or not (_WORD.search(content) or re.search("[一-鿿]", content))
+
+
+def _is_float(content: str, choices: Sequence[str]) -> bool:
+    """Return whether Python's `float` reads a content."""
+    return parse_share(content) is not None
+
+
+def _is_chart_answer(content: str, choices: Sequence[str]) -> bool:
+    """Return whether a content is a number or words, but no sentence with a number and no number with a unit."""
+    number = parse_number(content.removeprefix("$").replace(r"\%", "%"))
+    return parse_share(content) is not None or not (number or _is_sentence(content))
+
+
+def _is_math(content: str, choices: Sequence[str]) -> bool:
+    """Return whether a content is mathematics or words, but no sentence."""
+    return not _is_sentence(content)
+
+
+def _is_sentence(content: str) -> bool:
+    r"""Return whether a content has a lead, or a verb beside words or mathematics, outside \text{…}."""
+    outside = re.sub(r"\\(?:text|mathrm|mbox) ?\{[^{}]*\}", " ", content)
+    return bool(LEAD.search(outside) or (_VERB.search(outside) and len(_WORD.findall(outside)) >= 2)) or (
+        re.search("[一-鿿]", outside) is not None and _VERB.search(outside) is not None
+    )
+
+
+def _is_polar(content: str, choices: Sequence[str]) -> bool:
+    """Return whether a content is yes or no."""
+    return polarity(content) is not None
+
+
+def _has_no_lead(content: str, choices: Sequence[str]) -> bool:
+    """Return whether a content has no lead."""
+    return not LEAD.search(content)
+
+
+READERS = {
+    "number": Reader(_read_number, _is_number),
+    "expression": Reader(_read_formula, _is_math),
+    "relaxed": Reader(_read_chart_answer, _is_chart_answer),
+    **dict.fromkeys(("integer", "rounded"), Reader(_read_float, _is_float)),
+    **dict.fromkeys(("choice", "nearest_choice"), Reader(read_choice, names_one_choice)),
+    "yes_no": Reader(_read_yes_or_no, _is_polar),
+    "set": Reader(_read_set, _has_no_lead),
+    **dict.fromkeys(("text", "reasoning_gym"), Reader(_read_words, _has_no_lead)),
 }

@@ -1,0 +1,279 @@
+r"""Find the numbers and the formulas in a text: 42, 1,200, 2½, 1.5 × 10^3, forty-two; $x \geq 5$, x = 3, 2\sqrt{3}."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from mig_jax.text.answers.quantities import parse_number, parse_number_answer
+
+# Only this many characters at the end of a long text are searched; the answer is near the end.
+MAX_SEARCHED = 3000
+# Longer runs of mathematics outside $…$ are no answer.
+MAX_RUN = 600
+
+_THOUSANDS = r"[0-9]{1,3}(?:(?:,|\{,\}|,?\\[,!;:] ?|[ \u00a0\u2009\u202f])[0-9]{3})+(?![0-9])"
+_DECIMAL = rf"(?:(?:{_THOUSANDS}|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+_POWER_OF_TEN = r"10 ?\^ ?(?:\{ ?[-+]?[0-9]{1,3} ?\}|[-+]?[0-9]{1,3})"
+_VULGAR = "[¼-¾⅐-⅞]"
+_NUMBER = re.compile(
+    r"(?P<sign>(?<![\w)\]}])[-\N{MINUS SIGN}] ?)?(?P<money>\\?\$ ?)?"
+    r"(?<![A-Za-z0-9_])(?P<digits>(?:[0-9]+ ?)?\\[dtc]?frac ?\{[0-9]+\} ?\{[0-9]+\}"
+    r"|(?:[0-9]+ )?[0-9]+ ?[/\N{FRACTION SLASH}] ?[0-9]+(?![0-9/])"
+    rf"|(?:{_DECIMAL} ?(?:\\times|\\cdot|[×*]) ?)?{_POWER_OF_TEN}"
+    rf"|{_DECIMAL}(?:[eE][+-]?[0-9]{{1,3}}(?![0-9]))?(?: ?{_VULGAR})?|{_VULGAR})"
+    r"(?P<scale>(?: (?:thousand|million|billion|trillion|dozen)\b|[kK](?![A-Za-z0-9])|[万亿])?)"
+    r"(?P<percent> ?\\?%)?"
+)
+_UNIT_WORD = re.compile(
+    r"[ -]?(?:(?P<chinese>[一-鿿]{1,4})"
+    r"|[A-Za-z]{1,12}(?: ?(?:\^ ?\{?[23]\}?|[²³]))?(?:(?:/| per )[A-Za-z]{1,12})?(?![A-Za-z]))"
+)
+
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_NUMBER_WORDS = {
+    **{word: value for value, word in enumerate(_ONES.split())},
+    **{word: value for value, word in zip(range(20, 100, 10), _TENS.split(), strict=True)},
+}
+_SCALE_WORDS = {"hundred": 100, "thousand": 10**3, "million": 10**6}
+_ONE_WORD = "|".join((*_NUMBER_WORDS, *_SCALE_WORDS))
+_WORDS = re.compile(
+    rf"\b(?:{_ONE_WORD})\b(?:(?:[ -]|(?:(?<=hundred)|(?<=thousand)) and )(?:{_ONE_WORD})\b)*", re.IGNORECASE
+)
+# Number words are an answer only after such a word: "there are two bars", but not "the two of them".
+_BEFORE_WORDS = re.compile(
+    r"(?:^|\b(?:is|are|was|were|has|have|had|equals?|total of|exactly|about|only|makes?|gets?|that's|it's))\W{0,4}\Z",
+    re.IGNORECASE,
+)
+
+# What stands before a number that is a label, as in "Step 5".
+_LABEL = re.compile(
+    r"(?:\b(?:steps?|problems?|questions?|parts?|equations?|eqs?|figures?|fig|case|exercise|example|line|chapter|page)"
+    r"\.? ?[#(]?|第 ?|#)\Z",
+    re.IGNORECASE,
+)
+_LIST_MARKER = re.compile(r"(?:\A|\n)[ *]*\Z")
+_AFTER_LABEL = re.compile(r"(?:st|nd|rd|th)\b|[.)](?=\s+\S)")
+_TIME = r"\s?(?:more |full |whole )?(?:(?:second|minute|hour|day|week|month|year|time)s?\b|[天周年]|小时|分钟|个月)"
+_BEFORE_ADJUNCT = re.compile(r"\b(?:after|for|in|within|during|every|per|over|next|last|past)\s\Z", re.IGNORECASE)
+_AFTER_ADJUNCT = re.compile(_TIME)
+_BEFORE_COMPARED = re.compile(r"\bthan\s\Z", re.IGNORECASE)
+_AFTER_TIME = re.compile(rf"{_TIME}[之以]?[后内]")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)|[。！？\n]")
+
+_SPAN = re.compile(
+    r"\$\$(?P<block>[^$]{1,1500})\$\$|(?<!\\)\$(?P<inline>(?:[^$\\]|\\.){1,1500})\$"
+    r"|\\\((?P<round>(?:(?!\\[()]).){1,1500}?)\\\)|\\\[(?P<square>(?:(?!\\[\[\]]).){1,1500}?)\\\]",
+    re.DOTALL,
+)
+_PLAIN_WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,}(?![A-Za-z])")
+_FUNCTIONS = r"(?:arc)?(?:sin|cos|tan)|cot|sec|csc|log|ln|exp|sqrt|pi|max|min|gcd|lcm|mod|det|infty|inf|oo"
+_FUNCTION = re.compile(_FUNCTIONS)
+_TOKEN = re.compile(
+    r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|operatorname|begin|end) ?\{[^{}]{0,200}\}"
+    r"|\\[A-Za-z]+|\\[^A-Za-z\s]"
+    rf"|(?<![A-Za-z])(?:{_FUNCTIONS})(?![A-Za-z])"
+    r"|[0-9]+(?:[.,][0-9]+)*"
+    r"|(?<![A-Za-z])[A-Za-z](?![A-Za-z'\N{RIGHT SINGLE QUOTATION MARK}])"
+    r"|[-+*/^_=<>|!%&(){}\[\],;:']"
+    r"|[\N{MINUS SIGN}±×·÷√∞∪∩∈≤≥≠≈π°²³⁰-⁹½¼¾⅐-⅞θαβλμ]"
+)
+_VALUED = re.compile(r"[0-9π∞√½¼¾⅐-⅞∅]|\\[A-Za-z]{2,}|[A-Za-z)] ?[-+*/^=<>≤≥≠] ?[A-Za-z(]")
+_JOINT = re.compile(r"\s*(?:(?:,|;|、|，)\s*(?:and|or|和|或)?|and|or|和|或|以及)\s*")
+_DANGLING = " \t\n,;:=*"
+_VARIABLE = re.compile(rf"(?<![A-Za-z\\])(?!(?:{_FUNCTIONS})(?![A-Za-z]))(?<!\\[a-z])[A-Za-z](?![A-Za-z]*\{{)")
+_APPROXIMATE = re.compile(r"\\approx(?![A-Za-z])|≈")
+
+
+class Value(NamedTuple):
+    """A number or formula in a text.
+
+    start, end: characters of the text.
+    text: the value as it will be compared, such as `-3`.
+    """
+
+    start: int
+    end: int
+    text: str
+
+
+def find_numbers(text: str) -> list[Value]:
+    """Return the numbers of a text in order, with sign, percent sign and unit; also those in words after a verb."""
+    found = [_number(text, match) for match in _NUMBER.finditer(text)]
+    taken = {value.start for value in found}
+    for match in _WORDS.finditer(text):
+        if match.start() not in taken and _BEFORE_WORDS.search(text[max(0, match.start() - 20) : match.start()]):
+            found.append(Value(match.start(), match.end(), str(_value_of_words(match[0]))))
+    return sorted(found)
+
+
+def find_formulas(text: str) -> list[Value]:
+    r"""Return the formulas of a text in order: between $…$, \(…\) or \[…\], and runs of mathematics without words.
+
+    Neighbors such as "$1$ and $2$" are one formula, `1, 2`.
+    """
+    found: list[Value] = []
+    position = 0
+    for span in _SPAN.finditer(text):
+        content = (span["block"] or span["inline"] or span["round"] or span["square"] or "").strip()
+        if _is_money(span, content) or span.start() < position:
+            continue
+        found += _runs(text, position, span.start())
+        if content:
+            found.append(Value(span.start(), span.end(), content + _unit_after(text, span.end(), content)))
+        position = span.end()
+    found += _runs(text, position, len(text))
+    return _joined(text, found)
+
+
+def concluding(text: str, values: Sequence[Value]) -> Value | None:
+    """Return the value that concludes a text: the last one that is no label and no detail such as "in 3 hours"."""
+    proper = [value for value in values if not _is_label(text, value)]
+    for before, value in reversed([*pairwise([None, *proper])]):
+        assert value is not None
+        is_same_sentence = before is not None and not _SENTENCE_END.search(text, before.end, value.start)
+        if not (is_same_sentence and _is_detail(text, value)):
+            return value
+    return (proper or values or [None])[-1]
+
+
+def is_formula(text: str) -> bool:
+    """Return whether a text is one formula, without words."""
+    values = find_formulas(text)
+    return len(values) == 1 and not re.search(r"\w", text[: values[0].start] + text[values[0].end :])
+
+
+def _number(text: str, match: re.Match) -> Value:
+    """Return the number of a match of `_NUMBER`."""
+    sign = "-" if match["sign"] and not _is_minus(text, match) else ""
+    number = sign + match["digits"] + match["scale"] + ("%" if match["percent"] else "")
+    return Value(
+        match.start(), match.end(), number + ("" if match["percent"] else _unit_after(text, match.end(), number))
+    )
+
+
+def _is_minus(text: str, match: re.Match) -> bool:
+    """Return whether a sign subtracts, as in x - 3: it has an operand before, and blanks on both sides."""
+    before = re.search(r"(?:[0-9)\]}%]|(?<![A-Za-z])[A-Za-z]) +\Z", text[max(0, match.start() - 4) : match.start()])
+    return before is not None and match["sign"].endswith(" ")
+
+
+def _unit_after(text: str, position: int, number: str) -> str:
+    """Return the known unit that follows a number or formula; "" if none."""
+    match = _UNIT_WORD.match(text, position)
+    word = match[0].strip(" -") if match else ""
+    lengths = range(len(word), 0, -1) if match and match["chinese"] else (len(word),)
+    for unit in (word[:length] for length in lengths):
+        parsed = parse_number(f"1 {unit}")
+        if unit and parsed and parsed.unit and not parsed.is_percent:
+            return f" {unit}" if parse_number_answer(number) else rf" \text{{ {unit}}}"
+    return ""
+
+
+def _value_of_words(words: str) -> int:
+    """Return the number that words such as "two hundred and five" name."""
+    total, current = 0, 0
+    for word in re.findall(r"[a-z]+", words.casefold()):
+        if word == "hundred":
+            current = (current or 1) * 100
+        elif word in _SCALE_WORDS:
+            total, current = total + (current or 1) * _SCALE_WORDS[word], 0
+        else:
+            current += _NUMBER_WORDS.get(word, 0)
+    return total + current
+
+
+def _is_label(text: str, value: Value) -> bool:
+    """Return whether a value is a label such as "Step 5", "2nd", or the number of a list item."""
+    before = text[max(0, value.start - 14) : value.start]
+    after = _AFTER_LABEL.match(text, value.end)
+    is_marker = after and after[0] in ".)" and _LIST_MARKER.search(text[max(0, value.start - 6) : value.start])
+    return bool(_LABEL.search(before) or is_marker or (after and after[0] not in ".)"))
+
+
+def _is_detail(text: str, value: Value) -> bool:
+    """Return whether a value is a detail of its sentence, as in "after 3 days" or "larger than 4"."""
+    before = text[max(0, value.start - 10) : value.start]
+    if _BEFORE_COMPARED.search(before) or _AFTER_TIME.match(text, value.end):
+        return True
+    return bool(_BEFORE_ADJUNCT.search(before) and _AFTER_ADJUNCT.match(text, value.end))
+
+
+def _is_money(span: re.Match, content: str) -> bool:
+    """Return whether the dollar signs of a span are a currency: "$2 each, so she makes $"."""
+    words = [word for word in _PLAIN_WORD.findall(re.sub(r"\\[a-z]+ ?\{[^{}]*\}", "", content))]
+    return span["inline"] is not None and any(not _FUNCTION.fullmatch(word) for word in words)
+
+
+def _runs(text: str, start: int, end: int) -> Iterator[Value]:
+    """Yield the runs of mathematics in a part of a text that is outside $…$."""
+    run_start = run_end = -1
+    for token in _TOKEN.finditer(text, start, end):
+        gap = text[run_end : token.start()] if run_start >= 0 else ""
+        if run_start >= 0 and (gap.strip(" ") or _is_article(text, token)):
+            yield from _trimmed(text, run_start, run_end)
+            run_start = -1
+        if run_start < 0 and not _is_article(text, token):
+            run_start = token.start()
+        run_end = token.end()
+    if run_start >= 0:
+        yield from _trimmed(text, run_start, run_end)
+
+
+def _is_article(text: str, token: re.Match) -> bool:
+    """Return whether a token is the word "a" or "I"."""
+    return token[0] in ("a", "A", "I") and re.match(r" [\w$]", text[token.end() : token.end() + 2]) is not None
+
+
+def _trimmed(text: str, start: int, end: int) -> Iterator[Value]:
+    """Yield the run without dangling punctuation and brackets, if it has a value."""
+    run = text[start:end]
+    while len(run) <= MAX_RUN:
+        stripped = run.strip(_DANGLING)
+        for opening, closing in ("()", "[]", "{}"):
+            if stripped.count(opening) < stripped.count(closing) and stripped.endswith(closing):
+                stripped = stripped[:-1]
+            if stripped.count(opening) > stripped.count(closing) and stripped.startswith(opening):
+                stripped = stripped[1:]
+            if stripped[:1] == closing or stripped[-1:] == opening:
+                stripped = stripped.removeprefix(closing).removesuffix(opening)
+        if stripped[:1] == "[" and stripped[-1:] == "]" and not re.search(r"[,;\[\]]", stripped[1:-1]):
+            stripped = stripped[1:-1]
+        if stripped == run:
+            break
+        run = stripped
+    if len(run) <= MAX_RUN and _VALUED.search(run):
+        start = text.index(run, start)
+        unit = _unit_after(text, start + len(run), run)
+        yield Value(start, start + len(run), run + unit)
+
+
+def _joined(text: str, values: Sequence[Value]) -> list[Value]:
+    """Return the values, with neighbors such as "1 and 2" as one."""
+    joined: list[Value] = []
+    for value in values:
+        before = joined[-1] if joined else None
+        joint = before and _JOINT.fullmatch(text, before.end, value.start)
+        if before and joint:
+            is_or = re.search("or|或", joint[0]) and re.search(r"[<>≤≥]|\\[lg]e", before.text)
+            joined[-1] = Value(before.start, value.end, before.text + (" or " if is_or else ", ") + value.text)
+        else:
+            joined.append(value)
+    return joined
+
+
+def result_of(formula: str) -> str:
+    r"""Return the result of a formula: the 5 of 2 + 3 = 5, and the exact side of \sqrt{2} \approx 1.41.
+
+    A formula with variables, such as x = 5 or x + y = 5, is returned as it is.
+    """
+    *exact, _ = _APPROXIMATE.split(formula)
+    if exact and re.search(r"[0-9]", exact[-1]):
+        formula = exact[-1].strip()
+    first, *_, last = formula.split("=") if re.search(r"[^<>!]=[^=]", formula) else (formula,) * 2
+    is_closed = re.search(r"[0-9]", first) and not _VARIABLE.search(first)
+    return last.strip() if is_closed and last.strip() else formula
