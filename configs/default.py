@@ -99,11 +99,19 @@ def get_config() -> ConfigDict:
     r.max_resamples = 0  # more rollouts per step to replace prompts whose samples all earn the same outcome (DAPO)
     r.kv_cache_chunks = 1  # chunks in which the KV cache grows: short completions use less memory; one compile each
 
-    c.reward = w = ConfigDict()
-    w.accuracy = 1.0  # weight of a correct answer in the outcome reward
-    w.format = 1.0  # weight of a well-formed response in the outcome reward
-    w.overlong = "keep"  # truncated responses: keep, mask (no policy-gradient loss), or penalize (DAPO's soft penalty)
-    w.overlong_buffer = 0  # penalize: the outcome reward falls from 0 to -1 over these last tokens of the length limit
+    c.reward = w = ConfigDict(convert_dict=False)
+    # Weights of the outcome rewards: accuracy, format, and penalties from 0 to -1: overlong (DAPO), repetition, language,
+    # steps (rollout/outcomes.py); or your own, as "my_file.py:shortness" (docs/own_parts.md).
+    w.outcomes = {"accuracy": 1.0, "format": 1.0}
+    w.outcome_args = g = ConfigDict()  # parameters of the outcome rewards
+    g.overlong_buffer = 0  # overlong: falls from 0 to -1 over these last tokens of the length limit
+    g.repetition_ngram = 20  # repetition: tokens that count as repeated where they occurred before, in this order
+    g.min_steps = 1  # steps: fewer are penalized
+    g.max_steps = 16  # steps: more are penalized
+    g.deadline_s = 10.0  # your own: seconds for one response; later: no part in its group
+    g.workers = 2  # your own: processes that each of them runs in
+    w.reading = "strict"  # how answers are read: strict (the one answer block), or lenient (wherever the answer is)
+    w.overlong = "keep"  # truncated responses: keep, or mask (no policy-gradient loss)
     w.credit = "watermark"  # process reward: watermark | final | delta_sum | position_weighted | segment_progress
     w.credit_args = a = ConfigDict()  # parameters of the credit rule; prices are in its unit
     a.threshold = 0.0  # watermark: a rise of the mark by less earns nothing and leaves the mark; in nats
@@ -193,4 +201,7 @@ def get_config() -> ConfigDict:
     g.every = 1  # steps between rows of metrics
     g.transcripts_every = 20  # steps between files of transcripts
     g.transcripts = 16  # responses per file
+    g.writers = ("tensorboard",)  # besides metrics.jsonl: tensorboard, wandb, or your own, as "my_file.py:Writer"
+    g.wandb_project = "mig_jax"  # wandb: the project; WANDB_MODE=offline needs no network
+    g.profile_steps = ()  # steps whose jax.profiler traces are written to workdir/profile, from 1
     return c.lock()  # a misspelt key is an error from here on

@@ -9,7 +9,7 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from mig_jax import rewards
+from mig_jax import check_parts, rewards
 from mig_jax.config import (
     RENAMED_KEYS,
     Config,
@@ -23,9 +23,9 @@ from mig_jax.config import (
 from mig_jax.data import problem_files, sources
 from mig_jax.data.choices import FORMS as CHOICE_FORMS
 from mig_jax.errors import UserError
-from mig_jax.learning import advantages, losses
 from mig_jax.models import adapters, attention, remat
 from mig_jax.models.qwen2_vl import VisionConfig
+from mig_jax.rollout.grading import READINGS
 from mig_jax.text import prompt_options, step_format
 
 CHOICES = {
@@ -37,20 +37,10 @@ CHOICES = {
     "model.save_dtype": ("", "float32", "bfloat16", "float16"),
     "model.remat": tuple(remat.POLICIES),
     "model.lora.save": ("merged", "adapter"),
-    "reward.overlong": ("keep", "mask", "penalize"),
-    "reward.credit": tuple(rewards.CREDITS),
-    "reward.credit_args.gate": tuple(rewards.GATES),
-    "reward.credit_level": tuple(advantages.CREDIT_LEVELS),
+    "reward.overlong": ("keep", "mask"),
+    "reward.reading": READINGS,
     "reward.process_mask": ("closing", "think"),
-    "reward.advantage": tuple(advantages.ADVANTAGES),
-    "reward.outcome_scale": tuple(advantages.SCALES),
-    "reward.process_scale": tuple(advantages.SCALES),
     "reward.terminator": tuple(rewards.TERMINATORS),
-    "reward.over_tokens": tuple(rewards.OVER_TOKENS),
-    "reward.over_spellings": tuple(rewards.OVER_SPELLINGS),
-    "loss.policy_loss": tuple(losses.LOSSES),
-    "loss.ratio": tuple(losses.RATIOS),
-    "loss.aggregate": tuple(losses.AGGREGATES),
     "loss.old_logprobs": ("sampled", "recomputed"),
     "optimizer.state_dtype": ("", "float32", "bfloat16"),
     "optimizer.decay": ("constant", "cosine"),
@@ -83,6 +73,7 @@ def check_config(config: Config, *, mode: str, n_devices: int) -> None:
     errors = [
         *_ranges(config, Config),
         *_values(config),
+        *check_parts.part_errors(config, mode=mode),
         *_reward(config),
         *_format(config),
         *_mesh(config, n_devices),
@@ -140,7 +131,7 @@ def _types(section: Any, view: type, prefix: str = "") -> list[str]:
         elif not isinstance(value, (int, float) if origin is float else origin) or (
             items and not all(isinstance(item, items[0]) for item in value)
         ):
-            kind = f"a tuple of {items[0].__name__}" if items else f"of type {origin.__name__}"
+            kind = f"a tuple of {items[0].__name__}" if items and origin is tuple else f"of type {origin.__name__}"
             errors.append(f"{prefix}{key}={value!r}: must be {kind}")
     return errors
 
@@ -189,21 +180,22 @@ def _values(config: Config) -> list[str]:
 def _reward(config: Config) -> list[str]:
     """Check what options of the reward need of each other."""
     w, errors = config.reward, []
-    if w.credit in rewards.CREDITS and w.credit_args.gate in rewards.GATES:
-        errors += [
-            f"reward.credit_args: {error}" for error in rewards.credit_arg_errors(w.credit, w.credit_args.to_dict())
-        ]
     if w.step_discount > 1:
         errors.append(f"reward.step_discount={w.step_discount}: must be at most 1")
     if w.step_discount != 1 and w.credit_level != "step":
         errors.append("reward.step_discount needs reward.credit_level='step'")
-    if w.overlong_buffer and w.overlong != "penalize":
-        errors.append("reward.overlong_buffer needs reward.overlong='penalize'")
-    if w.overlong_buffer > config.rollout.max_new_tokens:
+    for spec, weight in w.outcomes.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+            errors.append(f"reward.outcomes[{spec!r}]={weight!r}: must be a finite number")
+    args, limit = w.outcome_args, config.rollout.max_new_tokens
+    if args.overlong_buffer and "overlong" not in w.outcomes:
+        errors.append('reward.outcome_args.overlong_buffer needs the outcome "overlong" in reward.outcomes')
+    if args.overlong_buffer > limit:
         errors.append(
-            f"reward.overlong_buffer={w.overlong_buffer} is more than "
-            f"rollout.max_new_tokens={config.rollout.max_new_tokens}"
+            f"reward.outcome_args.overlong_buffer={args.overlong_buffer} is more than rollout.max_new_tokens={limit}"
         )
+    if args.min_steps > args.max_steps:
+        errors.append(f"reward.outcome_args.min_steps={args.min_steps} is more than max_steps={args.max_steps}")
     if config.loss.dual_clip <= 1:
         errors.append(f"loss.dual_clip={config.loss.dual_clip}: must be more than 1")
     return errors
@@ -369,8 +361,8 @@ def _signal(config: Config) -> list[str]:
     loss, w, errors = config.loss, config.reward, []
     if loss.alpha == loss.beta == loss.gamma == 0:
         errors.append("loss.alpha, loss.beta and loss.gamma are all 0: there is nothing to learn from")
-    if loss.beta and w.accuracy == w.format == 0 and w.overlong != "penalize":
-        errors.append("reward.accuracy and reward.format are both 0: the outcome stream has no reward; set loss.beta=0")
+    if loss.beta and not any(w.outcomes.values()):
+        errors.append("all weights of reward.outcomes are 0: the outcome stream has no reward; set loss.beta=0")
     if config.rollout.max_resamples and w.advantage == "no_baseline":
         errors.append("rollout.max_resamples: with reward.advantage='no_baseline', groups of equal rewards teach, too")
     if config.rollout.max_resamples and loss.alpha == loss.beta == 0:

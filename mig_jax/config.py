@@ -15,8 +15,11 @@ RENAMED_KEYS = {
     "loss.kappa": "loss.kl_coef",
     "loss.mean_over": "loss.aggregate",
     "loss.reference_on_host": "loss.kl_reference_on_host",
+    "reward.accuracy": 'reward.outcomes["accuracy"]',
     "reward.assign": "reward.credit_level",
     "reward.by_std": "reward.outcome_scale",
+    "reward.format": 'reward.outcomes["format"]',
+    "reward.overlong_buffer": "reward.outcome_args.overlong_buffer",
     "reward.scale": "reward.outcome_scale",
     "rollout.cache_parts": "rollout.kv_cache_chunks",
     "rollout.gather_weights": "rollout.gather_params",
@@ -96,8 +99,11 @@ class EvalConfig(Section):
 
 class LogConfig(Section):
     every: PositiveInt
+    profile_steps: tuple[int, ...]
     transcripts: NonNegativeInt
     transcripts_every: PositiveInt
+    wandb_project: str
+    writers: tuple[str, ...]
 
 
 class LossConfig(Section):
@@ -207,24 +213,33 @@ class ProcessEpsConfig(Section):
     probability: PositiveFloat
 
 
+class OutcomeArgsConfig(Section):
+    deadline_s: PositiveFloat
+    max_steps: PositiveInt
+    min_steps: NonNegativeInt
+    overlong_buffer: NonNegativeInt
+    repetition_ngram: PositiveInt
+    workers: PositiveInt
+
+
 class RewardConfig(Section):
-    accuracy: NonNegativeFloat
     advantage: str
     credit: str
     credit_args: CreditArgsConfig
     credit_level: str
-    format: NonNegativeFloat
     max_steps: PositiveInt
     max_variants: PositiveInt
+    outcome_args: OutcomeArgsConfig
     outcome_eps: PositiveFloat
     outcome_scale: str
+    outcomes: dict[str, float]
     over_spellings: str
     over_tokens: str
     overlong: str
-    overlong_buffer: NonNegativeInt
     process_eps: ProcessEpsConfig
     process_mask: str
     process_scale: str
+    reading: str
     step_discount: NonNegativeFloat
     terminator: str
 

@@ -1,16 +1,18 @@
 """Find and load a config file, and explain what is wrong with it, or with a flag, in one line."""
 
+import ast
 import difflib
 import importlib
 import importlib.util
 import os
 import re
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 from mig_jax.config import RENAMED_KEYS
 from mig_jax.errors import UserError
@@ -143,6 +145,45 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
         is_section = isinstance(value, ConfigDict)
         flat |= {f"{key}.{inner}": v for inner, v in flatten(value).items()} if is_section else {key: value}
     return flat
+
+
+def flatten_record(record: Mapping[str, Any], config: ConfigDict) -> dict[str, Any]:
+    """Return the values of a config that was stored as nested dicts by key, as `flatten` does.
+
+    Args:
+      record: nested dicts; other values may be dicts, too.
+      config: tells sections, whose keys get dots, from such values.
+    """
+    flat = {}
+    for key, value in record.items():
+        inside = config[key] if key in config else None
+        if isinstance(value, Mapping) and (inside is None or isinstance(inside, ConfigDict)):
+            inner = flatten_record(value, ConfigDict() if inside is None else inside)
+            flat |= {f"{key}.{name}": v for name, v in inner.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+class WeightsParser(flags.ArgumentParser):
+    """Reads a dict of weights on the command line: "accuracy=1,my_file.py:shortness=-0.1", or Python's own form."""
+
+    def parse(self, argument: Any) -> dict[str, float]:
+        if isinstance(argument, dict):
+            return argument
+        try:
+            if argument.lstrip().startswith("{"):
+                return {str(name): weight for name, weight in ast.literal_eval(argument).items()}
+            pairs = [item.rpartition("=") for item in argument.split(",") if item.strip()]
+            return {name.strip(): float(weight) for name, _, weight in pairs}
+        except (ValueError, SyntaxError, AttributeError) as error:
+            raise ValueError(f"{argument!r} must have the form NAME=NUMBER,NAME=NUMBER") from error
+
+    def flag_type(self) -> str:
+        return "weights"
+
+
+config_flags.register_flag_parser_for_type(dict, WeightsParser())
 
 
 def short_message(error: BaseException) -> str:

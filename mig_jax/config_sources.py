@@ -5,11 +5,12 @@ import functools
 import operator
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from ml_collections import ConfigDict
 
+from mig_jax import parts
 from mig_jax.config import RENAMED_KEYS, Config
 from mig_jax.config_file import check_config_file, check_overrides, default_module, find_config_file, flatten
 from mig_jax.distributed import multihost
@@ -45,6 +46,7 @@ def load_config(base: AnyPath | Config = "default", /, **overrides: Any) -> Conf
         config = check_config_file(find_config_file(os.fspath(cast(AnyPath, base))))
     _override(config, overrides)
     config.model.path = local_path("model.path", config.model.path)
+    use_absolute_parts(config)
     config.data.system_prompt = read_system_prompt(config.data.system_prompt)
     return config
 
@@ -75,6 +77,7 @@ def apply_run_config(config: Any, path: str) -> None:
     Raises:
       UserError: the file is damaged, or has keys that were renamed since.
     """
+    parts.use_copies(os.path.join(os.path.dirname(path), parts.FOLDER))
     stored = read_json_object(path, keys=RUN_SECTIONS)
     old = [key for key in RENAMED_KEYS if key.split(".")[1] in (stored.get(key.split(".")[0]) or {})]
     if old:
@@ -92,6 +95,29 @@ def apply_run_config(config: Any, path: str) -> None:
             config[section].update({key: value for key, value in stored[section].items() if key in config[section]})
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path} is damaged: {section}: {error}; give --config") from error
+
+
+def use_absolute_parts(config: Any) -> None:
+    """Give every file with a part of the user's its absolute path, so that it is found from any folder."""
+    for section in [config, *_sections(config)]:
+        for key, value in section.items():
+            if isinstance(value, str):
+                absolute: Any = parts.absolute_spec(value)
+            elif isinstance(value, tuple):
+                absolute = tuple(parts.absolute_spec(item) if isinstance(item, str) else item for item in value)
+            elif isinstance(value, dict):
+                absolute = {parts.absolute_spec(name): item for name, item in value.items()}
+            else:
+                continue
+            if absolute != value:
+                section[key] = absolute
+
+
+def _sections(config: Any) -> Iterator[Any]:
+    for value in config.values():
+        if isinstance(value, ConfigDict):
+            yield value
+            yield from _sections(value)
 
 
 def local_path(name: str, path: AnyPath | None) -> str:
@@ -116,7 +142,7 @@ def _override(config: Any, overrides: Mapping[str, Any]) -> None:
     Raises:
       UserError: lists the keys that do not exist, else the values of the wrong type.
     """
-    flat = _flatten_overrides(overrides)
+    flat = _flatten_overrides(overrides, config)
     check_overrides([f"--config.{key}=" for key in flat], config)
     errors = []
     for key, value in flat.items():
@@ -131,10 +157,17 @@ def _override(config: Any, overrides: Mapping[str, Any]) -> None:
         raise UserError("; ".join(errors))
 
 
-def _flatten_overrides(overrides: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested dicts by key, those of inner dicts with dots."""
+def _flatten_overrides(overrides: Any, config: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested dicts by key, those of inner dicts with dots, unless the value is a dict itself."""
     flat: dict[str, Any] = {}
     for key, value in overrides.items():
-        is_section = isinstance(value, Mapping | ConfigDict)
-        flat |= _flatten_overrides(value, f"{prefix}{key}.") if is_section else {f"{prefix}{key}": value}
+        inside = functools.reduce(_get, str(key).split("."), config)
+        if isinstance(value, Mapping | ConfigDict) and not isinstance(inside, dict):
+            flat |= _flatten_overrides(value, inside, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _get(config: Any, key: str) -> Any:
+    return config[key] if isinstance(config, ConfigDict) and key in config else None

@@ -291,7 +291,7 @@ def chosen_config(command: str) -> Config:
     Raises:
       UserError: see `use_run_config`.
     """
-    from mig_jax.config_sources import local_path, use_run_config
+    from mig_jax.config_sources import local_path, use_absolute_parts, use_run_config
     from mig_jax.text.prompt_options import read_system_prompt
 
     config = CONFIG.value
@@ -303,6 +303,7 @@ def chosen_config(command: str) -> Config:
         config.update_from_flattened_dict(config_flags.get_override_values(flags.FLAGS["config"]))
     if BENCHMARKS.value:
         config.eval.benchmarks = BENCHMARKS.value
+    use_absolute_parts(config)
     if DATA_DIR.value:
         config.data.dir = DATA_DIR.value
     config.data.system_prompt = read_system_prompt(config.data.system_prompt)

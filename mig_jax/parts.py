@@ -88,10 +88,24 @@ def part_name(spec: str) -> str:
     return spec.rpartition(":")[2] if is_own(spec) else spec
 
 
+def part_label(spec: str) -> str:
+    """Return a part without the folder of its file, for pages that others read: `mine.py:length`."""
+    file = part_file(spec)
+    return f"{file.name}:{part_name(spec)}" if file else spec
+
+
 def absolute_spec(spec: str) -> str:
     """Return a part of a file with the file's absolute path, found from any folder; other parts as they are."""
     file = part_file(spec)
     return f"{file}:{spec.rpartition(':')[2]}" if file else spec
+
+
+def loadable_spec(spec: str) -> str:
+    """Return the part as another process can load it: from the copy of its file, if the file is gone."""
+    file = part_file(spec)
+    if file is None or file.is_file() or file not in _copies:
+        return spec
+    return f"{_copies[file]}:{spec.rpartition(':')[2]}"
 
 
 def signature_error(part: Any, *args: str, **kwargs: Any) -> str | None:
@@ -104,7 +118,7 @@ def signature_error(part: Any, *args: str, **kwargs: Any) -> str | None:
     """
     expected = ", ".join([*args, *(f"{name}=…" for name in kwargs)])
     if not callable(part):
-        return f"is a {type(part).__name__}; must be a function of ({expected})"
+        return f"must be a function of ({expected}), not a {type(part).__name__}"
     try:
         inspect.signature(part).bind(*args, **kwargs)
     except TypeError as error:

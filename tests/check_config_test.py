@@ -72,7 +72,18 @@ VIOLATIONS = {
     "data.read_ahead=-1: must be 0 or more": {"data__read_ahead": -1},
     "optimizer.peak_lr=inf: must be finite": {"optimizer__peak_lr": float("inf")},
     "rollout.temperature=nan: must be more than 0": {"rollout__temperature": float("nan")},
-    "reward.accuracy=nan: must be 0 or more": {"reward__accuracy": float("nan")},
+    "reward.outcomes['format']=nan: must be a finite number": {"reward__outcomes": {"format": float("nan")}},
+    "reward.outcomes='acuracy': choose one of accuracy, format": {"reward__outcomes": {"acuracy": 1.0}},
+    "reward.outcomes='nowhere.py:f': no such file": {"reward__outcomes": {"nowhere.py:f": 1.0}},
+    "reward.outcomes='math:pi': must be a function of (sample)": {"reward__outcomes": {"math:pi": 1.0}},
+    "reward.overlong='penalize': choose one of keep, mask": {"reward__overlong": "penalize"},
+    "reward.reading='loose': choose one of strict, lenient": {"reward__reading": "loose"},
+    "reward.outcome_args.min_steps=3 is more than max_steps=2": {
+        "reward__outcome_args__min_steps": 3,
+        "reward__outcome_args__max_steps": 2,
+    },
+    "log.writers='csv': choose one of tensorboard, wandb": {"log__writers": ("csv",)},
+    "log.writers='math:sqrt': must take (workdir, config, resume_step)": {"log__writers": ("math:sqrt",)},
     "model.init.norm_eps=0.0: must be more than 0": {"model__init__norm_eps": 0.0},
     "seed=-1: must be at least 0": {"seed": -1},
     "rollout.group_size=2147483648: must be less than 2**31": {"rollout__group_size": 2**31},
@@ -87,12 +98,12 @@ VIOLATIONS = {
         "reward__credit_level": "step",
     },  # fmt: skip
     "reward.step_discount needs reward.credit_level='step'": {"reward__step_discount": 0.5},
-    "reward.overlong_buffer needs reward.overlong='penalize'": {"reward__overlong_buffer": 8},
-    "reward.overlong_buffer=41 is more than rollout.max_new_tokens=40": {
-        "reward__overlong": "penalize",
-        "reward__overlong_buffer": 41,
-    },  # fmt: skip
-    "reward.accuracy and reward.format are both 0": {"reward__accuracy": 0.0, "reward__format": 0.0},
+    'overlong_buffer needs the outcome "overlong" in reward.outcomes': {"reward__outcome_args__overlong_buffer": 8},
+    "reward.outcome_args.overlong_buffer=41 is more than rollout.max_new_tokens=40": {
+        "reward__outcomes": {"overlong": 1.0},
+        "reward__outcome_args__overlong_buffer": 41,
+    },
+    "all weights of reward.outcomes are 0": {"reward__outcomes": {"accuracy": 0.0, "format": 0.0}},
     "rollout.max_resamples: with reward.advantage='no_baseline'": {
         "rollout__max_resamples": 1,
         "reward__advantage": "no_baseline",

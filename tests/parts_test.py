@@ -74,7 +74,7 @@ def test_errors_name_key_and_place(spec, match, tmp_path, monkeypatch):
 def test_signatures():
     assert parts.signature_error(lambda ratio, other, *, eps: 0, "ratio", "other", eps=1) is None
     assert parts.signature_error(math.sqrt, "x") is None
-    assert "is a int; must be a function of (x)" in str(parts.signature_error(3, "x"))
+    assert "must be a function of (x), not a int" in str(parts.signature_error(3, "x"))
     assert "must take (a, b), but takes (a)" in str(parts.signature_error(lambda a: 0, "a", "b"))
 
 

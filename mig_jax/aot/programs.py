@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import NamedSharding
 
 from mig_jax import rewards
@@ -171,7 +172,8 @@ class TrainingPrograms:
 
     def _batch(self, prompts: sampler.Prompts, completions: sampler.Completions, ell_bk: Any) -> Batch:
         rows, width = completions.token_bt.shape
-        outcome, probes = make_outcome([True] * rows, [True] * rows), self.config.reward.max_steps
+        probes = self.config.reward.max_steps
+        outcome = make_outcome([True] * rows, [True] * rows, np.zeros(rows), np.ones(rows))
         steps = ProbedSteps(_bool(rows, probes + 1), _int(rows, probes), _int(rows, probes), _int(rows, width))
         make_batch = self._functions.make_train_batch
         batch = jax.eval_shape(make_batch, prompts, completions, outcome, steps, ell_bk).batch

@@ -124,7 +124,7 @@ class EvalSampler:
         parsed = parse_completions(self.policy, completions, max_steps=w.max_steps, process_mask=w.process_mask)
         repeated = [problem for problem in loaded.problems for _ in range(self.samples)]
         parsed = parsed[: len(repeated)]
-        transcripts = make_transcripts(repeated, parsed, [None] * len(repeated), None)
+        transcripts = make_transcripts(repeated, parsed, None, None)
         graded = grade_transcripts(transcripts, self.verifier)
         path = _path(folder, loaded.slice)
         if path is not None and multihost.is_main_process():

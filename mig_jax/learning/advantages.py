@@ -14,7 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from mig_jax.learning.tables import lookup
+from mig_jax.parts import find_part
 
 # ---------------------------------------------------------------------------------------------------------- baselines
 
@@ -106,7 +106,7 @@ def _center(reward_qg: jax.Array, valid_qg: jax.Array, advantage: str) -> tuple[
     A standard deviation is about the mean of the group, whatever the baseline. Without a baseline it is about 0:
     otherwise a group of equal rewards would be divided by next to nothing.
     """
-    centered_qg = lookup(ADVANTAGES, advantage, "advantage")(reward_qg, valid_qg)
+    centered_qg = find_part(advantage, ADVANTAGES, key="reward.advantage")(reward_qg, valid_qg)
     return centered_qg, centered_qg if advantage == "no_baseline" else group_mean(reward_qg, valid_qg)
 
 
@@ -119,8 +119,8 @@ def normalize(reward_qg: jax.Array, valid_qg: jax.Array, *, advantage: str, scal
     Args:
       reward_qg: `[Q, G]` reward of each sample of each question.
       valid_qg: `[Q, G]` bool; samples marked False do not enter baseline and spread, and get advantage 0.
-      advantage: one of `ADVANTAGES`.
-      scale: one of `SCALES`.
+      advantage: one of `ADVANTAGES`, or a user's own, see `parts.find_part`.
+      scale: one of `SCALES`, or a user's own.
       eps: ε, in the unit of the reward. A group whose deviation is well below it gets next to no advantage.
 
     Returns:
@@ -135,7 +135,7 @@ def normalize(reward_qg: jax.Array, valid_qg: jax.Array, *, advantage: str, scal
     chex.assert_rank([reward_qg, valid_qg], 2)
     chex.assert_equal_shape([reward_qg, valid_qg])
     centered_qg, deviation_qg = _center(reward_qg, valid_qg, advantage)
-    return centered_qg / lookup(SCALES, scale, "scale")(deviation_qg, valid_qg, eps)
+    return centered_qg / find_part(scale, SCALES, key="reward.outcome_scale")(deviation_qg, valid_qg, eps)
 
 
 # ------------------------------------------------------------------------------------------------------------- credit
@@ -211,7 +211,7 @@ def step_credit(
     valid_qg = jnp.ones(gain_qgk.shape[:2], bool) if valid_qg is None else valid_qg
     centered_qgk, deviation_qgk = _center(to_go_qgk, jnp.broadcast_to(valid_qg[..., None], to_go_qgk.shape), advantage)
     is_step_qgk = valid_qgk & valid_qg[..., None]
-    divisor = lookup(SCALES, scale, "scale")(deviation_qgk[..., :-1], is_step_qgk, eps)
+    divisor = find_part(scale, SCALES, key="reward.outcome_scale")(deviation_qgk[..., :-1], is_step_qgk, eps)
     advantage_bk = (centered_qgk / divisor).reshape(-1, to_go_qgk.shape[2])
     advantage_bt = jnp.take_along_axis(advantage_bk, jnp.maximum(step_bt, 0), axis=1)
     return jnp.where(step_bt >= 0, advantage_bt, 0.0)
@@ -240,28 +240,3 @@ def _credit_by_step(reward_qg, gain_qgk, valid_qgk, step_bt, **options) -> jax.A
 
 # (reward_qg, gain_qgk, valid_qgk, step_bt, *, discount, advantage, scale, eps, valid_qg) → advantage_bt
 CREDIT_LEVELS: dict[str, Callable[..., jax.Array]] = {"trajectory": _credit_by_trajectory, "step": _credit_by_step}
-
-# -------------------------------------------------------------------------------------------------- overlong responses
-
-
-def overlong_penalty(length_b: jax.Array, is_truncated_b: jax.Array, *, max_tokens: int, buffer: int) -> jax.Array:
-    """Return the penalty of long responses, from 0 to −1, to be added to the outcome reward.
-
-         0                                    |z| ≤ max − buffer
-        ((max − buffer) − |z|) / buffer       max − buffer < |z| ≤ max
-        −1                                    truncated
-
-    Args:
-      length_b: `[B]` tokens of each response.
-      is_truncated_b: `[B]` bool, True if the response was cut off by the length limit.
-      max_tokens: the length limit.
-      buffer: tokens before the limit over which the penalty grows; 0 penalizes truncated responses alone.
-
-    Returns:
-      penalty_b `[B]`.
-
-    References:
-      DAPO (arXiv 2503.14476), equation 13, soft overlong punishment.
-    """
-    soft_b = jnp.clip((max_tokens - buffer - length_b) / max(buffer, 1), -1.0, 0.0)
-    return jnp.where(is_truncated_b, -1.0, soft_b)

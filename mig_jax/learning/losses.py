@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from mig_jax.learning.policy_gradient import LOSSES, RATIOS, ClipSettings, bounded_exp, kl_estimate, reference_kl
-from mig_jax.learning.tables import lookup
+from mig_jax.parts import find_part
 
 
 class Batch(NamedTuple):
@@ -57,8 +57,8 @@ class LossSettings(ClipSettings):
     beta: β, the coefficient of the outcome stream L_out.
     gamma: γ, the coefficient of the imitation stream L_SFT.
     kl_coef: κ, the coefficient of the KL to the reference policy; without effect if `Batch.ref_logprob_bt` is None.
-    policy_loss: one of `LOSSES`, of both policy-gradient streams.
-    ratio: one of `RATIOS`, the ratio ρ of πθ and π_old.
+    policy_loss: one of `LOSSES`, or a user's own (see `parts.find_part`), of both policy-gradient streams.
+    ratio: one of `RATIOS`, or a user's own: the ratio ρ of πθ and π_old.
     """
 
     alpha: float
@@ -125,7 +125,7 @@ def stream_token_weights(batch: Batch, *, aggregate: str) -> TokenWeights:
     Raises:
       ValueError: `aggregate` is unknown.
     """
-    weigh = lookup(AGGREGATES, aggregate, "aggregate")
+    weigh = find_part(aggregate, AGGREGATES, key="loss.aggregate")
     process_bt, outcome_bt = weigh(batch.cot_mask_bt), weigh(batch.full_mask_bt)
     sft_bt = weigh(batch.full_mask_bt & batch.gate_b[:, None])
     means = (x_bt / jnp.maximum(x_bt.sum(), jnp.finfo(x_bt.dtype).tiny) for x_bt in (process_bt, outcome_bt))
@@ -202,8 +202,8 @@ def total_loss(
     chex.assert_equal_shape([logprob_bt, entropy_bt, sft_logprob_bt, batch.full_mask_bt])
     w = token_weights
     old_logprob_bt = _fill_padding(batch.old_logprob_bt, logprob_bt, batch.full_mask_bt)
-    make_ratio = lookup(RATIOS, config.ratio, "ratio")
-    make_objective = lookup(LOSSES, config.policy_loss, "policy loss")
+    make_ratio = find_part(config.ratio, RATIOS, key="loss.ratio")
+    make_objective = find_part(config.policy_loss, LOSSES, key="loss.policy_loss")
 
     def stream(mask_bt, advantage_bt):
         ratio_bt = make_ratio(logprob_bt, old_logprob_bt, mask_bt)

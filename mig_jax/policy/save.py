@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mig_jax import parts
 from mig_jax.config import Config
 from mig_jax.distributed import multihost, sharding
 from mig_jax.errors import UserError
@@ -24,7 +25,7 @@ def save_policy(policy: Policy, params: Any, folder: str, *, config: Config) -> 
     With `model.lora.save="adapter"`, write the adapters alone, in PEFT's format. The files of the tokenizer and of the
     image processor are those of the base model, and so are generation_config.json and what config.json holds besides
     the shape. The run's config is saved beside them (`RUN_CONFIG`), so that commands prompt the model the way it was
-    trained. Call it on all processes; the main one writes.
+    trained, and copies of the files with the user's parts. Call it on all processes; the main one writes.
 
     Raises:
       UserError: parameters are not finite; lists them. Nothing is written.
@@ -36,6 +37,7 @@ def save_policy(policy: Policy, params: Any, folder: str, *, config: Config) -> 
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, RUN_CONFIG), "w", encoding="utf-8") as file:
             json.dump(config.to_dict(), file, indent=1)
+        parts.save_copies(config, os.path.join(folder, parts.FOLDER))
         tokenizer.save(folder)
         if policy.image_reader:
             policy.image_reader.save(folder)

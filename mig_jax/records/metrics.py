@@ -1,4 +1,4 @@
-"""Metrics of a run: a line in the terminal, a row in `metrics.jsonl`, and points in TensorBoard.
+"""Metrics of a run: a line in the terminal, a row in `metrics.jsonl`, and what `log.writers` names (`writers`).
 
 `metrics.jsonl` is the primary record; plots are drawn from it. Its first line is {"config": …}. Every other line is a
 row {"step": 12, "reward/accuracy": 0.84, …}; a step may have several rows. A row is written before the next step
@@ -19,17 +19,13 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-from tensorboardX.event_file_writer import EventsWriter
-
-# Generated code, in which a type checker finds no names.
-from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tqdm import tqdm
 
 from mig_jax.distributed import multihost
 from mig_jax.errors import UserError
 from mig_jax.records import compile_timer
 from mig_jax.records.atomic_file import replace_file
+from mig_jax.records.writers import Writer, open_writers
 from mig_jax.text.answers.verifier import Verifier
 
 FILE_NAME = "metrics.jsonl"
@@ -62,9 +58,9 @@ TERMINAL_WIDTH = 100
 class MetricsWriter:
     """The open outputs of a run's metrics, made by `open_metrics`; closed by `close` or by a `with` block."""
 
-    def __init__(self, path: str, tensorboard: EventsWriter):
+    def __init__(self, path: str, writers: Sequence[Writer]):
         self.file = open(path, "a", encoding="utf-8")
-        self.tensorboard = tensorboard
+        self.writers = writers
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Write one row to every output.
@@ -79,14 +75,15 @@ class MetricsWriter:
         row = _to_floats(values)
         self.file.write(_to_line({"step": step} | row))
         self.file.flush()
-        points = [Summary.Value(tag=name, simple_value=value) for name, value in row.items()]
-        self.tensorboard.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
-        self.tensorboard.flush()
+        for writer in self.writers:
+            writer.write(step, row)
         tqdm.write(terminal_line(step, row))
 
     def close(self) -> None:
         """Close all outputs."""
-        with contextlib.closing(self.tensorboard):
+        with contextlib.ExitStack() as stack:
+            for writer in self.writers:
+                stack.callback(writer.close)
             self.file.close()
 
     def __enter__(self) -> Self:
@@ -113,13 +110,13 @@ def open_metrics(workdir: str, *, config: Mapping[str, Any], resume_step: int | 
     """Open the outputs of a run's metrics; only the main process writes them.
 
     Args:
-      workdir: folder of `metrics.jsonl` and of the folder `tensorboard`.
-      config: JSON-serializable; the first line of `metrics.jsonl`.
+      workdir: folder of `metrics.jsonl` and of what the writers write.
+      config: JSON-serializable; the first line of `metrics.jsonl`. Its `log.writers` are opened.
       resume_step: first step still to be run. Rows of this and later steps, written by an earlier, killed run, are
         dropped from both outputs. None starts new ones.
 
     Raises:
-      UserError: the workdir cannot be written, or its `metrics.jsonl` cannot be read.
+      UserError: the workdir cannot be written, its `metrics.jsonl` cannot be read, or a writer cannot be opened.
     """
     if not multihost.is_main_process():
         return NullMetricsWriter()
@@ -129,20 +126,8 @@ def open_metrics(workdir: str, *, config: Mapping[str, Any], resume_step: int | 
     kept = [row for row in rows if row["step"] < first_step]
     with replace_file(path) as file:
         file.writelines(map(_to_line, [{"config": config}, *kept]))
-    return MetricsWriter(path, _open_tensorboard(os.path.join(workdir, "tensorboard"), first_step))
-
-
-def _open_tensorboard(folder: str, first_step: int) -> EventsWriter:
-    """Open a new event file, whose first event purges points of `first_step` and later steps in other files.
-
-    Not a SummaryWriter: that writes from a thread, which ends without an error when the disk is full.
-    """
-    os.makedirs(folder, exist_ok=True)
-    # The suffix distinguishes two files opened within one second.
-    writer = EventsWriter(os.path.join(folder, "events"), f".from_{first_step}")
-    start = SessionLog(status=SessionLog.START)
-    writer.write_event(Event(wall_time=time.time(), step=first_step, session_log=start))
-    return writer
+    names = tuple(config["log"]["writers"])
+    return MetricsWriter(path, open_writers(names, workdir, config, resume_step))
 
 
 def read_metrics(path: str) -> tuple[dict[str, Any], list[dict[str, float]]]:

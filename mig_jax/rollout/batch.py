@@ -1,6 +1,6 @@
 """Build the batch that an update trains on, for RL and for SFT: masks, advantages, SFT gates; compiled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from mig_jax import rewards
 from mig_jax.config import Config, RewardConfig
 from mig_jax.learning import advantages
 from mig_jax.learning.losses import Batch
 from mig_jax.models.sampler import Completions, Prompts
+from mig_jax.parts import find_part
+from mig_jax.rewards.gains import find_rule
 from mig_jax.rollout.scoring import ProbedSteps, Scores, compute_scores
 
 
@@ -32,24 +33,32 @@ class TrainBatch(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Grades of B responses, each `[B]` bool.
+    """Grades and outcome rewards of B responses, each `[B]`.
 
-    is_correct_b: the answer is correct.
-    is_well_formed_b: the response has the requested format.
-    is_graded_b: grading finished in time.
+    is_correct_b: bool, the answer is correct.
+    is_well_formed_b: bool, the response has the requested format.
+    is_graded_b: bool, grading finished in time.
+    reward_b: float32, the outcome reward: the weighted sum of `reward.outcomes`.
+    is_rewarded_b: bool, all of them gave a number.
     """
 
     is_correct_b: ArrayLike
     is_well_formed_b: ArrayLike
     is_graded_b: ArrayLike
+    reward_b: ArrayLike
+    is_rewarded_b: ArrayLike
 
 
-def make_outcome(is_correct: list[bool | None], is_well_formed: list[bool]) -> Outcome:
+def make_outcome(
+    is_correct: Sequence[bool | None], is_well_formed: Sequence[bool], reward_b: ArrayLike, is_rewarded_b: ArrayLike
+) -> Outcome:
     """Stack grades; None in `is_correct` means that grading timed out."""
     return Outcome(
         is_correct_b=np.array([correct is True for correct in is_correct]),
         is_well_formed_b=np.array(is_well_formed),
         is_graded_b=np.array([correct is not None for correct in is_correct]),
+        reward_b=np.asarray(reward_b, np.float32),
+        is_rewarded_b=np.asarray(is_rewarded_b, bool),
     )
 
 
@@ -80,8 +89,8 @@ def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -
         if ell_bk is not None:
             scores = compute_scores(ell_bk, steps, jnp.asarray(outcome.is_correct_b), w, group_size=group_size)
             process_bt = process_advantage(scores, steps, outcome, w, group_size=group_size)
-        reward_b = outcome_reward(outcome, completions, w)
-        outcome_b = outcome_advantage(reward_b, outcome, w, group_size=group_size)
+        reward_b, rewarded_b = jnp.asarray(outcome.reward_b), jnp.asarray(outcome.is_rewarded_b)
+        outcome_b = outcome_advantage(reward_b, rewarded_b, w, group_size=group_size)
         batch = Batch(
             token_bs=jnp.concatenate([jnp.repeat(prompts.token_qs, group_size, axis=0), completions.token_bt], axis=1),
             start_b=jnp.repeat(prompts.start_q, group_size),
@@ -96,7 +105,7 @@ def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -
             images=prompts.images,
         )
         metrics = rollout_metrics(batch, completions, outcome, steps)
-        differs_q = rewards_differ(reward_b, jnp.asarray(outcome.is_graded_b), group_size=group_size)
+        differs_q = rewards_differ(reward_b, rewarded_b, group_size=group_size)
         metrics["reward/zero_variance_groups"] = 1.0 - differs_q.mean()
         if scores is not None:
             metrics |= score_metrics(batch, scores, outcome, steps, group_size=group_size)
@@ -108,29 +117,17 @@ def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -
     return jax.jit(make_train_batch, out_shardings=shardings)
 
 
-def outcome_reward(outcome: Outcome, completions: Completions, reward: RewardConfig) -> jax.Array:
-    """Return the outcome reward `[B]`: for a correct answer, a well-formed response, and DAPO's penalty of length."""
-    is_correct_b, is_well_formed_b = jnp.asarray(outcome.is_correct_b), jnp.asarray(outcome.is_well_formed_b)
-    reward_b = reward.accuracy * is_correct_b + reward.format * is_well_formed_b
-    if reward.overlong == "penalize":
-        reward_b += advantages.overlong_penalty(
-            completions.length_b,
-            completions.is_truncated_b,
-            max_tokens=completions.token_bt.shape[1],
-            buffer=reward.overlong_buffer,
-        )
-    return reward_b
-
-
-def outcome_advantage(reward_b: jax.Array, outcome: Outcome, reward: RewardConfig, *, group_size: int) -> jax.Array:
+def outcome_advantage(
+    reward_b: jax.Array, is_rewarded_b: jax.Array, reward: RewardConfig, *, group_size: int
+) -> jax.Array:
     """Return the advantage `[B]` of each response's outcome reward.
 
-    A response that cannot be graded is neither right nor wrong: it is left out of its group's mean and standard
-    deviation, and gets no advantage.
+    A response without a reward, as one that cannot be graded, is left out of its group's mean and standard deviation,
+    and gets no advantage.
     """
-    reward_qg, graded_qg = (x.reshape(-1, group_size) for x in (reward_b, jnp.asarray(outcome.is_graded_b)))
+    reward_qg, valid_qg = (x.reshape(-1, group_size) for x in (reward_b, is_rewarded_b))
     return advantages.normalize(
-        reward_qg, graded_qg, advantage=reward.advantage, scale=reward.outcome_scale, eps=reward.outcome_eps
+        reward_qg, valid_qg, advantage=reward.advantage, scale=reward.outcome_scale, eps=reward.outcome_eps
     ).reshape(-1)
 
 
@@ -139,13 +136,13 @@ def process_advantage(
 ) -> jax.Array:
     """Return the process advantage `[B, T]` of each token, by trajectory or by step (`reward.credit_level`).
 
-    A response that cannot be graded has no part in its group, as in `outcome_advantage`.
+    A response that cannot be graded has no part in its group. One without an outcome reward for another reason has.
     """
     reward_qg, gain_qgk, valid_qgk, graded_qg = (
         jnp.reshape(x, (-1, group_size, *jnp.shape(x)[1:]))
         for x in (scores.reward_b, scores.gain_bk, jnp.asarray(steps.valid_bk)[:, 1:], outcome.is_graded_b)
     )
-    return advantages.CREDIT_LEVELS[reward.credit_level](
+    return find_part(reward.credit_level, advantages.CREDIT_LEVELS, key="reward.credit_level")(
         reward_qg,
         gain_qgk,
         valid_qgk,
@@ -153,7 +150,7 @@ def process_advantage(
         discount=reward.step_discount,
         advantage=reward.advantage,
         scale=reward.process_scale,
-        eps=reward.process_eps[rewards.CREDITS[reward.credit].unit],
+        eps=reward.process_eps[find_rule(reward.credit).unit],
         valid_qg=graded_qg,
     )
 

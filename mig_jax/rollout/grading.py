@@ -2,13 +2,63 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost
+from mig_jax.policy.completions import ParsedCompletion
 from mig_jax.records.transcripts import Transcript
 from mig_jax.text.answers.lenient import extract_lenient_answer
 from mig_jax.text.answers.verifier import AnswerPair, Grade, Verifier
-from mig_jax.text.response_format import parse_response
+from mig_jax.text.response_format import MIG, StepFormat, parse_response
+
+# How the answer of a sampled response is read (`reward.reading`): from its one answer block, or from wherever it is.
+READINGS = ("strict", "lenient")
+
+
+class GradedAnswers(NamedTuple):
+    """Grades of B sampled responses.
+
+    answers: what each answered, as it was read; None if nothing was found.
+    grades: of these answers.
+    is_correct: the verdicts of the strict reading, see `Transcript`.
+    is_correct_lenient: those of the lenient reading; all None unless that was asked for.
+    """
+
+    answers: list[str | None]
+    grades: list[Grade]
+    is_correct: list[bool | None]
+    is_correct_lenient: list[bool | None]
+
+
+def grade_completions(
+    verifier: Verifier,
+    problems: Sequence[Problem],
+    parsed: Sequence[ParsedCompletion],
+    *,
+    reading: str,
+    format: StepFormat = MIG,
+) -> GradedAnswers:
+    """Grade the answers of sampled responses; `problems` has one entry for each.
+
+    Args:
+      reading: one of `READINGS`. With "lenient" both readings are graded.
+      format: of the responses.
+
+    Raises:
+      UserError: see `grade_answers`.
+    """
+    strict = [completion.response.answer for completion in parsed]
+    if reading == "strict":
+        grades = grade_answers(verifier, problems, strict)
+        return GradedAnswers(strict, grades, [grade.is_correct for grade in grades], [None] * len(grades))
+    lenient = [
+        extract_lenient_answer(format.with_usual_tags(completion.text), kind=problem.kind, choices=problem.choices)
+        for problem, completion in zip(problems, parsed, strict=True)
+    ]
+    grades = grade_answers(verifier, [*problems, *problems], [*strict, *lenient])
+    verdicts = [grade.is_correct for grade in grades]
+    return GradedAnswers(lenient, grades[len(strict) :], verdicts[: len(strict)], verdicts[len(strict) :])
 
 
 def grade_answers(

@@ -14,6 +14,9 @@ from mig_jax.rollout.rollout import RolloutResult
 # Metrics that count what is done or found; the times are others.
 SUMS = ("rollout/tokens", "verifier/timeouts", "verifier/timeouts_paid")
 
+# The same of outcome rewards.
+SUM_SUFFIXES = ("_failed", "_seconds")
+
 # Folded into the key of a step for its second rollout. The sampler folds the indices of tokens into that of the first.
 FIRST_KEY = 2**31
 
@@ -97,6 +100,6 @@ def merge_metrics(parts: list[dict[str, Any]]) -> dict[str, Any]:
     merged = {}
     for name in names:
         values = [part[name] for part in parts if name in part]
-        is_sum = name.startswith("time/") or name in SUMS
+        is_sum = name.startswith("time/") or name in SUMS or name.endswith(SUM_SUFFIXES)
         merged[name] = sum(values) / (1 if is_sum else len(values))
     return merged

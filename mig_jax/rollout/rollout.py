@@ -24,7 +24,8 @@ from mig_jax.policy.logprobs import make_logprob_fn
 from mig_jax.policy.prompts import PromptBatch
 from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.batch import make_outcome, make_train_batch_fn
-from mig_jax.rollout.grading import grade_answers
+from mig_jax.rollout.grading import GradedAnswers, grade_completions
+from mig_jax.rollout.outcome_rewards import OutcomeRewards, make_samples
 from mig_jax.rollout.scoring import Scores, build_probes, make_likelihood_fn, stack_steps
 from mig_jax.text.answers.verifier import Grade, Verifier
 from mig_jax.text.splitters import STEP_HEADERS
@@ -91,6 +92,7 @@ class Rollout:
       config: the run's config.
       verifier: grades answers.
       kl_reference: maps the current parameters to those of the KL reference, without adapters; None without KL.
+      outcome_rewards: computes outcome rewards; None for new ones of the config.
     """
 
     def __init__(
@@ -100,8 +102,10 @@ class Rollout:
         verifier: Verifier,
         *,
         kl_reference: Callable[[Any], Any] | None = None,
+        outcome_rewards: OutcomeRewards | None = None,
     ):
         self.policy, self.config, self.verifier, self.kl_reference = policy, config, verifier, kl_reference
+        self.outcome_rewards = outcome_rewards or OutcomeRewards(config)
         self.compiled = make_rollout_functions(policy, config)
 
     def __call__(self, params: Any, prompt_batch: PromptBatch, key: jax.Array) -> RolloutResult:
@@ -123,22 +127,27 @@ class Rollout:
             ell_bk = self.start_scoring(rollout_params, prompts, completions, cuts, problems)
             completions, rollout_params = completions._replace(cache=()), None  # free their memory for the update
             repeated = [problem for problem in problems for _ in range(len(parsed) // len(problems))]
-            grades = grade_answers(self.verifier, repeated, [completion.response.answer for completion in parsed])
+            step_format = self.policy.tokenizer.format
+            graded = grade_completions(self.verifier, repeated, parsed, reading=w.reading, format=step_format)
+            is_correct = [grade.is_correct for grade in graded.grades]
+            width = completions.token_bt.shape[1]
+            samples = make_samples(repeated, parsed, graded.answers, is_correct, max_tokens=width)
+            earned = self.outcome_rewards(samples, group_size=self.config.rollout.group_size)
             watch.lap("grade")
             jax.block_until_ready(ell_bk)
         watch.lap("score")
 
-        is_correct = [grade.is_correct for grade in grades]
-        outcome = self.to_mesh(make_outcome(is_correct, [completion.response.is_well_formed for completion in parsed]))
+        is_well_formed = [completion.response.is_well_formed for completion in parsed]
+        outcome = self.to_mesh(make_outcome(is_correct, is_well_formed, earned.reward_b, earned.is_valid_b))
         made = fns.make_train_batch(prompts, completions, outcome, steps, ell_bk)
         with self.memory_of("reference"):
             batch = self.add_logprobs(params, made.batch)
             metrics, has_signal_q, scores = sharding.to_host((made.metrics, made.has_signal_q, made.scores))
         # A mean over nothing is nan: it is left out.
         metrics = {name: float(value) for name, value in metrics.items() if not np.isnan(value)}
-        metrics |= text_metrics(repeated, parsed, grades, scores)
+        metrics |= text_metrics(repeated, parsed, graded.grades, scores) | earned.metrics
         watch.lap("make_batch")
-        transcripts = make_transcripts(repeated, parsed, is_correct, scores)
+        transcripts = make_transcripts(repeated, parsed, graded, scores)
         return RolloutResult(batch, metrics | watch.seconds, transcripts, has_signal_q)
 
     def start_scoring(
@@ -225,18 +234,22 @@ def names_answer_early(completion: ParsedCompletion, answer: str) -> bool:
 def make_transcripts(
     problems: Sequence[Problem],
     parsed: Sequence[ParsedCompletion],
-    is_correct: Sequence[bool | None],
+    graded: GradedAnswers | None,
     scores: Scores | None,
 ) -> list[Transcript]:
-    """Return a transcript of every response; `problems` has one entry for each. Without scores there are no gains."""
+    """Return a transcript of every response; `problems` has one entry for each.
+
+    Without grades there are no verdicts, and without scores no gains.
+    """
     transcripts = []
-    for row, (problem, completion, correct) in enumerate(zip(problems, parsed, is_correct, strict=True)):
+    for row, (problem, completion) in enumerate(zip(problems, parsed, strict=True)):
         transcript = Transcript(
             question=problem.question,
             response=completion.text,
             answer=problem.answer,
             kind=problem.kind,
-            is_correct=correct,
+            is_correct=graded.is_correct[row] if graded else None,
+            is_correct_lenient=graded.is_correct_lenient[row] if graded else None,
             images=problem.images,
             id=problem.id,
             choices=problem.choices,

@@ -42,7 +42,7 @@ class SftBatches:
         # No sampling policy: old log-probs of 0 never reach the SFT loss.
         logprob_bt: Any = np.zeros(token_bt.shape, np.float32)
         completions = Completions(token_bt, logprob_bt, length_b, length_b < 0, ())
-        outcome = make_outcome([True] * len(rows), [True] * len(rows))
+        outcome = make_outcome([True] * len(rows), [True] * len(rows), np.zeros(len(rows)), np.ones(len(rows)))
         arrays = sharding.to_mesh((prompts, completions, outcome, no_steps), mesh)
         made = self.make_train_batch(*arrays, None)
         watch.lap("make_batch")

@@ -13,6 +13,7 @@ from mig_jax.records.metrics import column
 # Shares of responses that are worth a warning.
 MANY_TRUNCATED = 0.5
 MANY_TIMEOUTS = 0.01
+MANY_FAILED = 0.05
 # Steps after which a run is diagnosed for the first time.
 FIRST_STEPS = 5
 # An SFT loss, in nats per token, that has to fall no more; rows from which one can tell; the least relative fall.
@@ -67,6 +68,17 @@ class Window:
         )
         timeouts = sum(row.get("verifier/timeouts", 0.0) for row in self.rows)
         return timeouts / max(rollouts * r.questions * r.group_size, 1)
+
+    @property
+    def failed(self) -> dict[str, float]:
+        """The share of responses for which an outcome reward failed, by its name."""
+        suffix = "_failed"
+        names = {name for row in self.rows for name in row if name.startswith("reward/") and name.endswith(suffix)}
+        r = self.config.rollout
+        rollouts = sum(row.get("rollout/rollouts", 1.0) for row in self.rows)
+        totals = {name: sum(row.get(name, 0.0) for row in self.rows) for name in sorted(names)}
+        per_rollout = max(rollouts * r.questions * r.group_size, 1)
+        return {name.removeprefix("reward/").removesuffix(suffix): n / per_rollout for name, n in totals.items()}
 
     @property
     def all_skipped(self) -> bool:
@@ -165,7 +177,9 @@ def _no_steps(w: Window) -> str:
 
 
 def _no_signal(w: Window) -> str:
-    if w.most("reward/accuracy") == 0:
+    if "accuracy" not in w.config.reward.outcomes:
+        cause = "see the rewards of reward.outcomes in metrics.jsonl (reward/NAME and its deviation reward/NAME_std)"
+    elif w.most("reward/accuracy") == 0:
         cause = (
             "no answer is right. Take easier problems, train on solutions first (sft.steps), or raise "
             f"rollout.group_size (now {w.config.rollout.group_size})"
@@ -194,6 +208,15 @@ def _timeouts(w: Window) -> str:
     return (
         f"the check of {w.timeouts:.1%} of the answers of {w.steps} timed out. Raise verifier.deadline_s "
         f"(now {v.deadline_s:g} seconds), or verifier.workers (now {v.workers}) if the machine is busy"
+    )
+
+
+def _outcome_failed(w: Window) -> str:
+    name, share = max(w.failed.items(), key=lambda item: item[1])
+    return (
+        f"the outcome reward {name} failed for {share:.1%} of the responses of {w.steps}, which have no part in their "
+        "groups. The first error is in the log; late calls: raise reward.outcome_args.deadline_s "
+        f"(now {w.config.reward.outcome_args.deadline_s:g} seconds) or that of its batch_reward"
     )
 
 
@@ -263,6 +286,7 @@ SYMPTOMS = {
     "no_signal": Symptom(_has_no_signal, _no_signal, hides=("closed_gate", "no_gradient")),
     "closed_gate": Symptom(_share_is_zero("sft/gate", "gamma"), _closed_gate),
     "timeouts": Symptom(lambda w: w.timeouts > MANY_TIMEOUTS, _timeouts),
+    "outcome_failed": Symptom(lambda w: max(w.failed.values(), default=0.0) > MANY_FAILED, _outcome_failed),
     "no_gradient": Symptom(_share_is_zero("gradient/norm"), _no_gradient, modes=("train", "sft")),
     "flat_sft_loss": Symptom(_is_sft_loss_flat, _flat_sft_loss, modes=("sft",)),
     "evaluation": Symptom(

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, cast
 
 import jax
 from absl import logging
-from flax.traverse_util import flatten_dict
 
+from mig_jax import parts
 from mig_jax.config import Config, ModelConfig
-from mig_jax.config_file import default_module, flatten
+from mig_jax.config_file import default_module, flatten, flatten_record
 from mig_jax.distributed import multihost, sharding
 from mig_jax.errors import UserError
 from mig_jax.learning.train_step import partition
@@ -67,6 +67,7 @@ def export(
     folder = output or os.path.join(workdir, f"model_step_{step}")
     record, progress = multihost.broadcast_from_main(lambda: stored_checkpoints.read_record(workdir, step))
     mode = record.pop("mode")
+    parts.use_copies(os.path.join(workdir, parts.FOLDER))
     config = config_of_record(record, overrides or {})
     start = start_model(config, workdir, mode)
     multihost.broadcast_from_main(lambda: check_output(folder, start.path))
@@ -98,7 +99,7 @@ def config_of_record(record: Mapping[str, Any], overrides: Mapping[str, Any]) ->
       overrides: values by key, such as "model.save_dtype".
     """
     config = default_module().get_config()
-    known, stored = flatten(config), cast(dict[str, Any], flatten_dict(record, sep="."))
+    known, stored = flatten(config), flatten_record(record, config)
     # JSON has no tuples.
     values = {
         key: tuple(stored[key]) if isinstance(known[key], tuple) else stored[key] for key in stored if key in known

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 import mig_jax
 from mig_jax.config import Config
 from mig_jax.config_file import default_module, flatten
+from mig_jax.parts import part_label
 from mig_jax.policy.load import RUN_CONFIG, Policy
 from mig_jax.records import metrics
 from mig_jax.records.atomic_file import replace_file
@@ -127,16 +128,19 @@ def _facts(policy: Policy, config: Config, mode: str, step: int) -> Iterator[tup
     if mode == "sft":
         yield "each step", f"{config.sft.batch_size} written solutions"
     else:
-        credit = f", credit {config.reward.credit} by {config.reward.credit_level}" if s.alpha else ""
+        w = config.reward
+        credit = f", credit {part_label(w.credit)} by {part_label(w.credit_level)}" if s.alpha else ""
+        outcomes = " + ".join(f"{weight:g} {part_label(name)}" for name, weight in w.outcomes.items())
         yield (
             "method",
             f"{'MIG' if s.alpha else 'GRPO'}: α = {s.alpha:g} (process reward{credit}), β = {s.beta:g} "
-            f"(outcome reward), γ = {s.gamma:g} (SFT on correct responses), κ = {s.kl_coef:g} (KL to the start)",
+            f"(outcome reward: {outcomes}), γ = {s.gamma:g} (SFT on correct responses), "
+            f"κ = {s.kl_coef:g} (KL to the start)",
         )
         yield (
             "policy loss",
-            f"{s.policy_loss}, ratio per {s.ratio}, aggregate {s.aggregate}, clipped at "
-            f"1 − {s.clip_low:g} and 1 + {s.clip_high:g}; advantage {config.reward.advantage}",
+            f"{part_label(s.policy_loss)}, ratio per {part_label(s.ratio)}, aggregate {part_label(s.aggregate)}, "
+            f"clipped at 1 − {s.clip_low:g} and 1 + {s.clip_high:g}; advantage {part_label(w.advantage)}",
         )
         yield (
             "each step",

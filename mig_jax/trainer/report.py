@@ -79,7 +79,7 @@ def warn_after_evaluation(workdir: str) -> None:
 
 
 def _diagnose(config: dict[str, Any], rows: Sequence[diagnosis.Row]) -> list[diagnosis.Finding]:
-    view: Any = ConfigDict(config)
+    view: Any = ConfigDict(config, allow_dotted_keys=True)  # rewards are named by files
     return diagnosis.diagnose(rows, view, mode=config["mode"])
 
 

@@ -14,6 +14,7 @@ import jax
 from mig_jax.check_config import COMPUTE_ONLY, check_unchanged, evaluates
 from mig_jax.config import Config
 from mig_jax.data import stream
+from mig_jax.data.problem import Problem
 from mig_jax.data.sources import parse_mixture
 from mig_jax.distributed import multihost, sharding
 from mig_jax.distributed.out_of_memory import explain_out_of_memory
@@ -24,12 +25,13 @@ from mig_jax.policy.prompts import encode_prompts
 from mig_jax.records import metrics
 from mig_jax.records.metrics import LogWindow
 from mig_jax.records.transcripts import Transcript, write_transcripts
+from mig_jax.rollout.outcome_rewards import OutcomeRewards
 from mig_jax.rollout.problem_set import FilteredDataset, open_eval_problems, open_train_problems
 from mig_jax.rollout.resample import Resampler
 from mig_jax.rollout.rollout import Rollout
 from mig_jax.rollout.sft_batch import SftBatches
 from mig_jax.text.answers.verifier import Verifier
-from mig_jax.trainer import announce, nonfinite
+from mig_jax.trainer import announce, nonfinite, profiling
 from mig_jax.trainer.checkpointing import Checkpoints
 from mig_jax.trainer.fingerprints import check_fingerprints, fingerprint_params
 from mig_jax.trainer.keys import purpose_key
@@ -56,6 +58,7 @@ class RunState:
         mode: str,
         policy: Policy,
         verifier: Verifier,
+        outcome_rewards: OutcomeRewards | None,
         prompt_batches: grain.DatasetIterator,
         eval_problems: FilteredDataset | None,
         fingerprints: dict[str, str],
@@ -66,7 +69,7 @@ class RunState:
         self.eval_pending = config.eval.at_start
         # Round-tripped through JSON (tuples become lists), to compare equal to the stored config.
         self.config_record = json.loads(json.dumps(config.to_dict() | {"mode": mode}))
-        self.make_batch = _make_batch_maker(config, mode, policy, verifier)
+        self.make_batch = _make_batch_maker(config, mode, policy, verifier, outcome_rewards)
         self.train_state, self.update = build_update(policy, config, mode)
         self.evaluator = Evaluator(policy, config, verifier)
         self.window = LogWindow(verifier)
@@ -102,10 +105,12 @@ class RunState:
     def step(self) -> Batch:
         """Make a batch and update on it; return the batch. The update's metrics stay on the mesh until they are due."""
         key = self.step_key("sampling")
-        result = self.make_batch(self.train_state.params, self.prompt_batches, key)
-        self.write_transcripts(result.transcripts)
-        with explain_out_of_memory("update", self.config):
-            self.train_state, train_metrics = self.update(self.train_state, result.batch)
+        is_traced = self.done + 1 in self.config.log.profile_steps
+        with profiling.trace_step(self.workdir, is_due=is_traced, result=lambda: self.train_state):
+            result = self.make_batch(self.train_state.params, self.prompt_batches, key)
+            self.write_transcripts(result.transcripts)
+            with explain_out_of_memory("update", self.config):
+                self.train_state, train_metrics = self.update(self.train_state, result.batch)
         self.window.add(result.metrics, train_metrics)
         self.done += 1
         return result.batch
@@ -178,21 +183,37 @@ def open_run(config: Config, workdir: str, mode: str, policy: Policy, stack: con
       UserError: a data source is wrong, or differs between processes; or the run cannot be resumed.
     """
     verifier = stack.enter_context(Verifier(**config.verifier.to_dict()))
-    batches, eval_problems, fingerprints = open_data(policy, config, mode)
+    train_problems, batches, eval_problems, fingerprints = open_data(policy, config, mode)
     fingerprints |= fingerprint_params(policy, config, mode)
-    run = RunState(config, workdir, mode, policy, verifier, batches, eval_problems, fingerprints)
+    outcome_rewards = open_outcome_rewards(config, policy, train_problems[0][0], stack) if mode == "train" else None
+    run = RunState(config, workdir, mode, policy, verifier, outcome_rewards, batches, eval_problems, fingerprints)
     run.open_files(policy, stack)
     return run
+
+
+def open_outcome_rewards(
+    config: Config, policy: Policy, problem: Problem, stack: contextlib.ExitStack
+) -> OutcomeRewards:
+    """Open the outcome rewards of a run, and try a user's own on a made-up response to a problem.
+
+    Raises:
+      UserError: one cannot be used.
+    """
+    outcome_rewards = stack.enter_context(OutcomeRewards(config))
+    multihost.sync_errors(lambda: outcome_rewards.try_out(policy, problem))
+    return outcome_rewards
 
 
 class RunData(NamedTuple):
     """The data of a run.
 
+    train_problems: of each source of `data.train`.
     prompt_batches: iterator over training batches.
     eval_problems: held-out problems; None if the run does not evaluate.
     fingerprints: of the training and the held-out problems, by name.
     """
 
+    train_problems: Sequence[FilteredDataset]
     prompt_batches: grain.DatasetIterator
     eval_problems: FilteredDataset | None
     fingerprints: dict[str, str]
@@ -224,7 +245,7 @@ def open_data(policy: Policy, config: Config, mode: str) -> RunData:
         read_ahead=config.data.read_ahead,
     )
     print(announce.describe_problems(config, train_problems, eval_problems))
-    return RunData(batches, eval_problems, fingerprints)
+    return RunData(train_problems, batches, eval_problems, fingerprints)
 
 
 def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -> None:
@@ -241,6 +262,7 @@ def check_resume(workdir: str, before: dict[str, Any], *, now: dict[str, Any]) -
 def keys_free_to_change(config: dict[str, Any], *, mode: str) -> list[str]:
     """Return the sections and keys of a config, as a nested dict, that do not affect what a run learns."""
     free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead", "data.columns.response"]
+    free += ["reward.outcome_args.deadline_s", "reward.outcome_args.workers"]
     free += ["model.param_dtype", "loss.kl_reference_on_host", *COMPUTE_ONLY]
     free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped", "state_dtype")]
     if config["optimizer"]["decay"] == "constant":
@@ -258,7 +280,9 @@ def first_of_each_group(transcripts: Sequence[Transcript], group_size: int) -> l
     return [transcript for group in groups for transcript in group[:4]]
 
 
-def _make_batch_maker(config: Config, mode: str, policy: Policy, verifier: Verifier) -> Callable:
+def _make_batch_maker(
+    config: Config, mode: str, policy: Policy, verifier: Verifier, outcome_rewards: OutcomeRewards | None
+) -> Callable:
     """Return what turns the next prompts into a `RolloutResult`, by a rollout or from SFT targets.
 
     It takes (params, prompt_batches, key).
@@ -269,6 +293,6 @@ def _make_batch_maker(config: Config, mode: str, policy: Policy, verifier: Verif
     kl_reference = None
     if config.loss.kl_coef:
         kl_reference = make_kl_reference(policy, on_host=config.loss.kl_reference_on_host)
-    rollout = Rollout(policy, config, verifier, kl_reference=kl_reference)
+    rollout = Rollout(policy, config, verifier, kl_reference=kl_reference, outcome_rewards=outcome_rewards)
     row_sharding = sharding.batch_sharding(policy.mesh)
     return Resampler(rollout, row_sharding, max_resamples=config.rollout.max_resamples)

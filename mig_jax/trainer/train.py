@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from mig_jax import parts
 from mig_jax.check_config import check_config
 from mig_jax.config import Config, ModelConfig
 from mig_jax.distributed import multihost, sharding
@@ -49,8 +51,12 @@ def run(
       NotFiniteError: loss or gradient was not finite in `optimizer.max_skipped` updates in a row.
     """
     devices = jax.devices() if devices is None else devices
+    copies = os.path.join(workdir, parts.FOLDER)
+    for warning in multihost.sync_errors(lambda: parts.use_copies(copies)):
+        print(f"warning: {warning}", file=sys.stderr)
     multihost.sync_errors(lambda: check_config(config, mode=mode, n_devices=len(devices)))
     disk_space.check_workdir(workdir)
+    multihost.broadcast_from_main(lambda: parts.save_copies(config, copies))
     mesh = sharding.make_mesh(config.mesh.to_dict(), devices=devices)
     print(announce.describe_devices(mesh, mode=mode, workdir=workdir))
     start = config.model

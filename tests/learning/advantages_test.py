@@ -126,9 +126,9 @@ def test_every_choice_is_different():
 
 
 def test_unknown_names_raise():
-    with pytest.raises(ValueError, match="unknown scale 'std'; use one of group_std, batch_std, none"):
+    with pytest.raises(ValueError, match="outcome_scale='std': choose one of group_std, batch_std, none"):
         normalize(jnp.zeros((1, 4)), scale="std")
-    with pytest.raises(ValueError, match="unknown advantage 'mean'; use one of group_mean, leave_one_out, no_baseline"):
+    with pytest.raises(ValueError, match="advantage='mean': choose one of group_mean, leave_one_out"):
         normalize(jnp.zeros((1, 4)), advantage="mean")
 
 
@@ -264,17 +264,3 @@ def test_credit_levels_are_the_two_functions():
     found = [levels[name](gain.sum(2), gain, valid, step, discount=0.5, **PLAIN) for name in ("trajectory", "step")]
     expected = advantages.trajectory_credit(gain.sum(2), step, **PLAIN), step_credit(gain, valid, step, discount=0.5)
     jax.tree.map(np.testing.assert_array_equal, found, list(expected))
-
-
-# --------------------------------------------------------------------------------------------------- overlong responses
-
-
-@pytest.mark.parametrize(
-    "buffer, expected",
-    [(4, [0, 0, -0.25, -0.5, -0.75, -1, -1]), (0, [0, 0, 0, 0, 0, 0, -1]), (1, [0, 0, 0, 0, 0, -1, -1])],
-)
-def test_overlong_penalty_by_hand(buffer, expected):
-    """Responses of 1 and 6 to 10 tokens of at most 10; the last two have 10, and the last one was cut off there."""
-    length, is_truncated = jnp.array([1, 6, 7, 8, 9, 10, 10]), jnp.arange(7) == 6
-    found = advantages.overlong_penalty(length, is_truncated, max_tokens=10, buffer=buffer)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -87,11 +87,11 @@ def test_weights_of_metrics_sum_to_one(aggregate):
 
 
 def test_unknown_names_raise(case):
-    with pytest.raises(ValueError, match="unknown aggregate 'rows'; use one of tokens, responses, constant"):
+    with pytest.raises(ValueError, match="loss.aggregate='rows': choose one of tokens, responses, constant"):
         loss_of(*case, aggregate="rows")
-    with pytest.raises(ValueError, match="unknown policy loss 'ppo'; use one of clip, dual_clip, cispo"):
+    with pytest.raises(ValueError, match="loss.policy_loss='ppo': choose one of clip, dual_clip, cispo"):
         loss_of(*case, policy_loss="ppo")
-    with pytest.raises(ValueError, match="unknown ratio 'tokens'; use one of token, sequence"):
+    with pytest.raises(ValueError, match="loss.ratio='tokens': choose one of token, sequence"):
         loss_of(*case, ratio="tokens")
 
 

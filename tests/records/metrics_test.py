@@ -14,7 +14,7 @@ from tensorboardX.proto.event_pb2 import Event
 from mig_jax.errors import UserError
 from mig_jax.records import metrics
 
-CONFIG = {"steps": 6, "model": {"path": "", "lr": 2e-4}}
+CONFIG = {"steps": 6, "model": {"path": "", "lr": 2e-4}, "log": {"writers": ["tensorboard"]}}
 
 
 def _run(workdir, steps, *, resume_step=None) -> None:

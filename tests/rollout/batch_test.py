@@ -25,6 +25,8 @@ OUTCOME = Outcome(
     is_correct_b=np.array([True, False, True, False]),
     is_well_formed_b=np.array([True, True, False, False]),
     is_graded_b=np.array([True, True, True, True]),
+    reward_b=np.array([2, 1, 1, 0], np.float32),
+    is_rewarded_b=np.array([True, True, True, True]),
 )
 NOT_TRUNCATED = (False, False, False, False)
 
@@ -68,11 +70,10 @@ def test_batch_by_hand():
     [
         {"reward__credit": "segment_progress"}, {"reward__credit_level": "step"}, {"reward__advantage": "no_baseline"},
         {"reward__advantage": "leave_one_out"}, {"reward__process_scale": "none"}, {"reward__outcome_scale": "none"},
-        {"reward__process_eps__nats": 1.0}, {"reward__outcome_eps": 1.0}, {"reward__accuracy": 0.5},
-        {"reward__format": 0.0}, {"reward__credit_args__threshold": 0.75}, {"reward__credit_args__drawdown": 0.5},
+        {"reward__process_eps__nats": 1.0}, {"reward__outcome_eps": 1.0}, {"reward__credit_args__threshold": 0.75}, {"reward__credit_args__drawdown": 0.5},
         {"reward__credit_args__step_price": 0.5}, {"reward__credit_args__excess_step_price": 0.5},
         {"reward__credit_args__gate": "correct"}, {"reward__credit_args__gate": "kept"},
-        {"reward__overlong": "mask"}, {"reward__overlong": "penalize"},
+        {"reward__overlong": "mask"},
     ],
     ids=str,
 )  # fmt: skip
@@ -95,7 +96,6 @@ def test_every_reward_option_matters(change):
     [
         ({"reward__step_discount": 0.5}, {"reward__credit_level": "step"}),
         ({"reward__credit_args__gate_tolerance": 2.0}, {"reward__credit_args__gate": "kept"}),
-        ({"reward__overlong_buffer": 2}, {"reward__overlong": "penalize", "reward__outcome_scale": "none"}),
         ({"reward__process_eps__probability": 1.0}, {"reward__credit": "segment_progress"}),
     ],
     ids=str,
@@ -116,7 +116,7 @@ def test_truncated_responses_are_masked():
 
 
 def test_signal_is_that_of_the_process_reward_without_an_outcome_stream():
-    equal = OUTCOME._replace(is_correct_b=np.ones(4, bool), is_well_formed_b=np.ones(4, bool))
+    equal = OUTCOME._replace(reward_b=np.ones(4, np.float32))
     assert make_batch(equal).has_signal_q.tolist() == [False]
     assert make_batch(equal, loss__beta=0.0).has_signal_q.tolist() == [True]
     assert make_batch(equal, ell_bk=jnp.full((4, 3), -1.0), loss__beta=0.0).has_signal_q.tolist() == [False]
@@ -141,8 +141,14 @@ def test_step_credit_is_the_gain_to_go():
     assert (advantage[:3, 4] == 0).all()
 
 
+def test_response_without_an_outcome_reward_keeps_its_process_reward():
+    batch, *_ = make_batch(OUTCOME._replace(is_rewarded_b=np.array([True, True, True, False])))
+    assert not batch.outcome_advantage_bt[3].any() and batch.process_advantage_bt[3, 1] < 0
+
+
 def test_ungraded_response_is_left_out_of_its_group():
-    ungraded = OUTCOME._replace(is_graded_b=np.array([True, True, True, False]))
+    valid = np.array([True, True, True, False])
+    ungraded = OUTCOME._replace(is_graded_b=valid, is_rewarded_b=valid)
     batch, metrics, *_ = make_batch(ungraded)
     assert batch.outcome_advantage_bt[3, 0] == 0 and not batch.process_advantage_bt[3].any()
     assert metrics["reward/accuracy"] == pytest.approx(2 / 3)
@@ -151,5 +157,5 @@ def test_ungraded_response_is_left_out_of_its_group():
 
 
 def test_groups_without_signal_are_counted():
-    equal = OUTCOME._replace(is_correct_b=np.ones(4, bool), is_well_formed_b=np.ones(4, bool))
+    equal = OUTCOME._replace(reward_b=np.ones(4, np.float32))
     assert make_batch(equal).metrics["reward/zero_variance_groups"] == 1

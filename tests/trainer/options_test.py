@@ -150,8 +150,16 @@ def run_rows(tmp_path_factory):
         loss__old_logprobs="recomputed",
         reward__credit_level="step",
         reward__terminator="event",
-        reward__overlong="penalize",
-        reward__overlong_buffer=8,
+        reward__outcomes={
+            "accuracy": 1.0,
+            "format": 1.0,
+            "overlong": 1.0,
+            "repetition": 0.1,
+            "language": 0.1,
+            "steps": 0.1,
+        },
+        reward__outcome_args__overlong_buffer=8,
+        reward__reading="lenient",
     )
     config.reward.credit_args.update(drawdown=0.5, step_price=0.01)
     train.run(config, str(workdir), mode="train", devices=jax.devices()[:1])
