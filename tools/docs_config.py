@@ -14,12 +14,12 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from flax.traverse_util import flatten_dict
 from mig_jax.configs import default
 
-from mig_jax import check_config
+from mig_jax import check_config, check_parts
 from mig_jax import config as config_types
 from mig_jax.config_comments import read_comments
+from mig_jax.config_file import flatten
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "config.md"
 COMMAND = "python -m tools.docs_config"
@@ -63,7 +63,7 @@ def render() -> str:
     Raises:
       ValueError: the source does not assign every key in the form that `read_comments` expects.
     """
-    config = flatten_dict(default.get_config().to_dict(), sep=".")
+    config = flatten(default.get_config())
     comments = read_comments(Path(default.__file__).read_text(encoding="utf-8"))
     if missing := sorted(config.keys() - comments.keys()):
         raise ValueError(f"{default.__file__}: no line `section.key = value` for {', '.join(missing)}")
@@ -85,7 +85,7 @@ def _row(path: str, value: object, meaning: str) -> str:
     for key in path.split("."):
         hint = typing.get_type_hints(hint)[key]
     kind = hint.__name__ if isinstance(hint, type) else str(hint)
-    choices = check_config.CHOICES.get(path, ())
+    choices = check_config.CHOICES.get(path, ()) or check_parts.names(path)
     is_listed = all(choice in meaning for choice in choices)
     allowed = "" if is_listed else "; one of " + ", ".join(f'`"{choice}"`' for choice in choices)
     return f"| `{path}` | {kind} | `{value!r}` | {_escape(meaning)}{allowed} |\n"
