@@ -1,15 +1,21 @@
 """The command line as users type it: what it prints, what it writes, and how it refuses."""
 
+import contextlib
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 from mig_jax.configs import default
 
 import mig_jax
@@ -41,6 +47,29 @@ def one_device(monkeypatch):
 
 
 def run_cli(*arguments):
+    """Run a command in this process, which has imported everything: a new one takes seconds for that."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        flagsaver.flagsaver(),
+        contextlib.chdir(ROOT),
+        mock.patch.object(sys, "argv", ["mig-jax", *map(str, arguments)]),
+        mock.patch.dict(os.environ),
+        warnings.catch_warnings(action="ignore"),  # of ml_collections; a command shows none
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main.run_command(main.parse_arguments(sys.argv))
+            code = 0
+        except SystemExit as error:
+            code = error.code or 0
+            if isinstance(code, str):  # as Python does
+                print(code, file=sys.stderr)
+                code = 1
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def run_process(*arguments):
     command = [sys.executable, "-m", "mig_jax.main", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
@@ -193,7 +222,7 @@ def test_data_builds_a_benchmark_and_shows_it(tmp_path):
 
 
 def test_help_lists_the_commands():
-    done = run_cli("--help")
+    done = run_process("--help")
     assert done.returncode == 0 and "mig-jax score" in done.stdout and len(done.stdout.splitlines()) < 20
 
 
@@ -230,7 +259,7 @@ def test_help_of_a_command(arguments):
         (["train", QUICKSTART, "--wrkdir=/tmp/x"], "Did you mean: workdir ?"),
         (["train", QUICKSTART, QUICKSTART, "--workdir=/tmp/x"], "--config is given 2 times"),
         (["train", "/tmp/x", QUICKSTART, "--workdir=/tmp/x"], "what is '/tmp/x'? Values of flags follow a '='"),
-        (["train", QUICKSTART, "--config.data.system_prompt=maybe"], "data.system_prompt=maybe: must be True or False"),
+        (["train", QUICKSTART, "--config.eval.at_start=maybe"], "eval.at_start=maybe: must be True or False"),
         (["score", "--input=x", "--limit=many"], "limit=many: must be an integer"),
         (["sample", "--question=1+1", "--answer=2", "--answer=3"], "--answer is given 2 times, --question 1 times"),
         (["sample", "--kind=number"], "--kind needs --answer"),
@@ -249,6 +278,12 @@ def test_mistakes_are_reported_without_a_trace(arguments, message):
     assert message in done.stderr
     assert len(done.stderr.splitlines()) <= 5
     assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_ends_a_process():
+    done = run_process("score", "--model=/tmp/nowhere", "--input=x", "--limit=many")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "mig-jax score: limit=many: must be an integer (help: mig-jax score --help)\n"
 
 
 @pytest.mark.parametrize(
@@ -355,7 +390,7 @@ def test_home_is_expanded_in_every_option(tmp_path, monkeypatch):
         ["export", "--workdir=~/run", "--output=~/exported", "--config.model.path=~/base"],
         ["data", "--data_dir=~/data"],
     ):
-        done = run_cli(*arguments)
+        done = run_process(*arguments)
         assert done.returncode == 0, done.stderr
     written = ("run/model", "eval/results.json", "own_scores/scores.jsonl", "exported/config.json")
     assert all((home / path).exists() for path in written)
