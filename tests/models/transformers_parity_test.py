@@ -8,6 +8,8 @@ of tied heads, biases and rotary scalings of the families; tests that compile fo
 
 import dataclasses
 import itertools
+import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ from mig_jax.models import decoder, sampler
 from mig_jax.models.families import rope_fields
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import weights as hf_weights
+from mig_jax.models.huggingface.origin import read_origin
 from mig_jax.models.layers import rms_norm
 from mig_jax.models.rope import attention_factor, make_rope, rope_frequencies
 
@@ -30,7 +33,15 @@ import transformers  # noqa: E402
 from tools import make_reference  # noqa: E402
 from tools.make_reference import LLAMA3, SIZES, YARN  # noqa: E402
 
-CONFIG = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config, "qwen3": transformers.Qwen3Config}
+CONFIG = {
+    "llama": transformers.LlamaConfig,
+    "qwen2": transformers.Qwen2Config,
+    "qwen3": transformers.Qwen3Config,
+    "mistral": transformers.MistralConfig,
+    "seed_oss": transformers.SeedOssConfig,
+}
+# Fields that choose biases, or turn off what the decoder does not compute. Qwen2 has biases of its own, Mistral none.
+FIELDS = {"qwen2": {}, "mistral": {"sliding_window": None}, "seed_oss": {"attention_out_bias": False, "pad_token_id": None}}
 ROPES = {
     "plain": {"rope_type": "default", "rope_theta": 1e6},
     "linear": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.5},
@@ -46,7 +57,9 @@ HEADS = [(4, 2, 8), (4, 1, 16), (2, 2, 10)]
 
 
 def _flags() -> dict[str, transformers.PretrainedConfig]:
-    biases = {"llama": (False, True), "qwen2": (True,), "qwen3": (False, True)}
+    biases = {
+        "llama": (False, True), "qwen2": (True,), "qwen3": (False, True), "mistral": (False,), "seed_oss": (True,),
+    }  # fmt: skip
     combinations = [
         (family, tied, bias, name)
         for family in CONFIG
@@ -56,11 +69,11 @@ def _flags() -> dict[str, transformers.PretrainedConfig]:
     for i, (family, tied, bias, name) in enumerate(combinations):
         heads, kv_heads, head_size = HEADS[i % len(HEADS)]
         sizes = {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_size}
-        own_bias = {} if family == "qwen2" else {"attention_bias": bias}
+        own = FIELDS.get(family, {"attention_bias": bias})
         # A copy, because transformers keeps and extends the dict.
         configs[f"{family}-{'tied' if tied else 'untied'}{'-bias' * bias}-{name}"] = CONFIG[family](
             **SIZES | sizes | {"max_position_embeddings": 4096, "eos_token_id": None, "bos_token_id": None},
-            **own_bias,
+            **own,
             tie_word_embeddings=tied,
             rope_parameters=dict(ROPES[name]),
         )
@@ -75,6 +88,8 @@ SOME = [
     "qwen2-untied-bias-yarn",
     "qwen3-tied-yarn_all",
     "qwen3-untied-bias-plain",
+    "mistral-untied-yarn",
+    "seed_oss-untied-bias-plain",
 ]
 
 
@@ -93,7 +108,7 @@ def logits(config, params, token_bt, position_bt):
 
 
 def test_flags_hold_every_combination():
-    assert len(FLAGS) == (2 * 2 + 2 + 2 * 2) * len(ROPES) and set(SOME) < set(FLAGS)
+    assert len(FLAGS) == (2 * 2 + 2 + 2 * 2 + 2 + 2) * len(ROPES) and set(SOME) < set(FLAGS)
     wider = {c.num_attention_heads * c.head_dim - c.hidden_size for c in FLAGS.values()}
     assert wider == {0, 32, -12}
 
@@ -103,6 +118,31 @@ def test_logits(name, tmp_path):
     model, inputs = make_reference.make_model(FLAGS[name], seed=3), make_reference.sample_inputs(seed=4)
     want_btv = make_reference.logits_of(model, *inputs)
     np.testing.assert_allclose(logits(*read(model, tmp_path), *inputs), want_btv, atol=1e-4)
+
+
+@pytest.mark.parametrize("saved", ["attn_factor", "both names, as we write them"])
+def test_attn_factor(saved, tmp_path):
+    """transformers does not read it; serving engines multiply their attention factor by it."""
+    folder, inputs = tmp_path / "model", make_reference.sample_inputs(seed=4)
+    theirs = transformers.LlamaConfig(
+        **SIZES | {"max_position_embeddings": 4096}, rope_parameters=YARN | {"attention_factor": 1.0}
+    )
+    model = make_reference.make_model(theirs, seed=3)
+    model.save_pretrained(folder)
+    raw = json.loads((folder / "config.json").read_text())
+    del raw["rope_parameters"]["attention_factor"]
+    raw["rope_parameters"]["attn_factor"] = 1 / (0.1 * math.log(4) + 1)
+    (folder / "config.json").write_text(json.dumps(raw))
+    config = hf_config.read_config(folder)
+    params = hf_weights.load(folder, config)
+    if saved != "attn_factor":
+        hf_weights.save(params, config, folder)
+        again = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+        np.testing.assert_allclose(
+            make_reference.logits_of(again, *inputs), make_reference.logits_of(model, *inputs), atol=1e-5
+        )
+        config = hf_config.read_config(folder)
+    np.testing.assert_allclose(logits(config, params, *inputs), make_reference.logits_of(model, *inputs), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -246,7 +286,8 @@ def test_we_read_what_transformers_saves(shard_size, tmp_path):
 def test_transformers_reads_what_we_save(name, max_shard_bytes, tmp_path):
     model = make_reference.make_model(FLAGS[name], seed=11)
     config, params = read(model, tmp_path / "theirs")
-    saving = {"max_shard_bytes": max_shard_bytes, "eos_ids": (5, 6), "pad_id": 7}
+    origin = read_origin(tmp_path / "theirs")
+    saving = {"max_shard_bytes": max_shard_bytes, "eos_ids": (5, 6), "pad_id": 7, "origin": origin}
     hf_weights.save(params, config, tmp_path / "ours", **saving)
     assert (tmp_path / "ours" / "model.safetensors").exists() == (max_shard_bytes > 20_000)
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", attn_implementation="eager")
