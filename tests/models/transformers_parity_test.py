@@ -41,7 +41,11 @@ CONFIG = {
     "seed_oss": transformers.SeedOssConfig,
 }
 # Fields that choose biases, or turn off what the decoder does not compute. Qwen2 has biases of its own, Mistral none.
-FIELDS = {"qwen2": {}, "mistral": {"sliding_window": None}, "seed_oss": {"attention_out_bias": False, "pad_token_id": None}}
+FIELDS = {
+    "qwen2": {},
+    "mistral": {"sliding_window": None},
+    "seed_oss": {"attention_out_bias": False, "pad_token_id": None},
+}
 ROPES = {
     "plain": {"rope_type": "default", "rope_theta": 1e6},
     "linear": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.5},

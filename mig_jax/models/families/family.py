@@ -61,18 +61,20 @@ class Family:
         raw = self.defaults | raw
         heads, has_bias = raw["num_attention_heads"], raw.get("attention_bias") or False
         rope = rope_fields.rope_parameters(raw, self.default_theta)
+        scaling = rope_fields.read_scaling(rope)
+        positions = raw.get("max_position_embeddings") or self.default_max_positions
         return {
             **{ours: raw[theirs] for ours, theirs in SIZES.items()},
             "kv_heads": raw.get("num_key_value_heads") or heads,
             "head_size": raw.get("head_dim") or self.default_head_size or raw["hidden_size"] // heads,
             "rope_theta": float(rope["rope_theta"]),
-            "rope_scaling": rope_fields.read_scaling(rope),
+            "rope_scaling": scaling,
             "norm_eps": raw.get("rms_norm_eps", 1e-6),
             "tied_head": raw.get("tie_word_embeddings") or False,
             "qkv_bias": has_bias or self.qkv_bias,
             "o_bias": has_bias and not self.qkv_bias,
             "qk_norm": self.qk_norm,
-            "max_positions": raw.get("max_position_embeddings") or self.default_max_positions,
+            "max_positions": max(positions, rope_fields.extended_context(scaling)),
         }
 
     def write(self, config: DecoderConfig) -> dict[str, Any]:

@@ -110,6 +110,16 @@ def read_scaling(parameters: dict[str, Any]) -> RopeScaling | None:
     return alone
 
 
+def extended_context(scaling: RopeScaling | None) -> int:
+    """Return the context in tokens to which yarn extends that of pretraining; 0 for other types.
+
+    Qwen's recipe adds yarn and leaves `max_position_embeddings` at the context of pretraining.
+    """
+    if scaling is None or scaling.kind != "yarn":
+        return 0
+    return int(scaling.factor * (scaling.original_max_position_embeddings or 0))
+
+
 def write_scaling(scaling: RopeScaling) -> dict[str, Any]:
     """Return `rope_scaling` of config.json, with only the fields that its type reads.
 

@@ -52,6 +52,8 @@ def test_scaling_is_read_from_both_layouts_and_written_back(raw, want):
     without = {k: v for k, v in QWEN25_05B.items() if k != "rope_theta"}
     new = read(without | {"rope_parameters": raw | {"rope_theta": 1e6}})
     assert old == new == dataclasses.replace(old, rope_scaling=want, rope_theta=1e6)
+    is_yarn = want is not None and want.kind == "yarn"
+    assert old.max_positions == 32_768 * (want.factor if is_yarn else 1)
     assert read(families.raw_config(old)) == old
 
 
