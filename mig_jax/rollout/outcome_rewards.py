@@ -204,15 +204,20 @@ def make_samples(
 
 def trial_samples(policy: Policy, config: Config, problem: Problem) -> list[Sample]:
     """Return two responses to a problem: a right one in the requested format, and one without any text."""
-    tokenizer, width = policy.tokenizer, config.rollout.max_new_tokens
-    right = sft_target_ids(tokenizer, problem._replace(solution=(("This is a trial.",), problem.answer)))
+    tokenizer, w = policy.tokenizer, config.reward
+    solved = problem._replace(solution=(("This is a trial.",), problem.answer), response="")
+    empty: list[int] = [tokenizer.eos_ids[0]]
+    try:
+        right = sft_target_ids(tokenizer, solved)
+    except ValueError:  # the format cannot write it
+        right = empty
     parsed = [
-        parse_completion(
-            tokenizer, ids, is_truncated=False, max_steps=1, width=len(ids), process_mask=config.reward.process_mask
-        )
-        for ids in (right, right[-1:])
+        parse_completion(tokenizer, ids, is_truncated=False, max_steps=1, width=len(ids), process_mask=w.process_mask)
+        for ids in (right, empty)
     ]
-    return make_samples([problem] * 2, parsed, [problem.answer, None], [True, False], max_tokens=width)
+    answers = [completion.response.answer for completion in parsed]
+    is_correct = [answer is not None for answer in answers]
+    return make_samples([problem] * 2, parsed, answers, is_correct, max_tokens=config.rollout.max_new_tokens)
 
 
 def _statistics(name: str, replies: Sequence[Reply]) -> dict[str, float]:

@@ -61,7 +61,7 @@ class Sample:
     @property
     def row(self) -> Mapping[str, Any]:
         """Every column of the data row that the problem was read from; {} for generated problems."""
-        return getattr(self.problem, "row", None) or {}
+        return self.problem.row
 
     @property
     def n_tokens(self) -> int:
