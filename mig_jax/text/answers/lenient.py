@@ -28,6 +28,7 @@ from mig_jax.text.answers.leads import (
     without_reason,
 )
 from mig_jax.text.answers.named_choice import names_one_choice, read_choice
+from mig_jax.text.answers.normalize import strip_wrappers
 from mig_jax.text.answers.quantities import parse_number, parse_number_answer
 from mig_jax.text.answers.values import (
     MAX_SEARCHED,
@@ -48,9 +49,13 @@ _NON_BLANK = re.compile(r"\S")
 _BETWEEN_BOXES = re.compile(r"[\s$]*(?:\\[)\]])?[\s$]*(?:,|;|and|or|和|或|、|,\s*and)?[\s$]*(?:\\[(\[])?[\s$]*")
 # What may stand between a lead and its number: "x =", brackets, dollar signs.
 _BEFORE_NUMBER = re.compile(r"[\s$(\[{*]*(?:\\[(\[]|\\text\{|\\boxed\{)?\s*(?:[A-Za-z]\w?\s*=\s*)?")
-_ANOTHER_NUMBER = re.compile(r"\s*(?:,\s*)?(?:or|或)\s*(?=[-$\\]?[0-9])")
+_OR = re.compile(r"[\s,]*(?:or|或)[\s$]*")
 # "and" and "or" without blanks: x=1orx=2.
 _GLUED_WORD = re.compile(r"(?<=[0-9)}])(and|or)(?=[A-Za-z0-9(\\])")
+# Words in bold or quotation marks that begin a passage.
+_MARKED = re.compile(
+    r"\s*(?:\*\*(?P<bold>[^*]+)\*\*|[\"'`“‘「](?P<quoted>[^\"'`“”‘’「」\n]+)[\"'`”’」](?=[\s.,;)}\]]|\Z))"
+)
 _CODE = re.compile(r"__|\w\(['\"]|\blambda\b|\bfor \w+ in\b|^(?:import|def) ", re.MULTILINE)
 _VERB = re.compile(
     r"\b(?:is|are|was|were|equals|has|have|gives?|because|since|so|therefore|thus|hence)\b|因为|所以|因此|答案",
@@ -113,10 +118,11 @@ def extract_lenient_answer(completion: str, *, kind: str, choices: Sequence[str]
 
 def _read_content(content: str, reader: Reader, choices: Sequence[str]) -> str:
     """Return the answer in the content of a block or box: the content itself, or what is read in it."""
-    for text in dict.fromkeys((content, _last_boxed(content), without_reason(content))):
+    inner = strip_wrappers(content)
+    for text in dict.fromkeys((content, _last_boxed(content), inner, without_reason(inner))):
         if text and reader.is_answer(text, choices):
             return text
-    return reader.read(content, choices) or content
+    return reader.read(inner, choices) or content
 
 
 def _last_block(text: str) -> str | None:
@@ -162,7 +168,8 @@ def _read_number(text: str, choices: Sequence[str]) -> str | None:
     numbers = find_numbers(tail)
     bold = [number for part in _bold_conclusion(tail) if (number := _whole_number(part))]
     last = concluding(tail, numbers)
-    return bold[-1] if bold else last and last.text
+    is_choice = last is not None and any(_are_alternatives(tail, number, last) for number in numbers)
+    return bold[-1] if bold else last.text if last and not is_choice else None
 
 
 def _number_after_lead(passage: Passage) -> str | None:
@@ -173,7 +180,7 @@ def _number_after_lead(passage: Passage) -> str | None:
         return None
     first, *others = numbers
     if _BEFORE_NUMBER.fullmatch(body, 0, first.start):
-        if others and _ANOTHER_NUMBER.fullmatch(body, first.end, others[0].start) and not _are_equal(first, others[0]):
+        if others and _are_alternatives(body, first, others[0]):
             return first_sentence(body)
         clause = without_reason(first_sentence(body))
         after_equals = [number for number in numbers if clause.rfind("=") < number.start < len(clause)]
@@ -185,10 +192,11 @@ def _number_after_lead(passage: Passage) -> str | None:
     return bold[0] if bold else last and last.text
 
 
-def _are_equal(one: Value, other: Value) -> bool:
-    """Return whether two numbers are equal, so that "1/2 or 0.5" is one answer."""
-    values = parse_number_answer(one.text), parse_number_answer(other.text)
-    return values[0] is not None and values[0] == values[1]
+def _are_alternatives(text: str, one: Value, other: Value) -> bool:
+    """Return whether a text leaves open which of two numbers it means: "5 or 6", but not "1/2 or 0.5"."""
+    if not _OR.fullmatch(text, one.end, other.start):
+        return False
+    return parse_number_answer(one.text) != parse_number_answer(other.text)
 
 
 def _whole_number(part: str) -> str | None:
@@ -311,9 +319,8 @@ def _read_words(text: str, choices: Sequence[str]) -> str | None:
 
 def _words_after_lead(passage: Passage) -> str:
     """Return the words of a passage without a reason and marks around them; what is in bold, if it begins so."""
-    bold = re.match(r"\s*\*\*([^*]+)\*\*", passage.text)
-    if bold:
-        return unquoted(bold[1])
+    if marked := _MARKED.match(passage.text):
+        return unquoted(marked["bold"] or marked["quoted"])
     return unquoted(without_reason(passage.text).strip())
 
 
@@ -342,7 +349,9 @@ def _read_set(text: str, choices: Sequence[str]) -> str | None:
 
 def _is_number(content: str, choices: Sequence[str]) -> bool:
     """Return whether a content is one number, or has no words, so that it is no sentence."""
-    return parse_number_answer(content) is not None or not (_WORD.search(content) or re.search("[一-鿿]", content))
+    before_equals = content.rpartition("=")[0]
+    is_number = parse_number_answer(content) is not None and not _WORD.search(before_equals)
+    return is_number or not (_WORD.search(content) or re.search("[一-鿿]", content))
 
 
 def _is_float(content: str, choices: Sequence[str]) -> bool:

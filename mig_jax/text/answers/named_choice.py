@@ -17,13 +17,14 @@ from mig_jax.text.answers.leads import (
 from mig_jax.text.answers.normalize import normalize
 from mig_jax.text.response_format import choices_by_letter
 
-_NOT_WORD = r"(?![\w'\N{RIGHT SINGLE QUOTATION MARK}])"
+_NOT_WORD = r"(?!\w|['’]\w)"
 _LETTER = r"(?:[(\[{][A-Za-z][)\]}]|(?<![\w'\\])[A-Z](?![A-Za-z0-9_'\N{RIGHT SINGLE QUOTATION MARK}]))"
 _LETTERS = rf"{_LETTER}(?:\s*(?:,|/|、|or|and|nor|或|和)\s*{_LETTER}){{0,8}}"
+_SEVERAL = re.compile(rf"{_LETTER}(?:\s*(?:,|/|、|or|and|或|和)\s*{_LETTER})+", re.IGNORECASE)
 # "not A", "can't be A or B", "A is wrong": letters that are mentioned, but not chosen.
 _REJECTED_LETTERS = re.compile(
-    rf"(?:\b(?:not|cannot|never|neither|rather than|instead of|unlike|than|reject|eliminate|exclude)|n['’]t|而?不是|不选"
-    rf"|不会是|而非|排除)\s*(?:be|choose|select|选|选项)?\s*(?:option|choice)?\s*{_LETTERS}"
+    rf"(?:\b(?:not|cannot|never|neither|rather than|instead of|unlike|than|reject|eliminate|exclude)|n['’]t|而?不是"
+    rf"|不选|不会是|而非|排除)\s*(?:be|choose|select|选|选项)?\s*(?:option|choice)?\s*{_LETTERS}"
     rf"|(?:\b(?:option|choice)s?\s+)?{_LETTERS}\s*(?:(?:is|are|was|were|seems?|looks?)\s+(?:(?:clearly|also|just)\s+)?"
     r"(?:wrong|incorrect|false|not|n't|a distractor|distractors|too\b|impossible|out\b|invalid)|(?:isn|aren)['’]t"
     r"|是?(?:错误|错|不正确|不对|干扰))"
@@ -31,8 +32,9 @@ _REJECTED_LETTERS = re.compile(
 _MARKED = r"(?=\s*(?:[.):,，。：、;!*$]|\Z|不|是|正确|对|项|\s(?:is|because|since|as|would be|must be|seems)\b))"
 _SUBJECT = re.compile(
     r"\W{0,12}(?:(?i:so|therefore|thus|hence|then|finally|故|因此|所以)[\s,，]*)?"
-    r"(?:(?i:(?:it'?s|it is|this is|that is|i (?:would )?(?:choose|pick|select)|option|choice|answer)\b|选项|选择?)\s*)?"
-    r"[\s*_$:：]{0,8}"
+    r"(?:(?i:(?:it'?s|it is|this is|that is|i (?:would )?(?:choose|pick|select)|option|choice|answer)\b"
+    r"|选项|选择?)\s*)?"
+    r"(?:(?i:option|choice|letter)\s)?[\s*_$:：]{0,8}"
     rf"(?:[(\[](?P<bracketed>[A-Za-z])[)\]]|(?P<bare>[A-Z]){_MARKED})(?P<rest>.*)"
 )
 _AFTER_LEAD = re.compile(
@@ -68,6 +70,8 @@ def read_choice(text: str, choices: Sequence[str]) -> str | None:
     """
     letters = set(choices_by_letter(choices)) or set(ascii_uppercase) - {"I"}
     plain = _REJECTED_LETTERS.sub(" ; ", text)
+    if _SEVERAL.fullmatch(plain.strip(" .\n")):
+        return None
     for passage in find_passages(plain):
         named = _after_lead(passage, letters, choices)
         if named is not None:

@@ -57,11 +57,15 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _LIST_MARKER = re.compile(r"(?:\A|\n)[ *]*\Z")
-_AFTER_LABEL = re.compile(r"(?:st|nd|rd|th)\b|[.)](?=\s+\S)")
+_AFTER_ORDINAL = re.compile(r"(?:st|nd|rd|th)\b|[.)](?=\s+\S)")
 _TIME = r"\s?(?:more |full |whole )?(?:(?:second|minute|hour|day|week|month|year|time)s?\b|[天周年]|小时|分钟|个月)"
 _BEFORE_ADJUNCT = re.compile(r"\b(?:after|for|in|within|during|every|per|over|next|last|past)\s\Z", re.IGNORECASE)
 _AFTER_ADJUNCT = re.compile(_TIME)
 _BEFORE_COMPARED = re.compile(r"\bthan\s\Z", re.IGNORECASE)
+# After a fraction, percentage or formula, a plain number or an assignment is a condition: "3/4 of the 8".
+_RICH = re.compile(r"[/%\\√π^=<>]")
+_POOR = re.compile(r"[-0-9.,]+|[A-Za-z] ?=[^=]+")
+_BEFORE_CONDITION = re.compile(r"\b(?:in|for|of|when|where|if|with|at)(?: the| all)?\s\Z", re.IGNORECASE)
 _AFTER_TIME = re.compile(rf"{_TIME}[之以]?[后内]")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)|[。！？\n]")
 
@@ -132,11 +136,12 @@ def find_formulas(text: str) -> list[Value]:
 
 def concluding(text: str, values: Sequence[Value]) -> Value | None:
     """Return the value that concludes a text: the last one that is no label and no detail such as "in 3 hours"."""
-    proper = [value for value in values if not _is_label(text, value)]
+    values = [value for value in values if not _LABEL.search(text[max(0, value.start - 14) : value.start])]
+    proper = [value for value in values if not _is_ordinal(text, value)]
     for before, value in reversed([*pairwise([None, *proper])]):
         assert value is not None
         is_same_sentence = before is not None and not _SENTENCE_END.search(text, before.end, value.start)
-        if not (is_same_sentence and _is_detail(text, value)):
+        if not (is_same_sentence and before is not None and _is_detail(text, before, value)):
             return value
     return (proper or values or [None])[-1]
 
@@ -187,20 +192,21 @@ def _value_of_words(words: str) -> int:
     return total + current
 
 
-def _is_label(text: str, value: Value) -> bool:
-    """Return whether a value is a label such as "Step 5", "2nd", or the number of a list item."""
-    before = text[max(0, value.start - 14) : value.start]
-    after = _AFTER_LABEL.match(text, value.end)
+def _is_ordinal(text: str, value: Value) -> bool:
+    """Return whether a value is an ordinal such as 2nd, or the number of a list item."""
+    after = _AFTER_ORDINAL.match(text, value.end)
     is_marker = after and after[0] in ".)" and _LIST_MARKER.search(text[max(0, value.start - 6) : value.start])
-    return bool(_LABEL.search(before) or is_marker or (after and after[0] not in ".)"))
+    return bool(is_marker or (after and after[0] not in ".)"))
 
 
-def _is_detail(text: str, value: Value) -> bool:
-    """Return whether a value is a detail of its sentence, as in "after 3 days" or "larger than 4"."""
+def _is_detail(text: str, other: Value, value: Value) -> bool:
+    """Return whether a value is a detail of another one before it, as in "after 3 days", "than 4", "60% of 5"."""
     before = text[max(0, value.start - 10) : value.start]
     if _BEFORE_COMPARED.search(before) or _AFTER_TIME.match(text, value.end):
         return True
-    return bool(_BEFORE_ADJUNCT.search(before) and _AFTER_ADJUNCT.match(text, value.end))
+    if _BEFORE_ADJUNCT.search(before) and _AFTER_ADJUNCT.match(text, value.end):
+        return True
+    return bool(_RICH.search(other.text) and _BEFORE_CONDITION.search(before) and _POOR.fullmatch(value.text))
 
 
 def _is_money(span: re.Match, content: str) -> bool:
