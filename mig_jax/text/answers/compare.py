@@ -37,7 +37,7 @@ def is_same_quantity(response: str, reference: str, choices: Sequence[str] = ())
     return given is not None and is_same_number(given, wanted)
 
 
-def is_samepolarity(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
+def is_same_polarity(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
     """Return whether both answers begin with yes or both with no; the same text if the reference does neither."""
     wanted = polarity(reference)
     return is_same_text(response, reference) if wanted is None else polarity(response) is wanted
@@ -83,7 +83,7 @@ COMPARISONS: dict[str, Callable[[str, str, Sequence[str]], bool | None]] = {
     "number": is_same_quantity,
     "expression": is_same_math,
     "choice": is_same_choice,
-    "yes_no": is_samepolarity,
+    "yes_no": is_same_polarity,
     "text": is_same_text,
     "set": is_same_set,
     "relaxed": is_relaxed_match,
