@@ -96,7 +96,10 @@ def choose_forms(answers: Sequence[tuple[str, Choices]], form: str = "") -> list
       form: one of `FORMS`; "" finds it, see the module docstring.
     """
     read = [readings(answer, choices) for answer, choices in answers]
-    allowed = (form,) if form else tuple(f for f in _GUESSED if all(f in found for found in read)) or _GUESSED
+    if not form:  # a row whose labels are numbers means these
+        read = [{f: n for f, n in found.items() if f != "index" or "label" not in found} for found in read]
+    for_all = tuple(f for f in _GUESSED if all(f in found for found in filter(None, read)))
+    allowed = (form,) if form else for_all or _GUESSED
     result: list[str | int] = []
     for (answer, choices), found in zip(answers, read, strict=True):
         named = {found[f]: f for f in reversed(allowed) if f in found}

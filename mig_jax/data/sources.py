@@ -1,8 +1,8 @@
 """Problems by the name of their source: benchmarks, files and generators.
 
     gsm8k, math:test, …            a benchmark (`builders`), optionally with one of its splits
-    jsonl:FILE                     one problem per row; also csv:, tsv:, json: and parquet:, see `problem_files`. Several
-                                   files: jsonl:FOLDER, or a pattern such as jsonl:FOLDER/train-*.jsonl.gz
+    jsonl:FILE                     one problem per row; also csv:, tsv:, json: and parquet:, see `problem_files`; FILE
+                                   may be a folder of files, or a pattern such as FOLDER/train-*.jsonl.gz
     tfds:FOLDER                    the folder of another TFDS dataset, `name/version`; with a split: tfds:FOLDER@train
     datasets:FOLDER                a folder written by `save_to_disk` of the Hugging Face `datasets` library
     hf:openai/gsm8k@train          a dataset of the Hugging Face hub, or the folder of a clone; see `hub_datasets`

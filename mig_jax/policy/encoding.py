@@ -78,15 +78,20 @@ def pad_right(rows: Sequence[Sequence[int]], width: int, pad_id: int) -> tuple[A
 
 
 def sft_target_ids(tokenizer: Tokenizer, problem: Problem) -> list[int]:
-    """Return the ids of a problem's solution as a response, with its end-of-sequence.
+    """Return the ids of a problem's solution, or else its ready-made response, with its end-of-sequence.
+
+    What the prompt has already written of a response is left out.
 
     Raises:
-      ValueError: the problem has no solution, or it cannot be written so that it parses back.
+      ValueError: the problem has neither, or its solution cannot be written so that it parses back.
     """
-    if problem.solution is None:
+    if problem.solution is not None:
+        steps, answer = problem.solution
+        response = response_format.render_response(list(steps), answer, tokenizer.format)
+    elif problem.response:
+        response = response_format.without_opening(problem.response.strip(), tokenizer.format)
+    else:
         raise ValueError(f"problem {problem.id} has no solution")
-    steps, answer = problem.solution
-    response = response_format.render_response(list(steps), answer, tokenizer.format)
     return tokenizer.encode(response) + [tokenizer.eos_ids[0]]
 
 
@@ -96,6 +101,8 @@ def rejection_reason(
     """Return why a problem cannot be trained on, or None.
 
     Args:
+      tokenizer: the policy's.
+      problem: of a source.
       max_answer_tokens: limit of the reference answer.
       max_new_tokens: limit of the SFT target, which must then exist; None when no SFT target is needed.
     """
@@ -103,8 +110,10 @@ def rejection_reason(
         return f"with an answer of more than {max_answer_tokens} tokens (data.max_answer_tokens)"
     if max_new_tokens is None:
         return None
-    if problem.solution is None:
-        return "without a solution in steps"
+    if problem.solution is None and not problem.response:
+        return "without a solution in steps or a ready-made response"
+    if problem.solution is None and (error := _response_error(tokenizer, problem)):
+        return f"with a response that is not in the response_format ({error})"
     try:
         length = len(sft_target_ids(tokenizer, problem))
     except ValueError:
@@ -112,6 +121,12 @@ def rejection_reason(
     if length > max_new_tokens:
         return f"with a solution of more than {max_new_tokens} tokens (rollout.max_new_tokens)"
     return None
+
+
+def _response_error(tokenizer: Tokenizer, problem: Problem) -> str | None:
+    """Return why a ready-made response is not well formed, or None."""
+    response = response_format.without_opening(problem.response.strip(), tokenizer.format)
+    return response_format.parse_response(response, tokenizer.format).format_error
 
 
 def opening_ids(tokenizer: Tokenizer) -> list[int]:

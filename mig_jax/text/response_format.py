@@ -128,7 +128,9 @@ def without_opening(response: str, format: StepFormat) -> str:
     opened, closed = format.think
     if closed in format.prompt_opening:
         begun = response.lstrip().removeprefix(opened)
-        return response if begun == response.lstrip() else re.sub(rf"\s*{re.escape(closed)}", "", begun.lstrip(), count=1)
+        if begun == response.lstrip():
+            return response
+        return re.sub(rf"\s*{re.escape(closed)}", "", begun.lstrip(), count=1)
     if response.startswith(format.prompt_opening):
         return response.removeprefix(format.prompt_opening)
     # Other whitespace around the tag.
@@ -144,8 +146,6 @@ def parse_response(completion: str, format: StepFormat = MIG, *, is_truncated: b
       is_truncated: whether it was truncated by the length limit; it is then not well formed.
     """
     written = format.prompt_opening
-    if format.think and completion.lstrip().startswith(format.think[0]):
-        written = ""  # the opening is repeated, as in transcripts of a model whose prompt does not write it
     response = _parse(written + completion, format)
     if is_truncated:
         response = response._replace(format_error=TRUNCATED)

@@ -139,7 +139,7 @@ def test_buckets_are_powers_of_two_within_the_limit():
     "problem, limits, reason",
     [
         (Problem("1", "q", "1" * 9), {}, "an answer of more than 8"),
-        (Problem("1", "q", "1"), {"max_new_tokens": 50}, "without a solution in steps"),
+        (Problem("1", "q", "1"), {"max_new_tokens": 50}, "without a solution in steps or a ready-made response"),
         (Problem("1", "q", "1", solution=(("x" * 50,), "1")), {"max_new_tokens": 50}, "a solution of more"),
         (Problem("1", "q", "1", solution=(("x", ""), "1")), {"max_new_tokens": 50}, "empty steps"),
         (Problem("1", "q", "1", solution=(("x",), "1")), {"max_new_tokens": 50}, None),

@@ -79,7 +79,7 @@ def test_template_that_opens_the_think_block(core, tag):
 
 
 def test_closed_block(core):
-    """Without thinking, mig writes a block of its own, while qwen3 takes the text after the empty block as reasoning."""
+    """Without thinking, mig writes a block of its own; qwen3 reads the text after the empty block as reasoning."""
     template, args = SHAPES["qwen3"].template, {"data__template_args": "enable_thinking=False"}
     tokenizer, notices = styled(core, template, **args)
     assert "one of their own" in notices[0] and tokenizer.format.prompt_opening == ""
@@ -96,3 +96,17 @@ def test_policy_without_style_still_prompts(core):
     tokenizer = tokenizers.wrap(to_fast(core, chat_template=CHATML))
     assert dataclasses.replace(tokenizer.style, instructions="") == tokenizer.style
     assert encoding.prompt_ids(tokenizer, PROBLEM) == encoding.prompt_ids(styled(core, CHATML)[0], PROBLEM)
+
+
+def test_ready_made_responses_are_sft_targets(core):
+    response = "<think>\n### Step 1: 7+5=12\n### Step 2: 12-3=9\n</think>\n<answer>9</answer>"
+    ready = Problem("1", "7 +5 -3", "9", response=response)
+    for template, written in ((CHATML, response), (OPENS, response.removeprefix("<think>\n"))):
+        tokenizer, _ = styled(core, template)
+        assert tokenizer.decode(encoding.sft_target_ids(tokenizer, ready)[:-1]) == written
+        assert encoding.rejection_reason(tokenizer, ready, max_answer_tokens=9, max_new_tokens=99) is None
+        plain = ready._replace(response="12-3=9. \\boxed{9}")
+        reason = encoding.rejection_reason(tokenizer, plain, max_answer_tokens=9, max_new_tokens=99)
+        assert reason is not None and reason.startswith("with a response that is not in the response_format (")
+    tokenizer, _ = styled(core, CHATML, response_format="plain")
+    assert encoding.rejection_reason(tokenizer, plain, max_answer_tokens=9, max_new_tokens=99) is None

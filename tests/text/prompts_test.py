@@ -111,8 +111,12 @@ def test_argument_that_a_template_lacks_is_refused(core):
 
 @pytest.mark.parametrize(
     "name, printed",
-    [("llama 3.2", "Today Date: 03 Feb 2026\n"), ("gpt-oss", "Current date: 2026-02-03\n"), ("smollm3", "03 February 2026")],
-)  # fmt: skip
+    [
+        ("llama 3.2", "Today Date: 03 Feb 2026\n"),
+        ("gpt-oss", "Current date: 2026-02-03\n"),
+        ("smollm3", "Today Date: 03 February 2026"),
+    ],
+)
 def test_date_is_fixed(core, name, printed):
     template = SHAPES[name].template
     style = PromptStyle(date="2026-02-03")

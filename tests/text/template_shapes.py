@@ -4,6 +4,8 @@ Each has what is special about the model's own: where the system message goes, w
 thinking, what is stripped, escaped or deleted.
 """
 
+# ruff: noqa: E501  # a template is easier to read in one line
+
 from typing import NamedTuple
 
 
