@@ -137,15 +137,23 @@ def evaluate(
 
 
 def score(
-    model: Model, transcripts: AnyPath | Iterable[Transcript | Mapping[str, Any]], /, **overrides: Any
+    model: Model,
+    transcripts: AnyPath | Iterable[Transcript | Mapping[str, Any]],
+    /,
+    *,
+    steps: str = "",
+    **overrides: Any,
 ) -> TranscriptList:
     """Return transcripts with ℓ, watermark and gain of every step, in nats, graded where they were not.
 
     Args:
       model: see `Model`.
       transcripts: a file (see `read_given_transcripts`), or rows: transcripts, or mappings with at least question,
-        response and answer.
-      **overrides: see `load_config`; `data.columns` names the columns of the file.
+        response and answer. Rows may bring their own `steps`, a list of texts that occur in the response.
+      steps: how responses divide into steps: "paragraph", "line", "sentence", the pattern of a header, or a function
+        as "my_file.py:split"; "format": as the response format says, also where rows bring steps.
+      **overrides: see `load_config`; `response_format` is that of the responses, `data.columns` names the
+        columns of the file.
 
     Raises:
       UserError: the config or the model cannot be used, or rows are wrong; lists them.
@@ -159,7 +167,7 @@ def score(
     if not rows:
         return TranscriptList()
     with open_policy(config, mode="score", policy=_loaded(model)) as (policy, verifier):
-        return TranscriptList(score_transcripts(policy, config, rows, verifier))
+        return TranscriptList(score_transcripts(policy, config, rows, verifier, steps=steps))
 
 
 def sample(

@@ -63,6 +63,11 @@ FLAGS = {
     "answer": Flag("TEXT", "the reference answer"),
     "kind": Flag("KIND", "how answers are compared with --answer: number, expression, text, …", "expression"),
     "limit": Flag("N", "use only the first N", "all"),
+    "steps": Flag(
+        "HOW", "where steps end: paragraph, line, sentence, the pattern of a header such as '^Step [0-9]+', or your "
+        "own function as my_file.py:split; format: as response_format says",
+        "by the steps that rows bring, else format",
+    ),
     "step": Flag("N", "the checkpoint of this step", "the newest checkpoint"),
     "best": Flag("", "the checkpoint with the highest eval/sampled; of equal ones the newest"),
     "output": Flag("DIR", "the folder of the model", "WORKDIR/model_step_N"),
@@ -172,8 +177,9 @@ COMMANDS = {
         "data.columns; a column may hold chat messages, of which the user's is the question and the assistant's is the "
         "response.",
         ("input",),
-        ("model", "config", "workdir", "answer", "limit"),
-        ("data.columns.question", "data.columns.response", "data.columns.answer", "data.columns.kind", "reward.credit"),
+        ("model", "config", "workdir", "answer", "limit", "steps"),
+        ("response_format", "data.columns.question", "data.columns.response", "data.columns.answer",
+         "data.columns.kind", "reward.credit"),
         {
             "scores.jsonl": "the rows with steps, ell_k, watermark_k, gain_k and grades",
             "scores_partial.jsonl": "the rows scored so far, until all are",

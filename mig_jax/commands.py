@@ -148,7 +148,7 @@ def print_transcript(transcript: Transcript) -> None:
             print(f"   gain {gain:5.2f}  log-likelihood {ell:6.2f}  {step}")
 
 
-def score(config: Config, input_file: str, workdir: str, *, limit: int | None = None) -> None:
+def score(config: Config, input_file: str, workdir: str, *, limit: int | None = None, steps: str = "") -> None:
     """Score given transcripts; write scores.jsonl, gains.png and gains.html to `workdir`, or beside the input if "".
 
     Until all are scored, those that are done are in scores_partial.jsonl, shorter ones first.
@@ -158,6 +158,7 @@ def score(config: Config, input_file: str, workdir: str, *, limit: int | None = 
       input_file: see `read_given_transcripts`.
       workdir: folder of the results.
       limit: score only the first rows; None for all.
+      steps: how responses divide into steps, see `score_transcripts`.
 
     Raises:
       UserError: the file cannot be read or has no transcripts, or the workdir cannot be written.
@@ -168,7 +169,7 @@ def score(config: Config, input_file: str, workdir: str, *, limit: int | None = 
         raise UserError(f"{input_file} has no transcripts")
     disk_space.check_workdir(workdir)
     with open_policy(config, mode="score") as (policy, verifier), _open_writer(workdir, PARTIAL_SCORES) as partial:
-        scored = score_transcripts(policy, config, transcripts, verifier, on_scored=partial.write)
+        scored = score_transcripts(policy, config, transcripts, verifier, steps=steps, on_scored=partial.write)
     write_transcripts(scored, os.path.join(workdir, "scores.jsonl"))
     os.remove(os.path.join(workdir, PARTIAL_SCORES))
     draw_gains(scored, os.path.join(workdir, "gains"))

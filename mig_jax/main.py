@@ -44,6 +44,7 @@ QUESTION = flags.DEFINE_multi_string("question", [], FLAGS["question"].meaning)
 ANSWER = flags.DEFINE_multi_string("answer", [], FLAGS["answer"].meaning)
 KIND = flags.DEFINE_string("kind", "expression", FLAGS["kind"].meaning)
 LIMIT = flags.DEFINE_integer("limit", None, FLAGS["limit"].meaning, lower_bound=1)
+STEPS = flags.DEFINE_string("steps", None, FLAGS["steps"].meaning)
 STEP = flags.DEFINE_integer("step", None, FLAGS["step"].meaning, lower_bound=0)
 BEST = flags.DEFINE_bool("best", False, FLAGS["best"].meaning)
 OUTPUT = flags.DEFINE_string("output", None, FLAGS["output"].meaning)
@@ -274,7 +275,7 @@ def _dispatch(command: str) -> None:
     elif command == "score":
         if ANSWER.value:
             config.data.columns.answer = f"={ANSWER.value[-1]}"
-        commands.score(config, local_path("--input", INPUT.value), workdir, limit=LIMIT.value)
+        commands.score(config, local_path("--input", INPUT.value), workdir, limit=LIMIT.value, steps=STEPS.value or "")
     elif command == "variants":
         commands.variants(config, workdir)
     elif command == "data":

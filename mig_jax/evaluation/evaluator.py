@@ -125,7 +125,7 @@ class EvalSampler:
         repeated = [problem for problem in loaded.problems for _ in range(self.samples)]
         parsed = parsed[: len(repeated)]
         transcripts = make_transcripts(repeated, parsed, None, None)
-        graded = grade_transcripts(transcripts, self.verifier)
+        graded = grade_transcripts(transcripts, self.verifier, self.policy.tokenizer.format)
         path = _path(folder, loaded.slice)
         if path is not None and multihost.is_main_process():
             write_transcripts(graded, str(path))

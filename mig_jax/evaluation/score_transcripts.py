@@ -13,7 +13,9 @@ from tqdm import tqdm
 from mig_jax import rewards
 from mig_jax.config import Config
 from mig_jax.data.problem import Problem
+from mig_jax.data.rows import format_errors
 from mig_jax.distributed import sharding
+from mig_jax.errors import UserError
 from mig_jax.models.sampler import Completions, Prompts
 from mig_jax.policy import encoding, images
 from mig_jax.policy.completions import ParsedCompletion, parse_completion
@@ -32,7 +34,15 @@ from mig_jax.rollout.scoring import (
     stack_steps,
 )
 from mig_jax.text.answers.verifier import Verifier
-from mig_jax.text.response_format import parse_response
+from mig_jax.text.response_format import (
+    MIG,
+    StepFormat,
+    parse_response,
+    place_steps,
+    suggest_format,
+    without_opening,
+)
+from mig_jax.text.splitters import find_splitter
 
 # Prompts and responses are padded to a multiple of this many tokens, so that few shapes are compiled.
 LENGTH_STEP = 64
@@ -69,6 +79,7 @@ def score_transcripts(
     verifier: Verifier,
     *,
     batch_size: int = 8,
+    steps: str = "",
     on_scored: Callable[[Sequence[Transcript]], None] = lambda scored: None,
 ) -> list[Transcript]:
     """Return the transcripts with their steps and numbers, in nats under `policy`, graded where they were not.
@@ -81,21 +92,24 @@ def score_transcripts(
       transcripts: any responses, well formed or not.
       verifier: grades those without a verdict.
       batch_size: responses per pass; fewer when they have many steps.
+      steps: how responses divide into steps, see `splitters.find_splitter`; "format": as their format says; "": by the
+        steps that a transcript brings, if it was not scored before, else as the format says.
       on_scored: called with the transcripts of each batch as soon as they are scored; shorter ones come first.
 
     Raises:
-      UserError: a prompt with its response is longer than the model's positions.
+      UserError: a prompt with its response is longer than the model's positions, or a step that a transcript brings
+        does not occur in its response.
     """
-    n_steps = [len(parse_response(t.response).steps) for t in transcripts]
+    policy, given = _with_steps(policy, transcripts, steps)
+    n_steps = _count_steps(policy.tokenizer.format, transcripts, given)
     max_steps = min(max(n_steps, default=1) or 1, MAX_STEPS)  # an array of no probes cannot be computed
-    if n_steps.count(0):
-        logging.warning("%d of %d responses have no step (a line '### Step 1: …')", n_steps.count(0), len(n_steps))
-    if max(n_steps, default=0) > MAX_STEPS:
-        logging.warning("a response has %d steps: neighbors share its %d probes", max(n_steps), MAX_STEPS)
-    transcripts = grade_missing(transcripts, verifier)
+    transcripts = grade_missing(transcripts, verifier, policy.tokenizer.format)
     batch_size = max(1, 8 * batch_size // max(8, max_steps))  # more steps, more probes
     batch_size = sharding.pad_to_multiple(batch_size, policy.mesh)
-    rows = [_encode(policy, config, n, t, max_steps=max_steps) for n, t in enumerate(transcripts)]
+    rows = [
+        _encode(policy, config, n, t, max_steps=max_steps, steps=own)
+        for n, (t, own) in enumerate(zip(transcripts, given, strict=True))
+    ]
     rows.sort(key=_count_tokens)
     longest = _count_tokens(rows[-1]) if rows else 0
     check_positions(policy, longest, of="the longest transcript with its prompt", advice="leave it out")
@@ -110,15 +124,59 @@ def score_transcripts(
         is_correct_b = np.array([transcripts[row.index].is_correct is True for row in padded])
         scores = sharding.to_host(credit(likelihood(params, *inputs), steps, is_correct_b))
         for row, encoded in enumerate(batch):
-            scored[encoded.index] = add_scores(transcripts[encoded.index], encoded.parsed, scores, row)
+            answered = encoded.parsed.response.answer or ""
+            transcript = dataclasses.replace(transcripts[encoded.index], answered=answered)
+            scored[encoded.index] = add_scores(transcript, encoded.parsed, scores, row)
         on_scored([scored[encoded.index] for encoded in batch])
     return scored
 
 
-def grade_missing(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcript]:
+def _with_steps(policy: Policy, transcripts: Sequence[Transcript], steps: str) -> tuple[Policy, list[tuple[str, ...]]]:
+    """Return the policy with the format to score in, and the given steps of each transcript, () to find them."""
+    format, given = policy.tokenizer.format, [()] * len(transcripts)
+    if not steps:
+        given = [() if t.ell_k else t.steps for t in transcripts]
+    elif steps != "format":
+        format = dataclasses.replace(format, splitter=find_splitter(steps, key="--steps"))
+    # Such steps may end inside a line, or after the think block.
+    if any(given) or format is not policy.tokenizer.format:
+        format = dataclasses.replace(format, fits_lead_in=True)
+    if n := sum(map(bool, given)):
+        logging.info("%d of %d rows bring their own steps", n, len(given))
+    return dataclasses.replace(policy, tokenizer=dataclasses.replace(policy.tokenizer, format=format)), given
+
+
+def _count_steps(format: StepFormat, transcripts: Sequence[Transcript], given: Sequence[tuple[str, ...]]) -> list[int]:
+    """Return the number of steps of each transcript; warn if there are none, or more than are probed.
+
+    Raises:
+      UserError: a given step does not occur; lists the rows.
+    """
+    n_steps, errors = [], []
+    for number, (t, own) in enumerate(zip(transcripts, given, strict=True), start=1):
+        text = without_opening(t.response, format)
+        response = parse_response(text, format)
+        try:
+            n_steps.append(len(place_steps(text, response, own, format).steps if own else response.steps))
+        except UserError as error:
+            errors.append(f"row {number}: {error}")
+    if errors:
+        title = "rows bring steps that are not in their responses (--steps=format finds steps anew)"
+        raise UserError(format_errors(title, errors))
+    if stepless := [t.response for t, n in zip(transcripts, n_steps, strict=True) if not n]:
+        suggested = suggest_format(stepless)
+        hint = f"response_format={suggested}" if suggested else "--steps=paragraph, or another response_format"
+        wanted = format.describe_steps()
+        logging.warning("%d of %d responses have no step (%s); try %s", len(stepless), len(n_steps), wanted, hint)
+    if max(n_steps, default=0) > MAX_STEPS:
+        logging.warning("a response has %d steps: neighbors share its %d probes", max(n_steps), MAX_STEPS)
+    return n_steps
+
+
+def grade_missing(transcripts: Sequence[Transcript], verifier: Verifier, format: StepFormat = MIG) -> list[Transcript]:
     """Grade the transcripts that have no verdict. Tasks of reasoning-gym without a problem id stay ungraded."""
     missing = [t for t in transcripts if t.is_correct is None and (t.kind != "reasoning_gym" or t.id)]
-    graded = dict(zip(map(id, missing), grade_transcripts(missing, verifier), strict=True))
+    graded = dict(zip(map(id, missing), grade_transcripts(missing, verifier, format), strict=True))
     return [graded.get(id(t), t) for t in transcripts]
 
 
@@ -126,11 +184,13 @@ def _count_tokens(row: _Encoded) -> int:
     return len(row.prompt.ids) + len(row.response)
 
 
-def _encode(policy: Policy, config: Config, index: int, transcript: Transcript, *, max_steps: int) -> _Encoded:
+def _encode(
+    policy: Policy, config: Config, index: int, transcript: Transcript, *, max_steps: int, steps: Sequence[str]
+) -> _Encoded:
     t, tokenizer = transcript, policy.tokenizer
     problem = Problem(str(index), t.question, t.answer, t.kind, images=t.images, choices=t.choices)
     prompt = encode_prompt(policy, config, problem)
-    response = tokenizer.encode(transcript.response)
+    response = tokenizer.encode(without_opening(transcript.response, tokenizer.format))
     # A transcript's text has no end-of-sequence; add one, because parsing removes it.
     ids = response + [tokenizer.eos_ids[0]]
     parsed = parse_completion(
@@ -140,6 +200,7 @@ def _encode(policy: Policy, config: Config, index: int, transcript: Transcript, 
         max_steps=max_steps,
         width=len(ids),
         process_mask=config.reward.process_mask,
+        steps=steps,
     )
     return _Encoded(index, problem, prompt, response, parsed)
 

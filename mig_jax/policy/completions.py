@@ -89,9 +89,16 @@ def parse_completions(
 
 
 def parse_completion(
-    tokenizer: Tokenizer, ids: Sequence[int], *, is_truncated: bool, max_steps: int, width: int, process_mask: str
+    tokenizer: Tokenizer,
+    ids: Sequence[int],
+    *,
+    is_truncated: bool,
+    max_steps: int,
+    width: int,
+    process_mask: str,
+    steps: Sequence[str] = (),
 ) -> ParsedCompletion:
-    """Find the steps and cuts of sampled ids, at exact token boundaries. Never raises, whatever the ids are.
+    """Find the steps and cuts of sampled ids, at exact token boundaries. Without `steps` it never raises.
 
     Args:
       tokenizer: the policy's.
@@ -100,9 +107,15 @@ def parse_completion(
       max_steps: K; of more steps, K are followed by a probe, the last one among them.
       width: T, the length of `step_t`.
       process_mask: key of `PROCESS_MASKS`.
+      steps: texts of given steps, which must occur in this order; none to find them.
+
+    Raises:
+      UserError: a given step does not occur.
     """
     characters = _decode(tokenizer, ids if is_truncated else ids[:-1])
     response = response_format.parse_response(characters.text, tokenizer.format, is_truncated=is_truncated)
+    if steps:
+        response = response_format.place_steps(characters.text, response, steps, tokenizer.format)
     last_steps = probed_steps(len(response.steps), max_steps)
     found = _find_cuts(tokenizer, characters, [response.cuts[step - 1] for step in last_steps])
     cuts, prefixes = tuple(cut for cut, _ in found), tuple(prefix for _, prefix in found)
@@ -183,7 +196,7 @@ def _find_cuts(
 
     A cut is the first token boundary at or after its position, if only whitespace is between them, as in `.\\n\\n`. A
     token such as `.</` begins the tag that the probe writes itself. The cut is then before that token, and the probe
-    writes the end of the step. Where the format fits its lead-in to the cut, the probe writes the first part of it, too.
+    writes the end of the step. Where the format fits its lead-in to the cut, the probe writes its first part, too.
     """
     text, boundaries = characters.text, np.concatenate([[0], characters.end_t])
     found = []

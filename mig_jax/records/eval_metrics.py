@@ -29,10 +29,9 @@ from mig_jax.records.eval_statistics import (
     pass_at_k_q,
     reported_ks,
 )
+from mig_jax.records.read_answers import lenient_answer, strict_answer
 from mig_jax.records.transcripts import Transcript
-from mig_jax.text.answers.lenient import extract_lenient_answer
 from mig_jax.text.answers.votes import vote_key
-from mig_jax.text.response_format import parse_response
 
 
 class Criterion(NamedTuple):
@@ -49,11 +48,11 @@ class Criterion(NamedTuple):
 CRITERIA = {
     "strict": Criterion(
         lambda t: t.is_correct_strict,
-        lambda t: None if t.format_error else parse_response(t.response).answer,
+        lambda t: None if t.format_error else strict_answer(t),
     ),
     "lenient": Criterion(
         lambda t: t.is_correct_lenient,
-        lambda t: extract_lenient_answer(t.response, kind=t.kind, choices=t.choices),
+        lenient_answer,
     ),
 }
 

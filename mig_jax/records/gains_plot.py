@@ -24,8 +24,9 @@ from mig_jax.records.plot_style import (
     drawable_text,
     save_figure,
 )
+from mig_jax.records.read_answers import strict_answer
 from mig_jax.records.transcripts import Transcript
-from mig_jax.text.response_format import parse_response
+from mig_jax.text.splitters import STEP_HEADERS
 
 # Light enough at both ends for dark text. Only signed credit has negative gains.
 GAIN_COLORS = LinearSegmentedColormap.from_list("gain", ["#f08a4b", "#fbd3b8", "#ffffff", "#b3d2fd", "#5596fb"])
@@ -137,7 +138,7 @@ def _draw_header(ax: Axes, transcript: Transcript, x: float) -> None:
     format_error = f" · malformed: {transcript.format_error}" if transcript.format_error else ""
     annotate(ax, drawable_text(transcript.question), x, 21, color=INK, fontsize=9, fontweight="bold")
     annotate(ax, verdict, x, 6, color=color, fontsize=8.5, fontweight="bold")
-    answer = parse_response(transcript.response).answer
+    answer = strict_answer(transcript)
     answered = "no answer" if answer is None else f"answered {answer}"
     facts = f"{total}{answered}, reference answer {transcript.answer}{format_error}"
     annotate(ax, drawable_text(facts), x + 72, 6, color=MUTED, fontsize=8.5)
@@ -151,7 +152,7 @@ def _draw_steps(ax: Axes, transcript: Transcript, norm: Normalize, width: float)
     gains = [*transcript.gain_k, *[None] * len(transcript.steps)]
     for k, (text, gain) in enumerate(zip(transcript.steps, gains, strict=False), start=1):
         # The row shows the number already.
-        text = text.strip().removeprefix(f"### Step {k}:").strip()
+        text = STEP_HEADERS.without_number(text, k)
         _draw_row(ax, k, text, gain, NO_GAIN if gain is None else GAIN_COLORS(norm(gain)), width)
 
 

@@ -19,10 +19,10 @@ from mig_jax.records.html_page import (
     response_rows,
     write_page,
 )
+from mig_jax.records.read_answers import lenient_answer, strict_answer
 from mig_jax.records.svg_chart import likelihood_chart
 from mig_jax.records.transcripts import Transcript
-from mig_jax.text.answers.lenient import extract_lenient_answer
-from mig_jax.text.response_format import choices_by_letter, parse_response
+from mig_jax.text.response_format import choices_by_letter
 
 SIGNS = {True: "✓", False: "✗", None: "?"}
 # Headings of the table of counts; the last two are the kinds of `format_shares`.
@@ -201,8 +201,8 @@ def _is_scored(transcript: Transcript) -> str:
 
 def _answer(transcript: Transcript) -> str:
     """Return the answer of the answer block, or else the one that is read leniently."""
-    block = parse_response(transcript.response).answer
-    answer = block or extract_lenient_answer(transcript.response, kind=transcript.kind, choices=transcript.choices)
+    block = strict_answer(transcript)
+    answer = block or lenient_answer(transcript)
     if not answer:
         return '<span class="given no-answer">no answer</span>'
     tooltip = "" if block else ' title="not in an answer block"'

@@ -32,6 +32,8 @@ class Transcript:
     kind: how an answer is compared with the reference answer, one of `verifier.KINDS`.
     is_correct: whether the answer in the answer block is correct; None if undecided: not graded, or grading timed out.
     is_correct_lenient: the same for the answer wherever it is, see `lenient.extract_lenient_answer`.
+    answered: the answer in its answer block or box, "" if it has none; None if it was not read.
+    answered_lenient: the same for the answer wherever it is.
     format_error: why the response is malformed; "" if it is well formed.
     steps: `[K]` text of each scored step.
     ell_k: `[K+1]` log-likelihood ℓ of the reference answer before the first step and after each step.
@@ -60,6 +62,8 @@ class Transcript:
     subject: str = ""
     source: str = ""
     sampling: str = ""
+    answered: str | None = None
+    answered_lenient: str | None = None
 
     @property
     def is_correct_strict(self) -> bool | None:

@@ -83,21 +83,37 @@ def grade_answers(
     return [grade_of[pair] for pair in pairs]
 
 
-def grade_transcripts(transcripts: Sequence[Transcript], verifier: Verifier) -> list[Transcript]:
-    """Return the transcripts with both verdicts, strict and lenient; None if an answer is undecided, see `Grade`.
+def grade_transcripts(
+    transcripts: Sequence[Transcript], verifier: Verifier, format: StepFormat = MIG
+) -> list[Transcript]:
+    """Return the transcripts with both answers and both verdicts; None if an answer is undecided, see `Grade`.
+
+    Args:
+      transcripts: any responses.
+      verifier: grades their answers.
+      format: that they are read in.
 
     Raises:
       UserError: see `grade_answers`.
     """
-    strict = [parse_response(t.response).answer for t in transcripts]
-    lenient = [extract_lenient_answer(t.response, kind=t.kind, choices=t.choices) for t in transcripts]
+    strict = [parse_response(t.response, format).answer for t in transcripts]
+    lenient = [
+        extract_lenient_answer(format.with_usual_tags(t.response), kind=t.kind, choices=t.choices) for t in transcripts
+    ]
     # One call for both: most answers are the same either way, and equal ones are graded once.
     grades = grade_answers(verifier, [*transcripts, *transcripts], [*strict, *lenient])
     verdicts = [grade.is_correct for grade in grades]
+    n = len(transcripts)
     return [
-        dataclasses.replace(transcript, is_correct=is_correct, is_correct_lenient=is_correct_lenient)
-        for transcript, is_correct, is_correct_lenient in zip(
-            transcripts, verdicts[: len(transcripts)], verdicts[len(transcripts) :], strict=True
+        dataclasses.replace(
+            transcript,
+            is_correct=is_correct,
+            is_correct_lenient=is_correct_lenient,
+            answered=answer or "",
+            answered_lenient=answer_lenient or "",
+        )
+        for transcript, is_correct, is_correct_lenient, answer, answer_lenient in zip(
+            transcripts, verdicts[:n], verdicts[n:], strict, lenient, strict=True
         )
     ]
 

@@ -28,7 +28,7 @@ from mig_jax.rollout.grading import GradedAnswers, grade_completions
 from mig_jax.rollout.outcome_rewards import OutcomeRewards, make_samples
 from mig_jax.rollout.scoring import Scores, build_probes, make_likelihood_fn, stack_steps
 from mig_jax.text.answers.verifier import Grade, Verifier
-from mig_jax.text.splitters import STEP_HEADERS
+from mig_jax.text.step_format import MIG, StepFormat
 
 
 class RolloutResult(NamedTuple):
@@ -145,7 +145,7 @@ class Rollout:
             metrics, has_signal_q, scores = sharding.to_host((made.metrics, made.has_signal_q, made.scores))
         # A mean over nothing is nan: it is left out.
         metrics = {name: float(value) for name, value in metrics.items() if not np.isnan(value)}
-        metrics |= text_metrics(repeated, parsed, graded.grades, scores) | earned.metrics
+        metrics |= text_metrics(repeated, parsed, graded.grades, scores, step_format) | earned.metrics
         watch.lap("make_batch")
         transcripts = make_transcripts(repeated, parsed, graded, scores)
         return RolloutResult(batch, metrics | watch.seconds, transcripts, has_signal_q)
@@ -199,7 +199,11 @@ class Stopwatch:
 
 
 def text_metrics(
-    problems: Sequence[Problem], parsed: Sequence[ParsedCompletion], grades: Sequence[Grade], scores: Scores | None
+    problems: Sequence[Problem],
+    parsed: Sequence[ParsedCompletion],
+    grades: Sequence[Grade],
+    scores: Scores | None,
+    format: StepFormat = MIG,
 ) -> dict[str, float]:
     """Return statistics of what responses say: where they name the reference answer, and whose check timed out.
 
@@ -208,10 +212,12 @@ def text_metrics(
       parsed: the responses.
       grades: of their answers.
       scores: of their steps, on the host; None when nothing was probed.
+      format: of the responses.
     """
     timed_out = [row for row, grade in enumerate(grades) if grade.timed_out]
     named_early = [
-        names_answer_early(completion, problem.answer) for problem, completion in zip(problems, parsed, strict=True)
+        names_answer_early(completion, problem.answer, format)
+        for problem, completion in zip(problems, parsed, strict=True)
     ]
     metrics = {"rollout/answer_named_early": float(np.mean(named_early)), "verifier/timeouts": float(len(timed_out))}
     if scores is not None:
@@ -219,7 +225,7 @@ def text_metrics(
     return metrics
 
 
-def names_answer_early(completion: ParsedCompletion, answer: str) -> bool:
+def names_answer_early(completion: ParsedCompletion, answer: str, format: StepFormat = MIG) -> bool:
     """Return whether the reasoning before the last step contains the reference answer, as words of its own.
 
     The numbers of step headers do not count, and neither does a part of a decimal number.
@@ -227,7 +233,8 @@ def names_answer_early(completion: ParsedCompletion, answer: str) -> bool:
     *early, _ = completion.response.steps or (None,)
     if not early:
         return False
-    text = STEP_HEADERS.without_headers(completion.text[completion.response.cot.start : early[-1].end])
+    text = completion.text[completion.response.cot.start : early[-1].end]
+    text = format.headers.without_headers(text) if format.headers else text
     return re.search(rf"(?<!\w)(?<!\d\.){re.escape(answer.strip())}(?!\w|\.\d)", text) is not None
 
 
@@ -250,6 +257,7 @@ def make_transcripts(
             kind=problem.kind,
             is_correct=graded.is_correct[row] if graded else None,
             is_correct_lenient=graded.is_correct_lenient[row] if graded else None,
+            answered=completion.response.answer or "",
             images=problem.images,
             id=problem.id,
             choices=problem.choices,

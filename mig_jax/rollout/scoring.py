@@ -79,7 +79,7 @@ def build_probes(
         max_tokens=max_answer_tokens,
         terminator=reward.terminator,
     )
-    return Probes(answers, np.tile(encoding.opening_ids(policy.tokenizer), (len(problems), 1)))
+    return Probes(answers, np.tile(np.array(encoding.opening_ids(policy.tokenizer), int), (len(problems), 1)))
 
 
 def stack_steps(parsed: Sequence[ParsedCompletion], *, max_steps: int) -> tuple[rewards.Cuts, ProbedSteps]:

@@ -152,6 +152,41 @@ def parse_response(completion: str, format: StepFormat = MIG, *, is_truncated: b
     return _shift(response, len(written)) if written else response
 
 
+def place_steps(completion: str, response: Response, steps: Sequence[str], format: StepFormat) -> Response:
+    """Return a response with given steps in place of those that the format finds.
+
+    Args:
+      completion: the whole text.
+      response: its parts.
+      steps: text of each step, in the order in which they occur.
+      format: its format.
+
+    Raises:
+      UserError: a step does not occur after the one before it, or is empty.
+    """
+    spans, position = [], 0
+    for number, step in enumerate(steps, start=1):
+        start = completion.find(step.strip(), position) if step.strip() else -1
+        if start < 0:
+            reason = "does not occur in the response" if position == 0 else f"does not occur after step {number - 1}"
+            raise UserError(f"step {number} {reason if step.strip() else 'is empty'}: {step[:SHOWN_CHARACTERS]!r}")
+        position = start + len(step.strip())
+        spans.append(CharSpan(start, position))
+    cuts = tuple(_after_line_breaks(completion, span.end, format.line_breaks) for span in spans)
+    format_error = None if response.format_error == "no step" else response.format_error
+    return response._replace(steps=tuple(spans), cuts=cuts, format_error=format_error)
+
+
+def suggest_format(completions: Sequence[str]) -> str | None:
+    """Return the name of the format in which most of these completions are well formed; None if none is in any."""
+    counts = {
+        name: sum(parse_response(text, format).is_well_formed for text in completions)
+        for name, format in FORMATS.items()
+    }
+    best = max(counts, key=lambda name: counts[name])
+    return best if counts[best] else None
+
+
 def lead_in_prefix(completion: str, position: int, format: StepFormat) -> str:
     """Return what a probe writes between a cut and `format.lead_in`; "" unless the format fits it to its cut.
 

@@ -76,6 +76,13 @@ class HeaderSplitter(NamedTuple):
         """Return a text without its headers."""
         return _compile(self.header).sub("", text)
 
+    def without_number(self, step: str, number: int) -> str:
+        """Return the text of a step without its header, if that has this number."""
+        text = step.strip()
+        header = _compile(self.header).match(text)
+        is_numbered = header is not None and str(number) in re.findall("[0-9]+", header[0])
+        return text[header.end() :].strip() if header and is_numbered else text
+
     def near_misses(self, text: str) -> Iterator[str]:
         """Yield the beginnings of lines that are almost headers."""
         if not self.near_miss:

@@ -142,6 +142,14 @@ class StepFormat:
         example = self.write(["...", "..."], "only the final answer")
         return (self.instructions or INSTRUCTIONS).replace("{example}", example)
 
+    def with_usual_tags(self, text: str) -> str:
+        """Return a text whose think and answer tags are the usual ones, which the lenient reading knows."""
+        usual = {ANSWER_OPEN: self.answer[0], ANSWER_CLOSE: self.answer[1]} if not self.is_boxed else {}
+        usual |= {THINK_OPEN: self.think[0], THINK_CLOSE: self.think[1]} if self.think else {}
+        for tag, own in usual.items():
+            text = text.replace(own, tag)
+        return text
+
     def describe(self) -> str:
         """Return the parts of a response in a line, for messages."""
         first, last = self.think or ("", "")
