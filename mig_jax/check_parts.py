@@ -131,13 +131,15 @@ def _call(part: Any, names: str, *arrays: Any, **options: Any) -> Any:
     return jax.eval_shape(lambda *values: part(*values, **options), *arrays)
 
 
-def _credit_error(rule: Any, config: Config) -> str | None:
-    del rule
+def _credit_error(part: Any, config: Config) -> str | None:
+    del part
     w = config.reward
-    unit = find_rule(w.credit).unit
+    apply, unit = find_rule(w.credit)
     if unit not in (units := w.process_eps.to_dict()):
         return f"its unit is {unit!r}; must be one of {', '.join(units)}"
-    own = {key: value for key, value in w.credit_args.to_dict().items() if key != "gate"}
+    if error := _shape_error(tuple(_call(apply, "group", _group())), (G,), (G, K)):
+        return error
+    own = {key: value for key, value in w.credit_args.to_dict().items() if not key.startswith("gate")}
     if errors := rewards.credit_arg_errors(w.credit, own):
         return "; ".join(errors)
     return _shape_error(tuple(jax.eval_shape(rewards.make_credit(w.credit, **own), _group())), (G,), (G, K))

@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 import sys
+import sysconfig
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,6 +40,9 @@ INDEX = "parts.json"
 
 _FILE_PART = re.compile(r".+\.py:[A-Za-z_][\w.]*")
 _MODULE_PART = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+# Folders of installed packages and of the standard library.
+_LIBRARIES = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 _lock = threading.RLock()
 _modules: dict[Path, ModuleType] = {}
@@ -129,16 +133,14 @@ def signature_error(part: Any, *args: str, **kwargs: Any) -> str | None:
 
 
 def user_traceback(error: BaseException) -> str:
-    """Return "file:line: Type: message" of the last line that failed outside of this package."""
-    ours = os.path.dirname(os.path.abspath(__file__))
+    """Return "file:line: Type: message" of the last line of the user's that failed."""
+    ours = os.path.dirname(os.path.abspath(__file__)) + os.sep
     message = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno or 1}: SyntaxError: {error.msg}"
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((ours + os.sep, "<frozen"))
-    ]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((ours, "<"))]
+    # A library that the user calls may have raised it.
+    frames = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)] or frames
     return f"{frames[-1].filename}:{frames[-1].lineno}: {message}" if frames else message
 
 
