@@ -5,7 +5,7 @@ import tempfile
 
 # In the environment, so that other workers and subprocesses of tests share it.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="mig_jax_tests_"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # With a TPU compiler installed (mig-jax aot), jax would look for a TPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -46,11 +46,11 @@ def test_chain_source_depends_on_name_split_and_seed_only():
 
 
 def test_chain_splits_are_disjoint():
-    train = open_source(CHAIN, split="train", seed=0, size=50_000)
+    train = open_source(CHAIN, split="train", seed=0, size=15_000)
     test = open_source(CHAIN, split="test", seed=1, size=2_000)
     train_questions = {problem.question for problem in train}
-    # Most of the 56,000 training chains occur, so the test cannot pass by chance.
-    assert len(train_questions) > 20_000
+    # A good part of the 56,000 training chains occurs, so the test cannot pass by chance.
+    assert len(train_questions) > 10_000
     assert not train_questions & {problem.question for problem in test}
 
 

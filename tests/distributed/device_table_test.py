@@ -7,6 +7,7 @@ import pytest
 from tools import device_table
 
 
+@pytest.mark.slow  # sharding_test has a training step, and two processes follow
 def test_eight_devices_equal_one():
     """The mesh has all three axes."""
     one = device_table.run("text", "mig", {}, jax.devices()[:1])

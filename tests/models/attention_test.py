@@ -76,9 +76,12 @@ def test_every_kernel_equals_plain_attention(kernel, is_causal, monkeypatch):
 
 @pytest.mark.parametrize(
     ("kernel", "shape", "rows"),
-    [("splash", {"fsdp": 2, "tensor": 4}, 4), ("splash", {"data": 2, "fsdp": 2, "tensor": 2}, 2),
-     ("cudnn", {"fsdp": 2, "tensor": 4}, 4)],
-)  # fmt: skip
+    [
+        ("splash", {"fsdp": 2, "tensor": 4}, 4),
+        pytest.param("splash", {"data": 2, "fsdp": 2, "tensor": 2}, 2, marks=pytest.mark.slow),
+        ("cudnn", {"fsdp": 2, "tensor": 4}, 4),
+    ],
+)
 def test_kernels_on_several_devices(kernel, shape, rows, monkeypatch):
     """Rows and heads are split where divisible; key heads are repeated where `tensor` exceeds their number."""
     interpret_pallas(monkeypatch)

@@ -50,7 +50,7 @@ def rows_of(completions, group_size=4):
     return jnp.concatenate([prompts, completions.token_bt], axis=1), jnp.repeat(START, group_size)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("temperature", [pytest.param(1.0, marks=pytest.mark.slow), 0.7])
 def test_logprobs_equal_full_forward(params, temperature):
     completions = run(params, jax.random.key(0), temperature=temperature)
     logits, _ = full_forward(params, *rows_of(completions))

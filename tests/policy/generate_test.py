@@ -20,7 +20,7 @@ def start():
     return load_policy(tiny.get_quickstart().model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
 
 
-@pytest.mark.parametrize("stop_early", [False, True])
+@pytest.mark.parametrize("stop_early", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_chunked_cache_equals_a_whole_one(start, stop_early):
     """Tokens, keys and values are the same; chunks that are not needed are never allocated."""
     prompt = start.tokenizer.chat_prompt([{"role": "user", "content": "Last digits of 7 +5 -3 *3 +8 -2 +6"}])

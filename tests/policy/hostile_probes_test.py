@@ -44,7 +44,7 @@ def count_errors(start, length, cuts, step_t):
 
 
 @pytest.mark.parametrize("kind", ["characters", "merging"])
-@pytest.mark.parametrize("n", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_hostile_completions_as_probes(kind, n):
     rng = np.random.default_rng(1)
     tokenizer = build_character_tokenizer() if kind == "characters" else wrap(to_fast(train_core()))
