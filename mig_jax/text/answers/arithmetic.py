@@ -5,7 +5,7 @@ logarithms and the other elementary functions. Formulas with equal values wherev
 values are compared at fixed rational points. As long as only rational numbers occur, values are exact fractions. Roots
 and functions are computed to 40 digits, and again to 90 before two values count as equal (`same_values`).
 
-Whatever else a formula holds (integrals, sums, limits …) raises `Unreadable`; words raise `Words`.
+Integrals, sums, limits and other commands of `_ALGEBRA` raise `Unreadable`; anything else raises `NotAFormula`.
 """
 
 import functools
@@ -41,6 +41,11 @@ _FUNCTIONS = {
     **{f"arc{name}": f"a{name}" for name in "sin cos tan cot sec csc".split()},
     "log": "log10", "lg": "log10",
 }  # fmt: skip
+# What only algebra can evaluate.
+_ALGEBRA = re.compile(
+    r"\\(?:i{1,3}nt|oint|sum|prod|lim|begin|det|partial|gcd|lcm|max|min|[bp]?mod|Re|Im|arg|nabla)(?![a-z])"
+    r"|\\frac ?\{ ?d|[0-9A-Za-z) ]d[a-z] ?\Z"
+)
 _TIMES, _OVER = {"*", r"\cdot", r"\times", r"\ast"}, {"/", r"\div", ":"}
 _CLOSING = {"(": ")", "[": "]", "{": "}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil", r"\{": r"\}"}
 _ACCENTS = {r"\vec", r"\hat", r"\bar", r"\tilde", r"\mathbf", r"\mathbb", r"\mathcal", r"\overrightarrow", r"\bm"}
@@ -61,8 +66,8 @@ class Unreadable(Exception):
     """A formula is none of the forms that are read here."""
 
 
-class Words(Unreadable):
-    """A formula holds words."""
+class NotAFormula(Unreadable):
+    """A text is no formula: it holds words or several numbers, or something is missing."""
 
 
 class _Undefined(Exception):
@@ -103,15 +108,17 @@ def parse_formula(text: str) -> Formula:
     """Return the formula that a normalized text is.
 
     Raises:
-      Unreadable: it is none that this module reads; `Words` if that is because of words.
+      Unreadable: it is none that this module reads; `NotAFormula` if that is because of words.
     """
-    if len(text) > MAX_CHARACTERS:
+    if _ALGEBRA.search(text):
         raise Unreadable(text)
+    if len(text) > MAX_CHARACTERS:
+        raise NotAFormula(text)
     parser = _Parser(text)
     try:
         node = parser.parse()
     except RecursionError as error:
-        raise Unreadable(text) from error
+        raise NotAFormula(text) from error
     return Formula(tuple(sorted(parser.names)), node, parser.is_complex)
 
 
@@ -186,6 +193,8 @@ def _agree(one: Formula, other: Formula, is_same: Callable[[Any, Any, Any], bool
             if again is not None and not _vanishes(*again[:2], again[2].mp):
                 if not is_same(*again[:2], again[2].mp):
                     return False
+    if not n_points and not (one.names and other.names):
+        return False  # a constant without a value, such as 1/0
     return None if n_points < min(2, 1 + len(names)) else True
 
 
@@ -455,7 +464,7 @@ class _Parser:
     def parse(self) -> _Node:
         node = self._sum()
         if self.position < len(self.tokens):
-            raise Unreadable(self.text)
+            raise NotAFormula(self.text)
         return node
 
     def _split(self) -> None:
@@ -465,20 +474,20 @@ class _Parser:
         while position < len(text):
             match = _TOKEN.match(text, position)
             if match is None:
-                raise Unreadable(self.text)
+                raise NotAFormula(text)
             token, position = match["token"], match.end()
             self.blank_before.append(match[0].startswith(" "))
             if token in _ROMAN or token in _ACCENTS:
                 group = _NAMED_GROUP.match(text, position)
                 if group is None:
-                    raise Words(text) if token in _ROMAN else Unreadable(text)
+                    raise NotAFormula(text) if token in _ROMAN else Unreadable(text)
                 position = group.end()
                 if token in _ROMAN and len(group[1]) > 1:
-                    raise Words(text)
+                    raise NotAFormula(text)
                 token = group[1] if token in _ROMAN else f"{token} {group[1]}"
             elif token[0].isalpha() and len(token.rstrip("'")) > 1:
                 if not _is_product(token, text[: match.start("token")]):
-                    raise Words(text)
+                    raise NotAFormula(text)
                 *letters, token = [*token.rstrip("'")[:-1], token[len(token.rstrip("'")) - 1 :]]
                 self.tokens += letters
                 self.blank_before += [False] * len(letters)
@@ -489,7 +498,7 @@ class _Parser:
                     token += "_" + (subscript[1] or subscript[2]).replace(" ", "")
             self.tokens.append(token)
             if len(self.tokens) > MAX_TOKENS:
-                raise Unreadable(text)
+                raise NotAFormula(text)
 
     def _peek(self) -> str:
         return self.tokens[self.position] if self.position < len(self.tokens) else ""
@@ -497,13 +506,13 @@ class _Parser:
     def _next(self) -> str:
         token = self._peek()
         if not token:
-            raise Unreadable(self.text)
+            raise NotAFormula(self.text)
         self.position += 1
         return token
 
     def _expect(self, token: str) -> None:
         if self._next() != token:
-            raise Unreadable(self.text)
+            raise NotAFormula(self.text)
 
     def _sum(self) -> _Node:
         node = self._product()
@@ -524,7 +533,7 @@ class _Parser:
                 node = _apply(_divide, node, self._signed())
             elif self._starts_factor(token):
                 if _is_digits(token) and _is_digits(self.tokens[self.position - 1]):
-                    raise Unreadable(self.text)  # "2 7" is two numbers
+                    raise NotAFormula(self.text)  # "2 7" is two numbers
                 node = _apply(_multiply, node, self._factor())
             else:
                 return node
@@ -566,7 +575,7 @@ class _Parser:
             if token == "!":
                 self._next()
                 if self._peek() == "!":
-                    raise Unreadable(self.text)
+                    raise NotAFormula(self.text)
                 node = _apply(_factorial, node)
             elif token in ("%", r"\%"):
                 self._next()
@@ -599,7 +608,7 @@ class _Parser:
             return _apply(_subtract, _constant(0), node) if token == "-" else node
         if _is_digits(token) and not whole_number and len(token) > 1:
             if not token.isdigit():
-                raise Unreadable(self.text)
+                raise NotAFormula(self.text)
             self.tokens[self.position] = token[1:]
             return _constant(Fraction(token[0]))
         return self._atom()
@@ -650,12 +659,12 @@ class _Parser:
         if self._peek() == r"\overline":
             repeated = self.tokens[self.position + 1 : self.position + 4]
             if len(repeated) < 3 or not repeated[1].isdigit() or "." not in token:
-                raise Unreadable(self.text)
+                raise NotAFormula(self.text)
             self.position += 4
             places = len(token.partition(".")[2])
             value += Fraction(int(repeated[1]), 10**places * (10 ** len(repeated[1]) - 1))
         if self._peek() == "_":
-            raise Unreadable(self.text)
+            raise NotAFormula(self.text)
         return _constant(value)
 
     def _square_root(self) -> _Node:
@@ -711,9 +720,9 @@ class _Parser:
             return lambda point: point.mp.mpc(0, 1)
         stem = token.split("_")[0]
         if not (stem[0].isalpha() or stem[1:] in GREEK or stem.split()[0] in _ACCENTS):
-            raise Unreadable(self.text)
+            raise NotAFormula(self.text)
         if token == "d" and self._peek()[:1].isalpha():
-            raise Unreadable(self.text)  # dx
+            raise NotAFormula(self.text)  # dx
         self.names.add(token)
         if stem.rstrip("'") in ("f", "g", "F", "G") and self._peek() == "(":
             return self._unknown_function(token)

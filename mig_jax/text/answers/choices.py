@@ -4,14 +4,23 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from mig_jax.text.answers.normalize import clean_characters, is_same_text, normalize, strip_wrappers
+from mig_jax.text.answers.normalize import FONT_COMMANDS, clean_characters, is_same_text, normalize, strip_lead_in
 from mig_jax.text.response_format import choices_by_letter
 
 CHOICE = re.compile(r"\(?([A-Za-z])(?:[.):]+(?:\s.*)?)?", re.DOTALL)
 _LETTER = re.compile(r"\(?([A-Za-z])[.):]*")
-_LETTER_AND_TEXT = re.compile(r"\(?(?P<letter>[A-Za-z])(?P<mark>[.):]*)(?P<text>.*)", re.DOTALL)
+_LETTER_AND_TEXT = re.compile(r"\(?(?P<letter>[A-Za-z])(?P<mark>[.):,]*)(?P<text>.*)", re.DOTALL)
 _NEXT_LETTER = re.compile(r"(?:(?:and|or) )?\(?([A-Za-z])(?:[.):,]|\Z)")
 _BRACKETED_LETTER = re.compile(r"\(([A-Za-z])\)")
+# What may follow a letter without a mark, before a reason.
+_REASON = re.compile(r"(?:\s|,)\s*(?:because|since|as|for|is (?:correct|right|the)|it|the|this|that)\b|\s*\n|,?\s*(?:因为|由于|是因为)", re.IGNORECASE)
+# Words that call a letter a choice, before or after it.
+_CALLED = re.compile(
+    r"(?i:(?:the )?(?:correct |right )?(?:option|choice|answer)) ?(?:is )?(?=\(?[A-Za-z](?![A-Za-z]))"
+    r"|(?:故|因此|所以|应)?(?:正确)?(?:选项?|选择|答案?(?:是|为|:))[是为:]? ?(?=\(?[A-Za-z])"
+)
+_CALLED_AFTER = re.compile(r"(?<=[A-Za-z)]) ?(?:项|选项|正确)\Z")
+_FONT = re.compile(rf"\\(?:{'|'.join(FONT_COMMANDS)}) ?\{{([^{{}}]*)\}}")
 
 
 def is_same_choice(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
@@ -25,7 +34,7 @@ def is_same_choice(response: str, reference: str, choices: Sequence[str] = ()) -
       reference: letter of the right choice.
       choices: texts of all choices, in the order of their letters A, B, …
     """
-    response, reference = (strip_wrappers(clean_characters(text).replace("**", "")) for text in (response, reference))
+    response, reference = map(_plain, (response, reference))
     options, letter = choices_by_letter(choices), CHOICE.fullmatch(reference)
     wanted = letter[1].upper() if letter else ""
     if wanted in options:
@@ -75,6 +84,17 @@ def edit_distance(first: str, second: str) -> int:
     return distance
 
 
+def _plain(text: str) -> str:
+    r"""Return an answer without fonts, braces and the words that call a letter a choice: (D) 4 for \textbf{(D)}\ 4."""
+    text = strip_lead_in(clean_characters(text).replace("**", ""))
+    if text.startswith("\\"):
+        text = _FONT.sub(r"\1 ", text.replace("\\ ", " ").replace("~", " "), count=1).strip()
+    if text.startswith("{") and text.endswith("}"):
+        text = text[1:-1].strip()
+    text = text.replace("\N{IDEOGRAPHIC COMMA}", ". ").replace("\N{IDEOGRAPHIC FULL STOP}", ". ")
+    return strip_lead_in(_CALLED_AFTER.sub("", _CALLED.sub("", text, count=1) if _CALLED.match(text) else text))
+
+
 def _names_option(response: str, wanted: str, options: dict[str, str]) -> bool:
     """Return whether a response names the option with the wanted letter, and no other."""
     letter = _LETTER.fullmatch(response)
@@ -88,11 +108,14 @@ def _names_option(response: str, wanted: str, options: dict[str, str]) -> bool:
     text = both["text"].strip(" \t\n-\N{EN DASH}\N{EM DASH}")
     if _is_same_normalized(text, options[wanted]):
         return True
+    if any(_is_same_normalized(text, option) for option in options.values()):
+        return False
     next_letter = _NEXT_LETTER.match(text)
-    is_another = any(_is_same_normalized(text, option) for option in options.values()) or (
-        next_letter and next_letter[1].upper() in options
-    )
-    return both["mark"] != "" and both["text"][:1].isspace() and not is_another
+    if next_letter and next_letter[1].upper() in options:
+        return False
+    if both["letter"].isupper() and _REASON.match(response, 1 + both.start("letter")):
+        return True
+    return both["mark"].strip(",") != "" and both["text"][:1].isspace()
 
 
 def _is_same_normalized(text: str, choice: str) -> bool:

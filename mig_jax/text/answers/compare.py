@@ -22,11 +22,23 @@ from collections.abc import Callable, Sequence
 
 from mig_jax.text.answers.choices import is_nearest_choice, is_same_choice
 from mig_jax.text.answers.formulas import is_same_math, is_same_set
-from mig_jax.text.answers.normalize import clean_characters, is_same_text, normalize, strip_wrappers
+from mig_jax.text.answers.normalize import clean_characters, is_same_text, normalize, strip_lead_in
 from mig_jax.text.answers.quantities import is_same_number, parse_number_answer
 
-_POLARITY = {"yes": True, "true": True, "no": False, "false": False}
-_YES_OR_NO = re.compile(r"(yes|no|true|false)(?:\s*[.,;:!\N{EM DASH}-].*|\s+(?:because|since)\b.*)?", re.DOTALL)
+_WORDS = {
+    True: "yes true yep yeah correct 是 是的 对 对的 正确 正确的 真 能 可以 会 有 成立 √ ✓ ✔ はい 네",
+    False: "no false nope incorrect 否 不 不是 错 错的 错误 错误的 不对 不正确 假 不能 不可以 不会 没有 不成立 × ✗ ✘ いいえ 아니요",
+}
+_POLARITY = {word: polarity for polarity, words in _WORDS.items() for word in words.split()}
+_YES_OR_NO = "|".join(sorted(map(re.escape, _POLARITY), key=len, reverse=True))
+# A yes or no and what may follow it: nothing, a mark, a new line, or a sentence that begins with one of these words.
+_ANSWER_AND_REASON = re.compile(
+    rf"(?P<word>{_YES_OR_NO})(?P<reason>\s*[.,;:!\N{{EM DASH}}\N{{IDEOGRAPHIC FULL STOP}}-].*|\s*\n.*"
+    r"|\s+(?:because|since|as|it|they|he|she|there|this|that|these|those|we|you|i|the (?!answer|other))\b.*|,?\s*(?:因为|由于).*)?",
+    re.DOTALL,
+)
+# The parts of a reason that may contradict the answer.
+_CLAUSE = re.compile(r"[.,;:!?\n\N{EM DASH}\N{IDEOGRAPHIC FULL STOP}]|\b(?:but|and|or|however)\b")
 
 
 def is_same_quantity(response: str, reference: str, choices: Sequence[str] = ()) -> bool:
@@ -96,13 +108,19 @@ COMPARISONS: dict[str, Callable[[str, str, Sequence[str]], bool | None]] = {
 
 def polarity(answer: str) -> bool | None:
     """Return True for yes, False for no, None for neither or both."""
-    text = strip_wrappers(clean_characters(answer).replace("**", "")).casefold()
+    text = strip_lead_in(clean_characters(answer).replace("**", "")).casefold()
+    if text in _POLARITY:
+        return _POLARITY[text]
     words = set(re.findall(r"\w+", text))
     if words <= {*_POLARITY, "and", "or", "but"}:
         polarities = {_POLARITY[word] for word in words.intersection(_POLARITY)}
         return polarities.pop() if len(polarities) == 1 else None
-    first = _YES_OR_NO.fullmatch(text)
-    return _POLARITY[first[1]] if first else None
+    first = _ANSWER_AND_REASON.fullmatch(text)
+    if not first:
+        return None
+    clauses = (_ANSWER_AND_REASON.fullmatch(clause.strip()) for clause in _CLAUSE.split(first["reason"] or ""))
+    polarities = {_POLARITY[clause["word"]] for clause in clauses if clause} | {_POLARITY[first["word"]]}
+    return polarities.pop() if len(polarities) == 1 else None
 
 
 def parse_share(text: str) -> float | None:

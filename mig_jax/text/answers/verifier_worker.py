@@ -6,11 +6,11 @@ worker imports the libraries of the kind and writes true, or an error message.
 """
 
 import contextlib
-import dataclasses
 import functools
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from typing import Any
@@ -45,22 +45,36 @@ def main() -> None:
 
 
 def is_equal(response: str, reference: str) -> bool:
-    """Return whether two answers are equal as mathematics, by math-verify.
+    """Return whether two answers are equal as mathematics, with algebra where their single values take it."""
+    return bool(formulas.is_same_math(response, reference, algebra=is_equal_by_algebra))
 
-    Each whole answer is parsed as LaTeX. As plain text only its last number would count: 3 would equal 3x + 1, and a
-    list of guesses that ends in the right one would be right.
+
+def is_equal_by_algebra(given: str, wanted: str) -> bool:
+    """Return whether two single values are equal, by latex2sympy and sympy.
+
+    Each whole text is parsed as LaTeX, with upper and lower case, and without units. Numbers are compared with their 50
+    first digits, so that tiny ones differ, too.
     """
-    import math_verify
+    import sympy
 
-    texts = [formulas.strip_unit(normalize(text)) for text in (response, reference)]
-    if any(map(formulas.PLUS_MINUS.search, texts)):
-        return is_equal_set(*texts)
-    # The time limits of math-verify would cancel our alarm.
-    given, wanted = (
-        math_verify.parse(f"${text}$", [_latex_config()], parsing_timeout=None)  # pyright: ignore[reportArgumentType] - None is no limit
-        for text in texts
-    )
-    return math_verify.verify(wanted, given, allow_set_relation_comp=True, timeout_seconds=None)
+    try:
+        one, other = map(_parse, (given, wanted))
+        if not isinstance(one, sympy.Expr) or not isinstance(other, sympy.Expr):
+            return False
+        if one == other:
+            return True
+        one, other = one.doit(), other.doit()
+        if one.has(sympy.nan, sympy.zoo, sympy.oo) or other.has(sympy.nan, sympy.zoo, sympy.oo):
+            return one == other
+        if one.free_symbols or other.free_symbols:
+            return sympy.simplify(one - other) == 0
+        if one.is_Rational and other.is_Rational:
+            return one == other
+        one, other = one.evalf(50), other.evalf(50)
+        return bool(abs(one - other) <= abs(other) * sympy.Float("1e-40") and other.is_number)
+    # Whatever sympy cannot parse or compare is not equal.
+    except Exception:
+        return False
 
 
 def is_solution(response: str, problem_id: str) -> bool | str:
@@ -106,14 +120,14 @@ _GRADERS = {"expression": is_equal, "set": is_equal_set, "reasoning_gym": is_sol
 
 
 def parses_formula(reference: str) -> bool:
-    """Return whether a formula equals itself by algebra, which parses it. The comparison of equal texts would not."""
-    text = formulas.strip_unit(normalize(reference))
-    return parses_members(text) if formulas.PLUS_MINUS.search(text) else is_equal(text, text)
+    """Return True after algebra has compared a formula with itself. The comparison of equal texts would not parse it."""
+    is_equal_by_algebra(*[formulas.strip_unit(normalize(reference))] * 2)
+    return True
 
 
 def parses_members(reference: str) -> bool:
-    """Return whether each member of a set equals itself by algebra."""
-    return all([is_equal(member, member) for member in formulas.set_members(reference)])
+    """Return True after algebra has compared each member of a set with itself."""
+    return all([parses_formula(member) for member in formulas.set_members(reference)])
 
 
 # Functions that check a reference against itself, in as much work as it causes in the check of an answer.
@@ -122,18 +136,23 @@ _SELF_CHECKS = {"expression": parses_formula, "set": parses_members, "reasoning_
 
 def _is_equal_member(one: str, other: str) -> bool:
     """Return whether two members of sets are equal as mathematics, with algebra only where needed."""
-    grade = formulas.is_same_math(one, other)
-    return is_equal(one, other) if grade is None else grade
+    return is_equal(one, other)
 
 
-@functools.cache
-def _latex_config() -> Any:
-    """Return math-verify's settings for parsing LaTeX."""
-    from math_verify import LatexExtractionConfig
+def _parse(text: str) -> Any:
+    """Return what latex2sympy reads a text as."""
+    from latex2sympy2_extended import NormalizationConfig, latex2sympy
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
-    # It would treat t, h and ab as units and drop them, so that 2t would equal 2.
-    normalization = dataclasses.replace(LatexExtractionConfig().normalization_config, units=False)
-    return LatexExtractionConfig(boxed_match_priority=-1, normalization_config=normalization)
+    # It would treat t, h and ab as units and drop them, so that 2t would equal 2; and A as a.
+    notation = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False)
+    is_complex = re.search(r"(?<![A-Za-z\\])i(?![A-Za-z])", text) and not re.search(r"_ ?\{ ?i ?=", text)
+    return latex2sympy(
+        text,
+        is_real=not is_complex,
+        normalization_config=notation,
+        conversion_config=ConversionConfig(lowercase_symbols=False),
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -150,7 +169,7 @@ def _import_libraries(kind: str) -> bool | str:
         if kind == "reasoning_gym":
             import reasoning_gym  # noqa: F401
         else:
-            is_equal("x+1", "1+x")
+            is_equal_by_algebra("x+1", "1+x")
     except ImportError as error:
         return str(error)
     return True
