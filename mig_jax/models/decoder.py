@@ -1,4 +1,4 @@
-"""One decoder for the Llama, Qwen2, Qwen2.5 and Qwen3 families: a pre-norm transformer with rotary, grouped attention.
+"""One decoder for Llama, Qwen2, Qwen3, SmolLM3 and relatives: a pre-norm transformer with rotary, grouped attention.
 
     x ← x + Attention(RMSNorm(x))        x ← x + W_down(silu(W_gate y) ⊙ W_up y),  y = RMSNorm(x)
 
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx, traverse_util
 
 from mig_jax.distributed import sharding
@@ -40,6 +41,7 @@ class DecoderConfig:
     vocab_size, width, layers, heads, kv_heads, head_size, mlp_width: V, D, L, N, M, H, F; M divides N.
     rope_theta: base of the rotary wavelengths, which range from 2π to 2π·theta tokens.
     rope_scaling: change of the wavelengths for longer contexts; None for no change.
+    no_rope_layers: layers whose queries and keys are not rotated (SmolLM3, "NoPE"), from 0.
     rope_sections: numbers of frequencies for time, height and width (M-RoPE of Qwen2.5-VL); () for text alone.
     norm_eps: added to the mean square in every RMSNorm.
     tied_head: the output matrix is the transposed embedding.
@@ -55,7 +57,7 @@ class DecoderConfig:
     attention: kernel for sequences without a cache, a key of `attention.KERNELS`.
 
     Raises:
-      UserError: kv_heads does not divide heads, or head_size is odd.
+      UserError: kv_heads does not divide heads, head_size is odd, or there is no layer of `no_rope_layers`.
     """
 
     vocab_size: int
@@ -68,6 +70,7 @@ class DecoderConfig:
     rope_theta: float = 10_000.0
     rope_scaling: RopeScaling | None = None
     rope_sections: tuple[int, ...] = ()
+    no_rope_layers: tuple[int, ...] = ()
     norm_eps: float = 1e-6
     tied_head: bool = True
     qkv_bias: bool = False
@@ -87,6 +90,8 @@ class DecoderConfig:
                 f"heads={self.heads} must be a multiple of kv_heads={self.kv_heads}, and head_size={self.head_size} "
                 "must be even"
             )
+        if not set(self.no_rope_layers) <= set(range(self.layers)):
+            raise UserError(f"no_rope_layers={self.no_rope_layers}: there are layers 0 to {self.layers - 1}")
 
 
 class ImageFeatures(NamedTuple):
@@ -241,23 +246,31 @@ class Decoder(nnx.Module):
         c = self.config
         frequencies = rope_frequencies(c.head_size, c.rope_theta, c.rope_scaling)
         rope = make_rope(position_bt, frequencies, c.rope_sections, attention_factor(c.rope_scaling))
+        # None, not an array, where all layers rotate: the program is then the same as without this field.
+        is_rotated_l = ~np.isin(np.arange(c.layers), c.no_rope_layers) if c.no_rope_layers else None
         graphdef, params = nnx.split(self.layers)
 
-        def run_layer(x_btd, params_and_cache):
-            layer_params, layer_cache = params_and_cache
+        def run_layer(x_btd, inputs):
+            layer_params, layer_cache, is_rotated = inputs
             layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(c.dtype), layer_params))
-            x_btd, new_kv = layer(x_btd, rope, visible_bx, layer_cache)
+            layer_rope = rope if is_rotated is None else _rotate_if(is_rotated, rope)
+            x_btd, new_kv = layer(x_btd, layer_rope, visible_bx, layer_cache)
             return sharding.constrain_batch(x_btd), new_kv
 
         x_btd = sharding.embed_lookup(self.embedding[...], token_bt, c.dtype)
         x_btd = sharding.constrain_batch(x_btd if features is None else _insert_features(x_btd, features))
-        x_btd, new_kv = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, (params, kv_cache))
+        x_btd, new_kv = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, (params, kv_cache, is_rotated_l))
         return rms_norm(x_btd, self.norm, c.norm_eps), KVCache(*new_kv)
 
     def unembed_dv(self) -> jax.Array:
         """Return the output matrix `[D, V]`, in the dtype of activations."""
         matrix = self.embedding.T if self.config.tied_head else self.head
         return matrix.astype(self.config.dtype)
+
+
+def _rotate_if(is_rotated: jax.Array, rope: Rope) -> Rope:
+    """Return `rope`, or that of angle 0 if `is_rotated` is false."""
+    return Rope(jnp.where(is_rotated, rope.cos, 1), jnp.where(is_rotated, rope.sin, 0))
 
 
 def _insert_features(x_btd: jax.Array, features: ImageFeatures) -> jax.Array:

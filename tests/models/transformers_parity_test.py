@@ -39,12 +39,14 @@ CONFIG = {
     "qwen3": transformers.Qwen3Config,
     "mistral": transformers.MistralConfig,
     "seed_oss": transformers.SeedOssConfig,
+    "smollm3": transformers.SmolLM3Config,
 }
 # Fields that choose biases, or turn off what the decoder does not compute. Qwen2 has biases of its own, Mistral none.
 FIELDS = {
     "qwen2": {},
     "mistral": {"sliding_window": None},
     "seed_oss": {"attention_out_bias": False, "pad_token_id": None},
+    "smollm3": {"no_rope_layers": [0, 1], "pad_token_id": None},
 }
 ROPES = {
     "plain": {"rope_type": "default", "rope_theta": 1e6},
@@ -63,6 +65,7 @@ HEADS = [(4, 2, 8), (4, 1, 16), (2, 2, 10)]
 def _flags() -> dict[str, transformers.PretrainedConfig]:
     biases = {
         "llama": (False, True), "qwen2": (True,), "qwen3": (False, True), "mistral": (False,), "seed_oss": (True,),
+        "smollm3": (False,),
     }  # fmt: skip
     combinations = [
         (family, tied, bias, name)
@@ -94,6 +97,7 @@ SOME = [
     "qwen3-untied-bias-plain",
     "mistral-untied-yarn",
     "seed_oss-untied-bias-plain",
+    "smollm3-tied-yarn_all",
 ]
 
 
@@ -112,7 +116,7 @@ def logits(config, params, token_bt, position_bt):
 
 
 def test_flags_hold_every_combination():
-    assert len(FLAGS) == (2 * 2 + 2 + 2 * 2 + 2 + 2) * len(ROPES) and set(SOME) < set(FLAGS)
+    assert len(FLAGS) == (2 * 2 + 2 + 2 * 2 + 3 * 2) * len(ROPES) and set(SOME) < set(FLAGS)
     wider = {c.num_attention_heads * c.head_dim - c.hidden_size for c in FLAGS.values()}
     assert wider == {0, 32, -12}
 
@@ -211,6 +215,7 @@ def test_part_by_part(name, tmp_path):
     _, position_bt = make_reference.sample_inputs(seed=9)
     frequencies = rope_frequencies(config.head_size, config.rope_theta, config.rope_scaling)
     rope = make_rope(jnp.array(position_bt), frequencies, (), attention_factor(config.rope_scaling))
+    assert 1 not in config.no_rope_layers
     valid_bt = jnp.ones(position_bt.shape, bool)
     x, x_torch = jnp.array(x_btd), torch.tensor(x_btd)
     both = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from mig_jax.errors import UserError
 from mig_jax.models.decoder import DecoderConfig
-from mig_jax.models.families import llama, mimo, mistral, qwen2, qwen2_5_vl, qwen3, seed_oss
+from mig_jax.models.families import llama, mimo, mistral, qwen2, qwen2_5_vl, qwen3, seed_oss, smollm3
 from mig_jax.models.families.family import Family
 from mig_jax.models.families.unsupported import UNSUPPORTED
 
@@ -23,6 +23,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2_5_vl": qwen2_5_vl.FAMILY,
     "mistral": mistral.FAMILY,
     "seed_oss": seed_oss.FAMILY,
+    "smollm3": smollm3.FAMILY,
     "mimo": mimo.FAMILY,
 }
 

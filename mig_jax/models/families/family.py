@@ -27,6 +27,7 @@ class Family:
     qkv_bias: queries, keys and values always have biases, and the output of attention never has one,
       regardless of `attention_bias`; False: `attention_bias` decides for all four.
     qk_norm: queries and keys are normalized per head.
+    may_skip_rope: some layers may have no rotary embedding.
     has_vision: the model has a vision tower.
     is_written: transformers has the family, so that models are saved as they came; False: as another that computes the
       same.
@@ -42,6 +43,7 @@ class Family:
     harmless: tuple[str, ...] = ()
     qkv_bias: bool = False
     qk_norm: bool = False
+    may_skip_rope: bool = False
     has_vision: bool = False
     is_written: bool = True
     tensors: dict[str, TensorLayout] = dataclasses.field(default_factory=lambda: decoder_tensors.TENSORS)
@@ -96,6 +98,8 @@ class Family:
 
     def storage_error(self, config: DecoderConfig) -> str | None:
         """Return what in `config` this family does not have, or None if it can store it."""
+        if config.no_rope_layers and not self.may_skip_rope:
+            return f"no_rope_layers={config.no_rope_layers}"
         has_biases = config.qkv_bias and not config.o_bias if self.qkv_bias else config.qkv_bias == config.o_bias
         may_have_biases = self.qkv_bias or self.fixed.get("attention_bias", True) or not config.qkv_bias
         if has_biases and may_have_biases and config.qk_norm == self.qk_norm:

@@ -60,7 +60,6 @@ UNSUPPORTED = {
     "nemotron-nas": "layers of different shapes",
     "arcee": "squared ReLU",
     "ernie4_5": "pairs of neighbors in the rotary embedding",
-    "smollm3": "layers without a rotary embedding",
     "apertus": "another activation, norms of queries and keys",
     "bitnet": "weights of three values",
     "qwen2_vl": "another vision tower, of layer norms and without windows",

@@ -146,6 +146,9 @@ ACCEPTED = published.CONFIGS | {
         "rope_theta": 100000000.0, "vocab_size": 131072},
     "Seed-OSS-36B-Instruct": SEED_OSS,
     "MiMo-7B-RL": MIMO,
+    "SmolLM3-3B": SMOLLM3,
+    "SmolLM3-3B, defaults left out": {
+        name: value for name, value in SMOLLM3.items() if not name.startswith("no_rope") and name != "layer_types"},
     "Qwen2.5-VL-3B-Instruct": HUB_3B,
     "Qwen2.5-VL-7B-Instruct": HUB_3B | LARGER,
     "Qwen2.5-VL-7B, transformers 4.49": HUB_3B | LARGER | {"vision_config": VL_SHORT},

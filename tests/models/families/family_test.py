@@ -138,6 +138,20 @@ def test_mistral_is_written_without_the_window_of_its_defaults():
     assert families.family_of(with_biases, preferred="mistral") == "llama"
 
 
+def test_layers_of_smollm3_without_a_rotary_embedding():
+    raw = {k: v for k, v in SMOLLM2_135M.items() if k != "tie_word_embeddings"} | {"model_type": "smollm3"}
+    config = read(raw)
+    assert config.no_rope_layers == (3, 7, 11, 15, 19, 23, 27) and config.tied_head
+    assert config.rope_theta == 1e5 and families.family_of(config) == "smollm3"
+    assert read(families.raw_config(config)) == config
+    assert read(raw | {"no_rope_layers": [0, 1, 1] * 10}).no_rope_layers == tuple(range(0, 30, 3))
+    assert read(raw | {"no_rope_layer_interval": 10}).no_rope_layers == (9, 19, 29)
+    assert read(raw | {"no_rope_layers": [1] * 30}) == dataclasses.replace(config, no_rope_layers=())
+    for changes in ({"no_rope_layers": [1] * 29}, {"no_rope_layers": [2] * 30}, {"no_rope_layer_interval": 0}):
+        (error,) = families.config_errors(raw | changes)
+        assert error.startswith(f"{next(iter(changes))} = ")
+
+
 def test_mimo_is_written_as_qwen2():
     raw = QWEN25_05B | {"model_type": "mimo", "attention_bias": True, "num_nextn_predict_layers": 1}
     assert read(raw) == read(QWEN25_05B) and families.family_of(read(raw), preferred="mimo") == "qwen2"
