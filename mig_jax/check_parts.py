@@ -46,6 +46,7 @@ def part_errors(config: Config, *, mode: str) -> list[str]:
       mode: the command, see `check_config`. The user's own parts are loaded if it uses them.
     """
     errors = []
+    mode = "" if mode == "eval" and not config.eval.scored else mode  # then no part is used
     for key, spec in _named_parts(config):
         kind = KINDS[key]
         try:

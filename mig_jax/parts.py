@@ -232,7 +232,7 @@ def _load_file(spec: str, key: str) -> ModuleType:
         source = file
         if not file.is_file():
             if file not in _copies:
-                raise UserError(f"{key}={spec!r}: no such file: {file}")
+                raise UserError(f"{key}={spec!r}: no such file: {file}; restore it, or give its new place to {key}")
             source = _copies[file]
             print(f"{file} is gone; {key} uses the run's copy {source}", file=sys.stderr)
         # A name of its own, so that dataclasses and pickles of the file find their module.

@@ -8,12 +8,16 @@
             self.file = open(f"{workdir}/metrics.csv", "a")
 
         def write(self, step, row):
-            print(step, row.get("reward/accuracy"), sep=",", file=self.file, flush=True)
+            print(step, row.get("reward/accuracy"), sep=",", file=self.file)
+
+        def close(self):
+            self.file.close()
 """
 
 import importlib.util
 import os
 import queue
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -78,7 +82,7 @@ class WandbWriter:
         del resume_step  # wandb drops rows of steps that it has already
         file = Path(workdir) / "wandb_id"
         if not file.exists():
-            file.write_text(wandb.util.generate_id(), encoding="utf-8")
+            file.write_text(secrets.token_hex(4), encoding="utf-8")
         self._run = wandb.init(
             project=config["log"]["wandb_project"],
             name=os.path.basename(os.path.abspath(workdir)),
