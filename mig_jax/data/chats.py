@@ -26,12 +26,14 @@ class Chat(NamedTuple):
     history: the messages before it, as (role, text).
     response: text of the assistant message after the question; None if there is none.
     images: references of the images that are given in messages, in order; see `image_files.read_images`.
+    has_images: a message has parts that are images, given there or elsewhere.
     """
 
     question: str
-    history: tuple[tuple[str, str], ...]
-    response: str | None
-    images: tuple[Any, ...]
+    history: tuple[tuple[str, str], ...] = ()
+    response: str | None = None
+    images: tuple[Any, ...] = ()
+    has_images: bool = False
 
 
 def find_messages(value: Any) -> Sequence[Mapping[str, Any]] | None:
@@ -58,12 +60,13 @@ def read_chat(row: Row, column: str, messages: Sequence[Mapping[str, Any]]) -> C
     Raises:
       RowError: there is no user message, more than one message after the question, or a message that is not text.
     """
-    turns, images = [], []
+    turns, images, has_images = [], [], False
     for message in messages:
-        role = str(message.get("role", message.get("from")))
-        text, found = _content(row, column, message.get("content", message.get("value")))
+        role, content = str(message.get("role", message.get("from"))), message.get("content", message.get("value"))
+        text, found = _content(row, column, content)
         turns.append((_ROLES.get(role, role), text))
         images += found
+        has_images |= not isinstance(content, str) and IMAGE_MARK in text
     asked = [n for n, (role, _) in enumerate(turns) if role == "user"]
     if not asked:
         raise row.error(f"{column} has no user message")
@@ -72,7 +75,42 @@ def read_chat(row: Row, column: str, messages: Sequence[Mapping[str, Any]]) -> C
         raise row.error(f"{column} has {', '.join(role for role, _ in after)} after the last user message")
     if not turns[last][1].strip():
         raise row.error(f"{column} has an empty user message")
-    return Chat(turns[last][1].strip(), tuple(turns[:last]), after[0][1] if after else None, tuple(images))
+    return Chat(turns[last][1].strip(), tuple(turns[:last]), after[0][1] if after else None, tuple(images), has_images)
+
+
+def image_error(chat: Chat, n_images: int) -> str | None:
+    """Return an error unless each image of a chat is marked once in its text, or none is; None if all is well.
+
+    Args:
+      chat: a question, with what comes before it.
+      n_images: number of its images.
+    """
+    marks = chat.question.count(IMAGE_MARK) + sum(text.count(IMAGE_MARK) for _, text in chat.history)
+    if not n_images and chat.has_images:
+        return "a message has an image, but none is given; name their column in data.columns.images"
+    if not n_images or marks in (0, n_images):
+        return None
+    return f"the question has {IMAGE_MARK} {marks} times, but {n_images} image{'s' if n_images > 1 else ''}"
+
+
+def response_text(row: Row, column: str, value: Any) -> str | None:
+    """Return the response in a value: a text, or chat messages, whose last one it is; None if there is none.
+
+    Args:
+      row, column: for error messages.
+      value: of the column.
+
+    Raises:
+      RowError: it is neither.
+    """
+    messages = find_messages(value)
+    if messages is None:
+        if value is None or isinstance(value, str):
+            return value
+        raise row.error(f"{column} is {json_type(value)}, not a string or a number")
+    if any(message.get("role", message.get("from")) in ("user", "human") for message in messages):
+        return read_chat(row, column, messages).response
+    return _content(row, column, messages[-1].get("content", messages[-1].get("value")))[0]
 
 
 def _is_message(value: Any) -> bool:

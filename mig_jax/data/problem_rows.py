@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mig_jax.data import image_files
-from mig_jax.data.chats import IMAGE_MARK, Chat, find_messages, read_chat
+from mig_jax.data.chats import Chat, find_messages, image_error, read_chat, response_text
 from mig_jax.data.choices import Choices, read_choices
 from mig_jax.data.columns import is_template, optional_text, required_text, value_of
 from mig_jax.data.problem import Problem
@@ -55,7 +55,7 @@ def read_draft(
 
     if row.read_error is not None:
         return None, [f"{row.location}: {row.read_error}"]
-    asked: Chat = read("question", _read_question, Chat("", (), None, ()))
+    asked: Chat = read("question", _read_question, Chat(""))
     answer = read("answer", required_text)
     taken = take_answer(answer)
     choices: Choices | None = read("choices", read_choices, None)
@@ -64,7 +64,7 @@ def read_draft(
         errors.append(f"{row.location}: kind is {kind!r}, not one of {', '.join(kinds)}")
     folder = location if location.is_dir() else location.parent
     images = read("images", lambda row, column: _read_images(row, column, asked, folder), ())
-    if error := _mark_error(asked, len(images)):
+    if not errors and (error := image_error(asked, len(images))):
         errors.append(f"{row.location}: {error}")
     problem = Problem(
         id=read("id", optional_text) or f"{location.name}:{row.number}",
@@ -99,7 +99,7 @@ def _read_question(row: Row, column: str) -> Chat:
         messages = find_messages(value_of(row, column))
         if messages is not None:
             return read_chat(row, column, messages)
-    return Chat(required_text(row, column), (), None, ())
+    return Chat(required_text(row, column))
 
 
 def _read_response(row: Row, column: str) -> str:
@@ -107,12 +107,8 @@ def _read_response(row: Row, column: str) -> str:
     if is_template(column) or column.startswith("="):
         return required_text(row, column)
     value = value_of(row, column)
-    messages = find_messages(value)
-    if messages is not None and any(message.get("role", message.get("from")) == "user" for message in messages):
-        return read_chat(row, column, messages).response or ""
-    if messages is not None:  # without the question
-        value = messages[-1].get("content", messages[-1].get("value"))
-    return value if isinstance(value, str) else ""
+    is_response = isinstance(value, str) or find_messages(value) is not None
+    return (response_text(row, column, value) or "") if is_response else ""
 
 
 def _read_images(row: Row, column: str, asked: Chat, folder: Path) -> tuple[bytes, ...]:
@@ -125,14 +121,6 @@ def _read_images(row: Row, column: str, asked: Chat, folder: Path) -> tuple[byte
     if errors:
         raise row.error("; ".join(errors))
     return images
-
-
-def _mark_error(asked: Chat, n_images: int) -> str | None:
-    """Return an error if some images are marked in the text, but not each of them once."""
-    marks = asked.question.count(IMAGE_MARK) + sum(text.count(IMAGE_MARK) for _, text in asked.history)
-    if not n_images or marks in (0, n_images):
-        return None
-    return f"the question has {IMAGE_MARK} {marks} times, but {n_images} image{'s' if n_images > 1 else ''}"
 
 
 def _list_or_lines(row: Row, column: str) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ from mig_jax.text.response_format import (
     parse_response,
     place_steps,
     suggest_format,
+    with_opening,
     without_opening,
 )
 from mig_jax.text.splitters import find_splitter
@@ -154,7 +155,7 @@ def _count_steps(format: StepFormat, transcripts: Sequence[Transcript], given: S
     """
     n_steps, errors = [], []
     for number, (t, own) in enumerate(zip(transcripts, given, strict=True), start=1):
-        text = without_opening(t.response, format)
+        text = _text_after_prompt(t, format)
         response = parse_response(text, format)
         try:
             n_steps.append(len(place_steps(text, response, own, format).steps if own else response.steps))
@@ -180,6 +181,13 @@ def grade_missing(transcripts: Sequence[Transcript], verifier: Verifier, format:
     return [graded.get(id(t), t) for t in transcripts]
 
 
+def _text_after_prompt(transcript: Transcript, format: StepFormat) -> str:
+    """Return what follows the prompt of this model of a response that may follow another model's prompt."""
+    # A response that was sampled here and has errors is as it was sampled.
+    text = transcript.response if transcript.format_error else with_opening(transcript.response, format)
+    return without_opening(text, format)
+
+
 def _count_tokens(row: _Encoded) -> int:
     return len(row.prompt.ids) + len(row.response)
 
@@ -188,9 +196,11 @@ def _encode(
     policy: Policy, config: Config, index: int, transcript: Transcript, *, max_steps: int, steps: Sequence[str]
 ) -> _Encoded:
     t, tokenizer = transcript, policy.tokenizer
-    problem = Problem(str(index), t.question, t.answer, t.kind, images=t.images, choices=t.choices)
+    problem = Problem(
+        str(index), t.question, t.answer, t.kind, images=t.images, choices=t.choices, source=t.source, history=t.history
+    )
     prompt = encode_prompt(policy, config, problem)
-    response = tokenizer.encode(without_opening(transcript.response, tokenizer.format))
+    response = tokenizer.encode(_text_after_prompt(t, tokenizer.format))
     # A transcript's text has no end-of-sequence; add one, because parsing removes it.
     ids = response + [tokenizer.eos_ids[0]]
     parsed = parse_completion(

@@ -5,19 +5,25 @@ The question, the response or both may be a column of chat messages:
 
     {"messages": [{"role": "user", "content": "What is 3 + 4?"}, {"role": "assistant", "content": "<think>…"}], …}
 
-Of these, the only user message is the question, and the last assistant message is the response. A column `steps` is a
-list of texts that occur in the response in this order.
+Of these, the last user message is the question, what comes before it is its history, and the assistant message after it
+is the response. Of a reference answer that is a written solution, the answer is taken. A column `steps` is a list of
+texts that occur in the response in this order.
 """
 
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from absl import logging
 
-from mig_jax.data.columns import check_columns, required_text
-from mig_jax.data.row_files import read_rows
+from mig_jax.data.chats import Chat, find_messages, image_error, read_chat, response_text
+from mig_jax.data.choices import choose_forms, read_choices, readings
+from mig_jax.data.columns import check_columns, has_column, is_template, optional_text, required_text, value_of
+from mig_jax.data.problem_rows import CHOICE_KINDS
+from mig_jax.data.references import take_answer
+from mig_jax.data.row_folders import find_files, is_pattern, read_files
 from mig_jax.data.rows import Row, RowError, format_errors
 from mig_jax.errors import UserError
 from mig_jax.records.transcripts import Transcript, make_transcripts
@@ -29,18 +35,23 @@ TEXT_FIELDS = (*REQUIRED_FIELDS, "kind", "id", "level", "subject", "source")
 FIELDS = (*TEXT_FIELDS, "choices", "images", "steps")
 
 
-def read_given_transcripts(path: str, *, columns: Mapping[str, str], limit: int | None = None) -> list[Transcript]:
-    """Read the transcripts of a .jsonl, .json, .csv, .tsv, .parquet or .arrow file.
+def read_given_transcripts(
+    path: str, *, columns: Mapping[str, str], limit: int | None = None, choice_answers: str = ""
+) -> list[Transcript]:
+    """Read the transcripts of .jsonl, .json, .csv, .tsv, .parquet or .arrow files.
 
     Args:
-      path: the file; the file names of images are relative to its folder.
-      columns: field → column, template or constant; see the module docstring.
+      path: the file, or a pattern such as out-*.jsonl.gz; the file names of images are relative to its folder.
+      columns: field → entry, see `data/columns.py` and the module docstring.
       limit: read only the first rows; None for all.
+      choice_answers: how answers name a choice, see `choices.choose_forms`.
 
     Raises:
       UserError: the file cannot be read, or columns, rows or images are wrong; lists them.
     """
-    rows = list(itertools.islice(read_rows(Path(path)), limit))
+    location = Path(path)
+    files = find_files(location, "") if is_pattern(location) else [location]
+    rows = list(itertools.islice(read_files(files), limit))
     columns = {field: columns[field] for field in FIELDS}
     required = [field for field in REQUIRED_FIELDS if not (field == "response" and _are_chats(rows, columns))]
     if column_errors := check_columns(rows, columns, required=required).values():
@@ -51,12 +62,15 @@ def read_given_transcripts(path: str, *, columns: Mapping[str, str], limit: int 
         row_values, row_errors = _map_row(row, columns)
         values.append(row_values)
         errors += row_errors
+    errors += _read_choices(rows, columns, values, choice_answers)
     if errors:
         raise UserError(format_errors(f"{path} is not a file of transcripts", errors))
-    if n := sum(_has_system_message(row, columns) for row in rows):
-        logging.warning("%d rows have a system message; the prompt has the format instructions in its place", n)
+    if n := sum(any(role == "system" for role, _ in row.get("history", ())) for row in values):
+        logging.warning("%d rows have a system message; data.system_prompt, unless it is empty, takes its place", n)
+    if n := sum(_take_answer(row) for row in values):
+        logging.warning("%s: %d reference answers are written solutions; the answer is taken out of them", path, n)
     try:
-        return make_transcripts(values, folder=str(Path(path).parent))
+        return make_transcripts(values, folder=str(location.parent))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -67,85 +81,109 @@ def _map_row(row: Row, columns: Mapping[str, str]) -> tuple[dict[str, Any], list
         return {}, [f"{row.location}: {row.read_error}"]
     values = {name: value for name, value in row.values.items() if name not in FIELDS and value is not None}
     errors = []
+    try:
+        chat = _read_question(row, columns["question"])
+    except RowError as error:
+        return {}, [str(error)]
+    if chat is not None and chat.history:
+        values["history"] = chat.history
     for field in columns:
         try:
-            value = _read_field(row, field, columns)
+            value = _read_field(row, field, columns[field], chat)
         except RowError as error:
             errors.append(str(error))
             continue
         # An empty response is one: policies do write them.
         if value not in (None, "", [], ()) or (field == "response" and value == ""):
             values[field] = value
+    if chat is not None and (error := image_error(chat, _count(values.get("images")))):
+        errors.append(f"{row.location}: {error}")
     return values, errors
 
 
-def _read_field(row: Row, field: str, columns: Mapping[str, str]) -> Any:
+def _read_question(row: Row, column: str) -> Chat | None:
+    """Return the question of a column of chat messages, None if it has another form."""
+    messages = None if is_template(column) or column.startswith("=") else find_messages(value_of(row, column))
+    return None if messages is None else read_chat(row, column, messages)
+
+
+def _read_field(row: Row, field: str, column: str, chat: Chat | None) -> Any:
     """Return the value of a field, None if the row has none.
+
+    Args:
+      row: of the file.
+      field: one of FIELDS.
+      column: the entry of the field.
+      chat: the question, if it is a chat.
 
     Raises:
       RowError: it cannot be read.
     """
-    column = columns[field]
-    if column in row.values:
-        value = row.values[column]
-        if is_chat(value) and field in ("question", "response"):
-            return _question_of(row, column) if field == "question" else _response_of(row, column)
-        # A response keeps its whitespace; an answer or an id may be a number.
-        if value is None or (isinstance(value, str) and field == "response"):
-            return value
-        return row.optional_text(column) if field in TEXT_FIELDS else value
-    if field == "response" and is_chat(row.values.get(columns["question"])):
-        return _response_of(row, columns["question"])
-    is_name = not column.startswith("=") and "{" not in column
-    return None if is_name else required_text(row, column)
+    if field == "question" and chat is not None:
+        return chat.question
+    if field == "images" and chat is not None and chat.images:
+        return list(chat.images)
+    if field == "response":
+        return _read_response(row, column, chat)
+    if field in TEXT_FIELDS:
+        return required_text(row, column) if is_template(column) else optional_text(row, column)
+    is_text = is_template(column) or column.startswith("=")
+    return required_text(row, column) if is_text else value_of(row, column)
 
 
-def is_chat(value: Any) -> bool:
-    """Return whether a value is a list of chat messages."""
-    return (
-        isinstance(value, Sequence)
-        and len(value) > 0
-        and all(isinstance(message, Mapping) and "role" in message and "content" in message for message in value)
-    )
+def _read_response(row: Row, column: str, chat: Chat | None) -> str | None:
+    """Return the response, from its column, else from the chat; a text keeps its whitespace."""
+    if is_template(column) or column.startswith("="):
+        return required_text(row, column)
+    if has_column(row, column):
+        value = value_of(row, column)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return optional_text(row, column) if is_number else response_text(row, column, value)
+    if chat is not None and chat.response is None:
+        raise row.error(
+            "the question has no assistant message after it; name the column of the response in data.columns.response"
+        )
+    return chat.response if chat is not None else None
 
 
-def _question_of(row: Row, column: str) -> str:
-    texts = _messages(row, column, "user")
-    if len(texts) != 1:
-        raise row.error(f"{column} has {len(texts)} user messages; a question is one message")
-    return texts[0]
+def _read_choices(
+    rows: Sequence[Row], columns: Mapping[str, str], values: Sequence[dict[str, Any]], form: str
+) -> list[str]:
+    """Set choices and, where an answer names one, its letter; return what is wrong with them."""
+    errors, named = [], {}
+    for n, (row, of_row) in enumerate(zip(rows, values, strict=True)):
+        try:
+            choices = read_choices(row, columns["choices"]) if of_row.get("choices") else None
+        except RowError as error:
+            errors.append(str(error))
+            continue
+        if choices:
+            of_row["choices"] = list(choices.texts)
+            if of_row.get("kind", "choice") in CHOICE_KINDS and of_row.get("answer"):
+                named[n] = str(of_row["answer"]), choices
+                of_row.setdefault("kind", "choice")
+    if all("label" in readings(*answer) for answer in named.values()):
+        form = form or "label"  # as in transcripts that were written here
+    for n, choice in zip(named, choose_forms(list(named.values()), form), strict=True):
+        if isinstance(choice, str):
+            errors.append(f"{rows[n].location}: {choice}")
+        else:
+            values[n]["answer"] = ascii_uppercase[choice]
+    return errors
 
 
-def _response_of(row: Row, column: str) -> str:
-    texts = _messages(row, column, "assistant")
-    if not texts:
-        raise row.error(f"{column} has no assistant message; name the column of the response in data.columns.response")
-    return texts[-1]
+def _take_answer(values: dict[str, Any]) -> bool:
+    """Take the answer out of a written solution; return whether there was one."""
+    taken = take_answer(values["answer"]) if isinstance(values.get("answer"), str) else None
+    if taken:
+        values["answer"] = taken.answer
+    return taken is not None
 
 
-def _messages(row: Row, column: str, role: str) -> list[str]:
-    """Return the texts of the messages of a role.
-
-    Raises:
-      RowError: a message is not text.
-    """
-    texts = []
-    for message in row.values[column]:
-        content = message["content"]
-        if isinstance(content, list):  # parts, of which each is a text or an image
-            if any(not isinstance(part, Mapping) or part.get("text") is None for part in content):
-                raise row.error(f"{column} has a message with an image; give images in data.columns.images")
-            content = "".join(part["text"] for part in content)
-        if not isinstance(content, str):
-            raise row.error(f"{column} has a message without text")
-        texts += [content] if message["role"] == role else []
-    return texts
+def _count(images: Any) -> int:
+    return 0 if images is None else len(images) if isinstance(images, list | tuple) else 1
 
 
 def _are_chats(rows: Sequence[Row], columns: Mapping[str, str]) -> bool:
-    return any(is_chat(row.values.get(columns["question"])) for row in rows)
-
-
-def _has_system_message(row: Row, columns: Mapping[str, str]) -> bool:
-    messages = row.values.get(columns["question"])
-    return is_chat(messages) and any(message["role"] == "system" for message in messages or ())
+    column = columns["question"]
+    return any(find_messages(value_of(row, column)) is not None for row in rows if row.read_error is None)

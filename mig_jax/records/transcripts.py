@@ -40,7 +40,7 @@ class Transcript:
     watermark_k: `[K+1]` running maximum of `ell_k`.
     gain_k: `[K]` gain of each step.
     images: the question's images, as bytes of image files.
-    id, choices, level, subject, source: those of the `Problem`.
+    id, choices, level, subject, source, history: those of the `Problem`.
     sampling: "greedy", "sampled", or "" if unknown.
     """
 
@@ -62,6 +62,7 @@ class Transcript:
     subject: str = ""
     source: str = ""
     sampling: str = ""
+    history: tuple[tuple[str, str], ...] = ()
     answered: str | None = None
     answered_lenient: str | None = None
 
@@ -194,7 +195,7 @@ def _parse_row(row: Any, read_images: Callable) -> tuple[Transcript | None, list
         return None, errors
     known = {field.name for field in dataclasses.fields(Transcript)}
     values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in row.items() if name in known}
-    return Transcript(**values | {"images": images}), []
+    return Transcript(**values | {"images": images, "history": tuple(map(tuple, row.get("history") or ()))}), []
 
 
 def _find_row_errors(row: dict[str, Any]) -> list[str]:
@@ -208,6 +209,12 @@ def _find_row_errors(row: dict[str, Any]) -> list[str]:
         if not isinstance(row.get(name, []), list | tuple)
         or not all(isinstance(text, str) for text in row.get(name, []))
     ]
+    if not all(_is_turn(turn) for turn in row.get("history") or []):
+        errors.append("history is not a list of pairs of role and text")
     if row.get("kind", "expression") not in KINDS:
         errors.append(f"kind {row['kind']!r} is not one of {', '.join(KINDS)}")
     return errors
+
+
+def _is_turn(turn: Any) -> bool:
+    return isinstance(turn, list | tuple) and len(turn) == 2 and all(isinstance(text, str) for text in turn)

@@ -264,6 +264,7 @@ def make_transcripts(
             level=problem.level,
             subject=problem.subject,
             source=problem.source,
+            history=problem.history,
         )
         transcripts.append(add_scores(transcript, completion, scores, row))
     return transcripts

@@ -137,6 +137,18 @@ def without_opening(response: str, format: StepFormat) -> str:
     return response.lstrip().removeprefix(opened).lstrip() if response.lstrip().startswith(opened) else response
 
 
+def with_opening(response: str, format: StepFormat) -> str:
+    """Return a response with the tag that opens its think block, if the prompt of another model had written it.
+
+    That is so where the block closes without having been opened, and prompts here do not open it.
+    """
+    if not format.think or format.prompt_opening:
+        return response
+    opened, closed = format.think
+    before, found, _ = response.partition(closed)
+    return f"{opened}\n{response.lstrip()}" if found and opened not in before else response
+
+
 def parse_response(completion: str, format: StepFormat = MIG, *, is_truncated: bool = False) -> Response:
     """Split a completion into its parts, well formed or not. Never raises.
 

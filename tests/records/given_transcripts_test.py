@@ -55,9 +55,27 @@ def test_chat_messages(row, columns, tmp_path):
     assert read(tmp_path, [row | {"answer": "2"}], **columns) == [Transcript("1+1?", " <think>\n", "2")]
 
 
+def test_turns_before_the_question(tmp_path):
+    row = {"question": [USER, ASSISTANT, {"role": "user", "content": "2+2?"}], "response": "r", "answer": "… #### 4"}
+    (transcript,) = read(tmp_path, [row])
+    history = (("user", "1+1?"), ("assistant", " <think>\n"))
+    assert transcript == Transcript("2+2?", "r", "4", history=history)
+    write_transcripts([transcript], str(tmp_path / "out.jsonl"))
+    assert read(tmp_path, None, name="out.jsonl") == [transcript]
+
+
+def test_nested_fields_and_choices(tmp_path):
+    choices = {"text": ["west", "east"], "label": ["1", "2"]}
+    rows = [{"in": {"q": "?"}, "out": ["r"], "options": choices, "key": "2"}]
+    (tmp_path / "a-0.jsonl").write_text(json.dumps(rows[0]))
+    (tmp_path / "a-1.jsonl").write_text(json.dumps(rows[0]))
+    read_two = read(tmp_path, None, name="a-*", question="in.q", response="out[0]", answer="key", choices="options")
+    assert read_two == [Transcript("?", "r", "B", kind="choice", choices=("west", "east"))] * 2
+
+
 def test_system_message_is_reported(tmp_path, caplog):
     read(tmp_path, [{"question": [SYSTEM, USER, ASSISTANT], "answer": "2"}])
-    assert "1 rows have a system message; the prompt has the format instructions in its place" in caplog.text
+    assert "1 rows have a system message; data.system_prompt, unless it is empty, takes its place" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -68,8 +86,9 @@ def test_system_message_is_reported(tmp_path, caplog):
         ({"response": None}, {}, "row 1: no text in response"),
         ({"response": "r", "answer": None}, {}, "row 1: no text in answer"),
         ({"response": ["r"]}, {}, "row 1: response is a list, not a string or a number"),
-        ({"question": [USER, ASSISTANT, USER], "response": "r"}, {}, "question has 2 user messages; a question is one"),
-        ({"question": [USER]}, {}, "question has no assistant message; name the column of the response"),
+        ({"question": [ASSISTANT], "response": "r"}, {}, "row 1: question has no user message"),
+        ({"question": [USER]}, {}, "the question has no assistant message after it; name the column of the response"),
+        ({"response": "r", "choices": ["2", "3", "5"], "answer": 2}, {}, "answer '2' may be A (as its text) or C"),
         ({"question": [{"role": "user", "content": [{"type": "image"}]}], "response": "r"}, {}, "data.columns.images"),
         ({"response": "r", "kind": "numbr"}, {}, "kind 'numbr' is not one of"),
     ],

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from mig_jax.errors import UserError
-from mig_jax.text.response_format import MIG, parse_response, render_response
+from mig_jax.text.response_format import FORMATS, MIG, parse_response, render_response, with_opening, without_opening
 from mig_jax.text.step_format import SPACES
 
 GOOD = "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n</think>\n<answer>29</answer>"
@@ -237,3 +237,19 @@ def test_probe_completes_a_response(space):
     assert response[: parse_response(response).cuts[-1]] + format.lead_in + "29" + format.close == response
     # The pairs of tags differ only in whitespace.
     assert re.sub(r"\s+(?=29|</answer>)", "", response) == GOOD
+
+
+def test_openings_of_prompts():
+    """A whole response, what is left of it after a prompt, and what another model's prompt had opened."""
+    whole, opened = "<think>\n### Step 1: a\n</think>\n<answer>1</answer>", "<think>\n"
+    rest = whole.removeprefix(opened)
+    after = dataclasses.replace(MIG, prompt_opening=opened)
+    assert without_opening(whole, after) == without_opening(rest, after) == rest == with_opening(rest, after)
+    assert with_opening(rest, MIG) == with_opening(f"\n{rest}", MIG) == whole == with_opening(whole, MIG)
+    assert without_opening(whole, MIG) == whole and with_opening("no tags", MIG) == "no tags"
+    parsed = parse_response(rest, after)
+    assert parsed.is_well_formed and rest[slice(*parsed.steps[0])] == "### Step 1: a"
+    assert parse_response(whole, after).format_error == "<think> 2 times"
+    closed = dataclasses.replace(FORMATS["qwen3"], prompt_opening="<think>\n\n</think>\n\n")
+    written = render_response(["a", "b"], "1", closed)
+    assert written == "a\n\nb\n\n\\boxed{1}" and parse_response(written, closed).is_well_formed
