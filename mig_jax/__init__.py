@@ -18,15 +18,15 @@ Rooms, from the ground floor up; imports only go down:
     aot                             compile a run for another machine
     api                             the functions below, which the commands call, too
 
-Main names: `train`, `evaluate`, `sample`, `score`, `load_policy`, `load_config`, `Run`; `rewards`; `configs`. Each is
-imported when it is first used: `import mig_jax` is quick, and `mig_jax.rewards` needs jax and chex alone.
+Main names: `train`, `evaluate`, `sample`, `score`, `values`, `load_policy`, `load_config`, `Run`; `rewards`; `configs`.
+Each is imported when it is first used: `import mig_jax` is quick, and `mig_jax.rewards` needs jax and chex alone.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Run", "configs", "evaluate", "load_config", "load_policy", "rewards", "sample", "score", "train"]
+__all__ = ["Run", "configs", "evaluate", "load_config", "load_policy", "rewards", "sample", "score", "train", "values"]
 
 if TYPE_CHECKING:
     # configs/ is outside of the package's folder, where type checkers do not find it (pyproject.toml).
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         configs,  # pyright: ignore[reportAttributeAccessIssue]
         rewards,
     )
-    from mig_jax.api import Run, evaluate, load_config, load_policy, sample, score, train
+    from mig_jax.api import Run, evaluate, load_config, load_policy, sample, score, train, values
 else:  # so that type checkers see the names above and no others
 
     def __getattr__(name: str) -> Any:

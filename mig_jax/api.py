@@ -7,6 +7,7 @@
     mig_jax.evaluate(run.model, "/tmp/mig_eval")    # tables
     mig_jax.score(run.model, run.transcripts)       # the gain of every step
     mig_jax.sample(run.model, ["3 + 4 = ?"], ["7"])  # new responses, with the gain of every step
+    mig_jax.values(run.model, run.transcripts)      # how often each step leads to a right answer
 
 No flags are parsed. Progress is printed as by the commands; errors that the caller can mend are `errors.UserError`.
 """
@@ -31,6 +32,7 @@ from mig_jax.data.problem import KINDS, Problem
 from mig_jax.distributed import multihost, sharding
 from mig_jax.errors import UserError
 from mig_jax.evaluation import run
+from mig_jax.evaluation.continuations import continuation_values
 from mig_jax.evaluation.evaluator import EvalSampler
 from mig_jax.evaluation.score_transcripts import score_transcripts
 from mig_jax.policy import load
@@ -152,7 +154,7 @@ def score(
         response and answer. Rows may bring their own `steps`, a list of texts that occur in the response.
       steps: how responses divide into steps: "paragraph", "line", "sentence", the pattern of a header, or a function
         as "my_file.py:split"; "format": as the response format says, also where rows bring steps.
-      **overrides: see `load_config`; `response_format` is that of the responses, `data.columns` names the
+      **overrides: see `load_config`; `response_format` is that of the responses, and `data.columns` names the
         columns of the file.
 
     Raises:
@@ -232,6 +234,33 @@ def _sample_parts(
 
 def _without_answer(transcript: Transcript) -> Transcript:
     return dataclasses.replace(transcript, answer="", is_correct=None, is_correct_lenient=None)
+
+
+def values(
+    model: Model,
+    transcripts: Iterable[Transcript | Mapping[str, Any]],
+    /,
+    *,
+    samples: int = 32,
+    states_per_batch: int = 8,
+    **overrides: Any,
+) -> list[tuple[float | None, ...]]:
+    """Return the Monte-Carlo value after each step: the share of right answers among continuations from there.
+
+    Args:
+      model: see `Model`.
+      transcripts: see `score`; without images.
+      samples, states_per_batch: see `continuations.continuation_values`, which also says what is returned.
+      **overrides: see `load_config`; `seed` and `rollout` change what is sampled.
+
+    Raises:
+      UserError: the config or the model cannot be used, rows are wrong, or have images.
+    """
+    config, rows = config_of(model, overrides), make_transcripts(transcripts)
+    with open_policy(config, mode="score", policy=_loaded(model)) as (policy, verifier):
+        return continuation_values(
+            policy, config, rows, verifier, samples=samples, states_per_batch=states_per_batch, seed=config.seed
+        )
 
 
 def load_policy(model: AnyPath | Config, /, **overrides: Any) -> Policy:

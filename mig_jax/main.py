@@ -201,10 +201,11 @@ def run_command(positional: list[str]) -> None:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")  # it only copies, and the run may be using the accelerators
     _join_processes(command)
     # Imported late, so that --help and a mistyped flag answer at once.
-    from mig_jax.distributed import multihost
+    from mig_jax.distributed import compilation_cache, multihost
     from mig_jax.records.compile_timer import show_compile_time
     from mig_jax.trainer import disk_space, preemption
 
+    compilation_cache.enable()
     hint = "; rerun the same command to resume" if command in RESUMABLE else ""
     try:
         with show_compile_time():
@@ -302,9 +303,9 @@ def chosen_config(command: str) -> Config:
     if config.model.path and not _is_config_given():
         use_run_config(config, with_columns=command != "score")
         config.update_from_flattened_dict(config_flags.get_override_values(flags.FLAGS["config"]))
+    use_absolute_parts(config)
     if BENCHMARKS.value:
         config.eval.benchmarks = BENCHMARKS.value
-    use_absolute_parts(config)
     if DATA_DIR.value:
         config.data.dir = DATA_DIR.value
     config.data.system_prompt = read_system_prompt(config.data.system_prompt)
