@@ -1,0 +1,98 @@
+# %% [markdown]
+# # Which step earned the answer?
+#
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/mig_jax/blob/main/colab/step_credit.ipynb)
+#
+# A response solves a problem in steps. Its answer is right or wrong: one bit at the end. `mig_jax` gives a reward to
+# **each step**: how much more likely it made the reference answer than the best that any earlier step had reached.
+# This notebook shows it from the first formula to your own transcripts. CPU runtime, about two minutes.
+
+# %% Install: about a minute on Colab; moves no package that is installed already
+REPOSITORY = "https://github.com/OWNER/mig_jax"  # @param {type: "string"}
+import importlib.util
+
+if not importlib.util.find_spec("mig_jax"):
+    # %pip install -q "mig_jax[train] @ git+{REPOSITORY}" chex==0.1.90
+    pass
+
+# %% [markdown]
+# ## From log-probs to gains
+#
+# Take the log-probs of the tokens of the reference answer, before the first step and after each step. ℓ is their mean
+# per token. The **watermark** is the highest ℓ so far. A step **gains** what it adds to the watermark.
+
+# %%
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from IPython.display import HTML, display
+
+import mig_jax
+from mig_jax import assets, rewards
+from mig_jax.records.svg_chart import likelihood_chart
+
+logprob_kay = jnp.array([[-4.0, -6.0], [-3.0, -5.0], [-7.0, -5.0], [-2.0, -4.0], [-1.0, -3.0]])[:, None, :]  # [K+1, A, Y]
+ell_k = rewards.answer_likelihood(logprob_kay, jnp.ones((1, 2), bool))
+gain_k, watermark_k = rewards.watermark_gains(ell_k, jnp.ones(5, bool))
+print("ℓ        ", ell_k, "nats per token")
+print("watermark", watermark_k)
+print("gain     ", gain_k, "of steps 1 to 4: step 2 falls back, step 3 earns only what exceeds step 1")
+display(HTML(likelihood_chart(ell_k.tolist(), watermark_k.tolist())))
+
+# %% [markdown]
+# ## Four responses of a small policy
+#
+# The package contains a policy of 0.17M parameters. It solves chains of additions and multiplications, last digits
+# only, and makes slips. Darker blue: more gain. A slip earns nothing, and neither does what follows.
+
+# %%
+QUESTION, ANSWER = "Last digits of 7 +5 -3 *3 +8 -2 +6", "297539"
+policy = mig_jax.load_policy(assets.QUICKSTART)
+mig_jax.sample(policy, [QUESTION], [ANSWER], samples=4, kind="text", seed=5)
+
+# %% [markdown]
+# ## Change a step, and see the gain move
+#
+# Edit `steps` and run the cell again. Here step 2 of the second response is wrong: 2−3 is 9, not 8.
+
+# %%
+def write(steps, answer):
+    lines = "".join(f"### Step {n}: {step}\n" for n, step in enumerate(steps, start=1))
+    response = f"<think>\n{lines}</think>\n<answer>{answer}</answer>"
+    return {"question": QUESTION, "answer": ANSWER, "kind": "text", "response": response}
+
+
+steps = ["7+5=2", "2-3=9", "9*3=7", "7+8=5", "5-2=3", "3+6=9"]
+slipped = ["7+5=2", "2-3=8", "8*3=4", "4+8=2", "2-2=0", "0+6=6"]
+rows = [write(steps, "297539"), write(slipped, "284206"), write(steps[:1], "297539")]
+scored = mig_jax.score(policy, rows)
+scored
+
+# %% [markdown]
+# ## Other credit rules on the same responses
+#
+# A rule is a line in a config: `reward.credit`. `final` pays the likelihood at the end, `delta_sum` also takes back
+# what a step loses, `segment_progress` counts in probability instead of nats. A rule sees the whole group. The third
+# response guesses after one step; `reward.credit_args` has what such a response may earn: gates, prices, drawdown.
+
+# %%
+ell_gk = np.array([t.ell_k for t in scored[:2]])
+ones_gk = np.ones(ell_gk.shape, int)
+group = rewards.Group(ell_gk, ones_gk > 0, ones_gk, 12 * ones_gk, np.array([True, False]))
+for name in rewards.CREDITS:
+    credit = rewards.make_credit(name)(group)
+    for reward, gain_k in zip(credit.reward_g, credit.gain_gk):
+        print(f"{name:17} {reward:6.2f} = {np.round(gain_k[1:], 2).tolist()}")
+
+# %% [markdown]
+# ## Your own transcripts
+#
+# Rows need a question, a response and a reference answer; a jsonl, csv or parquet file works too. `response_format`
+# says how the responses are written: `r1` has paragraphs in a think block and a boxed answer. For numbers that mean
+# something, load the model that wrote them: `mig_jax.load_policy("Qwen/Qwen2.5-0.5B-Instruct")`.
+
+# %%
+response = "<think>\nFirst 7+5=12, so 2.\n\nThen 2-3=-1, so 9.\n\nAnd so on.\n</think>\nThe digits are \\boxed{297539}."
+own = [{"question": QUESTION, "answer": ANSWER, "kind": "text", "response": response}]
+mig_jax.score(policy, own, response_format="r1")
