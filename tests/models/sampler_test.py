@@ -122,7 +122,8 @@ def test_prompt_padding_does_not_matter(params):
     options = {"group_size": 3, "max_new_tokens": 4, "temperature": 1.0, "stop_ids": STOP_IDS, "pad_id": 0}
     rows = ([[7, 8, 9]], [0]), ([[4, 4, 7, 8, 9]], [2])
     prompts = [sampler.Prompts(jnp.array(token), jnp.array(start)) for token, start in rows]
-    narrow, wide = (sampler.sample(model, p, jax.random.key(0), **options) for p in prompts)
+    sample = jax.jit(functools.partial(sampler.sample, model, **options))
+    narrow, wide = (sample(p, jax.random.key(0)) for p in prompts)
     np.testing.assert_array_equal(narrow.token_bt, wide.token_bt)
     np.testing.assert_allclose(narrow.logprob_bt, wide.logprob_bt, atol=1e-5)
 
@@ -138,8 +139,9 @@ def test_probes_on_the_rollout_cache_equal_packed_scoring(params):
     answers = rewards.pack_answers((1, 2), [(7, 8), (9,)], [(4,)], max_variants=2, max_tokens=2)
     answers = jax.tree.map(lambda x: jnp.repeat(jnp.array(x)[None], 12, axis=0), answers)
     model = decoder.bind(CONFIG, params)
-    on_cache = rewards.score_on_cache(model, model.unembed_dv(), completions.cache, trunk, cuts, answers)
-    packed, logprob_bs = rewards.score_packed(model, model.unembed_dv(), token_bs, trunk, cuts, answers)
-    np.testing.assert_allclose(on_cache, packed, atol=1e-5)
+    on_cache, packed = (jax.jit(functools.partial(f, model)) for f in (rewards.score_on_cache, rewards.score_packed))
+    ell_bk = on_cache(model.unembed_dv(), completions.cache, trunk, cuts, answers)
+    packed_ell_bk, logprob_bs = packed(model.unembed_dv(), token_bs, trunk, cuts, answers)
+    np.testing.assert_allclose(ell_bk, packed_ell_bk, atol=1e-5)
     is_sampled = jnp.arange(12)[None] < completions.length_b[:, None]
     np.testing.assert_allclose(completions.logprob_bt, jnp.where(is_sampled, logprob_bs[:, 5:], 0.0), atol=1e-4)

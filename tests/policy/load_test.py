@@ -172,6 +172,6 @@ def test_logprob_gradient_is_the_same_at_any_chunk(start):
 
     def gradient(chunk):
         logprobs = make_logprob_fn(start, temperature=1.0, chunk=chunk, need_sft=False)
-        return jax.grad(lambda params: logprobs(params, batch)[0].sum())(start.params)
+        return jax.jit(jax.grad(lambda params: logprobs(params, batch)[0].sum()))(start.params)
 
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), gradient(2), gradient(128))

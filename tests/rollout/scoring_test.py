@@ -1,5 +1,7 @@
 """Answer likelihoods of a rollout: on its cache, without one, and written out; few shapes are compiled."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,8 @@ from mig_jax.rollout.scoring import build_probes, make_likelihood_fn, stack_step
 from tests import tiny
 
 GROUP = 4
+# Tokens that texts are padded to when they are written out, so that one program is compiled.
+WRITTEN_WIDTH = 160
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +54,18 @@ def written_likelihood(policy, prompt, response, lead_in, answer):
     encode = policy.tokenizer.encode
     context = [*prompt, *response, *encode(lead_in)]
     target = [*encode(answer), *encode(policy.tokenizer.format.close)]
-    model = decoder.bind(policy.config, policy.params)
-    ids = jnp.array([context + target])
-    positions, valid = sampler.row_positions(jnp.zeros(1, jnp.int32), ids.shape[1])
+    padding = WRITTEN_WIDTH - len(context + target)
+    ids = jnp.array([[0] * padding + context + target])
+    return float(last_logprobs(policy.config, policy.params, ids, jnp.array([padding]), n=len(target)).mean())
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames="n")
+def last_logprobs(config, params, ids, start_b, *, n):
+    """Return the log-probs of the last `n` ids of one row, which begins at `start_b`."""
+    model = decoder.bind(config, params)
+    positions, valid = sampler.row_positions(start_b, ids.shape[1])
     hidden, _ = model(ids[:, :-1], positions[:, :-1], valid[:, :-1])
-    logprob, _ = rewards.token_logprobs(hidden[0, -len(target) :], model.unembed_dv(), jnp.array(target))
-    return float(logprob.mean())
+    return rewards.token_logprobs(hidden[0, -n:], model.unembed_dv(), ids[0, -n:])[0]
 
 
 def test_likelihoods_equal_those_written_out(rollout):

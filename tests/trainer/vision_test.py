@@ -1,6 +1,7 @@
 """A vision-language model end to end: rollout, probes, update and score, its vision tower frozen or trained."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -111,8 +112,7 @@ def test_probes_equal_prompts_written_out(policy, rollout):
     cut_bk = jnp.array([[0, 2, 5]] * 12)
     position_bs, valid_bs = sampler.row_positions(jnp.repeat(prompts.start_q, 3), width + 20, prompts.images)
     model = decoder.bind(policy.config, policy.params)
-    ell_bk = rewards.score_on_cache(
-        model,
+    ell_bk = jax.jit(functools.partial(rewards.score_on_cache, model))(
         model.unembed_dv(),
         completions.cache,
         rewards.Trunk(position_bs, valid_bs),
