@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from mig_jax.text.answers import formulas, safe_expressions
@@ -20,6 +21,9 @@ from mig_jax.text.answers.normalize import normalize
 
 # Limit of the address space, so that a number of a billion digits kills the worker, not the machine.
 MAX_BYTES = 4 * 2**30
+
+_IMAGINARY_UNIT = re.compile(r"(?<![A-Za-z\\])i(?![A-Za-z])")
+_INDEX_I = re.compile(r"_ ?\{ ?i ?=")
 
 
 def main() -> None:
@@ -57,8 +61,9 @@ def is_equal_by_algebra(given: str, wanted: str) -> bool:
     """
     import sympy
 
+    parse = _latex_parser()
     try:
-        one, other = map(_parse, (given, wanted))
+        one, other = map(parse, (given, wanted))
         if not isinstance(one, sympy.Expr) or not isinstance(other, sympy.Expr):
             return False
         if one == other:
@@ -139,20 +144,23 @@ def _is_equal_member(one: str, other: str) -> bool:
     return is_equal(one, other)
 
 
-def _parse(text: str) -> Any:
-    """Return what latex2sympy reads a text as."""
+@functools.cache
+def _latex_parser() -> Callable[[str], Any]:
+    """Return latex2sympy with our settings."""
     from latex2sympy2_extended import NormalizationConfig, latex2sympy
     from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
-    # It would treat t, h and ab as units and drop them, so that 2t would equal 2; and A as a.
-    notation = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False)
-    is_complex = re.search(r"(?<![A-Za-z\\])i(?![A-Za-z])", text) and not re.search(r"_ ?\{ ?i ?=", text)
-    return latex2sympy(
-        text,
-        is_real=not is_complex,
-        normalization_config=notation,
-        conversion_config=ConversionConfig(lowercase_symbols=False),
+    # With units it would drop t, h and ab, so that 2t would equal 2; with lowercase_symbols A would equal a.
+    notation = NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
     )
+    conversion = ConversionConfig(lowercase_symbols=False)
+
+    def parse(text: str) -> Any:
+        is_complex = _IMAGINARY_UNIT.search(text) and not _INDEX_I.search(text)
+        return latex2sympy(text, is_real=not is_complex, normalization_config=notation, conversion_config=conversion)
+
+    return parse
 
 
 @functools.lru_cache(maxsize=8)
