@@ -57,7 +57,7 @@ CASES = {
         f"{T} --config.rollout=4",
         f"{T} --config.loss.kappa=0.1",
         f"{T} --config.rollout.group_size=4.5",
-        f"{T} --config.data.system_prompt=maybe",
+        f"{T} --config.eval.at_start=maybe",
         f"{T} --config.seed=-1",
         f"{T} --config.seed=12345678901234567890",
         f"{T} --config.optimizer.peak_lr=inf --config.rollout.temperature=nan --config.steps=0",
