@@ -22,7 +22,7 @@ FLOORS = [
     {"check_config"},
     {"evaluation"},
     {"trainer"},
-    {"aot", "api"},
+    {"aot", "api", "integrations"},
     {"commands"},
     {"main"},
     {"__main__"},
@@ -66,6 +66,7 @@ def test_defaults_exist_once():
         ("mig_jax.rewards", ["flax", "transformers", "optax", "mig_jax.models"]),
         ("mig_jax.text.answers.verifier", ["jax", "flax", "transformers", "sympy"]),
         ("mig_jax.main", ["jax", "flax", "transformers"]),
+        ("mig_jax.integrations", ["jax", "flax", "transformers", "torch"]),
     ],
 )
 def test_import_is_light(module, absent):
