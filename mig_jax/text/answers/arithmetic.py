@@ -117,7 +117,7 @@ def parse_formula(text: str) -> Formula:
     parser = _Parser(text)
     try:
         node = parser.parse()
-    except RecursionError as error:
+    except (RecursionError, LookupError) as error:
         raise NotAFormula(text) from error
     return Formula(tuple(sorted(parser.names)), node, parser.is_complex)
 
@@ -719,7 +719,7 @@ class _Parser:
             self.is_complex = True
             return lambda point: point.mp.mpc(0, 1)
         stem = token.split("_")[0]
-        if not (stem[0].isalpha() or stem[1:] in GREEK or stem.split()[0] in _ACCENTS):
+        if not (stem[:1].isalpha() or stem[1:] in GREEK or stem.split(" ")[0] in _ACCENTS):
             raise NotAFormula(self.text)
         if token == "d" and self._peek()[:1].isalpha():
             raise NotAFormula(self.text)  # dx

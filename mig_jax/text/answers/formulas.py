@@ -57,6 +57,7 @@ PLUS_MINUS = re.compile(r"\\pm(?![a-z])")
 _BLANK_BESIDE_SYMBOL = re.compile(r" (?!\w)|(?<!\w) ")
 _LETTERS = re.compile(r"(?:([A-Z])(?!.*\1)){2,}")
 _LETTER_LIST = re.compile(r"[A-Z](?: ?(?:[,;]| and ) ?[A-Z])*|[A-Z]{2,}")
+_THOUSANDS = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+")
 _BRACKETED_LETTERS = re.compile(r"(?:\([A-Z]\)){2,}")
 _ONE_LETTER = r"(?:[A-Za-z]|\\[A-Za-z]+)'*(?: ?_ ?(?:\{[^{}]*\}|\w))?"
 # What may be on the left of an equals sign whose right-hand side is the answer.
@@ -139,6 +140,8 @@ def set_members(answer: str) -> list[str]:
         text = inner[1]
     if _BRACKETED_LETTERS.fullmatch(text.replace(" ", "")):
         text = ", ".join(re.findall("[A-Z]", text))
+    if _THOUSANDS.fullmatch(text):
+        return [text]
     parts, _ = structure.split(text, structure.SEPARATOR) if text != r"\emptyset" else ([], [])
     signed = (PLUS_MINUS.sub(sign, part).strip() for part in parts for sign in ("+", "-"))
     return list(dict.fromkeys(filter(None, signed)))
@@ -195,9 +198,9 @@ class _Comparison:
 
     def _listings(self, given: Node, wanted: Node) -> Any:
         """Compare lists without order."""
-        if isinstance(given, Value) and isinstance(wanted, Listing) and re.fullmatch(r"[0-9]{1,3}(,[0-9]{3})+", given.text):
+        if isinstance(given, Value) and isinstance(wanted, Listing) and _THOUSANDS.fullmatch(given.text):
             given = Listing(tuple(map(Value, given.text.split(","))))
-        if isinstance(wanted, Value) and isinstance(given, Listing) and re.fullmatch(r"[0-9]{1,3}(,[0-9]{3})+", wanted.text):
+        if isinstance(wanted, Value) and isinstance(given, Listing) and _THOUSANDS.fullmatch(wanted.text):
             wanted = Listing(tuple(map(Value, wanted.text.split(","))))
         if isinstance(given, structure.Sequence) and isinstance(wanted, Listing):
             return self.nodes(given, tuple_) if (tuple_ := _tuple_of_assignments(wanted)) else False

@@ -176,7 +176,7 @@ def normalize(answer: str) -> str:
     text = _RENAMED.sub(_rename_command, _GREEK_LETTER.sub(_greek_to_latex, text))
     text = _CONTROL_SPACE.sub(" ", _SIZED_BRACKET.sub("", text))
     text = _BARE_INFINITY.sub(r"\\infty", text)
-    return " ".join(_BARE_COMMAND.sub(_name_to_command, text).split())
+    return " ".join(_BARE_COMMAND.sub(_name_to_command, text).split()).removesuffix("\\").rstrip()
 
 
 def is_same_text(response: str, reference: str, choices: Sequence[str] = ()) -> bool:

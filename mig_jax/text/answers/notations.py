@@ -30,7 +30,8 @@ _CLOCK = re.compile(
     r" ?(?P<after>[ap]\.? ?m\.?)?",
     re.IGNORECASE,
 )
-_RATIO_MARK = re.compile(r" ?: ?| to |比")
+_TEXT = re.compile(TEXT_COMMAND + r" ?\{([^{}]*)\}")
+_RATIO_MARK = re.compile(r" *: *| +to +|比")
 
 
 class BaseNumeral(NamedTuple):
@@ -79,7 +80,7 @@ def parse_base_numeral(text: str) -> BaseNumeral | None:
 
 def parse_clock(text: str) -> Clock | None:
     """Return the time of the day that a normalized text is: 20:34, 8:34 pm, 9 a.m., 下午3点."""
-    plain = re.sub(TEXT_COMMAND + r" ?\{([^{}]*)\}", r" \1", text)
+    plain = _TEXT.sub(r" \1", text)
     match = _CLOCK.fullmatch(" ".join(plain.split()))
     if not match or match[0].isdigit():
         return None
@@ -97,7 +98,7 @@ def parse_clock(text: str) -> Clock | None:
 
 def parse_ratio(text: str) -> tuple[Fraction, ...] | None:
     """Return the terms of a ratio such as 3:4, 1:2:3 or 3 to 4; None if it is none."""
-    parts = _RATIO_MARK.split(text.strip("() "))
+    parts = _RATIO_MARK.split(_TEXT.sub(r" \1 ", text).strip("() "))
     if len(parts) < 2:
         return None
     terms = [parse_number(part.strip()) for part in parts]
@@ -125,7 +126,7 @@ def _is_same_clock(response: str, reference: str) -> bool | None:
 def _is_same_ratio(response: str, reference: str) -> bool | None:
     """Return whether two ratios have proportional terms; 3:4 equals 3/4, too."""
     wanted = parse_ratio(reference)
-    if wanted is None or " to " in reference and ":" not in response:
+    if wanted is None or "to" in reference and ":" not in response:
         return None
     given = parse_ratio(response)
     if given is None and len(wanted) == 2:

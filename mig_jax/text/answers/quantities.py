@@ -29,6 +29,7 @@ _UNIT_REWRITES = tuple(
     (re.compile(pattern), unit)
     for pattern, unit in (
         (TEXT_COMMAND + r" ?\{([^{}]*)\}", r" \1 "),
+        (r"\\frac ?\{([^{}]+)\} ?\{([^{}]+)\}", r" \1 / \2 "),
         (r"\^ ?(?:\\circ|\{ ?\\circ ?\})|\\degree", "°"),
         (r"(?:°|\bdegrees?) ?[Cc](?:elsius)?\b|摄氏度|℃", "°C"),
         (r"(?:°|\bdegrees?) ?[Ff](?:ahrenheit)?\b|华氏度|℉", "°F"),

@@ -88,6 +88,7 @@ _ENVIRONMENT = re.compile(
 _BOX = re.compile(r"\\f?boxed ?\{")
 _POINT = re.compile(r"\\?[A-Z]'? ?(?=\()")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![A-Za-z])")
+_OTHER_SEPARATOR = re.compile(r", |;|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|[和或]")
 _INNER_THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 
 
@@ -112,8 +113,8 @@ def read(text: str) -> Node:
 
 def split(text: str, pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
     """Return the parts of a text between the marks of a pattern that are outside of brackets, and the marks."""
-    if pattern in (SEPARATOR, _COMMA) and ", " in text:
-        # Commas with blanks separate, so those without are in numbers.
+    if pattern in (SEPARATOR, _COMMA) and _OTHER_SEPARATOR.search(text):
+        # Commas with blanks, or words, separate, so those without are in numbers.
         text = _INNER_THOUSANDS.sub("", text)
     parts, marks, depth, start = [], [], 0, 0
     for match in pattern.finditer(text):
@@ -166,7 +167,7 @@ def _read_one(text: str) -> Node:
 
 def _read_enclosed(text: str, opening: str, inside: str, closing: str) -> Node:
     """Read what is in brackets."""
-    if opening in (r"\{", "{"):
+    if opening in (r"\{", "{") and r"\choose" not in inside:
         if not inside:
             return Listing(())
         if opening == r"\{" and (builder := _SET_BUILDER.fullmatch(inside)):
