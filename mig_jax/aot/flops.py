@@ -17,10 +17,26 @@ from flax import traverse_util
 from mig_jax.config import Config
 from mig_jax.models import decoder
 from mig_jax.models.decoder import DecoderConfig
+from mig_jax.text.step_format import SPACES, find_format
 
-# Tokens of a probe's lead-in ("</think>\n<answer>\n") and closing tag (" </answer>"), and of the opening of the
-# reasoning ("<think>\n"), with Qwen's tokenizer.
-LEAD_IN, CLOSING, OPENING = 6, 3, 3
+# Characters of a token of tags: with Qwen's tokenizer, "</think>\n<answer>\n" is 6 tokens, " </answer>" 3.
+TAG_CHARACTERS = 3
+
+
+class ProbeTokens(NamedTuple):
+    """Tokens of the fixed parts of a probe, estimated from their characters.
+
+    lead_in, closing: before and after the answer; `closing` are those that are scored.
+    opening: what the probe before the first step writes.
+    prefix: what other probes write before the lead-in.
+    endings: sets of ids of the last scored position.
+    """
+
+    lead_in: int
+    closing: int
+    opening: int
+    prefix: int
+    endings: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +108,12 @@ def step_work(config: Config, shape: DecoderConfig) -> dict[str, Work]:
     prompt, completion = config.data.max_prompt_tokens, config.rollout.max_new_tokens
     slots = prompt + completion - 1  # the last token predicts nothing
     steps, variants = config.reward.max_steps, config.reward.max_variants
-    scored = config.data.max_answer_tokens + closing_tokens(config)
-    probe = LEAD_IN + scored - 1
+    fixed = probe_tokens(config)
+    scored = config.data.max_answer_tokens + fixed.closing
+    probe = fixed.lead_in + scored - 1
     # Probes after each step, and those of the question, which also write the opening.
-    probes = _leaf_work(rows * steps * variants, probe, prompt + completion * (steps + 1) / (2 * steps))
-    opened = _leaf_work(questions * variants, OPENING + probe, prompt)
+    probes = _leaf_work(rows * steps * variants, fixed.prefix + probe, prompt + completion * (steps + 1) / (2 * steps))
+    opened = _leaf_work(questions * variants, fixed.opening + probe, prompt)
     score = Work(
         probes.tokens + opened.tokens,
         probes.pairs + opened.pairs,
@@ -115,9 +132,14 @@ def step_work(config: Config, shape: DecoderConfig) -> dict[str, Work]:
     return programs
 
 
-def closing_tokens(config: Config) -> int:
-    """Return how many tokens are scored after an answer."""
-    return 1 if config.reward.terminator == "event" else CLOSING
+def probe_tokens(config: Config) -> ProbeTokens:
+    """Return the tokens of the fixed parts of a probe, in the response format of a config."""
+    format = dataclasses.replace(find_format(config.response_format), space=SPACES[1])
+    texts = (format.lead_in, format.close, format.opening, format.closing if format.fits_lead_in else "")
+    lead_in, closing, opening, prefix = (round(len(text) / TAG_CHARACTERS) for text in texts)
+    if config.reward.terminator == "event":
+        return ProbeTokens(lead_in, 1, opening, prefix, len(format.closings))
+    return ProbeTokens(lead_in, max(1, closing), opening, prefix, 1)
 
 
 def step_flops(config: Config, shape: DecoderConfig) -> dict[str, float]:

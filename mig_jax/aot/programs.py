@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding
 
 from mig_jax import rewards
 from mig_jax.aot.compile import CompiledProgram, Program, compile_program
-from mig_jax.aot.flops import LEAD_IN, OPENING, closing_tokens
+from mig_jax.aot.flops import probe_tokens
 from mig_jax.check_config import prompt_multiple
 from mig_jax.config import Config
 from mig_jax.distributed import sharding
@@ -24,12 +24,12 @@ from mig_jax.learning.train_step import partition
 from mig_jax.models import lora, sampler
 from mig_jax.models.decoder import KVCache
 from mig_jax.models.qwen2_vl import Images, Pixels
+from mig_jax.policy.encoding import bucket_size
 from mig_jax.policy.generate import rollout_param_specs
 from mig_jax.policy.load import abstract_policy, check_run_lengths
 from mig_jax.rollout.batch import make_outcome
 from mig_jax.rollout.rollout import make_rollout_functions
 from mig_jax.rollout.scoring import ProbedSteps, Probes
-from mig_jax.text.step_format import SPACES
 from mig_jax.trainer.update import build_step
 
 # Triton tries tile sizes on a GPU. Without one it finds none for matrices of some heights. cuBLAS takes any matrix and
@@ -159,16 +159,18 @@ class TrainingPrograms:
 
     def _cuts(self, questions: int) -> rewards.Cuts:
         shape = questions * self.config.rollout.group_size, self.config.reward.max_steps
-        return self._shard_rows(rewards.Cuts(_int(*shape), _bool(*shape)))
+        width = probe_tokens(self.config).prefix
+        prefixes = (_int(*shape, bucket_size(width)), _int(*shape)) if width else (None, None)
+        return self._shard_rows(rewards.Cuts(_int(*shape), _bool(*shape), *prefixes))
 
     def _probes(self, questions: int) -> Probes:
         variants = self.config.reward.max_variants
-        scored = self.config.data.max_answer_tokens + closing_tokens(self.config)
-        ids_of_target = 1 if self.config.reward.terminator == "tag" else len(SPACES)
-        target_qaye = _int(questions, variants, scored, ids_of_target)
-        token_qap = _int(questions, variants, LEAD_IN + scored - 1)
+        fixed = probe_tokens(self.config)
+        scored = self.config.data.max_answer_tokens + fixed.closing
+        target_qaye = _int(questions, variants, scored, fixed.endings)
+        token_qap = _int(questions, variants, fixed.lead_in + scored - 1)
         answers = rewards.Answers(token_qap, target_qaye, _bool(questions, variants, scored))
-        return self._shard_rows(Probes(answers, _int(questions, OPENING)))
+        return self._shard_rows(Probes(answers, _int(questions, fixed.opening)))
 
     def _batch(self, prompts: sampler.Prompts, completions: sampler.Completions, ell_bk: Any) -> Batch:
         rows, width = completions.token_bt.shape

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from mig_jax.config import Config
 from mig_jax.records.metrics import column
+from mig_jax.text.step_format import StepFormat, find_format
 
 # Shares of responses that are worth a warning.
 MANY_TRUNCATED = 0.5
@@ -164,16 +165,21 @@ def _truncated(w: Window) -> str:
 def _malformed(w: Window) -> str:
     steps = " nor has a step" if w.most("rollout/steps") == 0 else ""
     return (
-        f"no response of {w.steps} is well formed{steps} (<think>, lines '### Step 1: …', </think>, "
-        f"<answer>…</answer>). {_format_advice(w.config)} The files in transcripts/ say what is wrong (format_error)"
+        f"no response of {w.steps} is well formed{steps} ({_format(w).describe()}). {_format_advice(w.config)} The "
+        "files in transcripts/ say what is wrong (format_error)"
     )
 
 
 def _no_steps(w: Window) -> str:
     return (
-        f"no response of {w.steps} has a step (a line '### Step 1: …'): the process stream has nothing to credit. "
+        f"no response of {w.steps} has a step ({_format(w).describe_steps()}): the process stream has nothing to "
+        "credit. "
         f"{_format_advice(w.config)}"
     )
+
+
+def _format(w: Window) -> StepFormat:
+    return find_format(w.config.response_format)
 
 
 def _no_signal(w: Window) -> str:
