@@ -49,6 +49,7 @@ CONFIGS = {
         **SIZES | {"max_position_embeddings": 4096}, tie_word_embeddings=True, head_dim=16, rope_parameters=YARN
     ),
     "qwen3": transformers.Qwen3Config(**SIZES, head_dim=16, tie_word_embeddings=True),
+    "smollm3": transformers.SmolLM3Config(**SIZES, no_rope_layers=[1, 0], pad_token_id=None),
 }
 
 

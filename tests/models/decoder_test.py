@@ -20,8 +20,9 @@ FLAGS = {
     "llama_biased": {"qkv_bias": True, "o_bias": True},
     "qwen2": {"qkv_bias": True, "tied_head": False},
     "qwen3": {"qk_norm": True},
+    "smollm3": {"no_rope_layers": (0, 2)},
 }
-FULL = dataclasses.replace(PLAIN, qkv_bias=True, o_bias=True, qk_norm=True, tied_head=False)
+FULL = dataclasses.replace(PLAIN, qkv_bias=True, o_bias=True, qk_norm=True, tied_head=False, no_rope_layers=(1,))
 ROWS, LENGTH = 2, 6
 
 
@@ -62,7 +63,7 @@ def slow_rotate(x_h, position, theta):
 
 
 def slow_projections(c, p, y_d, position):
-    """Return queries `[N, H]`, keys and values `[M, H]` of one token."""
+    """Return queries `[N, H]`, keys and values `[M, H]` of one token; a token is not rotated at position 0."""
     q_nh, k_mh, v_mh = (np.tensordot(y_d, p[name], 1) for name in ("query", "key", "value"))
     if c.qkv_bias:
         q_nh, k_mh, v_mh = q_nh + p["query_bias"], k_mh + p["key_bias"], v_mh + p["value_bias"]
@@ -94,7 +95,8 @@ def slow_decoder(c, params, token_t, position_t, visible_ts):
     for layer in range(c.layers):
         p = jax.tree.map(lambda x: x[layer], params["layers"])  # noqa: B023
         y_td = slow_norm(x_td, p["attention_norm"], c.norm_eps)
-        x_td = x_td + slow_attention(c, p["attention"], y_td, position_t, visible_ts)
+        angle_t = position_t * (layer not in c.no_rope_layers)
+        x_td = x_td + slow_attention(c, p["attention"], y_td, angle_t, visible_ts)
         y_td = slow_norm(x_td, p["mlp_norm"], c.norm_eps)
         gate_tf = y_td @ p["mlp"]["gate"]
         x_td = x_td + (gate_tf / (1 + np.exp(-gate_tf)) * (y_td @ p["mlp"]["up"])) @ p["mlp"]["down"]
@@ -205,7 +207,8 @@ def test_gradient_is_finite_for_fully_masked_rows_and_equal_with_remat():
 
 def count_stored(policy):
     """Return how many numbers per token the forward pass stores in each layer for the backward pass."""
-    config, params, valid_bt = dataclasses.replace(FULL, remat=policy), random_params(FULL), inputs()[2]
+    config = dataclasses.replace(FULL, remat=policy, no_rope_layers=())  # whose flag is one more number per layer
+    params, valid_bt = random_params(FULL), inputs()[2]
     forward = jax.make_jaxpr(lambda params: jax.vjp(lambda params: loss(config, params, valid_bt), params)[1])(params)
     (scan,) = [eqn for eqn in forward.eqns if eqn.primitive.name == "scan"]
     stacked = [v.aval.size for v in scan.outvars if v.aval.shape[0] == config.layers]
