@@ -121,9 +121,9 @@ def score_transcripts(
     for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch"):
         batch = rows[first : first + batch_size]
         padded = batch + batch[:1] * (batch_size - len(batch))
-        *inputs, steps = _stack(policy, config, padded, max_steps=max_steps)
+        *inputs, probed = _stack(policy, config, padded, max_steps=max_steps)
         is_correct_b = np.array([transcripts[row.index].is_correct is True for row in padded])
-        scores = sharding.to_host(credit(likelihood(params, *inputs), steps, is_correct_b))
+        scores = sharding.to_host(credit(likelihood(params, *inputs), probed, is_correct_b))
         for row, encoded in enumerate(batch):
             answered = encoded.parsed.response.answer or ""
             transcript = dataclasses.replace(transcripts[encoded.index], answered=answered)
