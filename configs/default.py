@@ -59,7 +59,7 @@ def get_config() -> ConfigDict:
     a.modules = ("query", "key", "value", "out", "gate", "up", "down")
     a.save = "merged"  # merged: an ordinary model; adapter: a PEFT folder
 
-    c.data = d = ConfigDict()
+    c.data = d = ConfigDict(convert_dict=False)
     d.train = "chain:terms=7"  # sources: gsm8k, jsonl:FILE, reasoning_gym:TASK, "3 gsm8k + 1 math" (data/sources.py)
     d.eval = ""  # same names; "": data.train, whose test split or held-out problems are used
     d.train_size = 8192  # number of problems to generate; other sources keep their size
@@ -84,7 +84,7 @@ def get_config() -> ConfigDict:
     n.source = "source"
     d.system_prompt = "format"  # "format": instructions of the response format; "": none; a text; or a .txt or .md file
     d.user_template = "{question}"  # user turn; may also have {choices} and {instructions}; {{ and }} are braces
-    d.user_templates = ConfigDict()  # the same by source, as {"gsm8k": "…"}; user_template is for all others
+    d.user_templates = {}  # the same by source, as {"gsm8k": "…"}; user_template is for all others
     d.template_args = ""  # arguments of the chat template, as "enable_thinking=False,date_string=26 Jul 2024"
     d.template_date = "2025-01-01"  # the date that chat templates print as today's
     d.max_prompt_tokens = 256  # problems with longer prompts are rejected and counted

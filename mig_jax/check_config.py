@@ -265,7 +265,7 @@ def _vision_shape(init: ModelInitConfig) -> list[str]:
 def _prompts(config: Config) -> list[str]:
     """Check how prompts are written; `policy.prompts.with_style` checks what the chat template does with them."""
     d = config.data
-    by_source = {f"data.user_templates.{source}": text for source, text in d.user_templates.to_dict().items()}
+    by_source = {f"data.user_templates.{source}": text for source, text in d.user_templates.items()}
     return prompt_options.option_errors(
         system_prompt=d.system_prompt,
         user_templates={"data.user_template": d.user_template, **by_source},

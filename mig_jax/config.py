@@ -61,10 +61,6 @@ class DataColumnsConfig(Section):
     subject: str
 
 
-class UserTemplatesConfig(Section):
-    """Templates of the user turn by source; any keys."""
-
-
 class DataConfig(Section):
     bad_rows: str
     choice_answers: str
@@ -82,7 +78,7 @@ class DataConfig(Section):
     train: str
     train_size: PositiveInt
     user_template: str
-    user_templates: UserTemplatesConfig
+    user_templates: dict[str, str]
     variants: str
 
 

@@ -87,7 +87,7 @@ def exists(name: str) -> bool:
 
 
 def test_named_config_keys_exist():
-    flat = flatten_dict(default.get_config().to_dict(), sep=".")
+    flat = flatten_dict(default.get_config().to_dict(), keep_empty_nodes=True, sep=".")
     known = {".".join(key.split(".")[:n]) for key in flat for n in (1, 2, 3, 4)}
     sections = "|".join(key for key in default.get_config() if not isinstance(default.get_config()[key], int))
     unknown = []

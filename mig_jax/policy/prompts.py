@@ -52,7 +52,7 @@ def style_tokenizer(tokenizer: Tokenizer, config: Config) -> tuple[Tokenizer, li
     data, tokenizer = config.data, tokenizer.with_format(find_format(config.response_format))
     style = prompts.PromptStyle(
         instructions=_instructions(tokenizer, data.system_prompt),
-        user_templates=data.user_templates.to_dict() | {"": data.user_template},
+        user_templates={**data.user_templates, "": data.user_template},
         template_args=prompt_options.parse_template_args(data.template_args),
         date=data.template_date,
     )
