@@ -13,7 +13,6 @@ from typing import NamedTuple, TextIO
 
 import jax
 from absl import logging
-from tqdm import tqdm
 
 from mig_jax.config import Config
 from mig_jax.data.problem import Problem
@@ -27,6 +26,7 @@ from mig_jax.policy.generate import make_rollout_params_fn, make_sampler
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import add_images, stack_prompts
 from mig_jax.records.atomic_file import replace_file
+from mig_jax.records.progress import progress
 from mig_jax.rollout.problem_set import read_variants, variant_key
 from mig_jax.text.answers.verifier import AnswerPair, Verifier
 
@@ -87,7 +87,7 @@ def propose_variants(
 
     counts = VariantCounts(0, 0, 0)
     with _open_to_append(path) as file:
-        for part in tqdm(eval_slices(policy, config, len(remaining), 1), desc="variants", unit="batch"):
+        for part in progress(eval_slices(policy, config, len(remaining), 1), desc="variants", unit="batch"):
             batch = remaining[part.first : part.first + part.size]
             texts = _answer_requests(policy, config, sample, batch, part.size)
             proposed = [parse_variants(text, limit=config.reward.max_variants) for text in texts]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from tqdm import tqdm
 
 from mig_jax.config import Config
 from mig_jax.data import stream
@@ -20,6 +19,7 @@ from mig_jax.policy.generate import Sampler, make_rollout_params_fn, make_sample
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import encode_prompts
 from mig_jax.records import eval_metrics
+from mig_jax.records.progress import progress
 from mig_jax.records.transcripts import Transcript, read_transcripts, write_transcripts
 from mig_jax.rollout.grading import grade_transcripts
 from mig_jax.rollout.rollout import make_transcripts
@@ -87,8 +87,8 @@ class EvalSampler:
         )
         load = functools.partial(self._load, problems, folder, done)
         ready = stream.in_order(slices, load, read_ahead=self.config.data.read_ahead)
-        progress = iter(tqdm(ready, total=len(slices), desc=name, unit="batch", leave=False))
-        for loaded, completions in self._sample_ahead(rollout_params, key, progress):
+        bar = iter(progress(ready, total=len(slices), desc=name, unit="batch", leave=False))
+        for loaded, completions in self._sample_ahead(rollout_params, key, bar):
             yield loaded.done if completions is None else self._grade(loaded, completions, folder)
 
     def _load(self, problems: Sequence[Problem], folder: Path | None, done: list[int], part: EvalSlice) -> _Loaded:

@@ -29,6 +29,7 @@ from mig_jax.evaluation.score_transcripts import score_transcripts
 from mig_jax.policy.load import Policy, find_model
 from mig_jax.records import eval_metrics, eval_tables, transcript_browser
 from mig_jax.records.atomic_file import read_json_object, replace_file
+from mig_jax.records.progress import progress
 from mig_jax.records.transcripts import Transcript, write_transcripts
 from mig_jax.rollout.problem_set import FilteredDataset, open_eval_problems
 from mig_jax.text.answers.verifier import Verifier
@@ -67,7 +68,7 @@ def evaluate_sources(
     problems = multihost.sync_errors(lambda: {name: open_eval_problems(policy, config, name) for name in names})
     multihost.broadcast_from_main(lambda: _check_config(config, workdir / "config.json"))
     evaluator, results_by_source = Evaluator(policy, config, verifier), {}
-    for name in tqdm(names, desc="evaluating", unit="source") if len(names) > 1 else names:
+    for name in progress(names, desc="evaluating", unit="source") if len(names) > 1 else names:
         folder = workdir / folder_name(name)
         results = multihost.broadcast_from_main(functools.partial(_read_results, folder, problems[name]))
         if results:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import logging
-from tqdm import tqdm
 
 from mig_jax import rewards
 from mig_jax.config import Config
@@ -22,6 +21,7 @@ from mig_jax.policy.completions import ParsedCompletion, parse_completion
 from mig_jax.policy.generate import make_rollout_params_fn
 from mig_jax.policy.load import Policy, check_positions
 from mig_jax.policy.prompts import encode_prompt, stack_prompts
+from mig_jax.records.progress import progress
 from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.grading import grade_transcripts
 from mig_jax.rollout.rollout import add_scores
@@ -118,7 +118,7 @@ def score_transcripts(
     credit = jax.jit(functools.partial(compute_scores, reward=config.reward, group_size=1))
     params = make_rollout_params_fn(policy, gather=config.rollout.gather_params)(policy.params)
     scored = list(transcripts)
-    for first in tqdm(range(0, len(rows), batch_size), desc="scoring", unit="batch"):
+    for first in progress(range(0, len(rows), batch_size), desc="scoring", unit="batch"):
         batch = rows[first : first + batch_size]
         padded = batch + batch[:1] * (batch_size - len(batch))
         *inputs, probed = _stack(policy, config, padded, max_steps=max_steps)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
-from tqdm import tqdm
+
+from mig_jax.records.progress import progress
 
 # jax reports the time of each stage of a compilation when the stage ends. Compiling itself follows lowering.
 _LOWERED, _COMPILED = "/jax/core/compile/jaxpr_to_mlir_module_duration", "/jax/core/compile/backend_compile_duration"
@@ -54,7 +55,7 @@ class CompileTimer:
         while not self._stop.wait(REFRESH_S):
             text = self.text()
             if text and line is None:
-                line = tqdm(bar_format="{desc}", leave=False)
+                line = progress(bar_format="{desc}", leave=False)
             if text and line is not None:
                 line.set_description_str(text)
             elif line is not None:

@@ -10,7 +10,6 @@ from typing import Any, overload
 
 import numpy as np
 from absl import logging
-from tqdm import tqdm
 
 from mig_jax.config import Config
 from mig_jax.data import sources
@@ -21,6 +20,7 @@ from mig_jax.errors import UserError
 from mig_jax.policy.encoding import QuestionChangedError, rejection_reason
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import measure_prompt
+from mig_jax.records.progress import progress
 
 # Variants of an answer, by the `variant_key` of its problem.
 Variants = Mapping[tuple[str, str, str], tuple[str, ...]]
@@ -150,9 +150,9 @@ def filter_problems(
       UserError: no problem is left.
     """
     indices = range(len(source)) if indices is None else indices
-    progress = tqdm(indices, desc=f"reading {name}", unit="problem", leave=False)
+    bar = progress(indices, desc=f"reading {name}", unit="problem", leave=False)
     reasons, digest = [], hashlib.sha256()
-    for index in progress:
+    for index in bar:
         problem = source[index]
         reasons.append(reason(problem))
         if not reasons[-1]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from mig_jax import parts
 from mig_jax.check_config import check_config
@@ -19,6 +18,7 @@ from mig_jax.learning.train_step import init_state, partition
 from mig_jax.policy.load import Policy, check_run_lengths, load_policy
 from mig_jax.policy.prompts import with_style
 from mig_jax.policy.save import save_policy
+from mig_jax.records.progress import progress
 from mig_jax.text.step_format import find_format
 from mig_jax.trainer import announce, disk_space, saved_model, sft_stage
 from mig_jax.trainer.preemption import Preempted
@@ -109,7 +109,7 @@ def train_loop(run: RunState, should_stop: Callable[[], bool]) -> None:
         raise Preempted(f"stopped after step {run.done} of {run.config.steps}")
     run.window.start = time.perf_counter()
     steps = range(run.done, run.config.steps)
-    for _ in tqdm(steps, initial=run.done, total=run.config.steps, desc=run.mode, unit="step"):
+    for _ in progress(steps, initial=run.done, total=run.config.steps, desc=run.mode, unit="step"):
         batch = run.step()
         exit_error = run.log(batch)
         if multihost.is_main_process() and not run.is_last:

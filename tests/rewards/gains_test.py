@@ -208,7 +208,7 @@ def test_padding_has_no_effect(name, knobs, dirt):
 
 @vary
 def test_padded_group_earns_what_it_earns_alone(name, knobs):
-    credit, is_correct_g = rewards.make_credit(name, **knobs), [True, False]  # other shapes, which nothing else compiles
+    credit, is_correct_g = rewards.make_credit(name, **knobs), [True, False]  # shapes of their own
     alone = credit(make_group([ELL[:4], ELL[2:]], steps_gk=[[1, 2, 1], [1, 1, 1]], is_correct_g=is_correct_g))
     ell_gk, valid_gk = [ELL, [*ELL[2:], 9, 9]], [[True] * 4 + [False] * 2] * 2
     steps_gk = [[1, 2, 1, 0, 0], [1, 1, 1, 0, 0]]
