@@ -95,8 +95,8 @@ def choices_by_letter(choices: Sequence[str]) -> dict[str, str]:
 def render_response(steps: Sequence[str], answer: str, format: StepFormat = MIG) -> str:
     """Return the well-formed response with these steps and this answer, as SFT needs it.
 
-    It begins after what the prompt has written of it (`StepFormat.prompt_opening`). Where steps have no headers, a step
-    of several paragraphs, lines or sentences may be read as several.
+    It begins after what the prompt has written of it (`StepFormat.prompt_opening`). Where steps have no headers,
+    what is read may divide otherwise: a step of several paragraphs, lines or sentences is several.
 
     Raises:
       UserError: the response would not parse back to its parts: there are no steps, a step is empty or contains a tag
@@ -105,10 +105,10 @@ def render_response(steps: Sequence[str], answer: str, format: StepFormat = MIG)
     whole = dataclasses.replace(format, prompt_opening="")
     response = whole.write([step.strip() for step in steps], answer.strip())
     parsed = parse_response(response, whole)
-    is_divided = len(parsed.steps) < len(steps) or (format.headers and len(parsed.steps) > len(steps))
-    if not parsed.is_well_formed or is_divided:
+    is_empty = not all(map(str.strip, steps)) or (format.headers and len(parsed.steps) < len(steps))
+    if not parsed.is_well_formed or is_empty or (format.headers and len(parsed.steps) > len(steps)):
         reason = parsed.format_error or (
-            "a step without text" if len(parsed.steps) < len(steps) else "a step inside a step"
+            "a step without text" if is_empty else "a step inside a step"
         )
         raise UserError(
             f"this solution cannot be written as a response ({reason}); it needs steps and an answer, none of them "
