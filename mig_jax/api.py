@@ -35,6 +35,7 @@ from mig_jax.evaluation import run
 from mig_jax.evaluation.continuations import continuation_values
 from mig_jax.evaluation.evaluator import EvalSampler
 from mig_jax.evaluation.score_transcripts import score_transcripts
+from mig_jax.parts import is_own
 from mig_jax.policy import load
 from mig_jax.policy.generate import make_rollout_params_fn, make_sampler
 from mig_jax.policy.load import Policy, check_run_lengths
@@ -200,7 +201,7 @@ def sample(
       UserError: the config, the model or the kind cannot be used, or there are not as many answers as questions.
     """
     config = config_of(model, overrides)
-    if kind not in KINDS:
+    if kind not in KINDS and not is_own(kind):
         raise UserError(f"kind={kind!r}: not one of {', '.join(KINDS)}{did_you_mean(kind, KINDS)}")
     if answers and len(answers) != len(questions):
         raise UserError(f"{len(questions)} questions with {len(answers)} answers: give one answer for each, or none")

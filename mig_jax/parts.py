@@ -82,6 +82,7 @@ def is_own(spec: str) -> bool:
 
 def part_file(spec: str) -> Path | None:
     """Return the absolute path of the file that a part is in; None for parts of tables and of modules."""
+    spec = spec.removeprefix("=")  # a constant column
     if not _FILE_PART.fullmatch(spec):
         return None
     return Path(os.path.abspath(os.path.expanduser(spec.rpartition(":")[0])))
@@ -101,7 +102,7 @@ def part_label(spec: str) -> str:
 def absolute_spec(spec: str) -> str:
     """Return a part of a file with the file's absolute path, found from any folder; other parts as they are."""
     file = part_file(spec)
-    return f"{file}:{spec.rpartition(':')[2]}" if file else spec
+    return f"{'=' * spec.startswith('=')}{file}:{spec.rpartition(':')[2]}" if file else spec
 
 
 def loadable_spec(spec: str) -> str:

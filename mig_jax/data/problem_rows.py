@@ -11,6 +11,7 @@ from mig_jax.data.columns import is_template, optional_text, required_text, valu
 from mig_jax.data.problem import Problem
 from mig_jax.data.references import Reference, take_answer
 from mig_jax.data.rows import Row, RowError
+from mig_jax.parts import is_own
 
 # Kinds whose answer is a choice.
 CHOICE_KINDS = ("choice", "nearest_choice")
@@ -60,7 +61,7 @@ def read_draft(
     taken = take_answer(answer)
     choices: Choices | None = read("choices", read_choices, None)
     kind = read("kind", optional_text) or ("choice" if choices else "expression")
-    if kind not in kinds:
+    if kind not in kinds and not is_own(kind):
         errors.append(f"{row.location}: kind is {kind!r}, not one of {', '.join(kinds)}")
     folder = location if location.is_dir() else location.parent
     images = read("images", lambda row, column: _read_images(row, column, asked, folder), ())

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from mig_jax.data import image_files
 from mig_jax.data.rows import format_errors
 from mig_jax.errors import UserError
+from mig_jax.parts import is_own
 from mig_jax.records.atomic_file import replace_file
 from mig_jax.text.answers.verifier import KINDS
 
@@ -211,7 +212,7 @@ def _find_row_errors(row: dict[str, Any]) -> list[str]:
     ]
     if not all(_is_turn(turn) for turn in row.get("history") or []):
         errors.append("history is not a list of pairs of role and text")
-    if row.get("kind", "expression") not in KINDS:
+    if row.get("kind", "expression") not in KINDS and not is_own(str(row["kind"])):
         errors.append(f"kind {row['kind']!r} is not one of {', '.join(KINDS)}")
     return errors
 

@@ -100,10 +100,10 @@ def extract_lenient_answer(completion: str, *, kind: str, choices: Sequence[str]
 
     Args:
       completion: any text.
-      kind: how the answer will be compared, one of `verifier.KINDS`.
+      kind: how the answer will be compared, one of `kinds.KINDS`, or a user's own.
       choices: texts of the choices; () accepts all letters.
     """
-    reader = READERS.get(kind, READERS["text"])
+    reader = _find_reader(kind)
     text = completion if reader is READERS["text"] else completion.translate(_TO_ASCII)
     if block := _last_block(text):
         return _read_content(block, reader, choices)
@@ -114,6 +114,14 @@ def extract_lenient_answer(completion: str, *, kind: str, choices: Sequence[str]
         if answer := reader.read(part, choices):
             return answer
     return None
+
+
+def _find_reader(kind: str) -> Reader:
+    """Return how answers of a kind are read; for a user's own kind, the content of a block or box is the answer."""
+    from mig_jax.text.answers.kinds import find_kind  # which imports this module
+
+    read = find_kind(kind).read or READERS["text"]
+    return read if isinstance(read, Reader) else Reader(read, lambda text, choices: True)
 
 
 def _read_content(content: str, reader: Reader, choices: Sequence[str]) -> str:

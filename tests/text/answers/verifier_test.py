@@ -9,7 +9,7 @@ import time
 import pytest
 
 from mig_jax.errors import UserError
-from mig_jax.text.answers import formulas, verifier_worker
+from mig_jax.text.answers import checks, formulas
 from mig_jax.text.answers.verifier import AnswerPair, Grade, Verifier
 
 # Takes forever to grade.
@@ -48,7 +48,7 @@ ALGEBRA = {
 
 def test_algebra():
     """Check what takes algebra, without a worker; that it takes algebra, too."""
-    assert {pair: verifier_worker.is_equal(*pair) for pair in ALGEBRA} == ALGEBRA
+    assert {pair: checks.is_equal(*pair) for pair in ALGEBRA} == ALGEBRA
     assert {pair: formulas.is_same_math(*pair) for pair in ALGEBRA} == dict.fromkeys(ALGEBRA)
 
 
@@ -150,14 +150,14 @@ def test_answer_is_undecided_if_its_reference_runs_out_of_time_as_well(pool, mon
 def test_check_of_a_reference_parses_all_of_it(monkeypatch, kind, reference, parsed):
     """The comparison of equal texts would parse nothing, so that no reference ever ran out of time."""
     found = []
-    monkeypatch.setattr(verifier_worker, "is_equal_by_algebra", lambda *texts: found.append(texts))
-    assert verifier_worker._SELF_CHECKS[kind](reference) is True
+    monkeypatch.setattr(checks, "is_equal_by_algebra", lambda *texts: found.append(texts))
+    assert checks.REFERENCE_CHECKS[kind](reference) is True
     assert found == [(text, text) for text in parsed]
 
 
 def test_reference_of_a_task_solves_it():
-    assert verifier_worker.is_own_solution("reasoning_gym:chain_sum:1:1000:3") is True
-    assert "no_task" in verifier_worker.is_own_solution("reasoning_gym:no_task:1:10:3")
+    assert checks.is_own_solution("reasoning_gym:chain_sum:1:1000:3") is True
+    assert "no_task" in checks.is_own_solution("reasoning_gym:no_task:1:10:3")
 
 
 def test_dead_worker_is_replaced(pool):
@@ -238,14 +238,14 @@ def test_worker_without_parent_ends_itself():
     command = [sys.executable, "-m", "mig_jax.text.answers.verifier_worker", "4"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         for pair in (AnswerPair(None, "", "expression"), AnswerPair(None, "x+1", "expression"), ENDLESS):
-            process.stdin.write(json.dumps(pair[:3]).encode() + b"\n")
+            process.stdin.write(json.dumps(pair).encode() + b"\n")
         process.stdin.flush()
         assert process.stdout.read() == b"true\ntrue\n"
         assert process.wait(timeout=60) == -signal.SIGALRM
 
 
 def test_worker_ends_with_its_input_and_prints_only_grades():
-    lines = [json.dumps([None, "", "expression"]), json.dumps(["1+x", "x+1", "expression"])]
+    lines = [json.dumps([None, "", "expression", []]), json.dumps(["1+x", "x+1", "expression", []])]
     done = subprocess.run(
         [sys.executable, "-m", "mig_jax.text.answers.verifier_worker", "9"],
         input="\n".join(lines) + "\n",
