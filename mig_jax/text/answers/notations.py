@@ -19,11 +19,22 @@ _BASES = {
 _BASE = rf"\{{?(?:{TEXT_COMMAND} ?\{{)? ?(?:base ?\}}? ?)?(?P<base>[0-9]{{1,2}}|[a-z]+)\}}*"
 _BASE_NUMERAL = re.compile(
     r"(?P<open>\()?(?P<sign>-?)(?P<digits>[0-9A-Za-f][0-9A-Za-f, ]*(?:\.[0-9A-Za-f]+)?)(?(open)\))"
-    rf"(?: ?_ ?{_BASE}| ?,? ?(?:\(|\\text ?\{{)? ?(?:in )?base[ -]?(?P<named>[0-9]{{1,2}}|[a-z]+) ?[)}}]?)"
+    rf"(?: ?_ ?{_BASE}| ?,? ?(?:\(|\\text ?\{{)? ?(?:in )?base(?: ?\}})?[ -]?(?P<named>[0-9]{{1,2}}|[a-z]+) ?[)}}]?)"
 )
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
-_HALF_DAYS = {"am": 0, "a.m": 0, "上午": 0, "早上": 0, "凌晨": 0, "pm": 12, "p.m": 12, "下午": 12, "晚上": 12, "中午": 12}
+_HALF_DAYS = {
+    "am": 0,
+    "a.m": 0,
+    "上午": 0,
+    "早上": 0,
+    "凌晨": 0,
+    "pm": 12,
+    "p.m": 12,
+    "下午": 12,
+    "晚上": 12,
+    "中午": 12,
+}
 _CLOCK = re.compile(
     r"(?P<before>上午|下午|早上|晚上|中午|凌晨)?(?P<hour>[0-9]{1,2})"
     r"(?::(?P<minute>[0-5][0-9])(?::(?P<second>[0-5][0-9]))?|[点时](?:(?P<minutes>[0-5]?[0-9])分?|(?P<half>半)|整|钟)?| ?o'clock)?"

@@ -6,11 +6,66 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 from mig_jax.text.answers.choices import CHOICE
-from mig_jax.text.answers.compare import COMPARISONS, parse_share
-from mig_jax.text.answers.formulas import ASSIGNMENT, choice_letters, set_members
-from mig_jax.text.answers.normalize import normalize, strip_wrappers
-from mig_jax.text.answers.quantities import Number, parse_number
+from mig_jax.text.answers.compare import parse_share
+from mig_jax.text.answers.formulas import ASSIGNMENT, PLUS_MINUS, choice_letters, set_members, strip_unit
+from mig_jax.text.answers.normalize import clean_characters, normalize, strip_wrappers
+from mig_jax.text.answers.quantities import Number, parse_number_answer
 from mig_jax.text.response_format import choices_by_letter
+
+# Greatest denominator with which a decimal is also written as a fraction.
+_MAX_DENOMINATOR = 10
+
+# What is written before and after a number of a unit.
+_UNIT_SIGNS = {"%": ("", "%"), "$": ("$", ""), "°": ("", "\N{DEGREE SIGN}"), "€": ("€", ""), "£": ("£", "")}
+_TEXT_UNIT = re.compile(r"\\(?:text|mathrm|textrm|mbox) ?\{([^{}]*)\}( ?\^ ?\{?[0-9]\}?)?\Z")
+_LAST_UNIT = re.compile(
+    r"(?:\\?%|\^\{?\\circ\}?|°| ?\\(?:text|mathrm|textrm|mbox) ?\{[^{}]*\}(?: ?\^ ?\{?[0-9]\}?)?| [A-Za-z].*)\Z"
+)
+_IS_FRACTION = re.compile(r"\\frac|/")
+_MIXED = re.compile(r"-?[0-9]+ ?\\frac|-?[0-9]+ [0-9]+/")
+_IS_POWER = re.compile(r"10 ?\^")
+
+# The first of two notations, and the second one, which models write.
+_TIDY = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\\[dtc]frac(?![a-z])", r"\\frac"),
+        (r"\\(?:left|right)(?![A-Za-z])", ""),
+        (r"\\[!,;:]|\\displaystyle(?![A-Za-z])|\$", ""),
+        (r"\\frac ?([0-9]) ?([0-9])", r"\\frac{\1}{\2}"),
+        (r"\\sqrt ?([0-9])", r"\\sqrt{\1}"),
+        (r"_ ?([0-9]{1,2})(?![0-9])", r"_{\1}"),
+        (r"\^ ?([0-9]{2,})", r"^{\1}"),
+        (r"\{,\}", ","),
+        (r"([(\[]|\\\{) ", r"\1"),
+        (r" ([)\]]|\\\})", r"\1"),
+        (r" ?(\\cup(?![A-Za-z])|\\\\|&) ?", r" \1 "),
+        (r"(\\begin\{[a-z]*matrix\}) ?", r"\1 "),
+        (r" ?(\\end\{[a-z]*matrix\})", r" \1"),
+        (r"(?<![0-9]),(?=\S)|,(?=[^0-9\s])|,(?=[0-9]{1,2}(?![0-9]))|,(?=[0-9]{4})", ", "),
+    )
+)
+_SIGN = re.compile(r"\A[-+] ?")
+_FRACTION = re.compile(
+    r"(?<![A-Za-z0-9})] )(?<![A-Za-z0-9})])"
+    r"\\frac\{(?P<over>(?:[^{}]|\{[^{}]*\})+)\}\{(?P<under>[^{}]+)\}(?! ?[A-Za-z0-9({\\^])"
+)
+_ATOM = re.compile(r"[0-9]+|[A-Za-z]|\\[a-z]+")
+_PRODUCT = re.compile(r"-?[0-9]*(?: ?(?:[A-Za-z]|\\pi|\\sqrt\{[^{}]*\}))?")
+_BINARY_SIGN = re.compile(r"(?<=[0-9A-Za-z)}!]) ?([-+=]) ?(?=[0-9A-Za-z(\\])")
+_SIGNS = tuple(
+    (re.compile(pattern), sign)
+    for pattern, sign in (
+        (r"\\pi(?![A-Za-z]) ?", "π"),
+        (r"\\sqrt\{([0-9]+)\}", r"√\1"),
+        (r"\\infty(?![A-Za-z])", "∞"),
+        (r"\\cup(?![A-Za-z])", "∪"),
+        (r"\\leq?(?![A-Za-z])", "≤"),
+        (r"\\geq?(?![A-Za-z])", "≥"),
+        (r"\\pm(?![A-Za-z]) ?", "±"),
+        (r"\^(?:\\circ(?![A-Za-z])|\{\\circ\})", "\N{DEGREE SIGN}"),
+    )
+)
 
 
 def answer_variants(reference: str, *, kind: str, choices: Sequence[str] = (), limit: int) -> tuple[str, ...]:
@@ -20,40 +75,112 @@ def answer_variants(reference: str, *, kind: str, choices: Sequence[str] = (), l
 
     Args:
       reference: the reference answer; for a choice its letter.
-      kind: one of `compare.COMPARISONS`.
+      kind: one of `kinds.KINDS`, or a user's own.
       choices: texts of the choices, if any.
       limit: most variants to return, at least 1.
     """
-    reference = reference.strip()
-    variants = VARIANTS[kind](reference, choices) if kind in VARIANTS else ()
-    right = (text for text in variants if text and COMPARISONS[kind](text, reference, choices))
+    from mig_jax.text.answers.kinds import find_kind, is_right  # which import this module
+
+    reference, spell = reference.strip(), find_kind(kind).spell
+    variants = spell(reference, choices) if spell else ()
+    right = (text for text in variants if text and is_right(text, reference, kind, choices))
     return tuple(dict.fromkeys((reference, *right)))[:limit]
 
 
 def _number_variants(reference: str, choices: Sequence[str]) -> Iterator[str]:
-    """Yield ways to write a number, or the right-hand side of an assignment."""
-    plain = normalize(reference)
+    """Yield ways to write a number or a formula, or the right-hand side of an assignment; likely ones first."""
+    plain, tidy = normalize(reference), _tidy(reference)
+    number = parse_number_answer(reference)
     assignment = ASSIGNMENT.fullmatch(plain)
-    for text in filter(None, (plain, assignment and assignment[2])):
-        yield text
-        yield from _value_variants(parse_number(text))
-
-
-def _value_variants(number: Number | None) -> Iterator[str]:
-    """Yield ways to write a number, likely ones first."""
+    sides = [_tidy(assignment[2])] if assignment else []
     if number is None:
+        yield from (tidy, _BINARY_SIGN.sub(r" \1 ", tidy))
+        for text in (*sides, tidy, _tidy(strip_unit(plain))):
+            yield from _formula_variants(text)
+        if PLUS_MINUS.search(plain):
+            yield ", ".join(_signed_members(reference))
+        yield plain
         return
-    value = number.value
+    if not number.unit and not number.words:
+        yield from (tidy, *sides)
+    for text in sides or [tidy]:
+        yield from _value_variants(text, number)
+
+
+def _value_variants(text: str, number: Number) -> Iterator[str]:
+    """Yield ways to write a number, likely ones first.
+
+    Args:
+      text: the number as it is written, see `_tidy`.
+      number: its value and unit.
+    """
+    digits = _LAST_UNIT.sub("", text).lstrip("$ ").strip()
+    plain = [*_digit_variants(digits, number.value)]
+    if number.unit in _UNIT_SIGNS:
+        before, after = _UNIT_SIGNS[number.unit]
+        decimals = [*_decimal_variants(number.value)] or [digits]
+        yield from (f"{before}{decimals[0]}{after}", decimals[0])
+        yield from (f"{before}{decimal}{after}" for decimal in decimals[1:])
+    if unit := _TEXT_UNIT.search(text):
+        power = (unit[2] or "").replace(" ", "")
+        yield from (f"{digits} {unit[1].strip()}{power}", rf"{digits} \text{{ {unit[1].strip()}}}{power}")
     if number.is_percent:
-        yield from (f"{text}{sign}" for text in _decimal_variants(value) for sign in ("%", r"\%"))
-        value /= 100
-    yield from _decimal_variants(value)
+        yield rf"{digits}\%"
+        yield from _decimal_variants(number.value / 100)
+        return
+    yield from plain
+    if number.unit == "°":
+        yield f"{digits} degrees"
+
+
+def _digit_variants(digits: str, value: Fraction) -> Iterator[str]:
+    r"""Yield a number in decimal digits and as a fraction, the way first in which it is given.
+
+    A decimal is written as a fraction only if its denominator is small: 0.5 and 1/2, but not 157/50.
+    """
     over, under = value.as_integer_ratio()
-    if 1 < under <= 100:
-        sign = "-" if over < 0 else ""
-        yield from (f"{over}/{under}", rf"{sign}\frac{{{abs(over)}}}{{{under}}}")
-    if 0 < value < 1 and 100 % under == 0 and not number.is_percent:
-        yield f"{value * 100}%"
+    sign = "-" if over < 0 else ""
+    fractions = [f"{over}/{under}", rf"{sign}\frac{{{abs(over)}}}{{{under}}}"] if under > 1 else []
+    if _IS_FRACTION.search(digits) and under > 1:
+        is_mixed = _MIXED.match(digits)
+        fractions = fractions[::-1] if not is_mixed and r"\frac" not in digits else fractions
+        decimals = [*_decimal_variants(value)]
+        yield digits
+        yield from (*decimals, *fractions) if is_mixed else (*fractions[:1], *decimals, *fractions[1:])
+        return
+    if _IS_POWER.search(digits):
+        yield digits
+    yield from _decimal_variants(value)
+    if under <= _MAX_DENOMINATOR:
+        yield from fractions
+
+
+def _formula_variants(text: str) -> Iterator[str]:
+    r"""Yield ways to write a formula: \pi/4 for \frac{\pi}{4}, x^2 + 1 for x^2+1, 25π for 25\pi."""
+    flat = _FRACTION.sub(_to_slash, text)
+    yield from (text, flat)
+    yield _BINARY_SIGN.sub(r" \1 ", text)
+    yield re.sub(r" ([-+=]) ", r"\1", text)
+    if r"\frac" not in flat:
+        for command, sign in _SIGNS:
+            flat = command.sub(sign, flat)
+        yield flat
+    yield text.replace(r"\frac", r"\dfrac")
+
+
+def _tidy(reference: str) -> str:
+    r"""Return a formula as models write it: \frac{1}{2} for \frac12, (1, 2) for (1,2), 4210_{7} for 4210_7."""
+    text = strip_wrappers(clean_characters(reference))
+    for pattern, replacement in _TIDY:
+        text = pattern.sub(replacement, text)
+    return " ".join(text.split())
+
+
+def _to_slash(fraction: re.Match) -> str:
+    r"""Return \frac{\pi}{4} as \pi/4, unless one of its parts needs brackets."""
+    over, under = fraction["over"], fraction["under"]
+    is_simple = _ATOM.fullmatch(under) and _PRODUCT.fullmatch(over)
+    return f"{over}/{under}" if is_simple else fraction[0]
 
 
 def _decimal_variants(value: Fraction) -> Iterator[str]:
@@ -72,10 +199,14 @@ def _decimal_variants(value: Fraction) -> Iterator[str]:
 
 
 def _choice_variants(reference: str, choices: Sequence[str]) -> Iterator[str]:
-    """Yield the letter, the letter in brackets, and the text of a choice."""
+    """Yield the letter of a choice, the letter with the text, as the question shows it, the text, and (B)."""
     letter = CHOICE.fullmatch(strip_wrappers(reference))
     if letter:
-        yield from (letter[1].upper(), f"({letter[1].upper()})", choices_by_letter(choices).get(letter[1].upper(), ""))
+        text = choices_by_letter(choices).get(letter[1].upper(), "")
+        yield letter[1].upper()
+        if text:
+            yield from (f"{letter[1].upper()}. {text}", text)
+        yield f"({letter[1].upper()})"
 
 
 def _yes_no_variants(reference: str, choices: Sequence[str]) -> Iterator[str]:
@@ -85,10 +216,15 @@ def _yes_no_variants(reference: str, choices: Sequence[str]) -> Iterator[str]:
 
 def _set_variants(reference: str, choices: Sequence[str]) -> Iterator[str]:
     """Yield a set with and without braces; letters of choices also sorted and without separators."""
-    parts = set_members(reference)
-    yield from (", ".join(parts), rf"\{{{', '.join(parts)}\}}")
+    parts = _signed_members(reference)
     if letters := choice_letters(parts):
         yield from (", ".join(sorted(letters)), "".join(sorted(letters)))
+    yield from (", ".join(parts), rf"\{{{', '.join(parts)}\}}", f"{{{', '.join(parts)}}}")
+
+
+def _signed_members(reference: str) -> list[str]:
+    """Return the members of a set without a plus sign, and without blanks after a minus sign."""
+    return [_tidy(_SIGN.sub(lambda sign: sign[0].strip(" +"), part)) for part in set_members(reference)]
 
 
 def _text_variants(reference: str, choices: Sequence[str]) -> Iterator[str]:
