@@ -51,8 +51,8 @@ class RopeScaling:
     original_max_position_embeddings: int | None = None
     low_freq_factor: float | None = None
     high_freq_factor: float | None = None
-    beta_fast: float = 32
-    beta_slow: float = 1
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
     truncate: bool = True
     attention_factor: float | None = None
     mscale: float | None = None

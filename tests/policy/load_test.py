@@ -127,6 +127,15 @@ def test_tokenizer_is_not_taken_from_a_folder_nearby(start, tmp_path, monkeypatc
     assert load_policy(config.model, start.mesh, seed=0).tokenizer.vocab_size == start.tokenizer.vocab_size
 
 
+def test_named_end_of_sequence_reaches_the_tokenizer(start, tmp_path):
+    start.tokenizer.save(tmp_path)
+    config = tiny.get_config(model__tokenizer=str(tmp_path), model__eos="<|endoftext|> !")
+    eos_ids = load_policy(config.model, start.mesh, seed=0).tokenizer.eos_ids
+    assert eos_ids == (*start.tokenizer.eos_ids, *map(start.tokenizer.token_id, ("<|endoftext|>", "!")))
+    with pytest.raises(UserError, match="model.eos='!': completions of the character tokenizer end with"):
+        load_policy(tiny.get_config(model__eos="!").model, start.mesh, seed=0)
+
+
 def test_compute_dtype_and_remat_reach_the_model(start):
     config = tiny.get_quickstart(model__compute_dtype="bfloat16", model__remat="layer")
     policy = load_policy(config.model, start.mesh, seed=0)
