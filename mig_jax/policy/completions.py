@@ -201,11 +201,14 @@ def _find_cuts(
     text, boundaries = characters.text, np.concatenate([[0], characters.end_t])
     found = []
     for cut, position in zip(tokenizer.cut_tokens(characters.end_t.tolist(), positions), positions, strict=True):
-        start = end = int(boundaries[cut])
-        if text[position:end].strip():
+        is_split = bool(text[position : boundaries[cut]].strip())
+        start = end = position if is_split else int(boundaries[cut])
+        lead_in = response_format.lead_in_prefix(text, end, tokenizer.format)
+        # A line break that the probe writes may merge with the token before it.
+        if is_split or (cut and lead_in.startswith("\n")):
             # Tokens with a part of the step's last character alone are after the cut too.
-            start, end = int(boundaries[cut - 1]), position
+            start = int(boundaries[cut - 1])
             cut = int(np.searchsorted(boundaries, start))
-        prefix = text[start:end] + response_format.lead_in_prefix(text, end, tokenizer.format)
+        prefix = text[start:end] + lead_in
         found.append((cut, tuple(tokenizer.encode(prefix)) if prefix else ()))
     return found

@@ -4,7 +4,7 @@ import unicodedata
 
 from mig_jax.policy import completions, encoding
 from mig_jax.text.response_format import TRIAL_ANSWERS, parse_response, render_response
-from mig_jax.text.tokenizer import Tokenizer
+from mig_jax.text.tokenizer import Tokenizer, merging_answers
 
 # Steps whose last characters may merge with the line break after them, or with a closing tag.
 STEPS = (
@@ -81,3 +81,28 @@ def parse(tokenizer: Tokenizer, ids: list[int], *, max_steps: int) -> completion
     return completions.parse_completion(
         tokenizer, ids, is_truncated=False, max_steps=max_steps, width=len(ids), process_mask="closing"
     )
+
+
+def check_format(tokenizer: Tokenizer, answers: tuple[str, ...] = TRIAL_ANSWERS) -> None:
+    """Assert that trunk and probe are what the policy would write if it answered there, in the tokenizer's format."""
+    format = tokenizer.format
+    assert merging_answers(tokenizer, TRIAL_ANSWERS) == []
+    checked = 0
+    for answer in answers:
+        text = format.write([step for step in STEPS if "\n" not in step and step != "A:"], answer)
+        ids = tokenizer.encode(text)
+        if tokenizer.decode(ids) != text or parse_response(text, format).answer != answer:
+            continue  # no box can hold a brace alone, and Qwen's tokenizer composes e and its accent
+        parsed = parse(tokenizer, [*ids, tokenizer.eos_ids[0]], max_steps=len(STEPS))
+        assert parsed.response.is_well_formed and parsed.n_steps >= 3
+        leaf = [*tokenizer.encode(format.lead_in), *tokenizer.encode(answer), *tokenizer.encode(format.close)]
+        for k, (cut, prefix) in enumerate(zip(parsed.cuts, parsed.prefixes, strict=True), start=1):
+            written = [*ids[:cut], *prefix, *leaf]
+            stopped = tokenizer.decode(written)
+            assert tokenizer.encode(stopped) == written, stopped
+            response = parse_response(stopped, format)
+            assert response.is_well_formed and response.answer == answer and len(response.steps) == k, stopped
+        whole = format.opening + format.lead_in + answer + format.close
+        assert tokenizer.encode(whole) == [*tokenizer.encode(format.opening), *leaf]
+        checked += 1
+    assert checked > len(answers) // 2

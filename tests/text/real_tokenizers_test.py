@@ -11,8 +11,9 @@ from tokenizers import decoders, models, normalizers
 from mig_jax.text import tokenizer as tokenizers
 from mig_jax.text.prompts import PromptStyle
 from mig_jax.text.response_format import TRIAL_ANSWERS
+from mig_jax.text.step_format import FORMATS
 from mig_jax.text.tokenizer import Tokenizer, merging_answers
-from tests.policy.probes_as_written import check_closing, check_probes
+from tests.policy.probes_as_written import check_closing, check_format, check_probes
 from tests.text.byte_pairs import SPECIALS, qwen_pre_tokenizer, to_fast
 
 pytestmark = pytest.mark.real
@@ -74,6 +75,12 @@ def test_probes_equal_what_the_policy_would_generate(kind, request):
     check_probes(tokenizer)
     split = check_closing(tokenizer)
     assert (".</" in split) == (kind == "qwen"), split
+
+
+@pytest.mark.parametrize("kind", ["smollm2", "qwen"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_probes_in_every_format(name, kind, request):
+    check_format(request.getfixturevalue(kind).with_format(FORMATS[name]))
 
 
 @pytest.mark.parametrize("kind", ["smollm2", "qwen"])

@@ -43,7 +43,15 @@ NEAR = (
     "### Step one: a",
     "Step Two. a",
 )
-TEXT = ("### Stepwise: a", "### Step 1.1: a", "Step by step: a", "In step 1: a", "Steps 1: a", "step 1 gave 5", "### Steps")
+TEXT = (
+    "### Stepwise: a",
+    "### Step 1.1: a",
+    "Step by step: a",
+    "In step 1: a",
+    "Steps 1: a",
+    "step 1 gave 5",
+    "### Steps",
+)
 
 
 def texts(splitter, text):
@@ -129,7 +137,24 @@ def test_patterns_that_cannot_split(spec, error):
 
 
 def test_time_is_linear_in_the_length():
-    pieces = (" ", "\t", "#", "*", "- ", "### Step 1", "Step ", "步骤 ", "1. ", ". ", "A. ", "e.g. ", "。", "\n", " \n", "**")
+    pieces = (
+        " ",
+        "\t",
+        "#",
+        "*",
+        "- ",
+        "### Step 1",
+        "Step ",
+        "步骤 ",
+        "1. ",
+        ". ",
+        "A. ",
+        "e.g. ",
+        "。",
+        "\n",
+        " \n",
+        "**",
+    )
 
     def seconds(n):
         start = time.process_time()
