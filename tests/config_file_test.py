@@ -5,7 +5,7 @@ import os
 import pytest
 from mig_jax.configs import default, quickstart
 
-from mig_jax.config_file import check_config_file, check_overrides, find_config_file
+from mig_jax.config_file import WeightsParser, check_config_file, check_overrides, find_config_file, flatten_record
 from mig_jax.errors import UserError
 
 START = "from mig_jax.configs import default\n\n\ndef get_config():\n    c = default.get_config()\n"
@@ -102,3 +102,28 @@ def test_all_unknown_keys_are_listed():
 def test_known_keys_pass():
     arguments = ["--config.steps=3", "--config.model.lora.modules[0]=query", "--noconfig.data.system_prompt", "eval"]
     check_overrides([*arguments, "--configs=3", "--workdir=--config.zzz"], default.get_config())
+
+
+@pytest.mark.parametrize(
+    "text, weights",
+    [
+        ("accuracy=1, my=file.py:short=-0.1", {"accuracy": 1.0, "my=file.py:short": -0.1}),
+        ("{'accuracy': 1, 'a.py:f': 2.5}", {"accuracy": 1, "a.py:f": 2.5}),
+        ("", {}),
+    ],
+)
+def test_weights_on_the_command_line(text, weights):
+    assert WeightsParser().parse(text) == weights
+
+
+@pytest.mark.parametrize("text", ["accuracy", "accuracy=high", "{'accuracy'}", "{'accuracy': "])
+def test_wrong_weights_are_explained(text):
+    with pytest.raises(ValueError, match="must have the form NAME=NUMBER,NAME=NUMBER"):
+        WeightsParser().parse(text)
+
+
+def test_a_stored_config_keeps_its_dicts():
+    record = {"reward": {"outcomes": {"a.py:f": 1.0}, "outcome_args": {"workers": 3}}, "gone": {"key": 1}}
+    assert flatten_record(record, default.get_config()) == {
+        "reward.outcomes": {"a.py:f": 1.0}, "reward.outcome_args.workers": 3, "gone.key": 1,
+    }  # fmt: skip

@@ -100,6 +100,10 @@ def test_copies_replace_files_that_are_gone(tmp_path, capsys):
     assert "return 1" in (tmp_path / "model" / "parts" / "gone.py").read_text()
 
 
+def test_labels_leave_the_folder_out():
+    assert parts.part_label("~/secret/mine.py:f") == "mine.py:f" and parts.part_label("clip") == "clip"
+
+
 def test_no_copies_without_own_parts(tmp_path):
     parts.save_copies({"loss": {"policy_loss": "clip"}, "data": {"train": "chain:terms=7"}}, tmp_path / "parts")
     assert not (tmp_path / "parts").exists() and parts.use_copies(tmp_path / "parts") == []

@@ -125,7 +125,8 @@ class OutcomeRewards:
         """
         errors = [reply.error for reply in replies if reply.error]
         if len(errors) == len(replies):
-            raise UserError(f"reward.outcomes={spec!r} failed for all {len(replies)} responses of a step: {errors[0]}")
+            # All processes have the same replies.
+            multihost.sync_errors(lambda: _raise_all_failed(spec, errors))
         if errors and spec not in self._reported:
             self._reported.add(spec)
             logging.warning(
@@ -218,6 +219,10 @@ def trial_samples(policy: Policy, config: Config, problem: Problem) -> list[Samp
     answers = [completion.response.answer for completion in parsed]
     is_correct = [answer is not None for answer in answers]
     return make_samples([problem] * 2, parsed, answers, is_correct, max_tokens=config.rollout.max_new_tokens)
+
+
+def _raise_all_failed(spec: str, errors: Sequence[str]) -> None:
+    raise UserError(f"reward.outcomes={spec!r} failed for all {len(errors)} responses of a step: {errors[0]}")
 
 
 def _statistics(name: str, replies: Sequence[Reply]) -> dict[str, float]:

@@ -61,7 +61,7 @@ class RewardWorker:
         replies, is_late = self._exchange(process, list(samples), self.deadline_s)
         if replies is not None:
             return replies, False
-        reason = f"no reply within {self.deadline_s:g} seconds" if is_late else f"its process ended ({self._end()})"
+        reason = f"no reply within {self.deadline_s:g} seconds" if is_late else f"its process ended ({_end(process)})"
         self.close()
         return [Reply(None, reason)] * len(samples), is_late
 
@@ -85,15 +85,10 @@ class RewardWorker:
         )
         error, is_late = self._exchange(process, None, START_DEADLINE_S)
         if error != "":
-            reason = error or (f"not loaded within {START_DEADLINE_S:g} seconds" if is_late else self._end())
+            reason = error or (f"not loaded within {START_DEADLINE_S:g} seconds" if is_late else _end(process))
             self.close()
             raise UserError(f"reward.outcomes={self.spec!r}: {reason}")
         return process
-
-    def _end(self) -> str:
-        assert self._process
-        code = self._process.wait()
-        return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def _exchange(self, process: subprocess.Popen, message: Any, deadline_s: float) -> tuple[Any, bool]:
         """Send a message and return the reply, None if none came, and whether that was for the deadline."""
@@ -139,6 +134,12 @@ def _check(value: Any) -> Reply:
     except (TypeError, ValueError):
         return Reply(None, f"returned a {type(value).__name__}; must be a number or None")
     return Reply(number) if math.isfinite(number) else Reply(None, f"returned {number}; must be finite")
+
+
+def _end(process: subprocess.Popen) -> str:
+    """Return how a process ended."""
+    code = process.wait()
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def _kill(process: subprocess.Popen) -> None:
