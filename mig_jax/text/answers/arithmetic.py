@@ -44,7 +44,7 @@ _FUNCTIONS = {
 # What only algebra can evaluate.
 _ALGEBRA = re.compile(
     r"\\(?:i{1,3}nt|oint|sum|prod|lim|begin|det|partial|gcd|lcm|max|min|[bp]?mod|Re|Im|arg|nabla)(?![a-z])"
-    r"|\\frac ?\{ ?d|[0-9A-Za-z) ]d[a-z] ?\Z"
+    r"|\\frac ?\{ ?d"
 )
 _TIMES, _OVER = {"*", r"\cdot", r"\times", r"\ast"}, {"/", r"\div", ":"}
 _CLOSING = {"(": ")", "[": "]", "{": "}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil", r"\{": r"\}"}
@@ -98,6 +98,7 @@ class _Point:
         self.values = values
         self.mp = _context(digits)
         self.left_reals = False
+        self.denominators: list[Any] = []
 
 
 _Node = Callable[[_Point], Any]
@@ -133,6 +134,28 @@ def is_proportional(one: Formula, other: Formula) -> int | None:
     None if that is unknown.
     """
     names = tuple(sorted({*one.names, *other.names}))
+    # Equations may also differ by a denominator: y = 1/x and xy = 1.
+    for evaluate in (lambda formula: formula.evaluate, _without_denominators):
+        formulas = [formula._replace(evaluate=evaluate(formula)) for formula in (one, other)]
+        sign = _sign_of_ratio(names, *formulas)
+        if sign != 0:
+            return sign
+    return 0
+
+
+def _without_denominators(formula: Formula) -> _Node:
+    """Return a formula times its denominators."""
+
+    def evaluate(point: _Point) -> Any:
+        point.denominators = []
+        value = formula.evaluate(point)
+        return functools.reduce(lambda product, factor: _multiply(product, factor, point), point.denominators, value)
+
+    return evaluate
+
+
+def _sign_of_ratio(names: Sequence[str], one: Formula, other: Formula) -> int | None:
+    """Return the sign of the ratio of two formulas if it is constant, else 0; None if that is unknown."""
     ratios, values = [], []
     for value, wanted, point in _values_at_points(names, one, other):
         if value == 0 or wanted == 0:
@@ -146,8 +169,7 @@ def is_proportional(one: Formula, other: Formula) -> int | None:
         return 0
     if not all(_is_close(ratio, first, point.mp) for ratio, _ in ratios[1:]):
         return 0
-    real = point.mp.mpc(_to_mp(first, point.mp)).real
-    return 1 if real > 0 else -1
+    return 1 if point.mp.mpc(_to_mp(first, point.mp)).real > 0 else -1
 
 
 def constant_value(formula: Formula) -> float | None:
@@ -195,6 +217,10 @@ def _agree(one: Formula, other: Formula, is_same: Callable[[Any, Any, Any], bool
                     return False
     if not n_points and not (one.names and other.names):
         return False  # a constant without a value, such as 1/0
+    if n_points < 2 and names:
+        # (-1)^n is nowhere real: compare principal values.
+        points = list(_values_at_points(names, one._replace(is_complex=True), other))
+        return True if len(points) > 2 and all(is_same(*point[:2], point[2].mp) for point in points) else None
     return None if n_points < min(2, 1 + len(names)) else True
 
 
@@ -307,6 +333,8 @@ _multiply = _binary(lambda one, other: one * other)
 def _divide(one: Any, other: Any, point: _Point) -> Any:
     if other == 0:
         raise _Undefined
+    if other not in point.denominators:
+        point.denominators.append(other)
     return _binary(lambda one, other: one / other)(one, other, point)
 
 
@@ -698,7 +726,7 @@ class _Parser:
             return self._with_suffixes(node) if self._peek() == "^" and self._degree_follows() else node
         node = self._signed()
         while (token := self._peek()) and (
-            self._starts_factor(token) and token not in ("(", "[") and token[1:] not in _FUNCTIONS or token == "/"
+            self._starts_factor(token) and token not in ("(", "[", "e") and token[1:] not in _FUNCTIONS or token == "/"
         ):
             if token == "/":
                 self._next()
@@ -721,8 +749,6 @@ class _Parser:
         stem = token.split("_")[0]
         if not (stem[:1].isalpha() or stem[1:] in GREEK or stem.split(" ")[0] in _ACCENTS):
             raise NotAFormula(self.text)
-        if token == "d" and self._peek()[:1].isalpha():
-            raise NotAFormula(self.text)  # dx
         self.names.add(token)
         if stem.rstrip("'") in ("f", "g", "F", "G") and self._peek() == "(":
             return self._unknown_function(token)

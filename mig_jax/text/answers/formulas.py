@@ -23,7 +23,7 @@ from typing import Any
 
 from mig_jax.text.answers import arithmetic, structure
 from mig_jax.text.answers.choices import CHOICE
-from mig_jax.text.answers.normalize import TEXT_COMMAND, is_balanced, normalize
+from mig_jax.text.answers.normalize import TEXT_COMMAND, is_balanced, is_same_text, normalize
 from mig_jax.text.answers.notations import is_same_notation, parse_base_numeral
 from mig_jax.text.answers.quantities import (
     Number,
@@ -60,6 +60,8 @@ _LETTER_LIST = re.compile(r"[A-Z](?: ?(?:[,;]| and ) ?[A-Z])*|[A-Z]{2,}")
 _THOUSANDS = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+")
 _BRACKETED_LETTERS = re.compile(r"(?:\([A-Z]\)){2,}")
 _ONE_LETTER = r"(?:[A-Za-z]|\\[A-Za-z]+)'*(?: ?_ ?(?:\{[^{}]*\}|\w))?"
+# A reference that is a sentence of English, without a formula, equals only itself.
+_SENTENCE = re.compile(r"\s*the answer is [^$\\]*\Z", re.IGNORECASE)
 # What may be on the left of an equals sign whose right-hand side is the answer.
 _NAME = re.compile(
     rf"(?:{_ONE_LETTER}(?: ?\^ ?\{{?-1\}}?)?(?: ?\((?:[^()=]|\([^()]*\))*\))?"  # x, a_n, f(x), P(A)
@@ -81,6 +83,8 @@ def is_same_math(
     If the reference is a number, an unevaluated sum or product is wrong: otherwise the question itself, repeated, would
     count as an answer.
     """
+    if _SENTENCE.match(reference) and not is_same_text(response, reference):
+        return False
     given, wanted = normalize_money(response), normalize_money(reference)
     if given == wanted:
         return bool(wanted)
@@ -159,6 +163,8 @@ def choice_letters(members: Sequence[str]) -> set[str] | None:
 @functools.lru_cache(maxsize=4096)
 def _read(text: str) -> Node:
     """Return the structure of an answer, unless its brackets are nested too deeply."""
+    if text.startswith(r"\boxed{") and text.count("{") > text.count("}"):
+        text = text.removeprefix(r"\boxed{")
     return Value(text) if structure.depth(text) > MAX_DEPTH else structure.read(text)
 
 
@@ -385,7 +391,7 @@ def _has_answer_on_the_right(equation: Relation) -> bool:
 
 def _is_true_equation(left: arithmetic.Formula, right: str) -> bool:
     try:
-        return arithmetic.is_same_value(left, arithmetic.parse_formula(strip_unit(right))) is not False
+        return arithmetic.is_same_value(left, arithmetic.parse_formula(right if "%" in right else strip_unit(right))) is not False
     except arithmetic.Unreadable:
         return True
 
@@ -401,9 +407,11 @@ def _is_short_name(node: Node) -> bool:
 
 
 def _are_same_function(given: Relation, wanted: Relation) -> bool:
-    """Return whether one equation begins with y and the other with f(x)."""
+    """Return whether one equation begins with y and the other with f(x), or both define the same constant function."""
     names = [_key(node.sides[0]) for node in (given, wanted)]
     functions = [_FUNCTION.fullmatch(name) for name in names]
+    if all(functions) and names[0][0] == names[1][0]:
+        return _is_number(given.sides[-1]) and _is_number(wanted.sides[-1])
     return "y" in names and any(function and function[1] != "y" for function in functions)
 
 
@@ -516,34 +524,47 @@ def _region_of_condition(node: Relation) -> _Region | None:
 
 
 def _intersection(regions: list[_Region], name: str) -> _Region | None:
-    """Return where all conditions hold; None if that takes more than joining bounds from both sides."""
-    if all(len(region.intervals) == 2 for region in regions):
-        return _without_points(regions, name)
-    if any(len(region.intervals) != 1 for region in regions):
+    """Return where all conditions hold; None if the order of their bounds is unknown. x < 2, x > 3 is a union."""
+    both = functools.reduce(_meet, (region.intervals for region in regions))
+    if both is None:
         return None
-    intervals = [region.intervals[0] for region in regions]
-    low = [interval for interval in intervals if not _is_infinite(interval.low)]
-    high = [interval for interval in intervals if not _is_infinite(interval.high)]
-    if len(intervals) == 2 and len(low) == len(high) == 1 and low != high and not _is_empty(low[0], high[0]):
-        return _Region([_Interval(low[0].opening, low[0].low, high[0].high, high[0].closing)], name)
-    # x < 2, x > 3 is a union.
-    return _Region(intervals, name) if len(low) == len(high) == 1 and low != high else None
+    if not both and all(len(region.intervals) == 1 for region in regions):
+        both = [interval for region in regions for interval in region.intervals]
+    return _Region(both, name)
 
 
-def _is_empty(low: _Interval, high: _Interval) -> bool:
-    ends = [_constant(end) for end in (low.low, high.high)]
-    return ends[0] is not None and ends[1] is not None and ends[0] > ends[1]
-
-
-def _without_points(regions: list[_Region], name: str) -> _Region | None:
-    """Return the reals without some points, from x ≠ 1 and x ≠ 2."""
-    points = [region.intervals[0].high for region in regions]
-    values = [_constant(point) for point in points]
-    if None in values and len(points) > 1:
+def _meet(one: "list[_Interval] | None", other: "list[_Interval] | None") -> "list[_Interval] | None":
+    """Return the intersection of two unions of intervals; None if the order of their ends is unknown."""
+    if one is None or other is None:
         return None
-    order = sorted(range(len(points)), key=lambda n: values[n] or 0.0)
-    ends = [_LOWEST, *(points[n] for n in order), _HIGHEST]
-    return _Region([_Interval("(", low, high, ")") for low, high in itertools.pairwise(ends)], name)
+    found = []
+    for first, second in itertools.product(one, other):
+        low = _inner_end((first.low, first.opening), (second.low, second.opening), _LOWEST, 1)
+        high = _inner_end((first.high, first.closing), (second.high, second.closing), _HIGHEST, -1)
+        if low is None or high is None:
+            return None
+        interval = _Interval(low[1], low[0], high[0], high[1])
+        ends = _constant(interval.low), _constant(interval.high)
+        if None in ends and not (_is_infinite(interval.low) or _is_infinite(interval.high)):
+            # Bounds on both sides, in letters: a < x and x < b.
+            if len(one) == len(other) == 1:
+                return [interval]
+            return None
+        if ends[0] is None or ends[1] is None or ends[0] < ends[1]:
+            found.append(interval)
+    return found
+
+
+def _inner_end(one: tuple[Node, str], other: tuple[Node, str], outermost: Node, sign: int) -> tuple[Node, str] | None:
+    """Return the end that is further inside, with its bracket; None if that is unknown."""
+    if one[0] == outermost or other[0] == outermost:
+        return other if one[0] == outermost else one
+    values = _constant(one[0]), _constant(other[0])
+    if values[0] is None or values[1] is None:
+        return None
+    if values[0] == values[1]:
+        return one if one[1] in "()" else other
+    return max((values[0], one), (values[1], other), key=lambda end: sign * end[0])[1]
 
 
 def _constant(node: Node) -> float | None:

@@ -20,6 +20,7 @@ _NUMBER = re.compile(
     r"|(?P<fixed>[0-9]*\.[0-9]*)\\overline ?\{(?P<repeated>[0-9]+)\}"
     rf"|(?P<digits>{_DECIMAL})(?P<exponent>(?:[eE][+-]?[0-9]{{1,3}}(?![0-9]))?))"
 )
+_NEGATIVE = re.compile(r"\A(?:(?i:negative|minus) +|负)(?=[0-9.$\\])")
 _MONEY = re.compile(
     r"(?P<sign>[+-]?) ?(?:US ?)?(?P<money>USD|EUR|GBP|INR|JPY|CNY|RMB|Rs\.?|[€£¥₹₩])\.? ?(?=[0-9.+\\-])"
 )
@@ -31,8 +32,8 @@ _UNIT_REWRITES = tuple(
         (TEXT_COMMAND + r" ?\{([^{}]*)\}", r" \1 "),
         (r"\\frac ?\{([^{}]+)\} ?\{([^{}]+)\}", r" \1 / \2 "),
         (r"\^ ?(?:\\circ|\{ ?\\circ ?\})|\\degree", "°"),
-        (r"(?:°|\bdegrees?) ?[Cc](?:elsius)?\b|摄氏度|℃", "°C"),
-        (r"(?:°|\bdegrees?) ?[Ff](?:ahrenheit)?\b|华氏度|℉", "°F"),
+        (r"(?:°|\bdegrees?) *[Cc](?:elsius)?\b|摄氏度|℃", "°C"),
+        (r"(?:°|\bdegrees?) *[Ff](?:ahrenheit)?\b|华氏度|℉", "°F"),
         (r"\b([A-Za-z]+) squared\b", r"square \1"),
         (r"\b([A-Za-z]+) cubed\b", r"cubic \1"),
         (r"\bmph\b", "mi/h"),
@@ -89,23 +90,11 @@ _MONEY_LETTERS = {"k": 10**3, "K": 10**3, "m": 10**6, "M": 10**6, "mn": 10**6, "
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _PER = {"/", "per"}
 # Words after which a text is not one number with a unit.
-_NO_UNIT = {
-    "or",
-    "and",
-    "not",
-    "plus",
-    "minus",
-    "times",
-    "divided",
-    "to",
-    "by",
-    "but",
-    "half",
-    "base",
-    "if",
-    "when",
-    "for",
-}
+_NO_UNIT = set(
+    "or and not plus minus times divided to by but half base if when for zero than squared cubed factorial root halves third "
+    "thirds fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth "
+    "hundredths thousandth thousandths millionth millionths st nd rd th".split()
+)
 _NO_UNIT_SIGNS = "或和与至到又半点之乘除加减等不无是"
 _VOCABULARY = {*_UNITS, *_SCALES, *_POWERS, *_PER, *_NO_UNIT}
 # Words that are no units but say in which sense a number is meant; those of one group differ.
@@ -159,6 +148,7 @@ def parse_number_answer(answer: str) -> Number | None:
 def normalize_money(answer: str) -> str:
     r"""Return an answer in one notation, see `normalize`, with USD for a dollar sign that is a currency."""
     text = strip_lead_in(answer)
+    text = _NEGATIVE.sub("-", text)
     # Two dollar signs delimit LaTeX, a single one is a currency.
     text = text.replace(r"\$", " USD ")
     return normalize(text.replace("$", " USD ") if text.count("$") == 1 else text)

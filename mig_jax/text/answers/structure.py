@@ -72,7 +72,7 @@ SEPARATOR = re.compile(rf"{_BRACKETS}|(?P<mark>[,;]|{_WORD})")
 _COMMA = re.compile(rf"{_BRACKETS}|(?P<mark>,)")
 _SEMICOLON = re.compile(rf"{_BRACKETS}|(?P<mark>;)")
 _CUP = re.compile(rf"{_BRACKETS}|(?P<mark>\\cup(?![A-Za-z])|(?<=[)\]]) ?U ?(?=[(\[]))")
-_SETMINUS = re.compile(rf"{_BRACKETS}|(?P<mark>\\setminus(?![A-Za-z])|\\backslash(?![A-Za-z])|(?<=\}}) ?\\ ?(?=\\\{{))")
+_SETMINUS = re.compile(rf"{_BRACKETS}|(?P<mark>\\setminus(?![A-Za-z])|\\backslash(?![A-Za-z])|(?<=\}}) ?[\\-] ?(?=\\\{{))")
 _APPROXIMATELY = re.compile(rf"{_BRACKETS}|(?P<mark>\\approx(?![A-Za-z]))")
 _RELATION = re.compile(rf"{_BRACKETS}|(?P<mark>=|<|>|\\leq(?![A-Za-z])|\\geq(?![A-Za-z])|\\neq(?![A-Za-z]))")
 _MEMBERSHIP = re.compile(r"[A-Za-z](?:_\{?\w+\}?)? ?\\in(?![A-Za-z]) ?(?P<set>.+)", re.DOTALL)
@@ -89,6 +89,9 @@ _BOX = re.compile(r"\\f?boxed ?\{")
 _POINT = re.compile(r"\\?[A-Z]'? ?(?=\()")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![A-Za-z])")
 _OTHER_SEPARATOR = re.compile(r", |;|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|[和或]")
+_EQUALS = re.compile(
+    r"(?:\\(?:vec|mathbf|overrightarrow) ?)?\{?[A-Za-z]\}?(?: ?\([a-z]\)|(?: ?_ ?\{?\w\}?)|\^ ?\{?-1\}?|\^ ?T)? ?="
+)
 _INNER_THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 
 
@@ -186,7 +189,7 @@ def _read_enclosed(text: str, opening: str, inside: str, closing: str) -> Node:
     if opening == "(" and closing == ")":
         inner = read(inside)
         return inner if not isinstance(inner, Value) else Value(text)
-    return Sequence(opening, (read(inside),), closing) if inside and opening != r"\langle" else Value(text)
+    return Sequence(opening, (read(inside),), closing) if inside and opening == "[" else Value(text)
 
 
 def _read_environment(text: str, match: re.Match[str]) -> Node:
@@ -201,7 +204,7 @@ def _read_environment(text: str, match: re.Match[str]) -> Node:
             return Listing(tuple(read(row.replace("&", " ")) for row in rows))
         return _matrix([tuple(read(cell.strip()) for cell in row.split("&")) for row in rows])
     if before or after:
-        return Value(text)
+        return _read_equation_of_matrix(before, match[0], after) or Value(text)
     if name == "cases" and all("&" in row and not re.search(r"& ?(?:=|<|>|\\[lgn]eq)", row) for row in rows):
         return Listing(tuple(Sequence("<", tuple(read(_strip_plus(cell)) for cell in row.split("&")), ">") for row in rows))
     return Listing(tuple(read(row.replace("&", "").strip()) for row in rows))
@@ -209,7 +212,7 @@ def _read_environment(text: str, match: re.Match[str]) -> Node:
 
 def _read_equation_of_matrix(before: str, matrix: str, after: str) -> Node | None:
     r"""Read the right-hand side of A = \begin{pmatrix} …"""
-    if not after and re.fullmatch(r"(?:\\(?:vec|mathbf|overrightarrow) ?)?\{?[A-Za-z]\}?(?:\^\{?-?1\}?|\^T)? ?=", before):
+    if not after and _EQUALS.fullmatch(before):
         return Relation((Value(before.rstrip(" =")), read(matrix)), ("=",))
     return None
 
