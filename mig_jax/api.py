@@ -164,7 +164,12 @@ def score(
     config = config_of(model, overrides, with_columns=False)
     if isinstance(transcripts, str | os.PathLike):
         path = local_path("transcripts", transcripts)
-        rows = read_given_transcripts(path, columns=config.data.columns.to_dict())
+        rows = read_given_transcripts(
+            path,
+            columns=config.data.columns.to_dict(),
+            choice_answers=config.data.choice_answers,
+            bad_rows=config.data.bad_rows,
+        )
     else:
         rows = make_transcripts(transcripts)
     if not rows:

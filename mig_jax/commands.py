@@ -164,7 +164,13 @@ def score(config: Config, input_file: str, workdir: str, *, limit: int | None = 
       UserError: the file cannot be read or has no transcripts, or the workdir cannot be written.
     """
     workdir = workdir or os.path.splitext(input_file)[0] + "_scores"
-    transcripts = read_given_transcripts(input_file, columns=config.data.columns.to_dict(), limit=limit)
+    transcripts = read_given_transcripts(
+        input_file,
+        columns=config.data.columns.to_dict(),
+        limit=limit,
+        choice_answers=config.data.choice_answers,
+        bad_rows=config.data.bad_rows,
+    )
     if not transcripts:
         raise UserError(f"{input_file} has no transcripts")
     disk_space.check_workdir(workdir)

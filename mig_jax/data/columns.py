@@ -48,10 +48,9 @@ def check_columns(
             errors[field] = f"data.columns.{field}: {unknown}; available: {', '.join(present)}"
         elif field == "question" and (leaked := _answer_columns_in(entry, columns.get("answer", ""))):
             name = leaked[0]
-            errors[field] = (
-                f"data.columns.question: {{{name}}} would put the reference answer into the question; write "
-                f"{{{{{name}}}}} for the text {{{name}}}"
-            )
+            advice = f"; write {{{{{name}}}}} for the text {{{name}}}" if is_template(entry) else ""
+            named = f"{{{name}}}" if is_template(entry) else repr(name)
+            errors[field] = f"data.columns.question: {named} would put the reference answer into the question{advice}"
     return errors
 
 
@@ -161,5 +160,5 @@ def _hint(rows: Sequence[Row], name: str, known: Sequence[str]) -> str:
 
 
 def _answer_columns_in(question: str, answer: str) -> list[str]:
-    """Return the columns of the answer that a template of the question names."""
-    return [name for name in named_columns(question) if name in named_columns(answer)] if is_template(question) else []
+    """Return the columns of the answer that the question names, too."""
+    return [name for name in named_columns(question) if name in named_columns(answer)]

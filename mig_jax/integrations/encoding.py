@@ -16,6 +16,7 @@ from mig_jax.policy import encoding
 from mig_jax.policy.completions import ParsedCompletion, parse_completion
 from mig_jax.rewards.arrays import Answers, Cuts, Trunk
 from mig_jax.text import tokenizer as tokenizers
+from mig_jax.text.chat_template import format_after
 from mig_jax.text.step_format import StepFormat, find_format
 from mig_jax.text.tokenizer import Tokenizer
 
@@ -195,14 +196,8 @@ def _completion_ids(tokenizer: Tokenizer, completion: Any) -> list[int]:
 
 def _with_prompt_opening(tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> Tokenizer:
     """Return the tokenizer with a format that knows what the prompt has already written of the response."""
-    think = tokenizer.format.think
-    tail = tokenizer.decode(prompt_ids[-_TAIL:]) if think else ""
-    if think is None or think[0] not in tail:
-        return tokenizer
-    opening = tail[tail.rindex(think[0]) :]
-    if opening.removeprefix(think[0]).strip() not in ("", think[1]):
-        return tokenizer
-    return dataclasses.replace(tokenizer, format=dataclasses.replace(tokenizer.format, prompt_opening=opening))
+    tail = tokenizer.decode(prompt_ids[-_TAIL:])
+    return dataclasses.replace(tokenizer, format=format_after(tail, tokenizer.format))
 
 
 def _cuts(tokenizer: Tokenizer, n_prompt: int, parsed: ParsedCompletion) -> Cuts:

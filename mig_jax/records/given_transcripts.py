@@ -36,7 +36,12 @@ FIELDS = (*TEXT_FIELDS, "choices", "images", "steps")
 
 
 def read_given_transcripts(
-    path: str, *, columns: Mapping[str, str], limit: int | None = None, choice_answers: str = ""
+    path: str,
+    *,
+    columns: Mapping[str, str],
+    limit: int | None = None,
+    choice_answers: str = "",
+    bad_rows: str = "refuse",
 ) -> list[Transcript]:
     """Read the transcripts of .jsonl, .json, .csv, .tsv, .parquet or .arrow files.
 
@@ -45,6 +50,7 @@ def read_given_transcripts(
       columns: field → entry, see `data/columns.py` and the module docstring.
       limit: read only the first rows; None for all.
       choice_answers: how answers name a choice, see `choices.choose_forms`.
+      bad_rows: "refuse" or "skip", which leaves them out and reports how many.
 
     Raises:
       UserError: the file cannot be read, or columns, rows or images are wrong; lists them.
@@ -57,22 +63,48 @@ def read_given_transcripts(
     if column_errors := check_columns(rows, columns, required=required).values():
         title = f"{path} has other columns: name them, as in --config.data.columns.response=NAME"
         raise UserError(format_errors(title, list(column_errors)))
-    values, errors = [], []
-    for row in rows:
+    values: list[dict[str, Any]] = []
+    errors: list[tuple[int, str]] = []  # with the index of the row
+    for n, row in enumerate(rows):
         row_values, row_errors = _map_row(row, columns)
         values.append(row_values)
-        errors += row_errors
+        errors += [(n, error) for error in row_errors]
+    n_taken = sum(map(_take_answer, values))
     errors += _read_choices(rows, columns, values, choice_answers)
+    if bad_rows == "skip":
+        rows, values, errors = _skip(path, rows, values, errors)
     if errors:
-        raise UserError(format_errors(f"{path} is not a file of transcripts", errors))
+        raise UserError(format_errors(f"{path} is not a file of transcripts", [error for _, error in sorted(errors)]))
     if n := sum(any(role == "system" for role, _ in row.get("history", ())) for row in values):
         logging.warning("%d rows have a system message; data.system_prompt, unless it is empty, takes its place", n)
-    if n := sum(_take_answer(row) for row in values):
-        logging.warning("%s: %d reference answers are written solutions; the answer is taken out of them", path, n)
+    if n_taken:
+        logging.warning("%s: %d reference answers are written solutions; the answer is taken from them", path, n_taken)
     try:
         return make_transcripts(values, folder=str(location.parent))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _skip(
+    path: str, rows: Sequence[Row], values: Sequence[dict[str, Any]], errors: Sequence[tuple[int, str]]
+) -> tuple[list[Row], list[dict[str, Any]], list[tuple[int, str]]]:
+    """Return what is left without the rows that have errors, and report how many these are; all, if no row is left."""
+    reasons = {n: error for n, error in reversed(errors)}
+    for n, of_row in enumerate(values):
+        if n not in reasons:
+            try:
+                make_transcripts([of_row], folder=str(Path(path).parent))
+            except UserError as error:
+                reasons[n] = f"{rows[n].location}: {str(error).partition('row 1: ')[2]}"
+    kept = [n for n in range(len(rows)) if n not in reasons]
+    if not kept:
+        return list(rows), list(values), sorted(reasons.items())
+    if reasons:
+        first = "\n  ".join(reasons[n] for n in sorted(reasons)[:3])
+        logging.warning(
+            "%s: %d of %d rows skipped (data.bad_rows), such as\n  %s", path, len(reasons), len(rows), first
+        )
+    return [rows[n] for n in kept], [values[n] for n in kept], []
 
 
 def _map_row(row: Row, columns: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -148,14 +180,14 @@ def _read_response(row: Row, column: str, chat: Chat | None) -> str | None:
 
 def _read_choices(
     rows: Sequence[Row], columns: Mapping[str, str], values: Sequence[dict[str, Any]], form: str
-) -> list[str]:
-    """Set choices and, where an answer names one, its letter; return what is wrong with them."""
+) -> list[tuple[int, str]]:
+    """Set choices and, where an answer names one, its letter; return what is wrong, by the index of the row."""
     errors, named = [], {}
     for n, (row, of_row) in enumerate(zip(rows, values, strict=True)):
         try:
             choices = read_choices(row, columns["choices"]) if of_row.get("choices") else None
         except RowError as error:
-            errors.append(str(error))
+            errors.append((n, str(error)))
             continue
         if choices:
             of_row["choices"] = list(choices.texts)
@@ -166,7 +198,7 @@ def _read_choices(
         form = form or "label"  # as in transcripts that were written here
     for n, choice in zip(named, choose_forms(list(named.values()), form), strict=True):
         if isinstance(choice, str):
-            errors.append(f"{rows[n].location}: {choice}")
+            errors.append((n, f"{rows[n].location}: {choice}"))
         else:
             values[n]["answer"] = ascii_uppercase[choice]
     return errors

@@ -186,6 +186,7 @@ def test_braces_of_a_template_are_escaped(tmp_path):
             "answer",
             "{answer} would put the reference answer into the question; write {{an",
         ),
+        ("answer", "answer", "'answer' would put the reference answer into the question"),
         ("{question} {answer}", "={answer}", None),
         ("{question} {answer}", "so: {answer}", "{answer} would put the reference answer into the question"),
         (r"{question} \frac{1}{2}", "answer", "no column '1' (for braces write {{ and }}); no column '2' (for braces"),

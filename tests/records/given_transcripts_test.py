@@ -14,11 +14,11 @@ ASSISTANT = {"role": "assistant", "content": " <think>\n"}
 SYSTEM = {"role": "system", "content": "Answer."}
 
 
-def read(tmp_path, rows, *, limit=None, name="in.jsonl", **columns):
+def read(tmp_path, rows, *, limit=None, name="in.jsonl", bad_rows="refuse", **columns):
     if rows is not None:
         (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
     given = default.get_config().data.columns.to_dict() | columns
-    return read_given_transcripts(str(tmp_path / name), columns=given, limit=limit)
+    return read_given_transcripts(str(tmp_path / name), columns=given, limit=limit, bad_rows=bad_rows)
 
 
 def test_written_transcripts_are_read_as_they_are(tmp_path):
@@ -71,6 +71,16 @@ def test_nested_fields_and_choices(tmp_path):
     (tmp_path / "a-1.jsonl").write_text(json.dumps(rows[0]))
     read_two = read(tmp_path, None, name="a-*", question="in.q", response="out[0]", answer="key", choices="options")
     assert read_two == [Transcript("?", "r", "B", kind="choice", choices=("west", "east"))] * 2
+
+
+def test_bad_rows_are_skipped(tmp_path, caplog):
+    good = {"question": "q", "response": "r", "answer": "a"}
+    rows = [good, good | {"response": ["r"]}, good | {"answer": None}, good | {"kind": "numbr"}]
+    assert read(tmp_path, rows, bad_rows="skip") == [Transcript("q", "r", "a")]
+    assert "3 of 4 rows skipped (data.bad_rows), such as\n  in.jsonl, row 2: response is a list" in caplog.text
+    assert "in.jsonl, row 3: no text in answer" in caplog.text
+    with pytest.raises(UserError, match="is not a file of transcripts"):
+        read(tmp_path, rows[1:], bad_rows="skip")
 
 
 def test_system_message_is_reported(tmp_path, caplog):

@@ -9,7 +9,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 from mig_jax.errors import UserError
-from mig_jax.text import response_format, tokenizer
+from mig_jax.text import response_format, stop_ids, tokenizer
 from mig_jax.text.prompts import PromptStyle
 from mig_jax.text.response_format import TRIAL_ANSWERS
 from mig_jax.text.step_format import MIG, SPACES
@@ -116,12 +116,12 @@ def test_images_in_a_chat_prompt(characters):
 
 
 @pytest.mark.parametrize("opening", ["<think>", "<think>\n", "\n<think>\n\n"])
-def test_prompt_never_opens_the_think_block(opening):
+def test_prompt_ends_as_the_chat_template_writes_it(opening):
+    """The prompt is what a server makes with this template, the start of the think block included."""
     chat_template = CHATML.replace("assistant\n", "assistant\n" + opening)
     tok = wrap(to_fast(train_core(), chat_template=chat_template))
     prompt = tok.decode(tok.chat_prompt([{"role": "user", "content": "What is <think>?"}]))
-    kept = opening[: opening.index("<think>")]
-    assert prompt == f"<|im_start|>user\nWhat is <think>?<|im_end|>\n<|im_start|>assistant\n{kept}"
+    assert prompt == f"<|im_start|>user\nWhat is <think>?<|im_end|>\n<|im_start|>assistant\n{opening}"
 
 
 def test_messages_that_the_chat_template_refuses():
@@ -191,7 +191,7 @@ def test_id_that_ends_a_turn_comes_first():
 
 def test_special_token_that_ends_a_turn_of_a_base_model_ends_completions(monkeypatch):
     warnings = []
-    monkeypatch.setattr(tokenizer.logging, "warning", lambda text, *values: warnings.append(text % values))
+    monkeypatch.setattr(stop_ids.logging, "warning", lambda text, *values: warnings.append(text % values))
     core = train_core()
     assert wrap(to_fast(core, eos_token="<|endoftext|>"), eos_ids=[7]).eos_ids == (2, 0, 7)
     assert wrap(to_fast(core, eos_token=None)).eos_ids == (2,)
