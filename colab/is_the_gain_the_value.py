@@ -31,13 +31,15 @@ from mig_jax import assets
 TINY = "MIG_JAX_TINY" in os.environ  # set by the tests: a tiny policy on chain arithmetic
 if jax.default_backend() == "cpu" and not TINY:
     raise SystemExit("no accelerator: choose Runtime → Change runtime type → T4 GPU or TPU v5e-1, and run again")
-MODEL = assets.QUICKSTART if TINY else "Qwen/Qwen2.5-0.5B-Instruct"
-PROBLEMS, SAMPLES = (2, 4) if TINY else (32, 16)
-OPTIONS = {"rollout": {"temperature": 1.4}} if TINY else {
-    "data": {"train": "gsm8k", "max_prompt_tokens": 384},
-    "rollout": {"max_new_tokens": 320},
-    "model": {"compute_dtype": "bfloat16" if jax.default_backend() == "tpu" else "float32"},
-}
+if TINY:
+    MODEL, PROBLEMS, SAMPLES, OPTIONS = assets.QUICKSTART, 2, 4, {"rollout": {"temperature": 1.2}}
+else:
+    MODEL, PROBLEMS, SAMPLES = "Qwen/Qwen2.5-0.5B-Instruct", 32, 16
+    OPTIONS = {
+        "data": {"train": "gsm8k", "max_prompt_tokens": 384},
+        "rollout": {"max_new_tokens": 320},
+        "model": {"compute_dtype": "bfloat16" if jax.default_backend() == "tpu" else "float32"},
+    }
 
 # %% [markdown]
 # ## Responses, ℓ after each step, and values
@@ -49,11 +51,13 @@ values = mig_jax.values(policy, responses, samples=SAMPLES)
 responses[:4]
 
 # %%
-ell, value, position = (np.array(x) for x in zip(*(
-    (t.ell_k[k], of_one[k], k / max(len(of_one) - 1, 1))
+states = [
+    (t.ell_k[k], value, k / max(len(of_one) - 1, 1))
     for t, of_one in zip(responses, values)
-    for k in range(len(of_one)) if of_one[k] is not None
-)))
+    for k, value in enumerate(of_one)
+    if value is not None
+]
+ell, value, position = np.array(states).T
 
 
 def spearman(x, y):

@@ -22,7 +22,6 @@ if not importlib.util.find_spec("mig_jax"):
 # per token. The **watermark** is the highest ℓ so far. A step **gains** what it adds to the watermark.
 
 # %%
-import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +31,9 @@ import mig_jax
 from mig_jax import assets, rewards
 from mig_jax.records.svg_chart import likelihood_chart
 
-logprob_kay = jnp.array([[-4.0, -6.0], [-3.0, -5.0], [-7.0, -5.0], [-2.0, -4.0], [-1.0, -3.0]])[:, None, :]  # [K+1, A, Y]
+logprob_kay = jnp.array([[-4.0, -6.0], [-3.0, -5.0], [-7.0, -5.0], [-2.0, -4.0], [-1.0, -3.0]])[
+    :, None, :
+]  # [K+1, A, Y]
 ell_k = rewards.answer_likelihood(logprob_kay, jnp.ones((1, 2), bool))
 gain_k, watermark_k = rewards.watermark_gains(ell_k, jnp.ones(5, bool))
 print("ℓ        ", ell_k, "nats per token")
@@ -55,6 +56,7 @@ mig_jax.sample(policy, [QUESTION], [ANSWER], samples=4, kind="text", seed=5)
 # ## Change a step, and see the gain move
 #
 # Edit `steps` and run the cell again. Here step 2 of the second response is wrong: 2−3 is 9, not 8.
+
 
 # %%
 def write(steps, answer):

@@ -52,7 +52,6 @@ class Curves:
 
 
 # %%
-import os
 import tempfile
 
 import mig_jax

@@ -1,7 +1,6 @@
 """The notebooks of colab/: each runs from its first cell to its last, and is what its source says."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,15 +29,23 @@ def test_notebook_is_short_and_has_a_badge(source):
     assert "chex==0.1.90" in text, "an install cell that moves no package of Colab's"
 
 
-@pytest.mark.notebooks
-@pytest.mark.parametrize("source", SOURCES, ids=NAMES)
+# Notebooks that need another framework have its marker.
+FRAMEWORKS = {"mig_in_trl": pytest.mark.trl, "mig_in_tunix": pytest.mark.tunix, "will_it_fit_on_a_pod": pytest.mark.aot}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [pytest.param(path, marks=FRAMEWORKS.get(path.stem, pytest.mark.notebooks), id=path.stem) for path in SOURCES],
+)
 def test_notebook_runs(source, tmp_path, monkeypatch):
     monkeypatch.setenv("MIG_JAX_TINY", "1")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    if source.stem == "mig_in_tunix":
+        from tests.integrations.quickstart import with_biases
+
+        monkeypatch.setenv("MIG_JAX_TINY_MODEL", str(with_biases(tmp_path / "model")))
     notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": sys.version}
     ran = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     errors = [out for cell in ran.cells for out in cell.get("outputs", []) if out.output_type == "error"]
     assert not errors

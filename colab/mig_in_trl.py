@@ -1,0 +1,111 @@
+# %% [markdown]
+# # The process reward in TRL
+#
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/mig_jax/blob/main/colab/mig_in_trl.ipynb)
+#
+# TRL's `GRPOTrainer` rewards whole responses. `MIGTrainer` is the same trainer with one more advantage, on the tokens
+# of each reasoning step: how much more likely the step made the reference answer. The probes run in the trainer's own
+# torch model, all of a response in one pass. T4 runtime, about ten minutes for 20 steps.
+#
+# **Not tried yet on a T4**: it was run with a tiny model on a CPU, with TRL 1.16.
+
+# %% Install: about two minutes on Colab; a T4 computes in float32 here, since it has no bfloat16 units
+REPOSITORY = "https://github.com/OWNER/mig_jax"  # @param {type: "string"}
+import importlib.util
+
+if not importlib.util.find_spec("mig_jax"):
+    # %pip install -q "mig_jax[train] @ git+{REPOSITORY}" chex==0.1.90 "trl>=1.16" peft
+    pass
+
+# %%
+import os
+import re
+
+import matplotlib.pyplot as plt
+import torch
+from datasets import Dataset, load_dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import GRPOConfig
+
+from mig_jax import assets
+from mig_jax.integrations.trl import MIGTrainer, mig_reward
+from mig_jax.text.response_format import parse_response
+from mig_jax.text.step_format import FORMATS
+
+TINY = "MIG_JAX_TINY" in os.environ  # set by the tests: the quickstart's model and two questions
+if not torch.cuda.is_available() and not TINY:
+    raise SystemExit("no GPU: choose Runtime → Change runtime type → T4 GPU, and run again")
+MODEL = str(assets.QUICKSTART) if TINY else "Qwen/Qwen2.5-0.5B-Instruct"
+
+# %% [markdown]
+# ## Questions, in a prompt that asks for steps
+#
+# Steps are found by a response format: here `### Step 1: …` in a think block. `r1`, `qwen3`, `tunix` and others have
+# names, too.
+
+# %%
+if TINY:
+    rows = [{"question": "Last digits of 7 +5 -3 *3 +8 -2 +6", "answer": "297539"}] * 2
+else:
+    rows = load_dataset("openai/gsm8k", "main", split="train[:512]")
+
+
+def to_row(row):
+    system = [] if TINY else [{"role": "system", "content": FORMATS["mig"].system_prompt()}]
+    answer = row["answer"].rpartition("####")[2].strip().replace(",", "")
+    return {"prompt": [*system, {"role": "user", "content": row["question"]}], "answer": answer}
+
+
+dataset = Dataset.from_list([to_row(row) for row in rows])
+
+
+def accuracy(completions, answer, **columns):
+    found = [parse_response(completion[0]["content"]).answer or "" for completion in completions]
+    return [float(re.sub(r"[\s,$]", "", text) == want) for text, want in zip(found, answer)]
+
+
+def format(completions, **columns):
+    return [float(parse_response(completion[0]["content"]).is_well_formed) for completion in completions]
+
+
+# %% [markdown]
+# ## Train
+#
+# `alpha` weighs the process advantage beside TRL's own. With `alpha=0`, or `GRPOTrainer` in its place, this is GRPO.
+
+# %%
+tokenizer = AutoTokenizer.from_pretrained(MODEL)
+options = {}
+if not TINY:
+    from peft import LoraConfig
+
+    options["peft_config"] = LoraConfig(r=16, target_modules="all-linear")
+trainer = MIGTrainer(
+    model=AutoModelForCausalLM.from_pretrained(MODEL, dtype="float32"),
+    args=GRPOConfig(
+        output_dir="trl_run",
+        max_steps=2 if TINY else 20,
+        per_device_train_batch_size=4 if TINY else 8,
+        num_generations=4 if TINY else 8,
+        max_completion_length=90 if TINY else 256,
+        learning_rate=1e-5,
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        use_cpu=TINY,
+    ),
+    train_dataset=dataset,
+    processing_class=tokenizer,
+    reward_funcs=[accuracy, format],
+    process=mig_reward(tokenizer, answers="answer", credit_level="step", alpha=1.0),
+    **options,
+)
+trainer.train()
+
+# %%
+log = [row for row in trainer.state.log_history if "mig/process" in row]
+for key in ("rewards/accuracy/mean", "mig/process", "mig/ell_first", "mig/ell_last"):
+    plt.plot([row[key] for row in log], label=key)
+plt.xlabel("step")
+plt.legend()
+plt.show()
