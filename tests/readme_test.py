@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 import jax
+import pytest
 from mig_jax.configs import default
 from ml_collections import ConfigDict
 
+import mig_jax
 from mig_jax import assets, config_sources
 from mig_jax.data import problem_files
 from mig_jax.text import response_format
@@ -38,9 +40,16 @@ def test_snippet_runs_and_prints_what_it_says(capsys):
         assert line.split() == said.split()
 
 
-def test_training_from_python_has_six_lines_and_runs(tmp_path, monkeypatch, capsys):
+def test_training_from_python_has_six_lines_and_its_names_exist():
     (code,) = (block for block in blocks("python") if "mig_jax.train" in block)
-    assert len(code_lines(code)) <= 6
+    assert len(code_lines(code)) <= 6 and compile(code, "README.md", "exec")
+    assert {*re.findall(r"\bmig_jax\.(\w+)", code)} <= {*mig_jax.__all__}
+    assert all(hasattr(mig_jax.Run, name) for name in re.findall(r"\brun\.(\w+)", code))
+
+
+@pytest.mark.slow  # api_test makes the same calls
+def test_training_from_python_runs(tmp_path, monkeypatch, capsys):
+    (code,) = (block for block in blocks("python") if "mig_jax.train" in block)
     for old, new in {'"quickstart"': "small", "/tmp": str(tmp_path), "steps=10": "steps=1"}.items():
         assert old in code
         code = code.replace(old, new)

@@ -76,7 +76,7 @@ def test_ids_without_bytes_are_no_tokens_but_every_end_of_sequence_is(start):
     assert np.flatnonzero(~policy.is_token_v).tolist() == [3, 5]
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.8, 1.0])
+@pytest.mark.parametrize("temperature", [0.0, *(pytest.param(t, marks=pytest.mark.slow) for t in (0.8, 1.0))])
 def test_rows_without_a_token_are_never_sampled(start, padded, temperature):
     every_row = EveryRow(**{field.name: getattr(padded, field.name) for field in dataclasses.fields(padded)})
     vocab_size = start.config.vocab_size
@@ -88,7 +88,7 @@ def test_rows_without_a_token_are_never_sampled(start, padded, temperature):
         np.testing.assert_array_equal(completions.token_bt, expected.token_bt)
 
 
-@pytest.mark.parametrize("temperature", [0.8, 1.0])
+@pytest.mark.parametrize("temperature", [0.8, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_sampler_and_trainer_agree_about_a_padded_model(start, padded, temperature):
     completions, batch = sample(padded, temperature)
     logprob_bt, entropy_bt, _ = logprobs_of(padded, batch, temperature=temperature)
@@ -108,7 +108,7 @@ def test_gradient_of_a_padded_model_is_finite_where_padding_is_no_token(padded):
     batch = batch._replace(token_bs=batch.token_bs.at[:, -width:].set(tokens))
     assert int((tokens == padding_id).sum()) > 0
     logprobs = make_logprob_fn(padded, temperature=1.0, chunk=16, need_sft=False)
-    value, gradient = jax.value_and_grad(lambda params: logprobs(params, batch)[0].sum())(padded.params)
+    value, gradient = jax.jit(jax.value_and_grad(lambda params: logprobs(params, batch)[0].sum()))(padded.params)
     assert all(bool(jnp.isfinite(x).all()) for x in (value, *jax.tree.leaves(gradient)))
 
 

@@ -107,7 +107,7 @@ def test_packed_equals_loop(packed, seed):
 
 
 @pytest.mark.parametrize("terminator", rewards.TERMINATORS)
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_prefixes_of_any_length_equal_loop(terminator, seed):
     """Each cut of each row has a prefix of its own length, 0 among them, in packed and cached scoring."""
     forward, unembed = toy_model.make_forward(seed)

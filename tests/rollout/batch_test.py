@@ -1,5 +1,7 @@
 """Scores and grades to advantages: by hand, and every option of the reward changes something."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,12 +67,20 @@ def test_batch_by_hand():
     assert metrics["ell/fall"] == 0
 
 
+@functools.cache
+def make_falling_batch(**options):
+    """Return the batch where ℓ of the first response falls below its watermark, and the last response is cut off."""
+    ell_bk = ELL.at[0, 2].set(-2.5)
+    return make_batch(ell_bk=ell_bk, is_truncated=(False, False, False, True), **options).batch
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"reward__credit": "segment_progress"}, {"reward__credit_level": "step"}, {"reward__advantage": "no_baseline"},
         {"reward__advantage": "leave_one_out"}, {"reward__process_scale": "none"}, {"reward__outcome_scale": "none"},
-        {"reward__process_eps__nats": 1.0}, {"reward__outcome_eps": 1.0}, {"reward__credit_args__threshold": 0.75}, {"reward__credit_args__drawdown": 0.5},
+        {"reward__process_eps__nats": 1.0}, {"reward__outcome_eps": 1.0},
+        {"reward__credit_args__threshold": 0.75}, {"reward__credit_args__drawdown": 0.5},
         {"reward__credit_args__step_price": 0.5}, {"reward__credit_args__excess_step_price": 0.5},
         {"reward__credit_args__gate": "correct"}, {"reward__credit_args__gate": "kept"},
         {"reward__overlong": "mask"},
@@ -78,10 +88,7 @@ def test_batch_by_hand():
     ids=str,
 )  # fmt: skip
 def test_every_reward_option_matters(change):
-    ell_bk = ELL.at[0, 2].set(-2.5)  # falls after its mark
-    plain, changed = (
-        make_batch(ell_bk=ell_bk, is_truncated=(False, False, False, True), **options).batch for options in ({}, change)
-    )
+    plain, changed = (make_falling_batch(**options) for options in ({}, change))
     assert any(
         not np.allclose(a, b)
         for a, b in (

@@ -55,10 +55,9 @@ def kill_after(process, log, n_rows):
     assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
 
 
+@pytest.mark.slow  # several processes; faults_test stops and resumes in one
 @pytest.mark.parametrize(
-    "after, log_every, state_dtype",
-    [((2,), 3, ""), pytest.param((4, 2), 1, "bfloat16", marks=pytest.mark.slow)],
-    ids=["once", "twice"],
+    "after, log_every, state_dtype", [((2,), 3, ""), ((4, 2), 1, "bfloat16")], ids=["once", "twice"]
 )
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, after, log_every, state_dtype):
     """Killed at random moments, after the first checkpoint and after a later one; also between two rows of metrics."""

@@ -1,6 +1,8 @@
 """The training loop writes its files, learns, compiles once, and refuses to resume with another config."""
 
+import contextlib
 import json
+import logging
 from collections import Counter
 
 import jax
@@ -22,11 +24,41 @@ from mig_jax.trainer.update import build_step
 from tests import tiny
 from tests.trainer.resume_test import timeless
 
+NO_EVAL = {"eval__at_start": False, "eval__at_end": False}
+
 
 def run_and_read(workdir, config, mode="train"):
     """Train on one device: eight fake ones on two cores are slow, and have a test of their own."""
     train.run(config, str(workdir), mode=mode, devices=jax.devices()[:1])
     return metrics.read_metrics(str(workdir))[1]
+
+
+@contextlib.contextmanager
+def counting_compilations():
+    """Yield a list that gets, for each row of metrics, the messages about the programs compiled until then."""
+    messages, compiled_by_row = [], []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    write = metrics.MetricsWriter.write
+
+    def counting_write(self, step, values):
+        compiled_by_row.append([message for message in messages if message.startswith("Compiling ")])
+        write(self, step, values)
+
+    logger = logging.getLogger("jax")
+    logger.addHandler(handler)
+    try:
+        with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(metrics.MetricsWriter, "write", counting_write)
+            yield compiled_by_row
+    finally:
+        logger.removeHandler(handler)
+
+
+def assert_compiled_in_the_first_step(compiled_by_row, n_rows):
+    assert len(compiled_by_row) == n_rows
+    assert sum("train_step" in message for message in compiled_by_row[1]) == 1
+    assert compiled_by_row[-1] == compiled_by_row[1], compiled_by_row[-1][len(compiled_by_row[1]) :]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +70,8 @@ def mig_run(tmp_path_factory):
     (data_dir / "gsm8k" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     config = tiny.get_quickstart(log__transcripts_every=1, log__transcripts=32, data__dir=str(data_dir))
     config.data.train, config.data.eval = "3 chain:terms=7 + 1 gsm8k", "chain:terms=7"
-    return workdir, run_and_read(workdir, config)
+    with counting_compilations() as compiled_by_row:
+        return workdir, run_and_read(workdir, config), compiled_by_row
 
 
 def test_mixture_is_trained_on(mig_run):
@@ -49,7 +82,7 @@ def test_mixture_is_trained_on(mig_run):
 
 
 def test_run_writes_its_files(mig_run):
-    workdir, rows = mig_run
+    workdir, rows, _ = mig_run
     for name in ("curves.png", "gains_first.png", "gains_last.html", "metrics.jsonl", "model/config.json",
                  "model/model.safetensors", "model/tokenizer.json", "model/README.md",
                  "transcripts/step_000001.jsonl"):  # fmt: skip
@@ -99,25 +132,20 @@ def test_export_of_a_finished_run_is_its_model(mig_run, tmp_path):
     assert "8 held-out problems of `chain:terms=7`" in (tmp_path / "README.md").read_text()
 
 
-def test_nothing_is_compiled_after_the_first_step(tmp_path, caplog, monkeypatch):
-    """Neither rollout, scoring, update, checkpoint nor evaluation recompiles, with a KL reference and two updates."""
-    compiled_by_row = []
-    write = metrics.MetricsWriter.write
+def test_nothing_is_compiled_after_the_first_step(mig_run):
+    """Neither rollout, scoring, update nor evaluation recompiles. Rows: evaluation, two steps, evaluation."""
+    assert_compiled_in_the_first_step(mig_run[2], 4)
 
-    def counting_write(self, step, values):
-        compiled_by_row.append([r.getMessage() for r in caplog.records if r.getMessage().startswith("Compiling ")])
-        write(self, step, values)
 
-    monkeypatch.setattr(metrics.MetricsWriter, "write", counting_write)
+@pytest.mark.slow
+def test_nothing_is_compiled_later_with_a_reference_and_two_updates(tmp_path):
+    """Nor does a checkpoint recompile, which is written after the second step and the fourth."""
     config = tiny.get_quickstart(
         steps=5, checkpoint__every=2, loss__kl_coef=0.1, optimizer__updates_per_rollout=2, optimizer__microbatches=2
     )
-    with jax.log_compiles():
+    with counting_compilations() as compiled_by_row:
         run_and_read(tmp_path, config)
-    # Rows: evaluation, five steps, evaluation. A checkpoint is written after the second step.
-    assert len(compiled_by_row) == 7
-    assert sum("train_step" in message for message in compiled_by_row[1]) == 1
-    assert compiled_by_row[-1] == compiled_by_row[1], compiled_by_row[-1][len(compiled_by_row[1]) :]
+    assert_compiled_in_the_first_step(compiled_by_row, 7)
 
 
 def test_resume_with_another_config_is_refused(mig_run):
@@ -138,8 +166,8 @@ def test_finished_run_can_be_extended(tmp_path):
 
 
 def test_grpo_scores_nothing(tmp_path):
-    rows = run_and_read(tmp_path, tiny.get_quickstart(loss__alpha=0.0, loss__gamma=0.0, steps=1))
-    assert rows[1]["advantage/outcome"] >= 0 and "reward/process" not in rows[1]
+    rows = run_and_read(tmp_path, tiny.get_quickstart(loss__alpha=0.0, loss__gamma=0.0, steps=1, **NO_EVAL))
+    assert rows[0]["advantage/outcome"] >= 0 and "reward/process" not in rows[0]
 
 
 @pytest.mark.slow
@@ -157,7 +185,7 @@ def test_kl_keeps_the_policy_near_the_start(tmp_path):
 
 
 def test_sft_learns(tmp_path):
-    rows = run_and_read(tmp_path, tiny.get_config(steps=60, log__every=10), mode="sft")
+    rows = run_and_read(tmp_path, tiny.get_config(steps=60, log__every=10, **NO_EVAL), mode="sft")
     losses = [row["loss/sft"] for row in rows if "loss/sft" in row]
     assert losses[-1] < 0.5 * losses[0]
 

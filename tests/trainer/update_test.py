@@ -16,7 +16,7 @@ MICROBATCHES, CHUNKS, LAYERS = 2, 5, 3
 @pytest.mark.parametrize(
     "mesh, tied, padded",
     [
-        ({"fsdp": 2, "tensor": 2}, False, False),
+        pytest.param({"fsdp": 2, "tensor": 2}, False, False, marks=pytest.mark.slow),
         ({"fsdp": 2, "tensor": 2}, True, True),
         pytest.param({"fsdp": 8}, True, False, marks=pytest.mark.slow),
         pytest.param({"data": 2, "fsdp": 2, "tensor": 2}, True, False, marks=pytest.mark.slow),
