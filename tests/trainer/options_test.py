@@ -100,6 +100,7 @@ def test_every_option_changes_the_update(change):
     assert not is_same(updated()[0], updated(**change)[0])
 
 
+@pytest.mark.slow  # logprobs_test has the log-probs of SFT
 def test_sft_ignores_the_temperature():
     """Text is imitated at temperature 1, in the stage of its own and in the SFT term of the loss."""
     alone = {"loss__alpha": 0.0, "loss__beta": 0.0, "loss__gamma": 1.0}
@@ -166,6 +167,7 @@ def run_rows(tmp_path_factory):
     return workdir, metrics.read_metrics(str(workdir))[1]
 
 
+@pytest.mark.slow
 def test_all_options_together(run_rows):
     workdir, rows = run_rows
     assert [row["step"] for row in rows] == [0, 2, 4, 4]
