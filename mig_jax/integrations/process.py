@@ -96,8 +96,8 @@ class Process:
                 f"the data has no column {self.answers!r}, but {', '.join(map(str, columns))}; name the one that has "
                 "the reference answers: answers='…'"
             )
-        kinds = [str(kind) for kind in columns[self.kind]] if self.kind in columns else self.kind
-        answers = [str(answer) for answer in columns[self.answers]]
+        kinds = [_text(kind) for kind in columns[self.kind]] if self.kind in columns else self.kind
+        answers = [_text(answer) for answer in columns[self.answers]]
         options = {key: self._options[key] for key in _ENCODE_OPTIONS if key in self._options}
         return encode(
             self.tokenizer, prompts, completions, answers, format=self.tokenizer.format, kinds=kinds, **options
@@ -178,6 +178,11 @@ class Process:
         pairs = [AnswerPair(row.parsed.response.answer, row.reference, row.kind) for row in rows]
         with Verifier(workers=1, deadline_s=_DEADLINE_S) as verifier:
             return np.array([grade.is_correct is True for grade in verifier.grade(pairs)])
+
+
+def _text(value: Any) -> str:
+    """Return a value of a column as text; None stays a missing answer."""
+    return "" if value is None else value.decode() if isinstance(value, bytes) else str(value)
 
 
 # Options of `encode`; the others concern what comes after it.

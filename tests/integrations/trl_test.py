@@ -2,18 +2,15 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mig_jax
 from mig_jax.errors import UserError
+from tests.integrations.quickstart import ANSWERS, CHAIN, MAX_TOKENS, MODEL, PROMPTS, RESPONSES
 
 pytestmark = [pytest.mark.trl, pytest.mark.filterwarnings("ignore")]
-MODEL = Path(mig_jax.__file__).parent / "assets" / "quickstart"
-QUESTIONS = {"3+4-2=?": "5", "9-1+1=?": "9"}
-RESPONSE = "<think>\n### Step 1: 3+4=7\n### Step 2: 7-2=5\n</think>\n<answer>5</answer>"
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +32,11 @@ def make_trainer(model, tokenizer, tmp_path):
 
     def make(trainer_class, **kwargs):
         args = GRPOConfig(
-            output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=8, num_generations=4,
-            max_completion_length=60, learning_rate=1e-3, report_to=[], use_cpu=True, logging_steps=1, seed=1,
+            output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=4, num_generations=4,
+            max_completion_length=MAX_TOKENS, learning_rate=1e-3, report_to=[], use_cpu=True, logging_steps=1, seed=1,
             save_strategy="no", loss_type="grpo", beta=0.0,
         )  # fmt: skip
-        rows = [
-            {"prompt": [{"role": "user", "content": question}], "answer": answer}
-            for question, answer in QUESTIONS.items()
-        ]
+        rows = [{"prompt": [{"role": "user", "content": CHAIN.question}], "answer": CHAIN.answer}]
         return trainer_class(
             model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, **kwargs
         )
@@ -51,7 +45,7 @@ def make_trainer(model, tokenizer, tmp_path):
 
 
 def length(completion_ids, **columns):
-    return [-len(ids) / 60 for ids in completion_ids]
+    return [-len(ids) / MAX_TOKENS for ids in completion_ids]
 
 
 def test_a_step_with_advantages_of_tokens(make_trainer, tokenizer):
@@ -83,7 +77,8 @@ def test_a_step_with_the_reward_as_a_function(make_trainer, tokenizer):
     reward.attach(trainer)
     trainer.train()
     logged = {key: value for row in trainer.state.log_history for key, value in row.items()}
-    assert logged["rewards/mig_reward/mean"] == pytest.approx(logged["mig/process"], rel=1e-5) and logged["mig/process"] > 0
+    assert logged["mig/process"] > 0.1
+    assert logged["rewards/mig_reward/mean"] == pytest.approx(logged["mig/process"], rel=1e-5)
 
 
 def test_trees_equal_pairs(model, tokenizer):
@@ -91,7 +86,7 @@ def test_trees_equal_pairs(model, tokenizer):
     from mig_jax.integrations.transformers import likelihoods
 
     for terminator in ("tag", "event"):
-        rows = encode(tokenizer, ["3+4-2=?"] * 2, [RESPONSE, RESPONSE[:30]], ["5", "12"], terminator=terminator)
+        rows = encode(tokenizer, PROMPTS, RESPONSES, ANSWERS, terminator=terminator)
         trees, pairs = (likelihoods(model, rows, scoring=scoring) for scoring in ("tree", "pairs"))
         for tree, pair in zip(trees, pairs, strict=True):
             np.testing.assert_allclose(tree, pair, atol=2e-5)
@@ -105,7 +100,7 @@ def test_likelihoods_equal_those_of_our_own_model(model, tokenizer):
     from mig_jax.integrations.transformers import likelihoods
     from mig_jax.models import decoder
 
-    rows = encode(tokenizer, ["3+4-2=?"] * 2, [RESPONSE, RESPONSE[:30]], ["5", "12"])
+    rows = encode(tokenizer, PROMPTS, RESPONSES, ANSWERS)
     with jax.default_device(jax.devices("cpu")[0]):
         policy = mig_jax.load_policy(MODEL)
         ours = decoder.bind(policy.config, policy.params)

@@ -1,0 +1,280 @@
+"""Step rewards in tunix: a GRPO learner with an advantage for each token, and a reward function.
+
+    from mig_jax.integrations.tunix import MIGLearner, mig_reward
+    learner = MIGLearner(cluster, GRPOConfig(...), reward_fns=[...], process=mig_reward(tokenizer, answers="answer"))
+
+or with tunix's own learner, where the process reward of a response is one of its rewards:
+
+    reward = mig_reward(tokenizer, answers="answer").attach(cluster)
+    learner = GRPOLearner(cluster, GRPOConfig(...), reward_fns=[..., reward])
+"""
+
+# pyright: reportMissingImports=false, reportGeneralTypeIssues=false, reportArgumentType=false
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mig_jax.errors import UserError
+from mig_jax.integrations.encoding import Encoded
+from mig_jax.integrations.process import Probed, Process, token_steps
+from mig_jax.rewards import numpy_twins, pairs_likelihood, stack_trees, tree_mask
+from mig_jax.text.step_format import StepFormat
+
+try:
+    from flax import nnx
+    from tunix.rl import rl_cluster as clusters
+    from tunix.rl.grpo.grpo_learner import GRPOLearner
+except ModuleNotFoundError as error:
+    raise ImportError(f"mig_jax.integrations.tunix needs tunix ({error}): pip install 'mig_jax[tunix]'") from error
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+# Contexts and trees are padded to a multiple of this many tokens, continuations and cuts to one of the second, so that
+# few shapes are compiled.
+_LENGTH_STEP, _SHORT_STEP = 128, 8
+
+
+class MIGReward:
+    """The process reward as one of tunix's reward functions; see `mig_reward`."""
+
+    __name__ = "mig_reward"
+
+    def __init__(self, process: Process, *, scoring: str, batch_size: int):
+        self.process = process
+        self._scoring, self._batch_size = scoring, batch_size
+        self._cluster: Any = None
+
+    def attach(self, cluster: "clusters.RLCluster") -> "MIGReward":
+        """Score with the actor of this cluster, whatever it has learned by then; return the reward itself."""
+        self._cluster = cluster
+        return self
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], num_generations: int, **columns: Any
+    ) -> list[float]:
+        """Return the process reward of each response, in the unit of the credit rule.
+
+        tunix gives texts, which are encoded again: the ids may differ from those that were sampled. `MIGLearner` has
+        the sampled ones.
+        """
+        ids = [_prompt_ids(self.process.tokenizer.fast, prompt) for prompt in prompts]
+        probed = self.probe(self.process.encode(ids, list(completions), columns))
+        return self.process.credit(probed, group_size=num_generations)[0].tolist()
+
+    def probe(self, rows: Sequence[Encoded]) -> Probed:
+        """Return the likelihoods of responses under the cluster's actor."""
+        if self._cluster is None:
+            raise UserError("the reward has no model to score with: call reward.attach(cluster) first")
+        score = _SCORING[self._scoring]
+        ells = score(self._cluster, rows, self._batch_size, self.process.likelihood_options)
+        return self.process.collect(rows, ells)
+
+
+def mig_reward(
+    tokenizer: "PreTrainedTokenizerFast",
+    answers: str = "answer",
+    *,
+    format: str | StepFormat = "mig",
+    kind: str = "expression",
+    scoring: str = "pairs",
+    batch_size: int = 8,
+    alpha: float | None = None,
+    **options: Any,
+) -> MIGReward:
+    """Return the process reward, for `reward_fns` of a learner of tunix or for `MIGLearner`.
+
+    Args:
+      tokenizer: the one that the cluster's is made of, a fast tokenizer of transformers.
+      answers: the column of the data that has the reference answers.
+      format: of the responses: a key of `mig_jax.text.step_format.FORMATS`, such as "tunix", or your own.
+      kind: how answers are compared, which decides the variants that are probed; or the column that has it.
+      scoring: "pairs": each probe is a row of its own, by the cluster's log-probs of its actor; for any model. "tree":
+        a response and all its probes are one row under a mask; for models whose attention follows a `[B, T, T]` mask.
+      batch_size: rows in a pass; a multiple of the devices that share the rows.
+      alpha: weight of the process advantage beside the learner's own, in `MIGLearner`; None: that of `loss.alpha`.
+      **options: keys of the config's section `reward`, such as `credit`, `credit_level` or `terminator`.
+
+    Raises:
+      UserError: an option is unknown, or the tokenizer cannot be used.
+    """
+    if scoring not in _SCORING:
+        raise UserError(f"scoring={scoring!r}: must be {' or '.join(_SCORING)}")
+    process = Process(tokenizer, answers, format=format, kind=kind, alpha=alpha, **options)
+    return MIGReward(process, scoring=scoring, batch_size=batch_size)
+
+
+class MIGLearner(GRPOLearner):
+    """tunix's GRPO learner with process advantages on the tokens of the reasoning, added to its own.
+
+    Args:
+      process: of `mig_reward`; it is attached.
+      *args, **kwargs: of `GRPOLearner`. Its `reward_fns` are the outcome rewards.
+    """
+
+    def __init__(self, *args: Any, process: MIGReward, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.mig_process = process.attach(self.rl_cluster)
+
+    def _generate_and_compute_advantage(
+        self, training_input: dict[str, Any], mode: "clusters.Mode" = clusters.Mode.TRAIN
+    ) -> Any:
+        example = super()._generate_and_compute_advantage(training_input, mode)
+        process, group_size = self.mig_process.process, self.algo_config.num_generations
+        prompts, completions = _unpad(example, self.rl_cluster.rollout.pad_id(), process.tokenizer.eos_ids)
+        rows = process.encode(prompts, completions, training_input)
+        probed = self.mig_process.probe(rows)
+        steps_bt = token_steps(rows, example.completion_ids.shape[1])
+        process_bt = process.advantages(probed, steps_bt, group_size=group_size)
+        metrics = process.metrics(probed, group_size=group_size)
+        self.rl_cluster.buffer_metrics({name: (value, np.mean) for name, value in metrics.items()}, mode=mode)
+        return example.replace(advantages=example.advantages[:, None] + jnp.asarray(process_bt, jnp.float32))
+
+
+# ---------------------------------------------------------------------------------------------------------- likelihoods
+
+
+def pair_likelihoods(
+    cluster: "clusters.RLCluster", rows: Sequence[Encoded], batch_size: int, options: dict[str, str]
+) -> list[np.ndarray]:
+    """Return ℓ of each response from the log-probs that the cluster's actor gives the continuations of all probes.
+
+    Args:
+      cluster: at temperature 1, its actor scores; never the rollout's engine, which may ignore the given ids.
+      rows: B responses.
+      batch_size: probes in a pass.
+      options: of `rewards.pairs_likelihood`.
+
+    Returns:
+      ell_k `[K+1]` of each response, in nats per token.
+    """
+    pairs = [row.pairs() for row in rows]
+    flat = [pair for of_row in pairs for pair in of_row]
+    # The actor's masks are inferred from ids: padding must be an id that occurs nowhere else.
+    pad_id = _unused_id(cluster.rollout.pad_id(), [id for pair in flat for id in pair.context + pair.continuation])
+    n_context = _round_up(max(len(pair.context) for pair in flat), _LENGTH_STEP)
+    n_continuation = _round_up(max(len(pair.continuation) for pair in flat), _SHORT_STEP)
+    context = np.full((_round_up(len(flat), batch_size), n_context), pad_id, np.int32)
+    continuation = np.full((len(context), n_continuation), pad_id, np.int32)
+    for number in range(len(context)):
+        pair = flat[min(number, len(flat) - 1)]
+        context[number, n_context - len(pair.context) :] = pair.context
+        continuation[number, : len(pair.continuation)] = pair.continuation
+    logprobs = cluster.get_actor_per_token_logps(
+        jnp.asarray(context),
+        jnp.asarray(continuation),
+        pad_id=pad_id,
+        eos_id=cluster.rollout.eos_id(),
+        micro_batch_size=batch_size,
+        temperature=1.0,
+    )
+    given = iter(np.asarray(logprobs, np.float32))
+    return [
+        pairs_likelihood(of_row, [next(given) for _ in of_row], row.answers, n_cuts=row.n_cuts, **options)
+        for row, of_row in zip(rows, pairs, strict=True)
+    ]
+
+
+def tree_likelihoods(
+    cluster: "clusters.RLCluster", rows: Sequence[Encoded], batch_size: int, options: dict[str, str]
+) -> list[np.ndarray]:
+    """Return ℓ of each response from one pass of the cluster's actor over the response and all its probes.
+
+    Arguments and result as in `pair_likelihoods`.
+
+    Raises:
+      UserError: the model's attention ignores the mask.
+    """
+    model = cluster.actor_trainer.model
+    if getattr(getattr(model, "config", None), "use_flash_attention", False):
+        raise UserError("scoring='tree': flash attention ignores the mask; take scoring='pairs'")
+    with cluster.cluster_config.role_to_mesh[clusters.Role.ACTOR]:
+        return model_likelihoods(model, rows, batch_size=batch_size, **options)
+
+
+def model_likelihoods(
+    model: "nnx.Module", rows: Sequence[Encoded], *, batch_size: int, **options: str
+) -> list[np.ndarray]:
+    """Return ℓ of each response from trees, under a model of tunix: (ids, positions, cache, mask) -> logits.
+
+    Args:
+      model: its attention follows a `[B, T, T]` mask.
+      rows: B responses.
+      batch_size: responses in a pass.
+      **options: of `rewards.answer_likelihood`.
+    """
+    trees = [row.tree() for row in rows]
+    width = _round_up(max(len(tree.token_t) for tree in trees), _LENGTH_STEP)
+    shape = [_round_up(n, _SHORT_STEP) for n in np.max([tree.query_kay.shape for tree in trees], axis=0)]
+    n_ids = max(np.shape(row.answers.target_aye)[2] for row in rows)
+    graphdef, state = nnx.split(model)
+    found = []
+    for first in range(0, len(rows), batch_size):
+        numbers = [min(n, len(rows) - 1) for n in range(first, first + batch_size)]
+        stacked = stack_trees([trees[n] for n in numbers], pad_id=0, width=width)
+        query_bkay, target_bkaye = np.full((batch_size, *shape), -1), np.full((batch_size, *shape, n_ids), -1)
+        for b, n in enumerate(numbers):
+            target_aye, query_kay = np.asarray(rows[n].answers.target_aye), trees[n].query_kay
+            query_bkay[(b, *map(slice, query_kay.shape))] = query_kay
+            target_bkaye[(b, *map(slice, (*query_kay.shape, target_aye.shape[2])))] = target_aye
+        logprob_bkay = np.asarray(
+            _tree_logprobs(
+                graphdef, state, stacked.token_t, stacked.position_t, tree_mask(stacked), query_bkay, target_bkaye
+            )
+        )
+        for logprob_kay, n in zip(logprob_bkay, numbers[: len(rows) - first], strict=False):
+            own_kay = logprob_kay[tuple(map(slice, trees[n].query_kay.shape))]
+            found.append(numpy_twins.answer_likelihood(own_kay, np.asarray(rows[n].answers.scored_ay), **options))
+    return found
+
+
+@jax.jit
+def _tree_logprobs(graphdef, state, token_bt, position_bt, mask_btt, query_bkay, target_bkaye) -> jax.Array:
+    """Return the log of the summed probability of each set of targets, `[B, K+1, A, Y]`."""
+    model = nnx.merge(graphdef, state)
+    logit_btv = model(token_bt, positions=position_bt, cache=None, attention_mask=mask_btt)[0].astype(jnp.float32)
+    total_bt = jax.nn.logsumexp(logit_btv, axis=-1)
+
+    def of_row(logit_tv, total_t, query_kay, target_kaye):
+        slot_kay = jnp.maximum(query_kay, 0)
+        picked_kaye = logit_tv[slot_kay[..., None], jnp.maximum(target_kaye, 0)]
+        is_id_kaye = (target_kaye >= 0) | (query_kay < 0)[..., None]
+        return jax.nn.logsumexp(jnp.where(is_id_kaye, picked_kaye, -jnp.inf), axis=-1) - total_t[slot_kay]
+
+    return jax.vmap(of_row)(logit_btv, total_bt, query_bkay, target_bkaye)
+
+
+_SCORING = {"pairs": pair_likelihoods, "tree": tree_likelihoods}
+
+# --------------------------------------------------------------------------------------------------------------- parts
+
+
+def _prompt_ids(fast: "PreTrainedTokenizerFast", prompt: str) -> list[int]:
+    """Return the ids that tunix's sampler makes of a prompt: with one beginning-of-sequence, if there is such an id."""
+    ids: Any = fast.encode(prompt)
+    return [fast.bos_token_id, *ids] if fast.bos_token_id and ids[:1] != [fast.bos_token_id] else ids
+
+
+def _unpad(example: Any, pad_id: int, eos_ids: Sequence[int]) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the ids of prompts and completions of an example of tunix."""
+    prompts = [ids[np.argmax(ids != pad_id) :].tolist() for ids in np.asarray(example.prompt_ids)]
+    completions = []
+    for ids in np.asarray(example.completion_ids):
+        length = len(ids) - int(np.argmax(ids[::-1] != pad_id)) if (ids != pad_id).any() else 0
+        # Where the end-of-sequence is the padding, too, the first one was sampled.
+        completions.append(ids[: length + (pad_id in eos_ids and length < len(ids))].tolist())
+    return prompts, completions
+
+
+def _unused_id(pad_id: int, ids: Sequence[int]) -> int:
+    """Return `pad_id`, or the smallest id that does not occur if that one does."""
+    used = {*ids}
+    return pad_id if pad_id not in used else next(id for id in range(len(used) + 1) if id not in used)
+
+
+def _round_up(n: int, step: int) -> int:
+    return -(-int(n) // step) * step
