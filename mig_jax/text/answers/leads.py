@@ -21,6 +21,7 @@ _CHINESE = (
     r"(?:答案|(?:正确|最终|最后)的?(?:选项|结果|结论))[\s*_】」”]{0,4}"
     r"(?:(?:应该?|就|即|只能|故|则)?(?:选择?|[是为])|[:\N{FULLWIDTH COLON}=]|(?<=】))"
     r"|(?:故|应该?|因此|所以|本题|正确|综上)[，,\s]?选[择项]?[是为]?[:\N{FULLWIDTH COLON}]?(?=[\s(（\[]*[A-Z0-9])"
+    r"|正确的是|选的是"
     r"|(?:\A|(?<=[\n。，,；;]))[\s*]{0,4}答[:\N{FULLWIDTH COLON}]"
 )
 # "Answer" in other languages, with its verb or a colon.
@@ -30,8 +31,12 @@ _OTHERS = (
     r"|(?:答え|正解|정답|답)(?:は|은|는|[:：])"
 )
 _JSON = r"[\"'](?:final[_ ]?)?(?:answer|choice|option|result|solution|prediction|答案|选项)[\"']\s*[:：]"
+# A line with nothing else, such as a heading.
+_HEADING = r"^[#*_ ]{0,8}(?:the )?(?:final )?answer[*_ ]{0,4}$"
 _HASHES = r"^\#{4}(?=\s+\S)"
-LEAD = re.compile(rf"(?:{_ENGLISH}|{_CHINESE}|{_OTHERS}|{_JSON}|{_HASHES})[*_:：]{{0,3}}", re.IGNORECASE | re.MULTILINE)
+LEAD = re.compile(
+    rf"(?:{_ENGLISH}|{_CHINESE}|{_OTHERS}|{_JSON}|{_HEADING}|{_HASHES})[*_:：]{{0,3}}", re.IGNORECASE | re.MULTILINE
+)
 # Takes back an answer: "Answer: A\nWait, actually B."
 _CORRECTION = re.compile(
     r"\b(?:wait|actually|sorry|oops|correction|i mean|no,)(?:[\s,.:;!…-]|\b(?:no|actually|sorry|it'?s|it is|should be|"

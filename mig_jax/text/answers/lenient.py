@@ -50,6 +50,8 @@ _BETWEEN_BOXES = re.compile(r"[\s$]*(?:\\[)\]])?[\s$]*(?:,|;|and|or|和|或|、|
 # What may stand between a lead and its number: "x =", brackets, dollar signs.
 _BEFORE_NUMBER = re.compile(r"[\s$(\[{*]*(?:\\[(\[]|\\text\{|\\boxed\{)?\s*(?:[A-Za-z]\w?\s*=\s*)?")
 _OR = re.compile(r"[\s,]*(?:or|或)[\s$]*")
+# A variable by itself, which is mentioned rather than answered.
+_NAME = re.compile(r"[A-Za-z]'?|\\(?!pi|infty|emptyset|varnothing)[A-Za-z]+")
 # "and" and "or" without blanks: x=1orx=2.
 _GLUED_WORD = re.compile(r"(?<=[0-9)}])(and|or)(?=[A-Za-z0-9(\\])")
 # Words in bold or quotation marks that begin a passage.
@@ -65,7 +67,8 @@ _WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2,}(?![A-Za-z])")
 _YES_OR_NO = re.compile(r"\b(?:yes|no|true|false)\b", re.IGNORECASE)
 # Words of Chinese that are an answer when they stand alone.
 _CHINESE_YES_OR_NO = re.compile(
-    r"(?<![\w√×])(?:不正确|正确|错误|不对|对|错|不是|是|否|没有|不能|能|可以|√|×)的?(?=[\s，。,.！!；;*]|\Z)"
+    r"(?:(?<![\w√×])(?:不正确|正确|错误|不对|对|错|不是|是|不|否|没有|不能|能|可以|√|×)"
+    r"|(?<=是)(?:不正确|正确|错误|不对|对|错))的?(?=[\s，。,.！!；;*]|\Z)"
 )
 # A first word that is the answer by itself, unlike those of "No other cube is red" or "Yes or no?".
 _FIRST_WORD_YES_OR_NO = re.compile(
@@ -73,6 +76,11 @@ _FIRST_WORD_YES_OR_NO = re.compile(
     r"(?=\s*(?:[^\w\s/?-]|-\s|\Z)|\s+(?:because|since|it|that|the|there|this|they|he|she|we|you)\b)",
     re.IGNORECASE,
 )
+# Letters of several choices: "Options A and C are correct", "A C".
+_OPTIONS = re.compile(r"\b(?:options?|choices?)\s+(?P<letters>[A-H](?:\s*(?:,|and|&|、)\s*[A-H])+)\b", re.IGNORECASE)
+_SPACED_LETTERS = re.compile(r"\b([A-H]) (?=[A-H]\b)")
+# Without a block or box, the answer is in so many characters at the end of a completion.
+MAX_READ = 10_000
 # Longest reply of one line that is an answer without a lead, in words.
 _MAX_BARE_WORDS = 12
 
@@ -111,7 +119,7 @@ def extract_lenient_answer(completion: str, *, kind: str, choices: Sequence[str]
     for part in dict.fromkeys((conclusion, text)):
         if boxed := _last_boxed(part):
             return _read_content(boxed, reader, choices)
-        if answer := reader.read(part, choices):
+        if answer := reader.read(part[-MAX_READ:], choices):
             return answer
     return None
 
@@ -269,7 +277,7 @@ def _read_formula(text: str, choices: Sequence[str]) -> str | None:
     tail = text[-MAX_SEARCHED:]
     formulas = find_formulas(tail)
     bold = [part for part in _bold_conclusion(tail) if _is_formula(part)]
-    last = concluding(tail, [formula for formula in formulas if len(formula.text) > 1 or formula.text.isdigit()])
+    last = concluding(tail, [formula for formula in formulas if not _NAME.fullmatch(formula.text)])
     if bold or last:
         return result_of(bold[-1] if bold else last.text if last else "")
     return [*bold_in(tail), None][-1] or (line and unquoted(line))
@@ -345,11 +353,15 @@ def _read_set(text: str, choices: Sequence[str]) -> str | None:
         if passage.must_begin:
             continue
         formulas = [value for value in find_formulas(passage.text) if "$" in passage.text[value.start]]
-        return formulas[0].text if formulas else _words_after_lead(passage)
-    if line := _bare_line(text):
+        words = _words_after_lead(passage)
+        return formulas[0].text if formulas else _SPACED_LETTERS.sub(r"\1, ", words)
+    if named := _OPTIONS.search(text):
+        return named["letters"]
+    line, tail = _bare_line(text), text[-MAX_SEARCHED:]
+    if line and not _VERB.search(line):
         return unquoted(line)
-    last = concluding(text[-MAX_SEARCHED:], find_formulas(text[-MAX_SEARCHED:]))
-    return last and last.text
+    last = concluding(tail, find_formulas(tail))
+    return last.text if last else line and unquoted(line)
 
 
 # ---------------------------------------------------------------------------------------------------- blocks and boxes

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from mig_jax.text.answers.quantities import parse_number, parse_number_answer
+from mig_jax.text.answers import arithmetic
+from mig_jax.text.answers.normalize import normalize
+from mig_jax.text.answers.quantities import is_known_unit, parse_number, parse_number_answer
 
 # Only this many characters at the end of a long text are searched; the answer is near the end.
 MAX_SEARCHED = 3000
@@ -30,6 +32,11 @@ _UNIT_WORD = re.compile(
     r"|[A-Za-z]{1,12}(?: ?(?:\^ ?\{?[23]\}?|[²³]))?(?:(?:/| per )[A-Za-z]{1,12})?(?![A-Za-z]))"
 )
 
+# A number with a unit of one letter, as in 5m²; without the exponent the letter may be a factor.
+_ATTACHED_UNIT = re.compile(r"(?P<number>[0-9.,]+)(?P<unit>[A-Za-z](?:[²³]|\^[23]))")
+
+_END = re.compile(r"\s*(?:[.,;)]|\Z)")
+
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
@@ -50,6 +57,10 @@ _BEFORE_WORDS = re.compile(
     re.IGNORECASE,
 )
 
+# In a text without digits, after any word but these.
+_BEFORE_ANY_WORDS = re.compile(
+    r"(?<!\bthe)(?<!\bthese)(?<!\bthose)(?<!\ball)(?<!\bno)(?<!\bany)(?<!\bof)(?<!\band)\s\Z|\A\Z"
+)
 # What stands before a number that is a label, as in "Step 5".
 _LABEL = re.compile(
     r"(?:\b(?:steps?|problems?|questions?|parts?|equations?|eqs?|figures?|fig|case|exercise|example|line|chapter|page)"
@@ -60,6 +71,12 @@ _LIST_MARKER = re.compile(r"(?:\A|\n)[ *]*\Z")
 _AFTER_ORDINAL = re.compile(r"(?:st|nd|rd|th)\b|[.)](?=\s+\S)")
 _TIME = r"\s?(?:more |full |whole )?(?:(?:second|minute|hour|day|week|month|year|time)s?\b|[天周年]|小时|分钟|个月)"
 _BEFORE_ADJUNCT = re.compile(r"\b(?:after|for|in|within|during|every|per|over|next|last|past)\s\Z", re.IGNORECASE)
+_BEFORE_YEAR = re.compile(r"\b(?:in|since|by|from|until|of|during)\s\Z", re.IGNORECASE)
+_YEAR = re.compile(r"(?:1[5-9]|20)[0-9]{2}")
+_EACH = re.compile(r"\s(?:each|apiece|per)\b")
+_BEFORE_EACH = re.compile(r"每.{0,3}\Z")
+# After a formula, what follows such words explains it: "$y = 2x$, which has slope 2".
+_REMARK = re.compile(r"[\s,;]*(?:which|where|with|because|since|about|approximately|or about|i\.e\.)\b")
 _AFTER_ADJUNCT = re.compile(_TIME)
 _BEFORE_COMPARED = re.compile(r"\bthan\s\Z", re.IGNORECASE)
 # After a fraction, percentage or formula, a plain number or an assignment is a condition: "3/4 of the 8".
@@ -109,8 +126,9 @@ def find_numbers(text: str) -> list[Value]:
     """Return the numbers of a text in order, with sign, percent sign and unit; also those in words after a verb."""
     found = [_number(text, match) for match in _NUMBER.finditer(text)]
     taken = {value.start for value in found}
+    before_words = _BEFORE_WORDS if found else _BEFORE_ANY_WORDS
     for match in _WORDS.finditer(text):
-        if match.start() not in taken and _BEFORE_WORDS.search(text[max(0, match.start() - 20) : match.start()]):
+        if match.start() not in taken and before_words.search(text[max(0, match.start() - 20) : match.start()]):
             found.append(Value(match.start(), match.end(), str(_value_of_words(match[0]))))
     return sorted(found)
 
@@ -140,16 +158,12 @@ def concluding(text: str, values: Sequence[Value]) -> Value | None:
     proper = [value for value in values if not _is_ordinal(text, value)]
     for before, value in reversed([*pairwise([None, *proper])]):
         assert value is not None
+        if _is_in_parentheses(text, value, proper[0]):
+            continue
         is_same_sentence = before is not None and not _SENTENCE_END.search(text, before.end, value.start)
         if not (is_same_sentence and before is not None and _is_detail(text, before, value)):
             return value
     return (proper or values or [None])[-1]
-
-
-def is_formula(text: str) -> bool:
-    """Return whether a text is one formula, without words."""
-    values = find_formulas(text)
-    return len(values) == 1 and not re.search(r"\w", text[: values[0].start] + text[values[0].end :])
 
 
 def _number(text: str, match: re.Match) -> Value:
@@ -171,6 +185,8 @@ def _unit_after(text: str, position: int, number: str) -> str:
     """Return the known unit that follows a number or formula; "" if none."""
     match = _UNIT_WORD.match(text, position)
     word = match[0].strip(" -") if match else ""
+    if word == "in" and match and not _END.match(text, match.end()):
+        return ""
     lengths = range(len(word), 0, -1) if match and match["chinese"] else (len(word),)
     for unit in (word[:length] for length in lengths):
         parsed = parse_number(f"1 {unit}")
@@ -192,6 +208,14 @@ def _value_of_words(words: str) -> int:
     return total + current
 
 
+def _is_in_parentheses(text: str, value: Value, first: Value) -> bool:
+    """Return whether a value is in a remark in parentheses that comes after the first value in its sentence."""
+    opening = text.rfind("(", max(0, value.start - 80), value.start)
+    if opening < first.end or ")" in text[opening : value.start]:
+        return False
+    return _SENTENCE_END.search(text, max(first.end, opening - 80), opening) is None and text[opening - 1].isspace()
+
+
 def _is_ordinal(text: str, value: Value) -> bool:
     """Return whether a value is an ordinal such as 2nd, or the number of a list item."""
     after = _AFTER_ORDINAL.match(text, value.end)
@@ -201,12 +225,18 @@ def _is_ordinal(text: str, value: Value) -> bool:
 
 def _is_detail(text: str, other: Value, value: Value) -> bool:
     """Return whether a value is a detail of another one before it, as in "after 3 days", "than 4", "60% of 5"."""
-    before = text[max(0, value.start - 10) : value.start]
-    if _BEFORE_COMPARED.search(before) or _AFTER_TIME.match(text, value.end):
-        return True
-    if _BEFORE_ADJUNCT.search(before) and _AFTER_ADJUNCT.match(text, value.end):
-        return True
-    return bool(_RICH.search(other.text) and _BEFORE_CONDITION.search(before) and _POOR.fullmatch(value.text))
+    before, is_rich = text[max(0, value.start - 10) : value.start], _RICH.search(other.text) is not None
+    is_priced = text[other.start] in "$€£¥" and _POOR.fullmatch(value.text)
+    return bool(
+        _BEFORE_COMPARED.search(before)
+        or _BEFORE_EACH.search(before)
+        or _AFTER_TIME.match(text, value.end)
+        or _EACH.match(text, value.end)
+        or (_BEFORE_ADJUNCT.search(before) and _AFTER_ADJUNCT.match(text, value.end))
+        or (_BEFORE_YEAR.search(before) and _YEAR.fullmatch(value.text))
+        or ((is_rich or is_priced) and _BEFORE_CONDITION.search(before) and _POOR.fullmatch(value.text))
+        or (is_rich and _REMARK.match(text, other.end))
+    )
 
 
 def _is_money(span: re.Match, content: str) -> bool:
@@ -254,8 +284,11 @@ def _trimmed(text: str, start: int, end: int) -> Iterator[Value]:
         run = stripped
     if len(run) <= MAX_RUN and _VALUED.search(run):
         start = text.index(run, start)
-        unit = _unit_after(text, start + len(run), run)
-        yield Value(start, start + len(run), run + unit)
+        end = start + len(run)
+        attached = _ATTACHED_UNIT.fullmatch(run)
+        if attached and is_known_unit(normalize(attached["unit"])):
+            run = f"{attached['number']} {attached['unit']}"
+        yield Value(start, end, run + _unit_after(text, end, run))
 
 
 def _joined(text: str, values: Sequence[Value]) -> list[Value]:
@@ -277,9 +310,23 @@ def result_of(formula: str) -> str:
 
     A formula with variables, such as x = 5 or x + y = 5, is returned as it is.
     """
+    formula = _identity_side(formula)
     *exact, _ = _APPROXIMATE.split(formula)
     if exact and re.search(r"[0-9]", exact[-1]):
         formula = exact[-1].strip()
     first, *_, last = formula.split("=") if re.search(r"[^<>!]=[^=]", formula) else (formula,) * 2
     is_closed = re.search(r"[0-9]", first) and not _VARIABLE.search(first)
     return last.strip() if is_closed and last.strip() else formula
+
+
+def _identity_side(formula: str) -> str:
+    """Return the last side of an identity such as (x-2)(x+2) = x^2 - 4; any other formula as it is."""
+    sides = formula.split("=")
+    if len(sides) != 2 or not all(map(str.strip, sides)):
+        return formula
+    try:
+        one, other = (arithmetic.parse_formula(normalize(side)) for side in sides)
+        is_identity = len(one.names) > 0 and arithmetic.is_same_value(one, other)
+    except arithmetic.Unreadable:
+        return formula
+    return sides[1].strip() if is_identity else formula

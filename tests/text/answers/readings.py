@@ -531,6 +531,11 @@ The answer is yes, no doubt.
 Yes, they are the same
 **Yes**, no difference
 <answer>Yes it is</answer>
+答案：是
+正确。
+对
+答案是对的
+<answer>对</answer>
 True, because no side is longer
 <answer>The answer is yes</answer>
 Answer: **True**
@@ -538,7 +543,11 @@ Answer: **True**
         wrong=r"""
 The answer is no.
 No, yes would be wrong
+不对
+不是
+不正确
 yesterday
+错，不是对的
 """,
     ),
     *_readings(
@@ -547,7 +556,12 @@ yesterday
         right=r"""
 No they are not.
 The answer is no, not yes
+错误
+答案：否
+不正确
+答案是错的
 False.
+答案：不是
 <answer>No there is not</answer>
 Answer: A no.
 \boxed{\text{No}}
