@@ -168,20 +168,28 @@ def _without_generation_tags(source: str) -> str:
 def _render(
     fast: "PreTrainedTokenizerFast", messages: list[dict[str, Any]], style: PromptStyle, *, add_generation_prompt: bool
 ) -> str:
-    """Render messages with the chat template."""
+    """Render messages with the chat template.
+
+    Raises:
+      jinja2.TemplateError: the template refuses these messages, or needs tools.
+    """
+    from jinja2 import TemplateError
+
     source = _source(fast)
     if "strftime_now" in source:
         source = _fixed_date(style.date) + source
-    return cast(
-        str,
-        fast.apply_chat_template(
-            messages,
-            chat_template=source,
-            add_generation_prompt=add_generation_prompt,
-            tokenize=False,
-            **style.template_args,
-        ),
-    )
+
+    def render(args: Mapping[str, Any]) -> str:
+        options = {"chat_template": source, "add_generation_prompt": add_generation_prompt, "tokenize": False}
+        return cast(str, fast.apply_chat_template(messages, **options, **args))
+
+    try:
+        return render(style.template_args)
+    except TypeError:  # some templates take for granted that there is a list of tools or documents
+        try:
+            return render({"tools": [], "documents": [], **style.template_args})
+        except TypeError as error:
+            raise TemplateError(str(error)) from error
 
 
 @functools.cache

@@ -269,6 +269,17 @@ def test_chat_template_requirements(chat_template, error):
         wrap(to_fast(core, chat_template=chat_template))
 
 
+@pytest.mark.parametrize("name", ["tools", "documents"])
+def test_chat_template_that_needs_a_list_of_tools(name):
+    """transformers gives it none where there are no tools."""
+    fast = to_fast(train_core(), chat_template="{% for x in " + name + " %}{{ x }}{% endfor %}" + CHATML)
+    chat = [{"role": "user", "content": "What?"}]
+    assert wrap(fast).chat_text(chat) == wrap(to_fast(train_core())).chat_text(chat)
+    broken = to_fast(train_core(), chat_template="{{ messages + 1 }}" + CHATML)
+    with pytest.raises(UserError, match="its chat template refuses a question and an answer: can only concatenate"):
+        wrap(broken)
+
+
 def test_all_errors_are_reported_at_once(tmp_path):
     core = train_core()
     core.decoder = decoders.WordPiece()
