@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mig_jax import rewards
-from mig_jax.policy.encoding import bucket_size
+from mig_jax.policy.encoding import bucket_size, prefix_ids
 from mig_jax.text import response_format
 from mig_jax.text.response_format import Response
 from mig_jax.text.tokenizer import Tokenizer
@@ -210,5 +210,5 @@ def _find_cuts(
             start = int(boundaries[cut - 1])
             cut = int(np.searchsorted(boundaries, start))
         prefix = text[start:end] + lead_in
-        found.append((cut, tuple(tokenizer.encode(prefix)) if prefix else ()))
+        found.append((cut, tuple(prefix_ids(tokenizer, prefix)) if prefix else ()))
     return found

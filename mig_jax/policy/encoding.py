@@ -131,7 +131,19 @@ def _response_error(tokenizer: Tokenizer, problem: Problem) -> str | None:
 
 def opening_ids(tokenizer: Tokenizer) -> list[int]:
     """Return the ids of the canonical opening of a response, which a probe before the first step writes itself."""
-    return tokenizer.encode(tokenizer.format.opening)
+    return prefix_ids(tokenizer, tokenizer.format.opening)
+
+
+def prefix_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the ids of what a probe writes before its lead-in.
+
+    Some tokenizers encode the line breaks at the end of a text otherwise than before other text. Where the lead-in is
+    fitted to its cut, it goes on in the middle of a phrase, so that they are encoded together.
+    """
+    format = tokenizer.format
+    ids, lead_in = tokenizer.encode(text), tokenizer.encode(format.lead_in)
+    together = tokenizer.encode(text + format.lead_in) if format.fits_lead_in else ids + lead_in
+    return together[: -len(lead_in)] if together[-len(lead_in) :] == lead_in else ids
 
 
 def closing_ids(tokenizer: Tokenizer) -> list[list[int]]:
