@@ -1,5 +1,6 @@
 """One row to a problem, whose answer may still have to be read as a choice."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from mig_jax.data.references import Reference, take_answer
 from mig_jax.data.rows import Row, RowError
 from mig_jax.parts import is_own
 
+# <<48/2=24>>: a calculator's annotation.
+_CALCULATION = re.compile(r"<<.*?>>")
 # Kinds whose answer is a choice.
 CHOICE_KINDS = ("choice", "nearest_choice")
 
@@ -127,12 +130,14 @@ def _read_images(row: Row, column: str, asked: Chat, folder: Path) -> tuple[byte
 def _list_or_lines(row: Row, column: str) -> tuple[str, ...]:
     """Return the items of a list, which must not be empty texts, or the lines of a text that are not blank.
 
-    A last line that gives the answer after #### is left out.
+    A last line that gives the answer after #### is left out; so are calculations in <<…>> before it, as in GSM8K.
     """
     value = value_of(row, column)
     if isinstance(value, str):
         marked = take_answer(value)
-        lines = tuple((marked.steps if marked and marked.mark == "####" else value).split("\n"))
+        if marked and marked.mark == "####":
+            value = _CALCULATION.sub("", marked.steps)
+        lines = tuple(value.split("\n"))
     else:
         lines = Row(row.location, row.number, {column: value}).texts(column)
         if not all(line.strip() for line in lines):

@@ -34,7 +34,7 @@ def prompt_text(tokenizer: Tokenizer, problem: Problem) -> str:
             p.question, choices=p.choices, n_images=len(p.images), history=p.history, source=p.source
         )
     )
-    if not is_verbatim(p.question, text):
+    if not is_verbatim(tokenizer.style.texts(p.question, p.history), text):
         raise QuestionChangedError("the chat template changes the question")
     return text
 

@@ -58,7 +58,7 @@ def write_transcript_browser(transcripts: Sequence[Transcript], path: str, *, ti
 
 def _problem_key(t: Transcript) -> tuple:
     """Return what all responses to a problem have in common; it identifies problems without an id, too."""
-    return t.source, t.id, t.question, t.choices, t.answer, t.images
+    return t.source, t.id, t.history, t.question, t.choices, t.answer, t.images
 
 
 # --------------------------------------------------------------------------------------------------------------- head
@@ -152,8 +152,9 @@ def _question(transcript: Transcript) -> str:
         f"<li{reference if letter == transcript.answer else ''}><b>{letter}</b> {html.escape(choice)}</li>"
         for letter, choice in choices_by_letter(transcript.choices).items()
     )
+    turns = "".join(f"<p><b>{html.escape(role)}</b> {html.escape(text)}</p>\n" for role, text in transcript.history)
     return (
-        f'<div class="question">\n<div><h2>{html.escape(transcript.question)}</h2>\n'
+        f'<div class="question">\n<div>{turns}<h2>{html.escape(transcript.question)}</h2>\n'
         + (f'<ol class="choices">{choices}</ol>\n' if choices else "")
         + f'<div class="facts">{"".join(spans)}</div></div>\n{image_figure(transcript.images)}</div>\n'
     )

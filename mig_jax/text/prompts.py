@@ -19,6 +19,9 @@ USER_FIELDS = ("question", "choices", "instructions")
 # Asked once at load. It has what careless templates change: braces, backslashes, tags and line breaks.
 TRIAL_QUESTION = "Is $\\frac{1}{2} < 0.7$ & \"x\" > 'y' {z}?\nAnswer yes or no."
 
+# Stands for the system message of a row.
+TRIAL_INSTRUCTIONS = "Answer in one word."
+
 _TEMPLATE_PART = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 
 
@@ -34,7 +37,8 @@ class PromptStyle:
     """What is written around a question.
 
     instructions: how to answer; "" for none.
-    in_user_turn: the instructions begin the first user turn, because the template does not write system messages.
+    in_user_turn: instructions, or the system message of a row, begin the first user turn, because the template does not
+      write system messages.
     user_templates: text of the user turn by the source of a problem; "" is for all other sources. {question},
       {choices} and {instructions} are replaced, {{ and }} are braces. Without {choices}, lettered choices end the
       question. With {instructions}, there is no system message.
@@ -67,15 +71,22 @@ class PromptStyle:
           source: of the problem.
         """
         template = self.user_templates.get(source, self.user_templates[""])
-        turns = [Turn(*turn) for turn in history if turn[0] != "system" or not self.instructions]
+        turns = [Turn(*turn) for turn in history if turn[0] != "system"]
         turns.append(Turn("user", self._user_text(template, question, choices)))
-        if self.instructions and "instructions" not in named_fields(template):
-            if self.in_user_turn:
-                first = next(n for n, turn in enumerate(turns) if turn.role == "user")
-                turns[first] = turns[first]._replace(text=f"{self.instructions}\n\n{turns[first].text}")
-            else:
-                turns.insert(0, Turn("system", self.instructions))
+        system = self.instructions or "\n\n".join(text for role, text in history if role == "system")
+        if self.instructions and "instructions" in named_fields(template):
+            system = ""  # it is in the user turn already
+        if system and self.in_user_turn:
+            first = next(n for n, turn in enumerate(turns) if turn.role == "user")
+            turns[first] = turns[first]._replace(text=f"{system}\n\n{turns[first].text}")
+        elif system:
+            turns.insert(0, Turn("system", system))
         return _place_images(turns, n_images)
+
+    def texts(self, question: str, history: Sequence[tuple[str, str]] = ()) -> list[str]:
+        """Return the texts of a problem that must be in its prompt word for word; answers of earlier turns need not."""
+        roles = ("user",) if self.instructions else ("user", "system")
+        return [question, *(text for role, text in history if role in roles)]
 
     def _user_text(self, template: str, question: str, choices: Sequence[str]) -> str:
         lines = "\n".join(f"{letter}. {choice}" for letter, choice in choices_by_letter(choices).items())
@@ -109,24 +120,28 @@ def check_style(style: PromptStyle, render: Callable[[list[dict[str, Any]]], str
     Raises:
       UserError: the template changes the question, or the instructions in both places.
     """
-    missing = _missing_texts(style, render)
-    if not missing:
+    # Without instructions, rows may still have system messages of their own.
+    trial = style if style.instructions else dataclasses.replace(style, instructions=TRIAL_INSTRUCTIONS)
+    if not _missing_texts(trial, render):
         return style, []
     moved = dataclasses.replace(style, in_user_turn=True)
-    if style.instructions and not _missing_texts(moved, render):
-        return moved, [
+    if not _missing_texts(dataclasses.replace(trial, in_user_turn=True), render):
+        notice = (
             "the chat template does not write system messages as they are: the instructions begin the user turn instead"
-        ]
-    raise UserError(
-        f"the chat template changes {' and '.join(missing)}, so the model would not read what it is asked; choose "
-        "instructions that it keeps (data.system_prompt, response_format), or another template (chat_template.jinja "
-        "beside tokenizer.json)"
-    )
+        )
+        return moved, [notice] if style.instructions else []
+    if missing := _missing_texts(style, render):
+        raise UserError(
+            f"the chat template changes {' and '.join(missing)}, so the model would not read what it is asked; choose "
+            "instructions that it keeps (data.system_prompt, response_format), or another template "
+            "(chat_template.jinja beside tokenizer.json)"
+        )
+    return style, []
 
 
-def is_verbatim(text: str, prompt: str) -> bool:
-    """Return whether a text with images stands in a prompt word for word; whitespace around it may differ."""
-    return all(part.strip() in prompt for part in text.split(IMAGE_MARK))
+def is_verbatim(texts: Sequence[str], prompt: str) -> bool:
+    """Return whether texts with images are in a prompt word for word; whitespace around them may differ."""
+    return all(part.strip() in prompt for text in texts for part in text.split(IMAGE_MARK))
 
 
 def _missing_texts(style: PromptStyle, render: Callable[[list[dict[str, Any]]], str]) -> list[str]:

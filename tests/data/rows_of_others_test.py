@@ -105,6 +105,7 @@ def test_gsm8k(tmp_path, caplog):
     rows = [{"question": "1+1?", "answer": "1+1 = <<1+1=2>>2\n#### 2"}, {"question": "2+2?", "answer": "4"}]
     problems = read(tmp_path, *rows, steps="answer")
     assert [problem.answer for problem in problems] == ["2", "4"]
+    assert problems[0].solution == (("1+1 = 2",), "2")
     assert "answers of 1 of 2 rows are written solutions; the answer is taken from ####, such as '2'" in caplog.text
 
 

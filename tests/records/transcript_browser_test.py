@@ -14,7 +14,13 @@ from tests.records.page_reader import PageReader, read_page
 
 # Hostile text in every field.
 WORST = dataclasses.replace(
-    NASTY, id=HOSTILE, choices=(HOSTILE, '"><script>'), level=HOSTILE, subject=f"'{HOSTILE}", source=f'"{HOSTILE}'
+    NASTY,
+    id=HOSTILE,
+    choices=(HOSTILE, '"><script>'),
+    level=HOSTILE,
+    subject=f"'{HOSTILE}",
+    source=f'"{HOSTILE}',
+    history=(("user", HOSTILE), (HOSTILE, "a")),
 )
 
 

@@ -49,6 +49,19 @@ def test_messages():
     assert PromptStyle("Add.", in_user_turn=True).messages("1+1?")[0]["content"] == "Add.\n\n1+1?"
 
 
+def test_system_messages_of_rows_are_moved_like_ours(core):
+    for name, place in (("gemma 2", "user"), ("qwen3", "system"), ("html", "system")):
+        template = SHAPES[name].template
+        if name == "html":  # changes the question, too
+            with pytest.raises(UserError, match="changes the question"):
+                check_style(PromptStyle(), lambda messages, t=template: render(core, t, PromptStyle(), messages))
+            continue
+        style, notices = check_style(
+            PromptStyle(), lambda messages, t=template: render(core, t, PromptStyle(), messages)
+        )
+        assert style.in_user_turn == (place == "user") and not notices
+
+
 def test_images_stand_where_they_are_marked():
     (message,) = PromptStyle().messages("Is <image> left of <image>?", n_images=2)
     assert [part.get("text", "IMAGE") for part in message["content"]] == ["Is ", "IMAGE", " left of ", "IMAGE", "?"]
@@ -66,6 +79,8 @@ def test_turns_before_the_question():
     assert roles == ["system", "user", "assistant", "user"]
     asking = PromptStyle("Add.").messages("2+2?", history=history)
     assert [message["content"] for message in asking] == ["Add.", "1+1?", "2", "2+2?"], "ours replaces the row's"
+    own = PromptStyle(in_user_turn=True).messages("2+2?", history=history)
+    assert [message["content"] for message in own] == ["Be brief.\n\n1+1?", "2", "2+2?"]
     moved = PromptStyle("Add.", in_user_turn=True).messages("2+2?", history=history)
     assert [message["content"] for message in moved] == ["Add.\n\n1+1?", "2", "2+2?"]
 
