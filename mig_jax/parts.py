@@ -8,12 +8,15 @@ the part that is used:
     "path/file.py:my_loss"        an attribute of a Python file; ~ is expanded
 
 Files are loaded once. A run keeps copies of them (`save_copies`), which are used when the originals are gone
-(`use_copies`).
+(`use_copies`). A copy is code, and may come from a stranger with a model: it is run only if this user has run the same
+file before, or with MIG_JAX_TRUST_PARTS=1.
 """
 
+import contextlib
 import difflib
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import json
@@ -172,6 +175,8 @@ def save_copies(config: Any, folder: str | os.PathLike[str]) -> None:
         copy = index.get(str(file), {}).get("copy") or next(name for name in names if name not in taken)
         if original != folder / copy:
             shutil.copyfile(original, folder / copy)
+        if original == file:
+            _trust(folder / copy)
         index[str(file)] = {"copy": copy, "sha256": _digest(folder / copy)}
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
@@ -189,6 +194,29 @@ def use_copies(folder: str | os.PathLike[str]) -> list[str]:
         elif original.is_file() and _digest(original) != entry["sha256"]:
             warnings.append(f"{original} has changed since; the copy that was used before is {copy}")
     return warnings
+
+
+def _trusted_file() -> Path:
+    """Return the list of the files that this user has run: a SHA-256 in each line."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "mig_jax" / "parts.txt"
+
+
+def _trust(copy: Path) -> None:
+    if _is_trusted(copy):
+        return
+    with contextlib.suppress(OSError):  # no home folder, or a read-only one
+        _trusted_file().parent.mkdir(parents=True, exist_ok=True)
+        with open(_trusted_file(), "a", encoding="ascii") as file:
+            file.write(f"{_digest(copy)}\n")
+
+
+def _is_trusted(copy: Path) -> bool:
+    if os.environ.get("MIG_JAX_TRUST_PARTS") == "1":
+        return True
+    try:
+        return _digest(copy) in _trusted_file().read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _read_index(folder: Path) -> dict[str, dict[str, str]]:
@@ -224,6 +252,13 @@ def _texts(value: Any) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------------------------ loading
 
 
+class _SourceLoader(importlib.machinery.SourceFileLoader):
+    """Compiles a file anew: compiled files beside it, perhaps a stranger's, are neither read nor written."""
+
+    def get_code(self, fullname: str) -> Any:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _load_file(spec: str, key: str) -> ModuleType:
     file = part_file(spec)
     assert file is not None
@@ -235,16 +270,20 @@ def _load_file(spec: str, key: str) -> ModuleType:
             if file not in _copies:
                 raise UserError(f"{key}={spec!r}: no such file: {file}; restore it, or give its new place to {key}")
             source = _copies[file]
+            if not _is_trusted(source):
+                raise UserError(
+                    f"{key}={spec!r}: {file} is gone, and its copy {source} is code that was never run here. Read it; "
+                    f"then set MIG_JAX_TRUST_PARTS=1, or give {source}:{spec.rpartition(':')[2]} to {key}"
+                )
             print(f"{file} is gone; {key} uses the run's copy {source}", file=sys.stderr)
         # A name of its own, so that dataclasses and pickles of the file find their module.
         name = f"mig_jax_part_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
-        loader = importlib.util.spec_from_file_location(name, source)
-        assert loader is not None and loader.loader is not None
-        module = importlib.util.module_from_spec(loader)
+        loader = _SourceLoader(name, str(source))
+        module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=str(source)))
+        module.__file__ = str(source)
         sys.modules[name] = module
-        execute = loader.loader.exec_module
         try:
-            _import(lambda: execute(module), f"{key}={spec!r}", folder=file.parent)
+            _import(lambda: loader.exec_module(module), f"{key}={spec!r}", folder=file.parent)
         except BaseException:
             del sys.modules[name]
             raise

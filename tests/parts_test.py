@@ -37,6 +37,7 @@ def test_part_of_a_file_is_loaded_once(tmp_path, monkeypatch):
         assert parts.find_part(spec, TABLE, key="k") is found
         assert parts.absolute_spec(spec) == f"{file}:Group.values"
     assert parts.part_name("mine.py:Group.values") == "Group.values"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
 def test_dataclasses_of_a_file_find_their_module(tmp_path):
@@ -76,6 +77,27 @@ def test_signatures():
     assert parts.signature_error(math.sqrt, "x") is None
     assert "must be a function of (x), not a int" in str(parts.signature_error(3, "x"))
     assert "must take (a, b), but takes (a)" in str(parts.signature_error(lambda a: 0, "a", "b"))
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    """The files that were run before are known per test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def test_copies_of_strangers_are_not_run(tmp_path, monkeypatch, capsys):
+    file = write(tmp_path, "def f():\n    return 1\n", "stranger.py")
+    parts.save_copies({"loss": f"{file}:f"}, tmp_path / "model" / "parts")
+    file.unlink()
+    parts.use_copies(tmp_path / "model" / "parts")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another_machine"))
+    with pytest.raises(
+        UserError, match=r"k='.*': .*stranger.py is gone, and its copy .* is code that was never run here"
+    ):
+        parts.find_part(f"{file}:f", {}, key="k")
+    monkeypatch.setenv("MIG_JAX_TRUST_PARTS", "1")
+    assert parts.find_part(f"{file}:f", {}, key="k")() == 1
+    assert "uses the run's copy" in capsys.readouterr().err
 
 
 def test_copies_replace_files_that_are_gone(tmp_path, capsys):

@@ -1,13 +1,13 @@
 """A process that calls a user's reward: it can be ended whatever the reward does, and a reward that crashes ends alone.
 
 Threads would not do: Python cannot end a thread, and a regular expression or C code that holds the interpreter's lock
-stops every other thread as well. The parent sends pickled lists of samples, and receives pickled lists of replies.
+stops every other thread as well. The parent sends lines of samples (`sample_json`), and receives lines of replies.
 """
 
 import contextlib
+import json
 import math
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -18,14 +18,13 @@ from typing import Any, NamedTuple
 
 from mig_jax import parts
 from mig_jax.errors import UserError
+from mig_jax.rollout import sample_json
 from mig_jax.rollout.outcomes import Sample, batch_options, find_reward
 
 # Seconds in which a user's file must have been imported.
 START_DEADLINE_S = 300.0
 # Characters of a stack trace that are kept.
 MAX_TRACE = 2000
-# Not run as a module: pickle would not find the classes of a main program.
-_PROGRAM = "from mig_jax.rollout import outcome_worker; outcome_worker.main()"
 
 
 class Reply(NamedTuple):
@@ -58,9 +57,9 @@ class RewardWorker:
           UserError: the user's file cannot be loaded.
         """
         process = self._process or self._start()
-        replies, is_late = self._exchange(process, list(samples), self.deadline_s)
+        replies, is_late = self._exchange(process, sample_json.to_line(samples), self.deadline_s)
         if replies is not None:
-            return replies, False
+            return [Reply(*reply) for reply in replies], False
         reason = f"no reply within {self.deadline_s:g} seconds" if is_late else f"its process ended ({_end(process)})"
         self.close()
         return [Reply(None, reason)] * len(samples), is_late
@@ -75,7 +74,7 @@ class RewardWorker:
 
     def _start(self) -> subprocess.Popen:
         self._process = process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, self.spec, str(self.deadline_s)],
+            [sys.executable, "-m", "mig_jax.rollout.outcome_worker", self.spec, str(self.deadline_s)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # The worker imports from the same places as this process, and leaves the accelerators to it.
@@ -83,15 +82,15 @@ class RewardWorker:
             # A group of its own, which is ended as a whole; and only the parent receives Ctrl-C.
             start_new_session=True,
         )
-        error, is_late = self._exchange(process, None, START_DEADLINE_S)
+        error, is_late = self._exchange(process, b"", START_DEADLINE_S)
         if error != "":
             reason = error or (f"not loaded within {START_DEADLINE_S:g} seconds" if is_late else _end(process))
             self.close()
             raise UserError(f"reward.outcomes={self.spec!r}: {reason}")
         return process
 
-    def _exchange(self, process: subprocess.Popen, message: Any, deadline_s: float) -> tuple[Any, bool]:
-        """Send a message and return the reply, None if none came, and whether that was for the deadline."""
+    def _exchange(self, process: subprocess.Popen, line: bytes, deadline_s: float) -> tuple[Any, bool]:
+        """Send a line and return the reply, None if none came, and whether that was for the deadline."""
         assert process.stdin and process.stdout
         is_late = threading.Event()
 
@@ -102,13 +101,13 @@ class RewardWorker:
         # Ending the process also unblocks the write and the read below.
         timer = threading.Timer(deadline_s, kill_late_process)
         timer.start()
-        reply = None
-        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
-            pickle.dump(message, process.stdin)
+        reply = b""
+        with contextlib.suppress(OSError):
+            process.stdin.write(line)
             process.stdin.flush()
-            reply = pickle.load(process.stdout)
+            reply = process.stdout.readline()
         timer.cancel()
-        return reply, is_late.is_set()
+        return json.loads(reply) if reply.endswith(b"\n") else None, is_late.is_set()
 
 
 def call_reward(reward: Any, samples: Sequence[Sample]) -> list[Reply]:
@@ -157,23 +156,23 @@ def main() -> None:
     os.dup2(2, 1)
 
     def send(reply: Any) -> None:
-        pickle.dump(reply, replies)
+        replies.write(json.dumps(reply).encode() + b"\n")
         replies.flush()
 
-    pickle.load(requests)
     try:
         reward = find_reward(spec)
     except UserError as error:
         send(str(error))
         return
     send("")
-    while True:
-        try:
-            samples = pickle.load(requests)
-        except EOFError:
-            return
+    for line in requests:
+        samples = sample_json.from_line(line)
         # If the parent is killed, only the kernel's alarm enforces the deadline.
         signal.alarm(math.ceil(deadline_s) + 1)
         reply = call_reward(reward, samples)
         signal.alarm(0)
         send(reply)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,14 @@
 """The outcome rewards of the package, by hand."""
 
+import dataclasses
+import datetime
+
+import numpy as np
 import pytest
 
 from mig_jax.data.problem import Problem
 from mig_jax.errors import UserError
+from mig_jax.rollout import sample_json
 from mig_jax.rollout.outcomes import OUTCOMES, Sample, batch_options, batch_reward, find_reward
 from mig_jax.text.response_format import parse_response
 from tests import tiny
@@ -92,3 +97,15 @@ def test_batch_reward_keeps_the_function():
     assert judged([None, None]) == [1, 1]
     assert (batch_options(judged).deadline_s, batch_options(judged).size) == (3, 5)
     assert batch_options(test_find_reward_checks_the_signature) is None
+
+
+def test_samples_travel_as_json():
+    row = {"a": [1, {"b": None}], 2: (1.5, "x"), "image": b"\x00\xff", "n": np.int64(3), "xs": np.arange(2)}
+    sample = make_sample(row=row)
+    sample = dataclasses.replace(sample, problem=sample.problem._replace(images=(b"png",), choices=("a", "b")))
+    ((found, other),) = [sample_json.from_line(sample_json.to_line([sample, make_sample()]))]
+    assert other == make_sample() and found.steps == sample.steps and found.problem.images == (b"png",)
+    assert found.row == row | {"n": 3, "xs": [0, 1]}
+    assert sample_json.from_line(sample_json.to_line([make_sample(row={"on": datetime.date(2026, 1, 2)})]))[0].row == {
+        "on": "2026-01-02"
+    }

@@ -59,6 +59,7 @@ def test_a_run_with_own_parts_can_be_trained_resumed_evaluated_scored_and_export
     tmp_path, monkeypatch, forget, capsys
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "mine.py").write_text(OWN)
     config = tiny.get_config(eval__at_start=False, eval__at_end=False, log__profile_steps=(2,))
     config.reward.outcomes = {"accuracy": 1.0, "format": 1.0, "mine.py:shortness": 0.5}
