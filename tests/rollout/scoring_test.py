@@ -21,6 +21,7 @@ from mig_jax.rollout.scoring import build_probes, make_likelihood_fn, stack_step
 from tests import tiny
 
 GROUP = 4
+SPELLED = [Problem(str(n), "q", "1.5", "number") for n in range(2)]
 # Tokens that texts are padded to when they are written out, so that one program is compiled.
 WRITTEN_WIDTH = 160
 
@@ -47,6 +48,18 @@ def score(rollout, *, cache=True, max_steps=6, problems=None, **changes):
     if not cache:
         completions = completions._replace(cache=())
     return np.array(likelihood(policy.params, prompts, completions, cuts, probes)), steps, parsed
+
+
+@pytest.fixture(scope="module")
+def every(rollout):
+    """Return ℓ after every step, and the steps."""
+    return score(rollout)
+
+
+@pytest.fixture(scope="module")
+def spelled(rollout):
+    """Return the same for an answer that has two variants, 1.5 and 3/2."""
+    return score(rollout, problems=SPELLED)
 
 
 def written_likelihood(policy, prompt, response, lead_in, answer):
@@ -87,15 +100,15 @@ def test_likelihoods_equal_those_written_out(rollout):
     assert (first_qg == first_qg[:, :1]).all() and first_qg[0, 0] != first_qg[1, 0]
 
 
-def test_likelihoods_need_no_cache(rollout):
-    on_cache, steps, _ = score(rollout)
+def test_likelihoods_need_no_cache(rollout, every):
+    on_cache, steps, _ = every
     packed, *_ = score(rollout, cache=False)
     np.testing.assert_allclose(on_cache[steps.valid_bk], packed[steps.valid_bk], atol=1e-4)
 
 
-def test_fewer_probes_are_a_choice_of_cuts(rollout):
+def test_fewer_probes_are_a_choice_of_cuts(rollout, every):
     """With two probes, ℓ is that after the third and the sixth of six steps."""
-    every, all_steps, parsed = score(rollout)
+    every, all_steps, parsed = every
     two, steps, _ = score(rollout, max_steps=2)
     for row, completion in enumerate(parsed):
         n = completion.n_steps
@@ -115,10 +128,9 @@ def test_fewer_probes_are_a_choice_of_cuts(rollout):
     ],
     ids=str,
 )
-def test_every_option_of_a_probe_matters(rollout, change):
-    problems = [Problem(str(n), "q", "1.5", "number") for n in range(2)]  # spelled 1.5 and 3/2
-    plain, steps, _ = score(rollout, problems=problems)
-    changed, *_ = score(rollout, problems=problems, **change)
+def test_every_option_of_a_probe_matters(rollout, spelled, change):
+    plain, steps, _ = spelled
+    changed, *_ = score(rollout, problems=SPELLED, **change)
     assert (np.abs(plain - changed)[steps.valid_bk] > 1e-4).all()
 
 
