@@ -226,7 +226,14 @@ def load(
 
     folder = Path(name) if Path(name).is_dir() else _download(str(name))
     if not (folder / "tokenizer.json").exists():
-        raise UserError(f"{name} has no tokenizer.json: save a fast tokenizer there first, with transformers")
+        advice = (
+            " (convert its tokenizer.model: pip install sentencepiece, then "
+            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR))"
+        )
+        raise UserError(
+            f"{name} has no tokenizer.json: save a fast tokenizer there first, with transformers"
+            f"{advice if (folder / 'tokenizer.model').exists() else ''}"
+        )
     # Not AutoTokenizer, which rebuilds the tokenizers of some families from their vocabulary, ignoring tokenizer.json.
     try:
         fast = PreTrainedTokenizerFast.from_pretrained(folder)

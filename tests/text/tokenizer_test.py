@@ -292,7 +292,10 @@ def test_all_errors_are_reported_at_once(tmp_path):
 
 
 def test_missing_tokenizer(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="has no tokenizer.json"):
+    with pytest.raises(UserError, match="has no tokenizer.json: .* with transformers$"):
+        tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.model").touch()
+    with pytest.raises(UserError, match="convert its tokenizer.model: pip install sentencepiece, then AutoTokenizer"):
         tokenizer.load(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="not a local folder, and it cannot be downloaded from the hub .*OWNER/NAME"):

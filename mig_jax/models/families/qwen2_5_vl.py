@@ -80,6 +80,7 @@ class _Qwen25VL(Family):
         if not isinstance(raw.get("text_config"), dict | None):
             yield f"text_config = {raw['text_config']!r}; supported: an object of fields"
             return
+        yield from _part_errors(raw)
         yield from _place_errors(raw)
         text = _text_fields(raw)
         yield from super().errors(text)
@@ -155,6 +156,28 @@ def _place_errors(raw: dict[str, Any]) -> Iterator[str]:
 def _without_mrope(given: Any) -> Any:
     """Return a dict of the rotary embedding without the type "mrope", which scales nothing."""
     return {name: value for name, value in given.items() if value != "mrope"} if isinstance(given, dict) else given
+
+
+# `model_type` of the parts, as versions of transformers write it.
+_PARTS = {
+    "text_config": (None, "qwen2_5_vl_text", "qwen2_5_vl", "qwen2"),
+    "vision_config": (None, "qwen2_5_vl", "qwen2_5_vl_vision"),
+}
+
+
+def _part_errors(raw: dict[str, Any]) -> Iterator[str]:
+    """Yield every part of another family, and sizes that have two names and two values."""
+    for part, supported in _PARTS.items():
+        fields = raw.get(part)
+        found = fields.get("model_type") if isinstance(fields, dict) else None
+        if found not in supported:
+            yield f"{part}.model_type = {found!r}; supported: {supported[1]!r}"
+    vision = raw.get("vision_config")
+    channels = (
+        [vision[name] for name in ("in_chans", "in_channels") if name in vision] if isinstance(vision, dict) else []
+    )
+    if len(channels) == 2 and channels[0] != channels[1]:
+        yield f"vision_config.in_chans = {channels[0]!r}, in_channels = {channels[1]!r}; supported: one value"
 
 
 def _vision_errors(raw: dict[str, Any], text: dict[str, Any]) -> Iterator[str]:

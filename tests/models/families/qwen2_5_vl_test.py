@@ -197,6 +197,13 @@ def test_all_errors_are_listed_at_once():
         ("vision_config", HUB_3B["vision_config"] | {"rope_parameters": {"factor": 2.0}}, "rope_parameters.factor = 2"),
         ("rope_scaling", HUB_3B["rope_scaling"] | {"mrope_interleaved": True}, "mrope_interleaved = True"),
         ("text_config", 5, "text_config = 5; supported: an object"),
+        ("text_config", {"model_type": "qwen3"}, "text_config.model_type = 'qwen3'; supported: 'qwen2_5_vl_text'"),
+        ("vision_config", HUB_3B["vision_config"] | {"model_type": "siglip"}, "vision_config.model_type = 'siglip'"),
+        (
+            "vision_config",
+            HUB_3B["vision_config"] | {"in_channels": 1},
+            "in_chans = 3, in_channels = 1; supported: one",
+        ),
         ("text_config", {"num_hidden_layers": 28}, "num_hidden_layers is 36 in config.json and 28 in its text_config"),
         ("text_config", {"surprise": 28}, "surprise = 28, which this family does not have"),
         ("text_config", {"rope_scaling": YARN}, "rope_scaling is .* in config.json and .* in its text_config"),
