@@ -81,16 +81,15 @@ def describe_opening(prompt: str, format: StepFormat) -> str | None:
       prompt: as the chat template writes it.
       format: of whole responses.
     """
-    block = opened_block(prompt, format.think or (THINK_OPEN, THINK_CLOSE))
-    if not block:
-        return None
-    is_closed = (format.think or (THINK_OPEN, THINK_CLOSE))[1] in block
-    if format.think is None:
-        state = "" if is_closed else ", which the response format never closes"
-        return f"the chat template writes {block.strip()!r} before the response{state}"
-    if is_closed and not format.reads_empty_think:
+    if not (block := opened_block(prompt, format.think or (THINK_OPEN, THINK_CLOSE))):
+        if not (block := opened_block(prompt, (THINK_OPEN, THINK_CLOSE))):
+            return None
+    elif format.think and format.think[1] in block and not format.reads_empty_think:
         return f"the chat template writes an empty think block, {block!r}; responses follow it with one of their own"
-    return f"the chat template writes {block!r} before the response, which goes on from there"
+    elif format.think:
+        return f"the chat template writes {block!r} before the response, which goes on from there"
+    state = "" if THINK_CLOSE in block else ", which the response format never closes; choose one with these tags"
+    return f"the chat template writes {block!r} before the response{state}"
 
 
 def check_args(fast: "PreTrainedTokenizerFast", args: Mapping[str, Any]) -> None:

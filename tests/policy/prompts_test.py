@@ -78,6 +78,13 @@ def test_template_that_opens_the_think_block(core, tag):
     assert parse(tokenizer, f"<think>\n{written}").response.format_error == "<think> 2 times"
 
 
+@pytest.mark.parametrize("response_format", ["tunix", "plain"])
+def test_format_that_does_not_close_the_block(core, response_format):
+    tokenizer, notices = styled(core, OPENS, response_format=response_format)
+    assert "never closes" in notices[0] and tokenizer.format.prompt_opening == ""
+    assert not styled(core, CHATML, response_format=response_format)[1]
+
+
 def test_closed_block(core):
     """Without thinking, mig writes a block of its own; qwen3 reads the text after the empty block as reasoning."""
     template, args = SHAPES["qwen3"].template, {"data__template_args": "enable_thinking=False"}
