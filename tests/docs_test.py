@@ -14,7 +14,7 @@ from mig_jax.configs import default
 from ml_collections import ConfigDict
 
 import mig_jax
-from mig_jax import main, rewards
+from mig_jax import check_config, main, rewards
 from mig_jax.records import metrics
 from tests import tiny
 
@@ -160,6 +160,19 @@ def test_python_example_of_the_quickstart_runs(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "held-out accuracy" in printed and "True (" in printed and "n = 2." in printed
     assert (tmp_path / "mig_python" / "my_curves.png").exists()
+
+
+def test_examples_of_own_parts_pass_the_check(tmp_path):
+    file = tmp_path / "parts.py"
+    file.write_text("\n".join(python_blocks("own_parts.md")))
+    config = tiny.get_config(
+        reward__outcomes={"accuracy": 1.0, f"{file}:shortness": 0.1, f"{file}:judged": 1.0},
+        reward__credit=f"{file}:last_step",
+        reward__advantage=f"{file}:over_median",
+        loss__policy_loss=f"{file}:reinforce",
+        log__writers=(f"{file}:Csv",),
+    )
+    check_config.check_config(config, mode="train", n_devices=1)
 
 
 def test_recipe_of_a_credit_rule(monkeypatch):
