@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from mig_jax.text.answers import formulas, safe_expressions
+from mig_jax.text.answers import safe_expressions, sets
+from mig_jax.text.answers.formulas import is_same_math
 from mig_jax.text.answers.normalize import normalize
+from mig_jax.text.answers.scalars import strip_unit
 
 _IMAGINARY_UNIT = re.compile(r"(?<![A-Za-z\\])i(?![A-Za-z])")
 _INDEX_I = re.compile(r"_ ?\{ ?i ?=")
@@ -15,7 +17,7 @@ _INDEX_I = re.compile(r"_ ?\{ ?i ?=")
 
 def is_equal(response: str, reference: str) -> bool:
     """Return whether two answers are equal as mathematics, with algebra where their single values take it."""
-    return bool(formulas.is_same_math(response, reference, algebra=is_equal_by_algebra))
+    return bool(is_same_math(response, reference, algebra=is_equal_by_algebra))
 
 
 def is_equal_by_algebra(given: str, wanted: str) -> bool:
@@ -83,21 +85,21 @@ def is_own_solution(problem_id: str) -> bool | str:
 
 def is_equal_set(response: str, reference: str) -> bool:
     """Return whether two sets have the same members, each equal as mathematics."""
-    return bool(formulas.is_same_set(response, reference, is_same=_is_equal_member))
+    return bool(sets.is_same_set(response, reference, is_same=_is_equal_member))
 
 
 CHECKS = {"expression": is_equal, "set": is_equal_set, "reasoning_gym": is_solution}
 
 
 def parses_formula(reference: str) -> bool:
-    """Return True after algebra has compared a formula with itself. The comparison of equal texts would not parse it."""
-    is_equal_by_algebra(*[formulas.strip_unit(normalize(reference))] * 2)
+    """Return True after algebra has compared a formula with itself; equal texts alone would not be parsed."""
+    is_equal_by_algebra(*[strip_unit(normalize(reference))] * 2)
     return True
 
 
 def parses_members(reference: str) -> bool:
     """Return True after algebra has compared each member of a set with itself."""
-    return all([parses_formula(member) for member in formulas.set_members(reference)])
+    return all([parses_formula(member) for member in sets.set_members(reference)])
 
 
 # Functions that check a reference against itself, in as much work as it causes in the check of an answer.

@@ -13,7 +13,11 @@ _LETTER_AND_TEXT = re.compile(r"\(?(?P<letter>[A-Za-z])(?P<mark>[.):,]*)(?P<text
 _NEXT_LETTER = re.compile(r"(?:(?:and|or) )?\(?([A-Za-z])(?:[.):,]|\Z)")
 _BRACKETED_LETTER = re.compile(r"\(([A-Za-z])\)")
 # What may follow a letter without a mark, before a reason.
-_REASON = re.compile(r"(?:\s|,)\s*(?:because|since|as|for|is (?:correct|right|the)|it|the|this|that)\b|\s*\n|,?\s*(?:因为|由于|是因为)", re.IGNORECASE)
+_REASON = re.compile(
+    r"(?:\s|,)\s*(?:because|since|as|for|is (?:correct|right|the)|it|the|this|that)\b|\s*\n"
+    r"|,?\s*(?:因为|由于|是因为)",
+    re.IGNORECASE,
+)
 # Words that call a letter a choice, before or after it.
 _CALLED = re.compile(
     r"(?i:(?:the )?(?:correct |right )?(?:option|choice|answer)) ?(?:is )?(?=\(?[A-Za-z](?![A-Za-z]))"

@@ -21,20 +21,24 @@ import re
 from collections.abc import Callable, Sequence
 
 from mig_jax.text.answers.choices import is_nearest_choice, is_same_choice
-from mig_jax.text.answers.formulas import is_same_math, is_same_set
+from mig_jax.text.answers.formulas import is_same_math
 from mig_jax.text.answers.normalize import clean_characters, is_same_text, normalize, strip_lead_in
 from mig_jax.text.answers.quantities import is_same_number, parse_number_answer
+from mig_jax.text.answers.sets import is_same_set
 
 _WORDS = {
     True: "yes true yep yeah correct 是 是的 对 对的 正确 正确的 真 能 可以 会 有 成立 √ ✓ ✔ はい 네",
-    False: "no false nope incorrect 否 不 不是 错 错的 错误 错误的 不对 不正确 假 不能 不可以 不会 没有 不成立 × ✗ ✘ いいえ 아니요",
+    False: "no false nope incorrect 否 不 不是 错 错的 错误 错误的 不对 不正确 假 不能 不可以 不会 没有 不成立 "
+    "× ✗ ✘ いいえ 아니요",
 }
 _POLARITY = {word: polarity for polarity, words in _WORDS.items() for word in words.split()}
 _YES_OR_NO = "|".join(sorted(map(re.escape, _POLARITY), key=len, reverse=True))
+_MARKS = ".,;:!\N{EM DASH}\N{IDEOGRAPHIC FULL STOP}-"
 # A yes or no and what may follow it: nothing, a mark, a new line, or a sentence that begins with one of these words.
 _ANSWER_AND_REASON = re.compile(
-    rf"(?P<word>{_YES_OR_NO})(?P<reason>\s*[.,;:!\N{{EM DASH}}\N{{IDEOGRAPHIC FULL STOP}}-].*|\s*\n.*"
-    r"|\s+(?:because|since|as|it|they|he|she|there|this|that|these|those|we|you|i|the (?!answer|other))\b.*|,?\s*(?:因为|由于).*)?",
+    rf"(?P<word>{_YES_OR_NO})(?P<reason>\s*[{_MARKS}].*|\s*\n.*"
+    r"|\s+(?:because|since|as|it|they|he|she|there|this|that|these|those|we|you|i|the (?!answer|other))\b.*"
+    r"|,?\s*(?:因为|由于).*)?",
     re.DOTALL,
 )
 # The parts of a reason that may contradict the answer.

@@ -17,7 +17,7 @@ reference alone raises one, too.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from mig_jax import parts
 from mig_jax.errors import UserError
@@ -85,11 +85,11 @@ def grade_own(name: str, response: str | None, reference: str, choices: Sequence
 @functools.cache
 def _find_own(spec: str) -> AnswerKind:
     found: Any = parts.find_part(spec, KINDS, key="kind")
-    kind = found if isinstance(found, AnswerKind) else AnswerKind(found) if callable(found) else None
-    if kind is None:
+    if not isinstance(found, AnswerKind) and not callable(found):
         raise UserError(
-            f"kind={spec!r} is a {type(found).__name__}; must be an AnswerKind, or a function to compare with"
+            f"kind={spec!r} is a {type(found).__name__}; must be an AnswerKind, or a function that compares"
         )
+    kind: AnswerKind = found if isinstance(found, AnswerKind) else AnswerKind(cast(Any, found))
     if error := parts.signature_error(kind.compare, "response", "reference", "choices"):
         raise UserError(f"kind={spec!r}: its function `compare` {error}")
     return kind

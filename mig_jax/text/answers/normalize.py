@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 # Commands of LaTeX that set text or letters in a font: the one list of the wrappers that mean nothing.
 FONT_COMMANDS = (
-    "text", "textbf", "textit", "textrm", "textsf", "texttt", "textsc", "textup", "textmd", "textnormal", "emph", "mbox",
-    "hbox", "mathrm", "mathbf", "mathit", "mathsf", "mathtt", "mathnormal", "operatorname", "bm", "boldsymbol",
+    "text", "textbf", "textit", "textrm", "textsf", "texttt", "textsc", "textup", "textmd", "textnormal", "emph",
+    "mbox", "hbox", "mathrm", "mathbf", "mathit", "mathsf", "mathtt", "mathnormal", "operatorname", "bm", "boldsymbol",
     "underline", "fbox", "boxed",
 )  # fmt: skip
 # Those that hold text, rather than a letter of a formula.

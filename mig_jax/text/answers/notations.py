@@ -37,7 +37,8 @@ _HALF_DAYS = {
 }
 _CLOCK = re.compile(
     r"(?P<before>上午|下午|早上|晚上|中午|凌晨)?(?P<hour>[0-9]{1,2})"
-    r"(?::(?P<minute>[0-5][0-9])(?::(?P<second>[0-5][0-9]))?|[点时](?:(?P<minutes>[0-5]?[0-9])分?|(?P<half>半)|整|钟)?| ?o'clock)?"
+    r"(?::(?P<minute>[0-5][0-9])(?::(?P<second>[0-5][0-9]))?"
+    r"|[点时](?:(?P<minutes>[0-5]?[0-9])分?|(?P<half>半)|整|钟)?| ?o'clock)?"
     r" ?(?P<after>[ap]\.? ?m\.?)?",
     re.IGNORECASE,
 )

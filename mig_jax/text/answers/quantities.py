@@ -57,7 +57,7 @@ _UNITS = {
     name: unit
     for unit, names in {
         "km": "kilometer kilometre kms 千米 公里", "m": "meter metre mtr 米", "dm": "decimeter decimetre 分米",
-        "cm": "centimeter centimetre cms 厘米", "mm": "millimeter millimetre 毫米", "µm": "micron micrometer micrometre",
+        "cm": "centimeter centimetre cms 厘米", "mm": "millimeter millimetre 毫米", "µm": "micron micrometer",
         "nm": "nanometer nanometre", "mi": "mile", "yd": "yard", "ft": "foot feet 英尺", "inch": "inches in 英寸",
         "year": "yr 年", "month": "mo 个月 月", "week": "wk 周 星期", "day": "天 日",
         "h": "hour hr 小时", "min": "minute 分钟", "s": "second sec 秒 秒钟", "ms": "millisecond 毫秒",
@@ -71,10 +71,10 @@ _UNITS = {
         "₹": "INR inr Rs rs rupee 卢比", "KRW": "₩ 원 won 韩元",
         "pound": "", "penny": "pence p",
         "%": "percent percentage pct 百分", "°": "degree deg 度", "°C": "C celsius", "°F": "F fahrenheit",
-        "rad": "radian 弧度", "N": "newton 牛 牛顿", "J": "joule 焦 焦耳", "kJ": "kilojoule", "W": "watt 瓦", "kW": "kilowatt",
-        "V": "volt 伏", "A": "amp ampere 安", "Ω": "ohm 欧 欧姆", "K": "kelvin", "Hz": "hz hertz 赫兹", "Pa": "pascal 帕",
-        "kPa": "", "atm": "atmosphere", "mol": "mole 摩尔", "cal": "calorie 卡", "kcal": "", "eV": "",
-        "byte": "bytes", "bit": "bits",
+        "rad": "radian 弧度", "N": "newton 牛 牛顿", "J": "joule 焦 焦耳", "kJ": "kilojoule", "W": "watt 瓦",
+        "kW": "kilowatt", "V": "volt 伏", "A": "amp ampere 安", "Ω": "ohm 欧 欧姆", "K": "kelvin",
+        "Hz": "hz hertz 赫兹", "Pa": "pascal 帕", "kPa": "", "atm": "atmosphere",
+        "mol": "mole 摩尔", "cal": "calorie 卡", "kcal": "", "eV": "", "byte": "bytes", "bit": "bits",
     }.items()
     for name in (unit, *names.split())
 }  # fmt: skip
@@ -91,9 +91,9 @@ _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _PER = {"/", "per"}
 # Words after which a text is not one number with a unit.
 _NO_UNIT = set(
-    "or and not plus minus times divided to by but half base if when for zero than squared cubed factorial root halves third "
-    "thirds fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth "
-    "hundredths thousandth thousandths millionth millionths st nd rd th".split()
+    "or and not plus minus times divided to by but half base if when for zero than squared cubed factorial root halves "
+    "third thirds fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths "
+    "hundredth hundredths thousandth thousandths millionth millionths st nd rd th".split()
 )
 _NO_UNIT_SIGNS = "或和与至到又半点之乘除加减等不无是"
 _VOCABULARY = {*_UNITS, *_SCALES, *_POWERS, *_PER, *_NO_UNIT}

@@ -5,9 +5,9 @@ r"""The structure of an answer in LaTeX or plain text: lists, tuples, intervals,
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
-from mig_jax.text.answers.normalize import TEXT_COMMAND, is_balanced
+from mig_jax.text.answers.normalize import TEXT_COMMAND
 from mig_jax.text.answers.quantities import parse_number
 
 # Most nested brackets of an answer.
@@ -62,7 +62,7 @@ class Relation(NamedTuple):
     operators: tuple[str, ...]
 
 
-Node = Union[Value, Listing, Sequence, Matrix, Union_, Relation]
+Node = Value | Listing | Sequence | Matrix | Union_ | Relation
 
 _OPENING = r"\\\{|\\langle(?![A-Za-z])|[(\[{]"
 _CLOSING = r"\\\}|\\rangle(?![A-Za-z])|[)\]}]"
@@ -72,7 +72,10 @@ SEPARATOR = re.compile(rf"{_BRACKETS}|(?P<mark>[,;]|{_WORD})")
 _COMMA = re.compile(rf"{_BRACKETS}|(?P<mark>,)")
 _SEMICOLON = re.compile(rf"{_BRACKETS}|(?P<mark>;)")
 _CUP = re.compile(rf"{_BRACKETS}|(?P<mark>\\cup(?![A-Za-z])|(?<=[)\]]) ?U ?(?=[(\[]))")
-_SETMINUS = re.compile(rf"{_BRACKETS}|(?P<mark>\\setminus(?![A-Za-z])|\\backslash(?![A-Za-z])|(?<=\}}) ?[\\-] ?(?=\\\{{))")
+_SETMINUS = re.compile(
+    rf"{_BRACKETS}"
+    r"|(?P<mark>\\setminus(?![A-Za-z])|\\backslash(?![A-Za-z])|(?<=\}) ?[\\-] ?(?=\\\{))"
+)
 _APPROXIMATELY = re.compile(rf"{_BRACKETS}|(?P<mark>\\approx(?![A-Za-z]))")
 _RELATION = re.compile(rf"{_BRACKETS}|(?P<mark>=|<|>|\\leq(?![A-Za-z])|\\geq(?![A-Za-z])|\\neq(?![A-Za-z]))")
 _MEMBERSHIP = re.compile(r"[A-Za-z](?:_\{?\w+\}?)? ?\\in(?![A-Za-z]) ?(?P<set>.+)", re.DOTALL)
@@ -109,9 +112,16 @@ def read(text: str) -> Node:
         return read(whole["set"])
     parts, marks = split(text, SEPARATOR)
     if len(parts) > 1 and any(parts):
-        words = [word for mark in marks for word in ("and", "or") if word in mark or mark in "和与" and word == "and" or mark == "或" and word == "or"]  # fmt: skip
-        return Listing(tuple(read(part) for part in parts if part), words[0] if words else "")
+        return Listing(tuple(read(part) for part in parts if part), _word_of(marks))
     return _read_one(text)
+
+
+def _word_of(marks: list[str]) -> str:
+    """Return "and" or "or" if a mark is such a word."""
+    words = (
+        "and" if "and" in mark or mark in "和与" else "or" if "or" in mark or mark == "或" else "" for mark in marks
+    )
+    return next(filter(None, words), "")
 
 
 def split(text: str, pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
@@ -146,7 +156,7 @@ def enclosed(text: str) -> tuple[str, str, str] | None:
 def _read_one(text: str) -> Node:
     """Read a text that is no list."""
     if _PLUS_MINUS.search(text):
-        plus, minus = (_PLUS_MINUS.sub(lambda match: signs[match[1] == "mp"], text) for signs in ("+-", "-+"))
+        plus, minus = _PLUS_MINUS.sub(_upper_sign, text), _PLUS_MINUS.sub(_lower_sign, text)
         return Listing((read(_strip_plus(plus)), read(minus)))
     parts, _ = split(text, _APPROXIMATELY)
     if len(parts) > 1:
@@ -176,7 +186,9 @@ def _read_enclosed(text: str, opening: str, inside: str, closing: str) -> Node:
         if opening == r"\{" and (builder := _SET_BUILDER.fullmatch(inside)):
             return read(builder["condition"])
         inner = read(inside)
-        return inner if isinstance(inner, Listing) and not inner.word else Listing((inner,)) if opening == r"\{" else inner
+        if isinstance(inner, Listing) and not inner.word:
+            return inner
+        return Listing((inner,)) if opening == r"\{" else inner
     parts, _ = split(inside, _SEMICOLON)
     if len(parts) == 1:
         parts, _ = split(inside, _COMMA)
@@ -195,8 +207,8 @@ def _read_enclosed(text: str, opening: str, inside: str, closing: str) -> Node:
 def _read_environment(text: str, match: re.Match[str]) -> Node:
     """Read a matrix, or the rows of cases and aligned formulas."""
     before, after = text[: match.start()].strip(), text[match.end() :].strip()
-    name, rows = match["name"], [row.strip() for row in re.split(r"\\\\(?:\[[^\]]*\])?", match["body"].replace(r"\hline", ""))]
-    rows = [row for row in rows if row]
+    name, body = match["name"], match["body"].replace(r"\hline", "")
+    rows = [row for row in map(str.strip, re.split(r"\\\\(?:\[[^\]]*\])?", body)) if row]
     if "matrix" in name or name == "array":
         if (before, after) not in (("", ""), ("(", ")"), ("[", "]"), (r"\{", ""), ("{", "")):
             return _read_equation_of_matrix(before, match[0], after) or Value(text)
@@ -206,7 +218,8 @@ def _read_environment(text: str, match: re.Match[str]) -> Node:
     if before or after:
         return _read_equation_of_matrix(before, match[0], after) or Value(text)
     if name == "cases" and all("&" in row and not re.search(r"& ?(?:=|<|>|\\[lgn]eq)", row) for row in rows):
-        return Listing(tuple(Sequence("<", tuple(read(_strip_plus(cell)) for cell in row.split("&")), ">") for row in rows))
+        cells = [tuple(read(_strip_plus(cell)) for cell in row.split("&")) for row in rows]
+        return Listing(tuple(Sequence("<", row, ">") for row in cells))
     return Listing(tuple(read(row.replace("&", "").strip()) for row in rows))
 
 
@@ -245,6 +258,14 @@ def _boxes(text: str) -> Iterator[str]:
                 break
 
 
+def _upper_sign(match: re.Match[str]) -> str:
+    return "+" if match[1] == "pm" else "-"
+
+
+def _lower_sign(match: re.Match[str]) -> str:
+    return "-" if match[1] == "pm" else "+"
+
+
 def _strip_plus(text: str) -> str:
     return text.strip().removeprefix("+").strip()
 
@@ -260,6 +281,3 @@ def depth(text: str) -> int:
         open_now += (character in "([{") - (character in ")]}")
         deepest = max(deepest, open_now)
     return deepest
-
-
-__all__ = ["Listing", "MAX_DEPTH", "Matrix", "Node", "Relation", "Sequence", "Union_", "Value", "depth", "enclosed", "is_balanced", "read", "split"]  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from mig_jax.text.answers import arithmetic
+from mig_jax.text.answers import identities, parser
 from mig_jax.text.answers.normalize import normalize
 from mig_jax.text.answers.quantities import is_known_unit, parse_number, parse_number_answer
 
@@ -325,8 +325,8 @@ def _identity_side(formula: str) -> str:
     if len(sides) != 2 or not all(map(str.strip, sides)):
         return formula
     try:
-        one, other = (arithmetic.parse_formula(normalize(side)) for side in sides)
-        is_identity = len(one.names) > 0 and arithmetic.is_same_value(one, other)
-    except arithmetic.Unreadable:
+        one, other = (parser.parse_formula(normalize(side)) for side in sides)
+        is_identity = len(one.names) > 0 and identities.is_same_value(one, other)
+    except parser.Unreadable:
         return formula
     return sides[1].strip() if is_identity else formula

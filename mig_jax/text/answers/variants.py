@@ -7,9 +7,11 @@ from fractions import Fraction
 
 from mig_jax.text.answers.choices import CHOICE
 from mig_jax.text.answers.compare import parse_share
-from mig_jax.text.answers.formulas import ASSIGNMENT, PLUS_MINUS, choice_letters, set_members, strip_unit
+from mig_jax.text.answers.formulas import ASSIGNMENT
 from mig_jax.text.answers.normalize import clean_characters, normalize, strip_wrappers
 from mig_jax.text.answers.quantities import Number, parse_number_answer
+from mig_jax.text.answers.scalars import strip_unit
+from mig_jax.text.answers.sets import PLUS_MINUS, choice_letters, set_members
 from mig_jax.text.response_format import choices_by_letter
 
 # Greatest denominator with which a decimal is also written as a fraction.

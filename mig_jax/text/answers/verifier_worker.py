@@ -1,8 +1,8 @@
 """The program of a verifier's worker process: reads answers to grade, writes grades, until its input ends.
 
-An input line is [response, reference, kind, choices]. The output line is true, false, or a string: what is wrong with the
-reference. If the response is null, the worker checks the reference against itself. If the reference is empty, too, the
-worker imports the libraries of the kind and writes true, or an error message.
+An input line is [response, reference, kind, choices]. The output line is true, false, or a string: what is wrong with
+the reference. If the response is null, the worker checks the reference against itself. If the reference is empty, too,
+the worker imports the libraries of the kind and writes true, or an error message.
 """
 
 import contextlib

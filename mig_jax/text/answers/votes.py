@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
-from mig_jax.text.answers import arithmetic, formulas, structure
+from mig_jax.text.answers import arithmetic, equations, identities, parser, regions, scalars, structure
 from mig_jax.text.answers.choices import is_nearest_choice, is_same_choice
 from mig_jax.text.answers.compare import parse_share, polarity
-from mig_jax.text.answers.formulas import choice_letters, set_members, strip_unit
 from mig_jax.text.answers.normalize import TEXT_COMMAND, normalize
 from mig_jax.text.answers.notations import parse_base_numeral, parse_clock, parse_ratio
 from mig_jax.text.answers.quantities import normalize_money, parse_number, parse_number_answer
+from mig_jax.text.answers.scalars import strip_unit
+from mig_jax.text.answers.sets import choice_letters, set_members
 from mig_jax.text.response_format import choices_by_letter
 
 # Longer answers vote with their texts.
@@ -70,7 +71,7 @@ def _node_key(node: structure.Node) -> str:
     node = _without_names(node)
     if isinstance(node, structure.Value):
         return _value_key(node.text)
-    region = formulas._region(node) if formulas._is_condition(node) else None
+    region = regions.region_of(node) if regions.is_condition(node) else None
     if region:
         intervals = (f"{of.opening}{_node_key(of.low)},{_node_key(of.high)}{of.closing}" for of in region.intervals)
         return "|".join(sorted(intervals))
@@ -90,10 +91,10 @@ def _node_key(node: structure.Node) -> str:
 def _without_names(node: structure.Node) -> structure.Node:
     """Return the value of x = 5, of 5 = x and of 2 + 3 = 5, and the tuple of x = 1, y = 2."""
     if isinstance(node, structure.Listing):
-        return formulas._tuple_of_assignments(node) or node
-    node = formulas._named_first(node)
+        return equations.tuple_of_assignments(node) or node
+    node = equations.named_first(node)
     while isinstance(node, structure.Relation) and set(node.operators) == {"="}:
-        if not formulas._is_name(node.sides[0]) and not all(map(_is_constant, node.sides)):
+        if not equations.is_name(node.sides[0]) and not all(map(_is_constant, node.sides)):
             break
         node = node.sides[-1]
     return node
@@ -102,20 +103,20 @@ def _without_names(node: structure.Node) -> structure.Node:
 def _is_constant(node: structure.Node) -> bool:
     """Return whether a part is a formula without names."""
     try:
-        return isinstance(node, structure.Value) and not arithmetic.parse_formula(node.text).names
-    except arithmetic.Unreadable:
+        return isinstance(node, structure.Value) and not parser.parse_formula(node.text).names
+    except parser.Unreadable:
         return False
 
 
 def _relation_key(relation: structure.Relation) -> str:
     """Return the key of an equation or inequality."""
-    relation = formulas._less_first(relation)
+    relation = equations.less_first(relation)
     texts = [side.text for side in relation.sides if isinstance(side, structure.Value)]
     if relation.operators == ("=",) and len(texts) == 2:
         try:
-            left, right = map(arithmetic.parse_formula, texts)
-            return f"0={_fingerprint(arithmetic.difference(left, right), is_equation=True)}"
-        except arithmetic.Unreadable:
+            left, right = map(parser.parse_formula, texts)
+            return f"0={_fingerprint(identities.difference(left, right), is_equation=True)}"
+        except parser.Unreadable:
             pass
     keys = [_node_key(side) for side in relation.sides]
     if set(relation.operators) <= {"=", r"\neq"}:
@@ -129,16 +130,16 @@ def _value_key(text: str) -> str:
     if number:
         return str(number.value)
     text = strip_unit(text)
-    if formulas._is_word(text):
+    if scalars.is_word(text):
         return _words_key(text)
     try:
-        formula = arithmetic.parse_formula(text)
+        formula = parser.parse_formula(text)
         if formula.names == ("I",):
-            formula = arithmetic.parse_formula(text.replace("I", "i"))
+            formula = parser.parse_formula(text.replace("I", "i"))
         key = _fingerprint(formula)
         # 3 * 14 is not the answer 42.
-        return _words_key(text) if _is_rational(key) and formulas._UNEVALUATED.search(text) else key
-    except (arithmetic.Unreadable, ValueError):
+        return _words_key(text) if _is_rational(key) and scalars.UNEVALUATED.search(text) else key
+    except (parser.Unreadable, ValueError):
         return _words_key(text)
 
 
@@ -153,7 +154,7 @@ def _words_key(text: str) -> str:
     return re.sub(r" (?!\w)|(?<!\w) ", "", " ".join(words.split())).casefold().strip(" .")
 
 
-def _fingerprint(formula: arithmetic.Formula, *, is_equation: bool = False) -> str:
+def _fingerprint(formula: parser.Formula, *, is_equation: bool = False) -> str:
     """Return a text that formulas with equal values share: the value, or the names and values at two points.
 
     Of an equation, given as left minus right, only the ratio of the values counts: x = 1 is 2x = 2.
@@ -162,16 +163,16 @@ def _fingerprint(formula: arithmetic.Formula, *, is_equation: bool = False) -> s
       Unreadable: it has no values.
     """
     values: list[Any] = []
-    for value, _, point in arithmetic._values_at_points(formula.names, formula, formula):
+    for value, _, point in identities.values_at_points(formula.names, formula, formula):
         values.append((value, point.mp))
         if len(values) == 3:
             break
     if not values:
-        raise arithmetic.Unreadable(str(formula.names))
+        raise parser.Unreadable(str(formula.names))
     if is_equation:
         (first, mp), *others = values
         values = [
-            (arithmetic._to_mp(value, mp) / arithmetic._to_mp(first, mp) if first else value, mp) for value, _ in others
+            (arithmetic.to_mp(value, mp) / arithmetic.to_mp(first, mp) if first else value, mp) for value, _ in others
         ]
     return " ".join((*formula.names, *(_digits(value, mp) for value, mp in values)))
 

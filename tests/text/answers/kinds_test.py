@@ -65,7 +65,7 @@ def test_own_kind_that_fails_on_its_reference_ends_the_run(own):
 @pytest.mark.parametrize(
     "name, error",
     [
-        ("number", "is a int; must be an AnswerKind, or a function"),
+        ("number", "is a int; must be an AnswerKind, or a function that compares"),
         ("no_arguments", r"its function `compare` must take \(response, reference, choices\)"),
     ],
 )

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mig_jax.text.answers.arithmetic import NotAFormula, Unreadable, is_same_value, parse_formula
+from mig_jax.text.answers.identities import is_same_value
+from mig_jax.text.answers.parser import NotAFormula, Unreadable, parse_formula
 from mig_jax.text.answers.kinds import KINDS
 from mig_jax.text.answers.structure import read
 from tests.text.answers.answer_pairs import BANKS
