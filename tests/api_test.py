@@ -158,6 +158,7 @@ def test_evaluation_returns_its_tables(run, policy, tmp_path, capsys):
     assert str(evaluation) in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_evaluation_of_named_benchmarks(policy, tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps({"question": QUESTION, "answer": "297539"}))
     source = f"jsonl:{tmp_path}/rows.jsonl"

@@ -32,6 +32,7 @@ def all_parts(program):
     return {part: nbytes_on_device(tree) for part, tree in (program.operands | program.resident).items()}
 
 
+@pytest.mark.slow
 def test_arguments_equal_those_of_training():
     """Shapes, dtypes and shardings on eight devices."""
     config = tiny.get_scenes(

@@ -33,7 +33,7 @@ def start():
     return load_policy(tiny.get_quickstart().model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.8])
+@pytest.mark.parametrize("temperature", [pytest.param(1.0, marks=pytest.mark.slow), 0.8])
 def test_sampler_and_trainer_logprobs_agree(start, temperature):
     prompt = start.tokenizer.chat_prompt([{"role": "user", "content": "Last digits of 7 +5 -3 *3 +8 -2 +6"}])
     prompts, starts = jnp.array([[0, 0, *prompt]]), jnp.array([2])

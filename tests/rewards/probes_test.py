@@ -223,6 +223,7 @@ def test_ell_0_of_a_question_is_that_of_each_of_its_responses():
     np.testing.assert_allclose(of_responses, jnp.repeat(of_questions, group, axis=0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_wider_arrays_have_the_same_score():
     """Room for more variants, answer tokens and prefix ids is padding alone."""
     forward, unembed = toy_model.make_forward()

@@ -23,6 +23,7 @@ def test_evaluations_that_are_due(every, at_end, due):
     assert [run.done for run in runs if RunState.is_eval_due(run)] == due
 
 
+@pytest.mark.slow  # train_test has runs without evaluation
 def test_run_without_evaluation_needs_no_held_out_problems(tmp_path, capsys):
     rows = [{"question": f"Last digits of {n} +5 -3", "answer": "25"} for n in range(9)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -49,7 +49,7 @@ def test_checksum_notices_one_bit_and_the_order():
     assert len(set(sums)) == len(sums)
 
 
-@pytest.mark.parametrize("shape", [{"fsdp": 2}, {"data": 2, "tensor": 2}])
+@pytest.mark.parametrize("shape", [pytest.param({"fsdp": 2}, marks=pytest.mark.slow), {"data": 2, "tensor": 2}])
 def test_fingerprint_does_not_depend_on_the_mesh(shape):
     devices = jax.devices()[: int(np.prod(list(shape.values())))]
     assert fingerprint(sharding.make_mesh(shape, devices=devices), **ADAPTERS) == fingerprint(**ADAPTERS)
@@ -163,6 +163,7 @@ def test_other_base_is_noticed(started):
     path.write_bytes(stored)
 
 
+@pytest.mark.slow
 def test_other_settings_are_resumed(started, capsys):
     """The number of held-out problems may change, and with it what is read of them."""
     run(started, steps=2, eval__problems=3)

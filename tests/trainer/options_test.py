@@ -62,6 +62,7 @@ def is_same(left, right):
     return all((x == y).all() for x, y in zip(left, right, strict=True))
 
 
+@pytest.mark.slow
 def test_one_minibatch_is_the_plain_update():
     config = tiny.get_config()
     policy = load(config)
