@@ -73,7 +73,7 @@ class OutcomeRewards:
             replies = self._replies(spec, samples, group_size)
             seconds = time.perf_counter() - start
             value_b = np.array([np.nan if reply.value is None else reply.value for reply in replies])
-            is_valid_b &= np.isfinite(value_b)
+            is_valid_b &= np.isfinite(value_b) | (weight == 0)  # only looked at
             total_b += weight * np.nan_to_num(value_b)
             if name not in ("accuracy", "format"):
                 metrics |= _statistics(f"reward/{name}", replies)

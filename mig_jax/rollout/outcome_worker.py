@@ -56,13 +56,15 @@ class RewardWorker:
         Raises:
           UserError: the user's file cannot be loaded.
         """
+        if self._process and self._process.poll() is not None:
+            self.close()  # it was killed while it had nothing to do
         process = self._process or self._start()
         replies, is_late = self._exchange(process, sample_json.to_line(samples), self.deadline_s)
-        if replies is not None:
-            return [Reply(*reply) for reply in replies], False
-        reason = f"no reply within {self.deadline_s:g} seconds" if is_late else f"its process ended ({_end(process)})"
-        self.close()
-        return [Reply(None, reason)] * len(samples), is_late
+        if is_late or replies is None:
+            end = f"no reply within {self.deadline_s:g} seconds" if is_late else f"its process ended ({_end(process)})"
+            self.close()
+            replies = [Reply(None, end)] * len(samples)
+        return [Reply(*reply) for reply in replies], is_late
 
     def close(self) -> None:
         """End the process and all that it started."""

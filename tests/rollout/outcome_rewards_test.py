@@ -97,6 +97,12 @@ def test_rewards_are_weighted_and_added(own):
     assert not any(name.startswith(("reward/accuracy", "reward/format")) for name in m)
 
 
+def test_a_reward_without_weight_is_only_looked_at(own):
+    earned = earn({"accuracy": 1.0, own("only_long"): 0.0})
+    np.testing.assert_array_equal(earned.reward_b, [1, 1, 1, 1])
+    assert earned.is_valid_b.all() and earned.metrics["reward/only_long"] == 1
+
+
 def test_errors_leave_responses_out_and_are_counted(own, monkeypatch):
     warnings = []
     monkeypatch.setattr(logging, "warning", lambda text, *values: warnings.append(text % values))
