@@ -109,6 +109,10 @@ FAMILIES: dict[str, tuple[str, Callable[[Draw], str | tuple[str, tuple[str, ...]
     "plus-minus": ("expression", lambda draw: rf"\pm {draw(2, 40)}"),
     "clock": ("expression", lambda draw: f"{draw(1, 9)}:{draw(10, 59)} PM"),
     "ratio": ("expression", lambda draw: f"{draw(1, 4)}:{_pick(draw, '5', '7', '11')}"),
+    "equation": ("expression", lambda draw: f"x^2+{draw(1, 99)}=0"),
+    "law": ("expression", lambda draw: f"I={draw(2, 90)}t"),
+    "tiny": ("expression", lambda draw: f"1/2^{{{draw(40, 99)}}}"),
+    "labels": ("expression", lambda draw: _pick(draw, "HTH", "THT", "ABD", "XYZ", "room 12", "gate 7")),
     "name": ("expression", lambda draw: rf"\text{{{_pick(draw, *WORDS)}}}"),
     "choice": ("choice", _choice),
     "nearest choice": ("nearest_choice", _choice),
@@ -380,6 +384,11 @@ NEAR_MISSES: dict[str, Rule] = {
     ),
     "half of ±": _replace((r"\\pm ", ""), kinds=("expression",)),
     "AM": _replace((r" PM", " AM"), kinds=("expression",)),
+    "letters swapped": _replace(
+        (r"\A([A-Z])([A-Z])", r"\2\1"), (r"\Aroom", "moor"), (r"\Agate", "Aget"), kinds=("expression",)
+    ),
+    "false relation": _replace((r"\Ax\^2\+[0-9]+=0\Z", "0=1"), kinds=("expression",)),
+    "true relation": _replace((r"\Ax\^2\+[0-9]+=0\Z", "1=1"), kinds=("expression",)),
     "tenfold": Rule(
         ("number", "expression"), lambda answer: re.sub(r"\A(-?\\?\$?[0-9]+)(?=\Z|\\?%|\^\\circ)", r"\g<1>0", answer)
     ),
