@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-# How an answer is compared with the reference answer; `text/answers/compare.py` has the rules.
+# How an answer is compared with the reference answer; `text/answers/kinds.py` has what depends on it.
 KINDS = (
     "number", "expression", "choice", "yes_no", "text", "set", "relaxed", "integer", "rounded", "nearest_choice",
     "reasoning_gym",
@@ -17,7 +17,7 @@ class Problem(NamedTuple):
       the task's own checker rebuilds the problem.
     question: the text shown to the policy, without the choices.
     answer: the reference answer, whose likelihood is probed; for a choice its letter.
-    kind: one of KINDS, how an answer is compared with the reference answer.
+    kind: one of KINDS, or a kind of the user's own: how an answer is compared with the reference.
     solution: the steps and the final answer of a written solution, None if there is none. Its final answer may be
       wrong.
     images: the images of the question in order, as the bytes of image files (PNG, JPEG …); decoded where they are used.

@@ -12,9 +12,8 @@ r"""Comparison of answers with reference answers without algebra, by the kind of
     nearest_choice  the choice whose letter is given, or else the nearest text by edit distance (MathVista)
     reasoning_gym   accepted by the task's own grader
 
-Whatever needs algebra, or a task's grader, is left to the worker processes of `verifier`. To add a kind, write a
-function and add it to `COMPARISONS`. If its answers can be written in several ways, add functions to
-`variants.VARIANTS` (other ways to write the reference answer) and to `votes.VOTE_KEYS` (for majority votes).
+Whatever needs algebra, or a task's grader, is left to the worker processes of `verifier`. `kinds` has what else depends
+on the kind of an answer.
 """
 
 import re

@@ -1,17 +1,7 @@
-r"""Comparison of formulas, and of sets of formulas.
+"""Comparison of expressions: `is_same_math` asks the rules of this room, in the order of its docstring.
 
-`is_same_math` asks these rules in order; the first that knows decides:
-
-    1. equal texts, after `normalize`
-    2. notations of their own: numerals of a base, times, ratios (`notations`)
-    3. the structure of both answers (`structure`): lists without order, tuples and intervals, matrices, unions and
-       conditions on one variable, equations up to a factor; `x =` counts only if both answers have it
-    4. of single values: exact numbers with their units (`quantities`)
-    5. words: the same text
-    6. formulas by their values (`arithmetic`)
-
-A single value that none of them can read, such as an integral, is left to `algebra`: in a worker process to
-math-verify, else the comparison is undecided.
+A single value that none of them can read, such as an integral, is left to `algebra`: in a worker process to sympy, else
+the comparison is undecided.
 """
 
 import functools
