@@ -79,11 +79,11 @@ class StepFormat:
     @property
     def whole_opening(self) -> str:
         """The opening with what the prompt may have written of it."""
-        if self.think is None:
-            return ""
-        if self.fits_lead_in:  # the probe before the first step closes the block, too
-            return f"{self.think[0]}\n\n{self.closing}"
-        return f"{self.think[0]}\n"
+        opening = f"{self.think[0]}\n" if self.think else ""
+        if not self.fits_lead_in:
+            return opening
+        # The probe before the first step writes all before the answer's tag.
+        return f"{opening}\n{self.closing}" if self.reads_empty_think else f"{opening}{self.closing}"
 
     @property
     def closing(self) -> str:

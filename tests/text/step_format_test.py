@@ -55,6 +55,9 @@ def test_probe_before_the_first_step_closes_what_it_opens(name):
     for tag in format.tags[:-1] if not format.is_boxed else format.tags:
         assert written.count(tag) == 1
     assert written.endswith(format.answer[0])
+    if not format.reads_empty_think:
+        fitted, fixed = (dataclasses.replace(format, fits_lead_in=fits) for fits in (True, False))
+        assert fitted.opening + fitted.lead_in == fixed.opening + fixed.lead_in
 
 
 @pytest.mark.parametrize(
