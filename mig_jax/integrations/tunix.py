@@ -20,8 +20,9 @@ import numpy as np
 
 from mig_jax.errors import UserError
 from mig_jax.integrations.encoding import Encoded
+from mig_jax.integrations.engines import padded_likelihoods, round_up
 from mig_jax.integrations.process import Probed, Process, token_steps
-from mig_jax.rewards import numpy_twins, pairs_likelihood, stack_trees, tree_mask
+from mig_jax.rewards import numpy_twins, stack_trees, tree_mask
 from mig_jax.text.step_format import StepFormat
 
 try:
@@ -34,8 +35,8 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# Contexts and trees are padded to a multiple of this many tokens, continuations and cuts to one of the second, so that
-# few shapes are compiled.
+# Trees are padded to a multiple of this many tokens, cuts and variants to one of the second, so that few shapes are
+# compiled.
 _LENGTH_STEP, _SHORT_STEP = 128, 8
 
 
@@ -152,31 +153,19 @@ def pair_likelihoods(
     Returns:
       ell_k `[K+1]` of each response, in nats per token.
     """
-    pairs = [row.pairs() for row in rows]
-    flat = [pair for of_row in pairs for pair in of_row]
-    # The actor's masks are inferred from ids: padding must be an id that occurs nowhere else.
-    pad_id = _unused_id(cluster.rollout.pad_id(), [id for pair in flat for id in pair.context + pair.continuation])
-    n_context = _round_up(max(len(pair.context) for pair in flat), _LENGTH_STEP)
-    n_continuation = _round_up(max(len(pair.continuation) for pair in flat), _SHORT_STEP)
-    context = np.full((_round_up(len(flat), batch_size), n_context), pad_id, np.int32)
-    continuation = np.full((len(context), n_continuation), pad_id, np.int32)
-    for number in range(len(context)):
-        pair = flat[min(number, len(flat) - 1)]
-        context[number, n_context - len(pair.context) :] = pair.context
-        continuation[number, : len(pair.continuation)] = pair.continuation
-    logprobs = cluster.get_actor_per_token_logps(
-        jnp.asarray(context),
-        jnp.asarray(continuation),
-        pad_id=pad_id,
-        eos_id=cluster.rollout.eos_id(),
-        micro_batch_size=batch_size,
-        temperature=1.0,
-    )
-    given = iter(np.asarray(logprobs, np.float32))
-    return [
-        pairs_likelihood(of_row, [next(given) for _ in of_row], row.answers, n_cuts=row.n_cuts, **options)
-        for row, of_row in zip(rows, pairs, strict=True)
-    ]
+
+    # The actor infers masks from ids, so padding must be an id that no text has.
+    def logprobs(context, continuation, pad_id):
+        return cluster.get_actor_per_token_logps(
+            jnp.asarray(context),
+            jnp.asarray(continuation),
+            pad_id=pad_id,
+            eos_id=cluster.rollout.eos_id(),
+            micro_batch_size=batch_size,
+            temperature=1.0,
+        )
+
+    return padded_likelihoods(logprobs, rows, pad_id=cluster.rollout.pad_id(), batch_size=batch_size, **options)
 
 
 def tree_likelihoods(
@@ -208,8 +197,8 @@ def model_likelihoods(
       **options: of `rewards.answer_likelihood`.
     """
     trees = [row.tree() for row in rows]
-    width = _round_up(max(len(tree.token_t) for tree in trees), _LENGTH_STEP)
-    shape = [_round_up(n, _SHORT_STEP) for n in np.max([tree.query_kay.shape for tree in trees], axis=0)]
+    width = round_up(max(len(tree.token_t) for tree in trees), _LENGTH_STEP)
+    shape = [round_up(n, _SHORT_STEP) for n in np.max([tree.query_kay.shape for tree in trees], axis=0)]
     n_ids = max(np.shape(row.answers.target_aye)[2] for row in rows)
     graphdef, state = nnx.split(model)
     found = []
@@ -268,13 +257,3 @@ def _unpad(example: Any, pad_id: int, eos_ids: Sequence[int]) -> tuple[list[list
         # Where the end-of-sequence is the padding, too, the first one was sampled.
         completions.append(ids[: length + (pad_id in eos_ids and length < len(ids))].tolist())
     return prompts, completions
-
-
-def _unused_id(pad_id: int, ids: Sequence[int]) -> int:
-    """Return `pad_id`, or the smallest id that does not occur if that one does."""
-    used = {*ids}
-    return pad_id if pad_id not in used else next(id for id in range(len(used) + 1) if id not in used)
-
-
-def _round_up(n: int, step: int) -> int:
-    return -(-int(n) // step) * step

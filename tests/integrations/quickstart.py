@@ -18,11 +18,11 @@ PROMPTS, RESPONSES, ANSWERS = [CHAIN.question] * 2, [RESPONSE, RESPONSE[:40]], [
 MAX_TOKENS = 90
 
 
-def tunix_model(mesh):
-    """Return the model as one of tunix."""
+def tunix_model(mesh, folder=MODEL):
+    """Return the model in `folder`, a Qwen2, as one of tunix."""
     from tunix.models.qwen2 import model, params
 
-    config = json.loads((MODEL / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
     sizes = model.ModelConfig(
         num_layers=config["num_hidden_layers"],
         vocab_size=config["vocab_size"],
@@ -35,10 +35,10 @@ def tunix_model(mesh):
         norm_eps=config["rms_norm_eps"],
         use_tied_embedding=config["tie_word_embeddings"],
     )
-    return params.create_model_from_safe_tensors(str(MODEL), sizes, mesh)
+    return params.create_model_from_safe_tensors(str(folder), sizes, mesh)
 
 
-def tunix_cluster(tokenizer):
+def tunix_cluster(tokenizer, folder=MODEL):
     """Return a cluster of tunix that samples from the model and trains it, on one device."""
     import jax
     import optax
@@ -57,4 +57,4 @@ def tunix_cluster(tokenizer):
             max_tokens_to_generate=MAX_TOKENS, max_prompt_length=64, kv_cache_size=MAX_TOKENS + 80, temperature=1.0,
         ),
     )  # fmt: skip
-    return RLCluster(actor=tunix_model(mesh), tokenizer=tokenizer, cluster_config=config)
+    return RLCluster(actor=tunix_model(mesh, folder), tokenizer=tokenizer, cluster_config=config)
