@@ -126,9 +126,10 @@ def step_work(config: Config, shape: DecoderConfig) -> dict[str, Work]:
         "update": Work(rows * slots, rows * _causal_pairs(slots), rows * completion),
     }
     if v := shape.vision:
-        patches, full = config.model.vision.max_patches, len(v.full_layers)
-        visible = full * patches + (v.layers - full) * v.patches_per_window
-        programs["encode_images"] = Work(patches=questions * patches, patch_pairs=questions * patches * visible)
+        patches = config.model.vision.max_patches
+        programs["encode_images"] = Work(
+            patches=questions * patches, patch_pairs=questions * patches * v.count_pairs(patches)
+        )
     return programs
 
 

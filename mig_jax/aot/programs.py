@@ -23,7 +23,7 @@ from mig_jax.learning.losses import Batch
 from mig_jax.learning.train_step import partition
 from mig_jax.models import lora, sampler
 from mig_jax.models.decoder import KVCache
-from mig_jax.models.qwen2_vl import Images, Pixels
+from mig_jax.models.vision import Images, Pixels
 from mig_jax.policy.encoding import bucket_size
 from mig_jax.policy.generate import rollout_param_specs
 from mig_jax.policy.load import abstract_policy, check_run_lengths

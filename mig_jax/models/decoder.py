@@ -26,12 +26,12 @@ from flax import nnx, traverse_util
 
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
-from mig_jax.models import adapters, qwen2_vl, remat
+from mig_jax.models import adapters, remat
 from mig_jax.models.adapters import LoraConfig
 from mig_jax.models.attention import KeyValue, attend
 from mig_jax.models.layers import Initializer, rms_norm
-from mig_jax.models.qwen2_vl import VisionConfig
 from mig_jax.models.rope import Rope, RopeScaling, apply_rope, attention_factor, make_rope, rope_frequencies
+from mig_jax.models.vision import VisionShape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class DecoderConfig:
     qkv_bias: bool = False
     o_bias: bool = False
     qk_norm: bool = False
-    vision: VisionConfig | None = None
+    vision: VisionShape | None = None
     lora: LoraConfig | None = None
     max_positions: int = 32_768
     dtype: str = "float32"
@@ -206,8 +206,7 @@ class Decoder(nnx.Module):
         if not config.tied_head:
             self.head = init.normal((config.width, config.vocab_size), ("embed", "vocab"), inputs=config.width)
         if config.vision:
-            self.vision = qwen2_vl.VisionTower(
-                config.vision,
+            self.vision = config.vision.build(
                 config.width,
                 rngs,
                 dtype=config.dtype,

@@ -16,46 +16,28 @@ Sources: Qwen2.5-VL (arXiv 2502.13923) for windows, Qwen2-VL (2409.12191) sectio
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mig_jax.models.qwen2_vl import VisionConfig
+from mig_jax.models.vision import Grid, ImageLayout
+
+if TYPE_CHECKING:
+    from mig_jax.models.qwen2_vl import VisionConfig
 
 
-class Grid(NamedTuple):
-    """Size of an image in patches, top to bottom and left to right."""
-
-    rows: int
-    columns: int
-
-
-class ImageLayout(NamedTuple):
-    """The slots of one image in window order; J is their number, I that of its merged units.
-
-    patch_j: `[J]` index of the patch in each slot, in the order of Hugging Face's image processor (unit by unit in
-      reading order, the patches of a unit one after the other); −1 at padding.
-    position_j2: `[J, 2]` row and column of the patch; 0 at padding.
-    unit_i: `[I]` slot unit that holds each merged unit of the image, in reading order.
-    """
-
-    patch_j: np.ndarray
-    position_j2: np.ndarray
-    unit_i: np.ndarray
-
-
-def count_units(grid: Grid, config: VisionConfig) -> int:
+def count_units(grid: Grid, config: "VisionConfig") -> int:
     """Return the number of merged units of an image, which is the number of its tokens in the prompt."""
     return grid.rows * grid.columns // config.patches_per_unit
 
 
-def count_slots(grid: Grid, config: VisionConfig) -> int:
+def count_slots(grid: Grid, config: "VisionConfig") -> int:
     """Return the number of slots of an image, with its windows padded."""
     side = config.window_size // config.patch_size
     return -(-grid.rows // side) * -(-grid.columns // side) * config.patches_per_window
 
 
-def build_layout(grid: Grid, config: VisionConfig) -> ImageLayout:
+def build_layout(grid: Grid, config: "VisionConfig") -> ImageLayout:
     """Return the window order of one image.
 
     Raises:
@@ -77,7 +59,7 @@ def build_layout(grid: Grid, config: VisionConfig) -> ImageLayout:
     return ImageLayout(patch_j, position_j2.astype(np.int32), unit_i.astype(np.int32))
 
 
-def _to_window_order(x_rc: np.ndarray, config: VisionConfig, *, fill: int) -> np.ndarray:
+def _to_window_order(x_rc: np.ndarray, config: "VisionConfig", *, fill: int) -> np.ndarray:
     """Flatten `[rows, columns]` to `[J]`: by windows, within them by units, within them by patches, each row-major."""
     side, merge = config.window_size // config.patch_size, config.merge_size
     padded = np.pad(x_rc, [(0, -size % side) for size in x_rc.shape], constant_values=fill)

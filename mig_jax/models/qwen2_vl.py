@@ -12,7 +12,7 @@ J counts patch slots. In `Attention` and `Mlp` they are the tokens T.
 """
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import chex
 import jax
@@ -22,10 +22,11 @@ from flax import nnx
 
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
-from mig_jax.models import remat
+from mig_jax.models import image_layout, remat
 from mig_jax.models.attention import attend_within
 from mig_jax.models.layers import Initializer, rms_norm
 from mig_jax.models.rope import Rope, apply_rope, make_rope, rope_frequencies
+from mig_jax.models.vision import Grid, ImageLayout, Pixels
 
 ROPE_THETA = 10_000.0  # no config.json of the family has another
 
@@ -93,35 +94,33 @@ class VisionConfig:
         """Number of patch slots of a window."""
         return (self.window_size // self.patch_size) ** 2
 
+    def build(
+        self, out_width: int, rngs: nnx.Rngs, *, dtype: str, param_dtype: str, remat: str, attention: str
+    ) -> "VisionTower":
+        """Return the tower; this and what follows is that of `vision.VisionShape`."""
+        options = {"dtype": dtype, "param_dtype": param_dtype, "remat": remat, "attention": attention}
+        return VisionTower(self, out_width, rngs, **options)
 
-class Pixels(NamedTuple):
-    """Patches of the images of Q questions, J slots each, in window order; see `image_layout`.
+    def count_units(self, grid: Grid) -> int:
+        """Return the number of merged units of an image, which is the number of its tokens in the prompt."""
+        return image_layout.count_units(grid, self)
 
-    patch_qjc: `[Q, J, C]` pixel values of each patch; 0 at padding.
-    position_qj2: `[Q, J, 2]` row and column of each patch in its image.
-    image_qj: `[Q, J]` int32 index of the image, among those of the question, that a patch belongs to; −1 at padding.
-    """
+    def count_slots(self, grid: Grid) -> int:
+        """Return the number of slots of an image, with its windows padded."""
+        return image_layout.count_slots(grid, self)
 
-    patch_qjc: jax.Array
-    position_qj2: jax.Array
-    image_qj: jax.Array
+    def layout(self, grid: Grid) -> ImageLayout:
+        """Return the window order of one image, see `image_layout.build_layout`."""
+        return image_layout.build_layout(grid, self)
 
+    def positions(self, is_image_s: np.ndarray, grids: Sequence[Grid]) -> tuple[np.ndarray, int]:
+        """Return the M-RoPE positions of a prompt, see `image_layout.prompt_positions`."""
+        return image_layout.prompt_positions(is_image_s, grids, self.merge_size)
 
-class Images(NamedTuple):
-    """Images of Q prompts of S' slots; all completions of a prompt share them.
-
-    index_qs: `[Q, S']` int32 index of the merged unit that replaces each token of the prompt; −1 for text.
-    position_qs3: `[Q, S', 3]` int32 position of each token in time, height and width (M-RoPE); 0 at padding.
-    next_q: `[Q]` int32 position, on all three axes, of the first token after the prompt.
-    pixels: input of the vision tower; None where features are enough.
-    feature_qid: `[Q, I, D]` output of the vision tower; None before it has run.
-    """
-
-    index_qs: jax.Array
-    position_qs3: jax.Array
-    next_q: jax.Array
-    pixels: Pixels | None = None
-    feature_qid: jax.Array | None = None
+    def count_pairs(self, patches: int) -> int:
+        """Return how many patches one patch attends to, summed over layers, if a question has `patches` slots."""
+        full = len(self.full_layers)
+        return full * patches + (self.layers - full) * self.patches_per_window
 
 
 def patch_rope(position_qj2: jax.Array, head_size: int) -> Rope:

@@ -17,7 +17,7 @@ import numpy as np
 
 from mig_jax.distributed import sharding
 from mig_jax.models.decoder import Decoder, ImageFeatures, KVCache, cache_slots
-from mig_jax.models.qwen2_vl import Images
+from mig_jax.models.vision import Images
 
 
 class Prompts(NamedTuple):

@@ -2,7 +2,7 @@
 
     reader = make_reader(config.vision, tokenizer, folder, sizes)
     prompts = [reader.read(ids, images) for ids, images in …]      # ids hold one image token for each image
-    images = reader.stack(prompts, width)                          # qwen2_vl.Images, padded to static shapes
+    images = reader.stack(prompts, width)                          # vision.Images, padded to static shapes
 
 transformers' image processor resizes, normalises and cuts into patches (PIL and numpy, no torch).
 """
@@ -20,9 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mig_jax.config import ModelVisionConfig
 from mig_jax.errors import UserError
-from mig_jax.models import image_layout
-from mig_jax.models.image_layout import Grid
-from mig_jax.models.qwen2_vl import Images, Pixels, VisionConfig
+from mig_jax.models.vision import Grid, Images, Pixels, VisionShape
 from mig_jax.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -46,7 +44,7 @@ class PromptImages(NamedTuple):
     index_s: `[S]` index of the merged unit that replaces each token; −1 for text.
     position_s3: `[S, 3]` position of each token in time, height and width.
     next: position of the first token after the prompt.
-    patch_jc, position_j2, image_j: see `qwen2_vl.Pixels`.
+    patch_jc, position_j2, image_j: see `vision.Pixels`.
     """
 
     index_s: np.ndarray
@@ -81,7 +79,7 @@ class ImageReader:
     files: the files that the processor was read from, by name; empty if it was not read from a folder.
     """
 
-    config: VisionConfig
+    config: VisionShape
     processor: "Qwen2VLImageProcessorPil"
     max_patches: int
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
@@ -93,10 +91,8 @@ class ImageReader:
           UserError: see `read`; too many patches are no error here.
         """
         grids = self._open(ids, images)[1]
-        units = sum(image_layout.count_units(grid, self.config) for grid in grids)
-        return PromptSize(
-            len(ids) - len(grids) + units, sum(image_layout.count_slots(grid, self.config) for grid in grids)
-        )
+        units = sum(self.config.count_units(grid) for grid in grids)
+        return PromptSize(len(ids) - len(grids) + units, sum(self.config.count_slots(grid) for grid in grids))
 
     def read(self, ids: Sequence[int], images: Sequence[ImageSource]) -> Prompt:
         """Return one prompt with its images.
@@ -116,7 +112,7 @@ class ImageReader:
                 pixels.append(ImageOps.exif_transpose(image).convert("RGB"))
             except _UNREADABLE as error:
                 errors.append(f"image {number}: {error}")
-        slots = sum(image_layout.count_slots(grid, self.config) for grid in grids)
+        slots = sum(self.config.count_slots(grid) for grid in grids)
         if slots > self.max_patches:
             errors.append(
                 f"{slots} patches, windows padded, model.vision.max_patches={self.max_patches}: raise it, or "
@@ -204,13 +200,13 @@ class ImageReader:
 
     def _build_prompt(self, ids: Sequence[int], images: Sequence[Image.Image], grids: Sequence[Grid]) -> Prompt:
         """Repeat image tokens and build the arrays of one prompt."""
-        layouts = [image_layout.build_layout(grid, self.config) for grid in grids]
+        layouts = [self.config.layout(grid) for grid in grids]
         units = iter([len(layout.unit_i) for layout in layouts])
         image_token = self.config.image_token_id
         repeats = [next(units) if token == image_token else 1 for token in ids]
         ids = np.repeat(np.asarray(ids, np.int64), repeats).tolist()
         is_image_s = np.array(ids) == image_token
-        position_s3, after = image_layout.prompt_positions(is_image_s, grids, self.config.merge_size)
+        position_s3, after = self.config.positions(is_image_s, grids)
 
         first_slot = np.cumsum([0, *(len(layout.patch_j) for layout in layouts)])
         index_s = np.full(len(ids), -1, np.int32)
@@ -230,7 +226,7 @@ class ImageReader:
         return Prompt(ids, PromptImages(index_s, position_s3, after, patch_jc, position_j2, image_j))
 
 
-def make_reader(config: VisionConfig, tokenizer: Tokenizer, folder: str, sizes: ModelVisionConfig) -> ImageReader:
+def make_reader(config: VisionShape, tokenizer: Tokenizer, folder: str, sizes: ModelVisionConfig) -> ImageReader:
     """Return the reader of a model's images.
 
     Args:
@@ -249,11 +245,11 @@ def make_reader(config: VisionConfig, tokenizer: Tokenizer, folder: str, sizes: 
     processor.size = type(processor.size)(shortest_edge=smallest, longest_edge=largest)
     errors = []
     for field in _PATCH_FIELDS:
-        ours, theirs = dataclasses.asdict(config)[field], processor.to_dict()[field]
+        ours, theirs = getattr(config, field), processor.to_dict()[field]
         if ours != theirs:
             errors.append(f"{field} is {theirs} in {_PROCESSOR}, {ours} in config.json")
     for field, ours in image_tokens(tokenizer).items():
-        if ours != (theirs := dataclasses.asdict(config)[field]):
+        if ours != (theirs := getattr(config, field)):
             errors.append(f"{_TOKENS[field]} is {ours} in the tokenizer, {theirs} in the model (vision.{field})")
     if not 0 < smallest <= largest:
         errors.append(f"min_pixels={smallest} and max_pixels={largest} must be positive and in this order")
@@ -270,7 +266,7 @@ def _read_files(folder: str) -> dict[str, bytes]:
 
 
 def image_tokens(tokenizer: Tokenizer) -> dict[str, int]:
-    """Return the ids of the image tokens, under the names of `VisionConfig`.
+    """Return the ids of the image tokens, under the names of `VisionShape`.
 
     Raises:
       UserError: the tokenizer does not have them.
@@ -278,12 +274,11 @@ def image_tokens(tokenizer: Tokenizer) -> dict[str, int]:
     return {field: tokenizer.token_id(text) for field, text in _TOKENS.items()}
 
 
-def _load_processor(config: VisionConfig, folder: str) -> "Qwen2VLImageProcessorPil":
+def _load_processor(config: VisionShape, folder: str) -> "Qwen2VLImageProcessorPil":
     from transformers import Qwen2VLImageProcessorPil
 
     if not folder:
-        fields = dataclasses.asdict(config)
-        return Qwen2VLImageProcessorPil(**{field: fields[field] for field in _PATCH_FIELDS})
+        return Qwen2VLImageProcessorPil(**{field: getattr(config, field) for field in _PATCH_FIELDS})
     try:
         raw, _ = Qwen2VLImageProcessorPil.get_image_processor_dict(folder)
     except OSError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mig_jax.models.qwen2_vl import VisionConfig
+from mig_jax.models.vision import VisionShape
 
 
 class TensorLayout(NamedTuple):
@@ -18,7 +18,7 @@ class TensorLayout(NamedTuple):
 
     name: str
     inputs: int | None
-    window: Callable[[VisionConfig], tuple[int, ...]] | None = None
+    window: Callable[[VisionShape], tuple[int, ...]] | None = None
 
 
 TENSORS = {
