@@ -40,7 +40,12 @@ def check_columns(
     present = dict.fromkeys(name for row in rows for name in row.values if name is not None)
     errors = {}
     for field, entry in columns.items() if present else ():
-        missing = [name for name in named_columns(entry) if not any(has_column(row, name) for row in rows)]
+        # Paths are looked up in the rows, which takes longer.
+        missing = [
+            name
+            for name in named_columns(entry)
+            if name not in present and not (_PATH.fullmatch(name) and any(has_column(row, name) for row in rows))
+        ]
         if missing and (field in required or entry not in ("", field)):
             known = [*present, *(f"={kind}" for kind in kinds if field == "kind")]
             escape = " (for braces write {{ and }})" if is_template(entry) else ""

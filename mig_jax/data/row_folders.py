@@ -132,7 +132,9 @@ def read_saved_dataset_rows(folder: Path, split: str) -> Iterator[Row]:
     files = _saved_dataset_files(folder)
     if not files:
         subfolders = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-        hint = f"; name a split, as in datasets:{folder}@{subfolders[0]}" if subfolders else ""
+        is_saved = subfolders and _saved_dataset_files(folder / subfolders[0])
+        hint = f"; name a split, as in datasets:{folder}@{subfolders[0]}" if is_saved else ""
+        hint = hint or f"; a clone of a dataset of the hub is hf:{folder}" * folder.is_dir()
         raise RowError(f"{folder}: no .arrow files as written by save_to_disk{hint}")
     for number, row in enumerate((row for file in files for row in read_rows(file)), start=1):
         yield row._replace(number=number)

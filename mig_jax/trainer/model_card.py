@@ -15,6 +15,7 @@ from mig_jax.config import Config
 from mig_jax.config_file import default_module, flatten
 from mig_jax.parts import part_label
 from mig_jax.policy.load import RUN_CONFIG, Policy
+from mig_jax.policy.prompts import style_tokenizer
 from mig_jax.records import metrics
 from mig_jax.records.atomic_file import replace_file
 from mig_jax.records.eval_statistics import wilson_interval
@@ -70,6 +71,8 @@ def render_card(
         f"# {name}, step {step}",
         f"A language model trained {_method_name(config, mode)} using mig_jax {mig_jax.__version__}.",
         _table([("", ""), ("---", "---"), *_facts(policy, config, mode, step)]),
+        "## Prompt",
+        _prompt(policy, config),
         "## Evaluation",
         _evaluation(config, step, rows),
         "## Settings",
@@ -97,6 +100,15 @@ def _front_matter(policy: Policy, config: Config, mode: str) -> str:
     lines += [f"{field}: {value}" for field, value in policy.origin.license.items()]
     lines += ["tags:", "- mig_jax", f"- {'sft' if mode == 'sft' else 'reinforcement-learning'}"]
     return "\n".join(["---", *lines, "---"])
+
+
+def _prompt(policy: Policy, config: Config) -> str:
+    """Return an example of the prompts that the model was trained on, and how a server makes them."""
+    tokenizer, _ = style_tokenizer(policy.tokenizer, config)
+    text = tokenizer.chat_text(tokenizer.style.messages("What is 6 times 7?"))
+    args = config.data.template_args
+    by = "the chat template" + (f" with the arguments `{args}`" if args else "")
+    return f"Prompts in training were made by {by}, as this one:\n\n````text\n{text}\n````"
 
 
 def _base_name(policy: Policy, config: Config, mode: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from mig_jax.models.huggingface.origin import Origin
 from mig_jax.models.lora import LoraConfig
+from mig_jax.text import tokenizer as tokenizers
 from mig_jax.trainer import model_card
 from tests import tiny
 
@@ -26,6 +27,7 @@ class FakePolicy:
     base: str = ""
     origin: Origin = dataclasses.field(default_factory=Origin)
     config: SimpleNamespace = dataclasses.field(default_factory=lambda: SimpleNamespace(lora=None))
+    tokenizer: tokenizers.Tokenizer = tokenizers.build_character_tokenizer()
 
 
 def card(config, policy=None, *, mode="train", step=2, rows=ROWS, command=None):
@@ -101,9 +103,17 @@ def test_evaluation_of_another_step_is_said_to_be_that():
     assert "was not evaluated during the run" in card(tiny.get_config(), rows=ROWS[1:2])
 
 
+def test_prompt_is_shown():
+    text = card(tiny.get_config(data__system_prompt="Add.", data__user_template="Q: {question}"))
+    prompt = (
+        "<|im_start|>system\nAdd.<|im_end|>\n<|im_start|>user\nQ: What is 6 times 7?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert f"made by the chat template, as this one:\n\n````text\n{prompt}\n````" in text
+
+
 def test_settings_are_those_that_differ():
     text = card(tiny.get_config(loss__alpha=0.5, model__lora__modules=("query",)))
-    settings = text.split("```text\n")[1].split("\n```")[0].splitlines()
+    settings = text.split("\n```text\n")[1].split("\n```")[0].splitlines()
     assert "--config.loss.alpha=0.5" in settings and "--config.model.lora.modules=('query',)" in settings
     assert not [line for line in settings if "loss.beta" in line]
 
