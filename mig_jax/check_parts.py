@@ -18,6 +18,7 @@ from mig_jax.parts import find_part, is_own, part_name, signature_error, user_tr
 from mig_jax.records.writers import WRITERS, missing_packages, writer_error
 from mig_jax.rewards.gains import find_rule
 from mig_jax.rollout.outcomes import OUTCOMES, reward_error
+from mig_jax.text.answers.kinds import find_kind
 
 # Sizes of the sample: questions, samples, steps, tokens, variants.
 Q, G, K, T, A = 2, 3, 4, 5, 2
@@ -62,7 +63,7 @@ def part_errors(config: Config, *, mode: str) -> list[str]:
         errors += [f"reward.credit_args: {error}" for error in rewards.credit_arg_errors(credit, args)]
     if mode in KINDS["log.writers"].modes:
         errors += missing_packages(config.log.writers)
-    return errors + _outcome_name_errors(config)
+    return errors + _outcome_name_errors(config) + _answer_kind_errors(config)
 
 
 def names(key: str) -> tuple[str, ...]:
@@ -90,6 +91,18 @@ def _outcome_name_errors(config: Config) -> list[str]:
             errors.append(f"reward.outcomes={spec!r}: the name {name!r} is taken; give the function another one")
         taken.add(name)
     return errors
+
+
+def _answer_kind_errors(config: Config) -> list[str]:
+    """Return what is wrong with a kind of answers of the user's own, given for all rows."""
+    kind = config.data.columns.kind
+    if not kind.startswith("=") or not is_own(kind[1:]):
+        return []
+    try:
+        find_kind(kind[1:])
+    except UserError as error:
+        return [f"data.columns.{error}"]
+    return []
 
 
 def _traced_error(kind: Kind, part: Any, config: Config) -> str | None:

@@ -3,7 +3,7 @@
 import pytest
 
 from mig_jax.check_config import ConfigError, check_config
-from mig_jax.check_parts import KINDS
+from mig_jax.check_parts import KINDS, part_errors
 from tests import tiny
 
 RIGHT = """
@@ -138,3 +138,12 @@ def test_outcomes_have_names_of_their_own():
     config = tiny.get_config(reward__outcomes={"math:sqrt": 1.0, "cmath:sqrt": 1.0, "a.py:accuracy": 1.0})
     with pytest.raises(ConfigError, match=r"'cmath:sqrt': the name 'sqrt' is taken.*\n.*'a.py:accuracy': the name"):
         check_config(config, mode="score", n_devices=1)
+
+
+def test_own_kind_of_answers_for_all_rows_is_checked(tmp_path):
+    (tmp_path / "kinds.py").write_text("same = lambda response, reference, choices: response == reference\nnumber = 3")
+    config = tiny.get_config(data__columns__kind=f"={tmp_path}/kinds.py:same")
+    assert part_errors(config, mode="train") == []
+    config.data.columns.kind = f"={tmp_path}/kinds.py:number"
+    (error,) = part_errors(config, mode="train")
+    assert error.startswith("data.columns.kind=") and "must be an AnswerKind" in error

@@ -26,16 +26,21 @@ class Point:
     """Where a formula is evaluated.
 
     values: those of the names.
-    mp: mpmath at some precision.
+    digits: decimal digits of values that are not exact.
     left_reals: whether a root or logarithm of a negative number was taken on the way.
     denominators: what was divided by on the way.
     """
 
     def __init__(self, values: Mapping[str, Fraction], digits: int):
         self.values = values
-        self.mp = context(digits)
+        self.digits = digits
         self.left_reals = False
         self.denominators: list[Any] = []
+
+    @property
+    def mp(self) -> Any:
+        """Return mpmath at the precision of this point."""
+        return context(self.digits)
 
 
 @functools.cache

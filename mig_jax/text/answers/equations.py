@@ -18,8 +18,10 @@ _NAME = re.compile(
     rf"(?:{_ONE_LETTER}(?: ?\^ ?\{{?-1\}}?)?(?: ?\((?:[^()=]|\([^()]*\))*\))?"  # x, a_n, f(x), P(A)
     rf"|\(? ?{_ONE_LETTER}(?:, ?{_ONE_LETTER})+ ?\)?"  # (x, y)
     r"|m? ?\\(?:angle|overline|vec|triangle|mathbf) ?\{? ?[A-Za-z]{1,4}(?:_\w)? ?\}?|m?∠ ?[A-Z]{1,3}"
-    r"|\|? ?[A-Z]{2,4} ?\|?|\[[A-Z]{3,}\]|[A-Z]{1,2} ?[:/] ?[A-Z]{1,2}|\\frac ?\{ ?[A-Z]{1,2} ?\} ?\{ ?[A-Z]{1,2} ?\}"
-    rf"|{TEXT_COMMAND} ?\{{[^{{}}]*\}}(?: ?_\w)?|[A-Za-z ]*[A-Za-z]{{3,}}[A-Za-z ]*)"
+    r"|\|? ?[A-Z]{2,4} ?\|?|\[[A-Z]{3,}\]|[a-z](?: ?: ?[a-z])+"
+    r"|[A-Z]{1,2} ?[:/] ?[A-Z]{1,2}|\\frac ?\{ ?[A-Z]{1,2} ?\} ?\{ ?[A-Z]{1,2} ?\}"
+    rf"|{TEXT_COMMAND} ?\{{[^{{}}]*\}}(?: ?_\w)?"
+    r"|(?!.*\b(?:not|never|wrong|if|unless)\b)[A-Za-z ]*[A-Za-z]{3,}[A-Za-z ]*)"
 )
 _FUNCTION = re.compile(r"[A-Za-z](?:_\w)? ?\( ?([A-Za-z]) ?\)")
 _FLIPPED = {"<": ">", r"\leq": r"\geq", ">": "<", r"\geq": r"\leq"}
