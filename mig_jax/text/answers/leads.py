@@ -43,6 +43,9 @@ _CORRECTION = re.compile(
     r"it should be|i mean|make that|the answer is)\b){1,8}|(?:不对|更正|改为)[，,。:：]?",
     re.IGNORECASE,
 )
+_LINE = re.compile(r"[^\n]*")
+# A formula on lines of its own.
+_DISPLAYED = re.compile(r"\$\$\s*\n[^$]*\$\$|\\\[\s*\n(?:(?!\\\]).)*\\\]|```\w*\n[^`]*```", re.DOTALL)
 # What may stand between a lead and the answer.
 _FILLERS = re.compile(
     r"(?:[\s*_:：`\"'“”‘’「」=]"
@@ -57,6 +60,7 @@ _BECAUSE = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)|[。！？]")
+_ABBREVIATION = re.compile(r"(?:\b(?:[A-Z]|St|Dr|Mr|Mrs|Ms|Jr|Sr|Rs|vs|No|approx|[ap]|[ap]\.m|e\.g|i\.e|etc))\Z")
 _BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*|__([^_\n]{1,300})__")
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "「": "」", "*": "*", "_": "_"}
 
@@ -77,9 +81,12 @@ def find_passages(text: str) -> Iterator[Passage]:
     leads = [*LEAD.finditer(text)][-MAX_LEADS:]
     corrections = [*_CORRECTION.finditer(text, leads[-1].end())][-MAX_LEADS:] if leads else []
     for lead in reversed([*leads, *corrections]):
-        passage = text[lead.end() : lead.end() + MAX_PASSAGE].lstrip().partition("\n")[0].rstrip()
+        after = text[lead.end() : lead.end() + MAX_PASSAGE].lstrip()
+        passage = (_DISPLAYED.match(after) or _LINE.match(after) or [""])[0].rstrip()
+        is_last = len(after.rstrip()) == len(passage)
+        is_heading = lead[0].startswith("####") and (":" in passage or not is_last)
         if passage.strip("*_:. "):
-            yield Passage(passage, must_begin=lead.re is _CORRECTION or lead[0].startswith("####"))
+            yield Passage(passage, must_begin=lead.re is _CORRECTION or is_heading)
 
 
 def without_fillers(passage: str) -> str:
@@ -94,8 +101,8 @@ def bold_in(text: str) -> list[str]:
 
 
 def first_sentence(text: str) -> str:
-    """Return the first sentence of a text, without its full stop."""
-    end = _SENTENCE_END.search(text)
+    """Return the first sentence of a text, without its full stop; that of an abbreviation such as "St." ends none."""
+    end = next((end for end in _SENTENCE_END.finditer(text) if not _ABBREVIATION.search(text, 0, end.start())), None)
     return text[: end.start()] if end else text
 
 

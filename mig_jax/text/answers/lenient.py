@@ -32,6 +32,7 @@ from mig_jax.text.answers.normalize import strip_wrappers
 from mig_jax.text.answers.quantities import parse_number, parse_number_answer
 from mig_jax.text.answers.values import (
     MAX_SEARCHED,
+    QUALIFIED,
     Value,
     concluding,
     find_formulas,
@@ -46,12 +47,20 @@ _THINK_CLOSE = "</think>"
 # A brace, with \boxed if that is before it; escaped braces also match, to be skipped.
 _BRACE = re.compile(r"\\(?:boxed|f?box|framebox) ?\{|\\[{}]|[{}]|\\boxed ?(?P<bare>[0-9A-Za-z])(?![0-9A-Za-z])")
 _NON_BLANK = re.compile(r"\S")
-_BETWEEN_BOXES = re.compile(r"[\s$]*(?:\\[)\]])?[\s$]*(?:,|;|and|or|和|或|、|,\s*and)?[\s$]*(?:\\[(\[])?[\s$]*")
+_BETWEEN_BOXES = re.compile(
+    r"(?:[\s$]|\\[)\],;:!]|\\q?quad)*"
+    r"(?:,|;|and|or|和|或|、|,\s*and|\\text ?\{[^{}]*\b(?:and|or) ?\})?"
+    r"(?:[\s$]|\\[(\[,;:!]|\\q?quad)*"
+)
 # What may stand between a lead and its number: "x =", brackets, dollar signs.
-_BEFORE_NUMBER = re.compile(r"[\s$(\[{*]*(?:\\[(\[]|\\text\{|\\boxed\{)?\s*(?:[A-Za-z]\w?\s*=\s*)?")
+_BEFORE_NUMBER = re.compile(r"[\s$(\[{*~+≈]*(?:\\[(\[]|\\text\{|\\boxed\{)?\s*(?:[A-Za-z]\w?\s*=\s*)?")
+_RANGE = re.compile(r"\s?[-\N{EN DASH}][0-9]")
 _OR = re.compile(r"[\s,]*(?:or|或)[\s$]*")
 # A variable by itself, which is mentioned rather than answered.
 _NAME = re.compile(r"[A-Za-z]'?|\\(?!pi|infty|emptyset|varnothing)[A-Za-z]+")
+_DOUBLE_BACKSLASH = re.compile(r"\\\\(?=(?:[dt]?frac|sqrt|text|pi|boxed|cdot|times|left|right|leq?|geq?)(?![A-Za-z]))")
+# Words between dollar signs.
+_DOLLARS = re.compile(r"\s*\$(?P<content>(?=[A-Za-z0-9])[^$\n\\]{2,60}(?<=\S))\$")
 # "and" and "or" without blanks: x=1orx=2.
 _GLUED_WORD = re.compile(r"(?<=[0-9)}])(and|or)(?=[A-Za-z0-9(\\])")
 # Words in bold or quotation marks that begin a passage.
@@ -68,7 +77,7 @@ _YES_OR_NO = re.compile(r"\b(?:yes|no|true|false)\b", re.IGNORECASE)
 # Words of Chinese that are an answer when they stand alone.
 _CHINESE_YES_OR_NO = re.compile(
     r"(?:(?<![\w√×])(?:不正确|正确|错误|不对|对|错|不是|是|不|否|没有|不能|能|可以|√|×)"
-    r"|(?<=是)(?:不正确|正确|错误|不对|对|错))的?(?=[\s，。,.！!；;*]|\Z)"
+    r"|(?<=是)(?:不正确|正确|错误|不对|对|错))的?(?=[\s，。,.！!；;*\"'”’}]|\Z)"
 )
 # A first word that is the answer by itself, unlike those of "No other cube is red" or "Yes or no?".
 _FIRST_WORD_YES_OR_NO = re.compile(
@@ -180,7 +189,9 @@ def _read_number(text: str, choices: Sequence[str]) -> str | None:
     for passage in find_passages(text):
         if number := _number_after_lead(passage):
             return number
-    tail = text[-MAX_SEARCHED:]
+    tail, line = text[-MAX_SEARCHED:], _bare_line(text)
+    if line and QUALIFIED.fullmatch(unquoted(line)) and parse_number_answer(unquoted(line)):
+        return unquoted(line)
     numbers = find_numbers(tail)
     bold = [number for part in _bold_conclusion(tail) if (number := _whole_number(part))]
     last = concluding(tail, numbers)
@@ -199,6 +210,8 @@ def _number_after_lead(passage: Passage) -> str | None:
         if others and _are_alternatives(body, first, others[0]):
             return first_sentence(body)
         clause = without_reason(first_sentence(body))
+        if _RANGE.match(body, first.end):
+            return clause
         after_equals = [number for number in numbers if clause.rfind("=") < number.start < len(clause)]
         return (after_equals or numbers)[0].text
     if passage.must_begin:
@@ -247,7 +260,7 @@ def _read_share(text: str, choices: Sequence[str]) -> str | None:
         return answer
     value = number.value
     decimal = f"{value.numerator}" if value.denominator == 1 else f"{float(value)}"
-    return decimal + ("%" if number.is_percent else "")
+    return decimal + ("%" if number.is_percent and "point" not in answer else "")
 
 
 def _read_chart_answer(text: str, choices: Sequence[str]) -> str | None:
@@ -270,7 +283,9 @@ def _read_formula(text: str, choices: Sequence[str]) -> str | None:
     line = _bare_line(text)
     if line and _CODE.search(line):
         return line
-    text = _GLUED_WORD.sub(r" \1 ", text).replace(r"\boxed{", " ")
+    if line and QUALIFIED.fullmatch(unquoted(line)):
+        return unquoted(line)
+    text = _GLUED_WORD.sub(r" \1 ", _DOUBLE_BACKSLASH.sub(r"\\", text)).replace(r"\boxed{", " ")
     for passage in find_passages(text):
         if formula := _formula_after_lead(passage):
             return result_of(formula)
@@ -280,20 +295,28 @@ def _read_formula(text: str, choices: Sequence[str]) -> str | None:
     last = concluding(tail, [formula for formula in formulas if not _NAME.fullmatch(formula.text)])
     if bold or last:
         return result_of(bold[-1] if bold else last.text if last else "")
-    return [*bold_in(tail), None][-1] or (line and unquoted(line))
+    spans = [span["content"] for span in _DOLLARS.finditer(tail)]
+    return [None, *spans, *bold_in(tail)][-1] or (line and unquoted(line))
 
 
 def _formula_after_lead(passage: Passage) -> str | None:
     """Return the formula of a passage after a lead; its words if it has none."""
     body = without_fillers(passage.text)
-    formulas = find_formulas(body)
+    formulas = [formula for formula in find_formulas(body) if not _NAME.fullmatch(formula.text)]
+    clause = unquoted(without_reason(first_sentence(body)))
+    marked = _MARKED.match(passage.text) or _DOLLARS.match(passage.text)
+    for text in (marked[marked.lastgroup or 0].strip() if marked else "", clause):
+        if QUALIFIED.fullmatch(text.rstrip(".")):
+            return text.rstrip(".")
+    if marked and marked.re is _DOLLARS and not any(formula.text in marked["content"] for formula in formulas):
+        return marked["content"]
     if formulas and not body[: formulas[0].start].strip(" $([*"):
         return formulas[0].text
     if passage.must_begin:
         return None
     bold = [part for part in bold_in(passage.text) if _is_formula(part)]
     sentence = first_sentence(body)
-    last = concluding(sentence, find_formulas(sentence))
+    last = concluding(sentence, [found for found in find_formulas(sentence) if not _NAME.fullmatch(found.text)])
     return bold[0] if bold else last.text if last else _words_after_lead(passage)
 
 
@@ -337,7 +360,7 @@ def _words_after_lead(passage: Passage) -> str:
     """Return the words of a passage without a reason and marks around them; what is in bold, if it begins so."""
     if marked := _MARKED.match(passage.text):
         return unquoted(marked["bold"] or marked["quoted"])
-    return unquoted(without_reason(passage.text).strip())
+    return strip_wrappers(unquoted(without_reason(first_sentence(passage.text)).strip())).strip("*_")
 
 
 def _bare_line(text: str) -> str | None:

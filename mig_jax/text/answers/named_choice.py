@@ -17,7 +17,7 @@ from mig_jax.text.answers.leads import (
 from mig_jax.text.answers.normalize import normalize
 from mig_jax.text.response_format import choices_by_letter
 
-_NOT_WORD = r"(?!\w|['’]\w)"
+_NOT_WORD = r"(?![A-Za-z0-9_]|['’]\w)"
 _LETTER = r"(?:[(\[{][A-Za-z][)\]}]|(?<![\w'\\])[A-Z](?![A-Za-z0-9_'\N{RIGHT SINGLE QUOTATION MARK}]))"
 _LETTERS = rf"{_LETTER}(?:\s*(?:,|/|、|or|and|nor|或|和)\s*{_LETTER}){{0,8}}"
 _SEVERAL = re.compile(rf"{_LETTER}(?:\s*(?:,|/|、|or|and|或|和)\s*{_LETTER})+", re.IGNORECASE)
@@ -112,6 +112,8 @@ def _after_lead(passage: Passage, letters: Container[str], choices: Sequence[str
     letter = found[found.lastgroup or 0].upper() if found else ""
     if found and letter in letters:
         another = _ANOTHER.match(body, found.end())
+        if _is_text_of_another(body[found.end() :], letter, choices):
+            return ""
         return "" if another and another["letter"].strip("()[]{}").upper() in letters else letter
     if passage.must_begin:
         return None
@@ -152,12 +154,18 @@ def _first_letter(text: str, letters: Container[str], choices: Sequence[str]) ->
         subject = _SUBJECT.match(line[:MAX_PASSAGE])
         letter = (subject["bracketed"] or subject["bare"]).upper() if subject else ""
         if subject and letter in letters:
-            rest = _key(subject["rest"].strip(" .):,*"))
+            rest = _key(subject["rest"].strip(" .):,*\"'”’}"))
             is_another = any(
                 rest == _key(text) for other, text in choices_by_letter(choices).items() if other != letter
             )
             return "" if is_another else letter
     return None
+
+
+def _is_text_of_another(rest: str, letter: str, choices: Sequence[str]) -> bool:
+    """Return whether what follows a letter is the text of another choice."""
+    rest = _key(rest[:MAX_PASSAGE].strip(" .):,*\"'”’}"))
+    return any(rest == _key(text) for other, text in choices_by_letter(choices).items() if other != letter)
 
 
 def _last_letter(text: str, letters: Container[str]) -> str | None:

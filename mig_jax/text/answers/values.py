@@ -92,13 +92,18 @@ _SPAN = re.compile(
     re.DOTALL,
 )
 _PLAIN_WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,}(?![A-Za-z])")
-_FUNCTIONS = r"(?:arc)?(?:sin|cos|tan)|cot|sec|csc|log|ln|exp|sqrt|pi|max|min|gcd|lcm|mod|det|infty|inf|oo"
+_FUNCTIONS = r"(?:arc)?(?:sin|cos|tan)|cot|sec|csc|log|ln|exp|sqrt|pi|max|min|gcd|lcm|mod|det|infinity|infty|inf|oo"
 _FUNCTION = re.compile(_FUNCTIONS)
+# A value that the words beside it change: 5 million, 4210 base 7, 3 to 4, 5 km north, June 20, 3:30 p.m.
+QUALIFIED = re.compile(
+    r"-?\$?[0-9][0-9,.:/]*(?:°|\\%|%)?(?: (?:base|to) [0-9]+| [A-Za-z][A-Za-z.]*){1,3}"
+    r"|[A-Z][a-z]+ [0-9]{1,2}(?:, [0-9]{4})?"
+)
 _TOKEN = re.compile(
     r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|operatorname|begin|end) ?\{[^{}]{0,200}\}"
     r"|\\[A-Za-z]+|\\[^A-Za-z\s]"
     rf"|(?<![A-Za-z])(?:{_FUNCTIONS})(?![A-Za-z])"
-    r"|[0-9]+(?:[.,][0-9]+)*"
+    r"|[0-9]+(?:[.,][0-9]+)*|(?<![0-9])\.[0-9]+|(?<![A-Za-z\\])[A-Z]{2,4}(?= ?[_=])|(?<=\\angle )[A-Z]{2,4}(?![A-Za-z])"
     r"|(?<![A-Za-z])[A-Za-z](?![A-Za-z'\N{RIGHT SINGLE QUOTATION MARK}])"
     r"|[-+*/^_=<>|!%&(){}\[\],;:']"
     r"|[\N{MINUS SIGN}±×·÷√∞∪∩∈≤≥≠≈π°²³⁰-⁹½¼¾⅐-⅞θαβλμ]"
@@ -124,7 +129,7 @@ class Value(NamedTuple):
 
 def find_numbers(text: str) -> list[Value]:
     """Return the numbers of a text in order, with sign, percent sign and unit; also those in words after a verb."""
-    found = [_number(text, match) for match in _NUMBER.finditer(text)]
+    found = [_number(text, match) for match in _NUMBER.finditer(text) if not _is_attached(text, match.end())]
     taken = {value.start for value in found}
     before_words = _BEFORE_WORDS if found else _BEFORE_ANY_WORDS
     for match in _WORDS.finditer(text):
@@ -175,6 +180,12 @@ def _number(text: str, match: re.Match) -> Value:
     )
 
 
+def _is_attached(text: str, end: int) -> bool:
+    """Return whether letters that are no unit follow a number directly, as in 5x and 5abc."""
+    letters = re.match("[A-Za-z]+", text[end : end + 20])
+    return letters is not None and not is_known_unit(letters[0]) and not _AFTER_ORDINAL.match(text, end)
+
+
 def _is_minus(text: str, match: re.Match) -> bool:
     """Return whether a sign subtracts, as in x - 3: it has an operand before, and blanks on both sides."""
     before = re.search(r"(?:[0-9)\]}%]|(?<![A-Za-z])[A-Za-z]) +\Z", text[max(0, match.start() - 4) : match.start()])
@@ -190,7 +201,9 @@ def _unit_after(text: str, position: int, number: str) -> str:
     lengths = range(len(word), 0, -1) if match and match["chinese"] else (len(word),)
     for unit in (word[:length] for length in lengths):
         parsed = parse_number(f"1 {unit}")
-        if unit and parsed and parsed.unit and not parsed.is_percent:
+        if unit and parsed and parsed.is_percent:
+            return "" if text.startswith(" point", match.end() if match else 0) else "%"
+        if unit and parsed and parsed.unit:
             return f" {unit}" if parse_number_answer(number) else rf" \text{{ {unit}}}"
     return ""
 
@@ -242,7 +255,9 @@ def _is_detail(text: str, other: Value, value: Value) -> bool:
 def _is_money(span: re.Match, content: str) -> bool:
     """Return whether the dollar signs of a span are a currency: "$2 each, so she makes $"."""
     words = [word for word in _PLAIN_WORD.findall(re.sub(r"\\[a-z]+ ?\{[^{}]*\}", "", content))]
-    return span["inline"] is not None and any(not _FUNCTION.fullmatch(word) for word in words)
+    if span["inline"] is None or QUALIFIED.fullmatch(content):
+        return False
+    return any(not _FUNCTION.fullmatch(word) for word in words)
 
 
 def _runs(text: str, start: int, end: int) -> Iterator[Value]:
@@ -297,7 +312,9 @@ def _joined(text: str, values: Sequence[Value]) -> list[Value]:
     for value in values:
         before = joined[-1] if joined else None
         joint = before and _JOINT.fullmatch(text, before.end, value.start)
-        if before and joint:
+        if before and not joint and before.end == value.start:
+            joined[-1] = Value(before.start, value.end, before.text + value.text)
+        elif before and joint:
             is_or = re.search("or|或", joint[0]) and re.search(r"[<>≤≥]|\\[lg]e", before.text)
             joined[-1] = Value(before.start, value.end, before.text + (" or " if is_or else ", ") + value.text)
         else:
