@@ -1,9 +1,12 @@
 """A user's own parts are checked on a small sample before anything is compiled, and only where they are used."""
 
+import json
+
 import pytest
 
 from mig_jax.check_config import ConfigError, check_config
 from mig_jax.check_parts import KINDS, part_errors
+from mig_jax.config_sources import apply_run_config, load_config
 from tests import tiny
 
 RIGHT = """
@@ -147,3 +150,22 @@ def test_own_kind_of_answers_for_all_rows_is_checked(tmp_path):
     config.data.columns.kind = f"={tmp_path}/kinds.py:number"
     (error,) = part_errors(config, mode="train")
     assert error.startswith("data.columns.kind=") and "must be an AnswerKind" in error
+
+
+def test_parts_are_found_from_any_folder_and_stored_with_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    overrides = {
+        "log.writers": ("tensorboard", "mine.py:Writer"),
+        "reward.outcomes": {"accuracy": 1, "mine.py:f": -0.5},
+    }
+    config = load_config("quickstart", reward={"credit": "mine.py:g"}, **overrides)
+    outcomes = {"accuracy": 1, f"{tmp_path}/mine.py:f": -0.5}
+    assert config.reward.outcomes == outcomes and config.reward.credit == f"{tmp_path}/mine.py:g"
+    assert config.log.writers == ("tensorboard", f"{tmp_path}/mine.py:Writer")
+    assert load_config(config, reward={"outcomes": {"format": 2.0}}).reward.outcomes == {"format": 2.0}
+    assert config.reward.outcomes == outcomes
+    file = tmp_path / "mig_jax_config.json"
+    file.write_text(json.dumps(config.to_dict()))
+    stored = load_config()
+    apply_run_config(stored, str(file))
+    assert stored.reward.outcomes == outcomes and stored.reward.credit == config.reward.credit

@@ -51,6 +51,8 @@ def test_healthy_run_has_no_symptom():
         ("closed_gate", {"sft__gate": 0.0, "reward__accuracy": 0.0}, ["both right and well formed", "loss.gamma=0.1"]),
         ("timeouts", {"verifier__timeouts": 2.0},
          ["12.5% of the answers", "verifier.deadline_s (now 5 seconds)", "verifier.workers (now 1)"]),
+        ("outcome_failed", {"reward__judged_failed": 2.0, "reward__short_failed": 0.0},
+         ["reward judged failed for 12.5% of the responses", "reward.outcome_args.deadline_s (now 10 seconds)"]),
         ("no_gradient", {"gradient__norm": 0.0}, ["gradient of steps 1 to 3 is zero", "loss.alpha=1"]),
     ],
 )  # fmt: skip
@@ -60,7 +62,7 @@ def test_symptom_is_named_with_its_cause_and_what_to_turn(name, changes, words):
     assert list(found) == [name]
     assert all(word in found[name] for word in words), found[name]
     # Once is enough to be healthy.
-    if name not in ("skipped", "timeouts", "truncated"):
+    if name not in ("skipped", "timeouts", "truncated", "outcome_failed"):
         assert name not in find([*rows_of(**changes), {"step": 4} | HEALTHY])
 
 
@@ -88,6 +90,11 @@ def test_skipped_updates_are_counted_over_several_in_a_step():
     rows = rows_of(gradient__skipped_in_a_row=5.0)
     assert "skipped" in find(rows, optimizer__updates_per_rollout=2)
     assert "skipped" not in find(rows, optimizer__updates_per_rollout=2, optimizer__minibatches=2)
+
+
+def test_no_signal_of_own_rewards_names_their_metrics():
+    rows = rows_of(reward__zero_variance_groups=1.0)
+    assert "reward/NAME_std" in find(rows, reward__outcomes={"mine.py:judged": 1.0})["no_signal"]
 
 
 def test_timeouts_are_counted_over_all_steps_of_a_row():
