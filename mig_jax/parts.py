@@ -41,7 +41,7 @@ FOLDER = "parts"
 # Its table: absolute path of each original -> {"copy": file name, "sha256": …}.
 INDEX = "parts.json"
 
-_FILE_PART = re.compile(r".+\.py:[A-Za-z_][\w.]*")
+_FILE_PART = re.compile(r"[^=].*\.py:[A-Za-z_][\w.]*")
 _MODULE_PART = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 # Folders of installed packages and of the standard library.
@@ -103,7 +103,12 @@ def part_label(spec: str) -> str:
 
 
 def absolute_spec(spec: str) -> str:
-    """Return a part of a file with the file's absolute path, found from any folder; other parts as they are."""
+    """Return a part of a file with the file's absolute path, found from any folder; other parts as they are.
+
+    "=" before it, the mark of a constant in `data.columns`, stays.
+    """
+    if spec.startswith("="):
+        return f"={absolute_spec(spec[1:])}"
     file = part_file(spec)
     return f"{'=' * spec.startswith('=')}{file}:{spec.rpartition(':')[2]}" if file else spec
 
@@ -153,7 +158,7 @@ def user_traceback(error: BaseException) -> str:
 
 def files_of(config: Any) -> list[Path]:
     """Return the absolute paths of all files whose parts a config names, in its values and in keys of its dicts."""
-    return list(dict.fromkeys(file for text in _texts(config) if (file := part_file(text))))
+    return list(dict.fromkeys(file for text in _texts(config) if (file := part_file(text.removeprefix("=")))))
 
 
 def save_copies(config: Any, folder: str | os.PathLike[str]) -> None:

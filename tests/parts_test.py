@@ -36,6 +36,8 @@ def test_part_of_a_file_is_loaded_once(tmp_path, monkeypatch):
     for spec in (f"{file}:Group.values", "~/mine.py:Group.values"):
         assert parts.find_part(spec, TABLE, key="k") is found
         assert parts.absolute_spec(spec) == f"{file}:Group.values"
+    assert parts.absolute_spec("=mine.py:Group") == f"={file}:Group" and parts.absolute_spec("=5") == "=5"
+    assert parts.files_of({"kind": "=mine.py:Group"}) == [file]
     assert parts.part_name("mine.py:Group.values") == "Group.values"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
