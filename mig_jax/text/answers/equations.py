@@ -125,6 +125,24 @@ def is_number(node: Node) -> bool:
         return parse_number(node.text) is not None
 
 
+def is_identity(node: Relation) -> bool:
+    """Return whether an equation is true for all values, or has no variables."""
+    formulas = [_formula(side) for side in node.sides]
+    if len(formulas) != 2 or node.operators != ("=",) or not formulas[0] or not formulas[1]:
+        return False
+    try:
+        return not formulas[0].names and not formulas[1].names or identities.is_same_value(*formulas) is True
+    except Unreadable:
+        return False
+
+
+def _formula(node: Node) -> Formula | None:
+    try:
+        return parse_formula(strip_unit(node.text)) if isinstance(node, Value) else None
+    except Unreadable:
+        return None
+
+
 def name_key(node: Node) -> str:
     return re.sub(r"[ {}]", "", node.text) if isinstance(node, Value) else str(node)
 

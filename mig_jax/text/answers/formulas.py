@@ -13,6 +13,7 @@ from typing import Any
 from mig_jax.text.answers import structure
 from mig_jax.text.answers.equations import (
     are_same_function,
+    is_identity,
     is_name,
     is_number,
     less_first,
@@ -164,6 +165,10 @@ class _Comparison:
         if wanted.operators[0] == "=" and (verdict := self._assignments(given, wanted)) is not None:
             return verdict
         orders = (wanted.sides, wanted.sides[::-1])[: 1 + is_symmetric]
+        if any(map(is_identity, (given, wanted))):
+            # All true equations are equivalent, so that only the same one counts.
+            keys = [re.sub("[()]", "", name_key(side)) for side in given.sides]
+            return any(keys == [re.sub("[()]", "", name_key(side)) for side in order] for order in orders)
         sides = [all_of(itertools.starmap(self.nodes, zip(given.sides, order, strict=True))) for order in orders]
         if any(sides):
             return True

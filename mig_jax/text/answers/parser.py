@@ -42,7 +42,7 @@ _FUNCTIONS = {
 }  # fmt: skip
 # What only algebra can evaluate.
 _ALGEBRA = re.compile(
-    r"\\(?:i{1,3}nt|oint|sum|prod|lim|begin|det|partial|gcd|lcm|max|min|[bp]?mod|Re|Im|arg|nabla)(?![a-z])"
+    r"\\(?:i{1,3}nt|oint|sum|prod|lim|begin|det|partial|gcd|lcm|max|min|b?mod|Re|Im|arg|nabla)(?![a-z])"
     r"|\\frac ?\{ ?d"
 )
 _TIMES, _OVER = {"*", r"\cdot", r"\times", r"\ast"}, {"/", r"\div", ":"}

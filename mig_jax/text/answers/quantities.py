@@ -36,6 +36,7 @@ _UNIT_REWRITES = tuple(
         (r"(?:°|\bdegrees?) *[Ff](?:ahrenheit)?\b|华氏度|℉", "°F"),
         (r"\b([A-Za-z]+) squared\b", r"square \1"),
         (r"\b([A-Za-z]+) cubed\b", r"cubic \1"),
+        (r"\bper cent\b", "percent"),
         (r"\bmph\b", "mi/h"),
         (r"\bk(?:m|p|mp)h\b", "km/h"),
         (r"\ban? (?=[A-Za-z]{2})", "per "),
@@ -75,6 +76,7 @@ _UNITS = {
         "kW": "kilowatt", "V": "volt 伏", "A": "amp ampere 安", "Ω": "ohm 欧 欧姆", "K": "kelvin",
         "Hz": "hz hertz 赫兹", "Pa": "pascal 帕", "kPa": "", "atm": "atmosphere",
         "mol": "mole 摩尔", "cal": "calorie 卡", "kcal": "", "eV": "", "byte": "bytes", "bit": "bits",
+        "KB": "kilobyte", "MB": "megabyte", "GB": "gigabyte", "TB": "terabyte",
     }.items()
     for name in (unit, *names.split())
 }  # fmt: skip
@@ -150,7 +152,7 @@ def normalize_money(answer: str) -> str:
     text = strip_lead_in(answer)
     text = _NEGATIVE.sub("-", text)
     # Two dollar signs delimit LaTeX, a single one is a currency.
-    text = text.replace(r"\$", " USD ")
+    text = text.replace(r"\$", " USD ").replace(r"\textdollar", " USD ")
     return normalize(text.replace("$", " USD ") if text.count("$") == 1 else text)
 
 
@@ -204,14 +206,14 @@ def are_compatible_units(one: str, other: str) -> bool:
 
 def parse_unit(text: str) -> tuple[str, str] | None:
     r"""Return the unit that a text is, such as \text{ cm}^2 or square feet, and its other words; None if it is none."""
-    unit = _parse_unit(text, "", "all") if len(text) <= MAX_CHARACTERS else None
+    unit = _parse_unit(f" {text}", "", "all") if len(text) <= MAX_CHARACTERS else None
     return None if unit is None or unit.scale != 1 else (unit.unit, unit.words)
 
 
 def is_known_unit(text: str) -> bool:
     """Return whether a text is made of known units only."""
     unit = parse_unit(text)
-    return unit is not None and unit[0] != "" and not unit[1]
+    return unit is not None and (unit[0] != "" and not unit[1] or unit[1] in ("unit", "units"))
 
 
 def _differ_in_sense(*texts: str) -> bool:
@@ -262,6 +264,7 @@ def _parse_unit(text: str, money: str, letters: str) -> _Unit | None:
       The factor of the number (10^6 for "million"), its unit and other words; None if the text is not a unit.
     """
     is_attached = text[:1].isascii() and text[:1].isalpha()
+    is_variable = letters == "spaced" and text.strip() in _VARIABLE_LETTERS
     for pattern, unit in _UNIT_REWRITES:
         text = pattern.sub(unit, text)
     if is_attached and letters == "spaced":
@@ -272,7 +275,7 @@ def _parse_unit(text: str, money: str, letters: str) -> _Unit | None:
     scale, power, sign, powers, words = 1, 1, 1, Counter(), []
     for part in _UNIT_PART.finditer(text):
         word = _known_form(part["word"] or part["sign"])
-        if word in _UNITS and not (letters == "spaced" and word in _VARIABLE_LETTERS):
+        if word in _UNITS and not is_variable:
             powers[_UNITS[word]] += sign * power * int(part["power"] or 1)
             power = 1
         elif word in _SCALES and not powers and not words:

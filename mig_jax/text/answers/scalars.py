@@ -44,13 +44,13 @@ def is_same_scalar(given: str, wanted: str, algebra: Algebra) -> bool | None:
     """
     if given == wanted:
         return True
-    numbers = parse_number(given), parse_number(wanted)
-    if numbers[1] and not numbers[0]:
-        # 5m is 5 metres only if the reference is in metres.
-        attached = parse_number(given, letters="all")
-        if attached and attached.unit and attached.unit == numbers[1].unit:
-            numbers = attached, numbers[1]
-    one, other = numbers
+    one, other = parse_number(given), parse_number(wanted)
+    if bool(one) != bool(other):
+        # 5m is 5 meters only if the other one is in meters.
+        attached = parse_number(given if other else wanted, letters="all")
+        unit = one.unit if one else other.unit if other else ""
+        if attached and attached.unit and attached.unit == unit:
+            one, other = one or attached, other or attached
     if one and other:
         return is_same_number(one, other) and _are_same_words(one.words, other.words)
     (given, unit, words), (wanted, wanted_unit, wanted_words) = split_unit(given), split_unit(wanted)
@@ -58,7 +58,7 @@ def is_same_scalar(given: str, wanted: str, algebra: Algebra) -> bool | None:
         return False
     if given == wanted and ("%" in (unit, wanted_unit)) == (unit == wanted_unit == "%"):
         return True
-    if numbers[1] and UNEVALUATED.search(given):
+    if other and UNEVALUATED.search(given):
         return False
     if {unit, wanted_unit} == {"", "%"}:
         percent, plain = (given, wanted) if unit == "%" else (wanted, given)
@@ -84,7 +84,7 @@ def _is_same_formula(given: str, wanted: str, algebra: Algebra) -> bool | None:
             verdict = identities.is_same_value(one, other)
             if verdict is not None:
                 return verdict
-    if without_blanks(given) == without_blanks(wanted):
+    if _text_key(given) == _text_key(wanted):
         return True
     return algebra(given, wanted)
 
@@ -103,6 +103,11 @@ def _parse_or_text(text: str) -> "Formula | str | None":
 def strip_unit(text: str) -> str:
     r"""Return a normalized formula without a trailing unit such as \text{cm}."""
     return split_unit(text)[0]
+
+
+def _text_key(text: str) -> str:
+    """Return a text without blanks beside symbols and braces around single characters."""
+    return without_blanks(re.sub(r"\{(\w)\}", r" \1", text))
 
 
 def without_blanks(text: str) -> str:
@@ -152,7 +157,7 @@ def is_word(text: str) -> bool:
 def _words_key(text: str) -> str:
     """Return the form in which two answers with words are compared."""
     key = re.sub(rf"{TEXT_COMMAND} ?\{{([^{{}}]*)\}}", r" \1 ", text)
-    key = _BLANK_BESIDE_SYMBOL.sub("", " ".join(key.split())).strip(" .")
+    key = _text_key(" ".join(key.split())).strip(" .")
     return key.casefold() if re.search("[^ -~]|[A-Za-z]{3}", key) else key
 
 

@@ -89,7 +89,7 @@ _ENVIRONMENT = re.compile(
     re.DOTALL,
 )
 _BOX = re.compile(r"\\f?boxed ?\{")
-_POINT = re.compile(r"\\?[A-Z]'? ?(?=\()")
+_POINT = re.compile(rf"(?:{TEXT_COMMAND} ?\{{ ?[Pp]oint ?\}} ?|[Pp]oint )?\\?[A-Z]'? ?(?=\()")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![A-Za-z])")
 _OTHER_SEPARATOR = re.compile(r", |;|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|[和或]")
 _EQUALS = re.compile(

@@ -530,6 +530,198 @@ EXPRESSIONS = {
         - 30 degrees north | 30 degrees south
         - 2\sqrt3\text{ cm} | 2\sqrt3\text{ m}
     """,
+    "money, units and senses": r"""
+        + a:b=2:3 | 2:3
+        + x:y:z = 1:2:3 | 1:2:3
+        + 3 hours | 3\text{ hr}
+        + 25 square meters | 25\text{ m}^2
+        + 25 sq m | 25 m^2
+        + 25 m2 | 25 m^2
+        + 5 meters per second | 5\text{ m/s}
+        + 5\text{ m s}^{-1} | 5\text{ m/s}
+        + 5 m·s⁻¹ | 5 m/s
+        + 5 \frac{\text{km}}{\text{h}} | 5\text{ km/h}
+        + 300\text{ cm}^3 | 300 cubic cm
+        + 300 cc | 300\text{ mL}
+        + 10 % | 10\%
+        + 10 per cent | 10\%
+        + 1/10 | 10\%
+        + \text{\$}15 | 15
+        + \textdollar 15 | 15
+        + 15 dollars | 15\text{ dollars}
+        + 15¢ | 15 cents
+        - 15¢ | \$15
+        - \$15 | 15 cents
+        - 0.15 | 15 cents
+        + €15 | 15 euros
+        + 15 EUR | €15
+        + ¥15 | 15 yuan
+        + ¥15 | 15 yen
+        - 15 yen | 15 yuan
+        + ₹15 | Rs 15
+        + Rs.15 | 15
+        - 7 minutes | 7 months
+        - 7 min | 7 m
+        - 7 mm | 7 m
+        - 7 MB | 7 kg
+        + 7 grams | 7g
+        + 7g | 7\text{ g}
+        - 7g | 7
+        - 7m | 7
+        + 7 m | 7
+        - 7s | 7
+        - 7x | 7 m
+        + \frac{1}{2} \text{ mile} | 0.5 mi
+        + 6\pi\ \text{cm} | 6\pi
+        + 6\pi\,cm | 6\pi
+        + 6\pi cm | 6\pi
+        + 6\pi\text{ cm} | 6\pi\text{ centimeters}
+        - 6\pi\text{ cm} | 6\pi\text{ cm}^2
+        + 3\sqrt{2} units | 3\sqrt{2}
+        + 3\sqrt{2}\text{ units} | 3\sqrt{2}
+        + 12 sq. units | 12
+        + 12\ \text{square units} | 12
+        + 12 \, \text{units}^2 | 12
+        + 45^{\circ} | 45
+        + 45°C | 45
+        + 45 ℃ | 45 °C
+        + 30^\circ\text{N} | 30^\circ\text{N}
+        - 30^\circ\text{N} | 30^\circ\text{S}
+        - 30°E | 30°W
+        - 30 degrees N | 30 degrees S
+        + N 30° E | N 30° E
+        - N 30° W | N 30° E
+        - 5 right | 5 left
+        - 5 clockwise | 5 counterclockwise
+        - profit of 5 | loss of 5
+        - 5 profit | 5 loss
+        - 100 BC | 100 AD
+        - 100 BCE | 100 CE
+        + 100 BC | 100 BC
+    """,
+    "words and symbols": r"""
+        - room 21 | room 12
+        - Room A12 | Room A21
+        - gate 5 | door 5
+        - May 5 | June 5
+        - Tuesday | Thursday
+        - Q1 | Q2
+        - AB | BA
+        - \overline{AB} | \overline{BC}
+        - \triangle ABC | \triangle ABD
+        - \angle A | \angle B
+        - no | on
+        - is | si
+        + xz | zx
+        - dna | and
+        - \text{race} | \text{care}
+        - stressed | desserts
+        - \mathrm{NaCl} | \mathrm{ClNa}
+        - CH_4 | C_4H
+        - \mathbb{N} | \mathbb{Z}
+        - \Gamma | \gamma
+        - \Phi | \phi
+        - \Pi | \pi
+        - X | x
+        - B | b
+        - n | N
+        + \ell | \ell
+        - l | I
+        - \epsilon | e
+    """,
+    "numbers that are nearly equal": r"""
+        - 2^{64} | 2^{63}
+        - 10^{100} | 10^{101}
+        - 10^{100}+1 | 10^{100}
+        - \frac{1}{10^{100}} | \frac{1}{10^{101}}
+        - 100! | 101!
+        - \frac{1}{100!} | 0
+        - 5^{-30} | 5^{-31}
+        - \left(\frac{1}{2}\right)^{60} | \left(\frac{1}{2}\right)^{61}
+        - 1-\frac{1}{2^{60}} | 1
+        - \pi-3.14159265358979 | 0
+        - \sqrt{2}-1.41421356237 | 0
+        - e^{-40}+1 | 1
+        - 1.0000000001 | 1
+        - \frac{10^{20}+1}{10^{20}} | 1
+        - \sqrt{10^{40}+1} | 10^{20}
+        + \sqrt{10^{40}} | 10^{20}
+        + 1-\frac{1}{2^{60}} | \frac{2^{60}-1}{2^{60}}
+    """,
+    "equations and conditions": r"""
+        - x^2+4=0 | x^2+9=0
+        - x^2+x+1=0 | x^2+x+2=0
+        - x^2=-9 | x^2=-4
+        - |x|=-3 | |x|=-5
+        - \sin x=2 | \sin x=3
+        - \sqrt{x}=-5 | \sqrt{x}=-7
+        - x=x+2 | x=x+1
+        - 0=5 | 0=7
+        - 3=3 | 2=2
+        - 3=4 | 2=5
+        - 3>2 | 5>1
+        - 5<1 | 2<1
+        - 1+1=2 | 2+2=4
+        - x-x=0 | y-y=0
+        - a=a | b=b
+        - \log_3 9=2 | \log_2 4=2
+        + \log_2 4=2 | \log_2 4 = 2
+        - x^2+y^2=-1 | x^2+y^2=-4
+        - 2^x=-1 | 3^x=-2
+        - x^4+1=0 | x^4+2=0
+        - I=4t | I=5t
+        - E=3x | E=2x
+        - S=3x | S=2x
+        - O=3x | O=2x
+        - Q=5 | Q=6
+        - i=2t | i=3t
+        - I=2\sin t | I=3\sin t
+        - e=2t | e=3t
+        - N=2^t | N=3^t
+        - P=2e^{3t} | P=2e^{2t}
+        - \pi=3 | \pi=4
+        - A=\frac12bh | A=bh
+        + A=\frac{bh}{2} | A=\frac12bh
+        + 2A=bh | A=\frac12bh
+        - a^2+b^2=c^2 | a^2-b^2=c^2
+        + c^2-a^2=b^2 | a^2+b^2=c^2
+        - y=x^2+1 | y=x^2-1
+        - y=\sin(x+1) | y=\sin(x)+1
+        - x=2y | y=2x
+        - y > 2x | y < 2x
+        - y \ge 2x | y > 2x
+        + 2x < y | y > 2x
+        - x \neq 2 | x = 2
+        - x \neq 2 | x \neq 3
+        + 2 \neq x | x \neq 2
+        - x<2 | x<-2
+        - x<y<z | x<z<y
+        + z>y>x | x<y<z
+        - x \equiv 1 \pmod 3 | x \equiv 2 \pmod 3
+        + x \equiv 1 \pmod 3 | x \equiv 1 \pmod{3}
+        - 3 \mid n | 3 \nmid n
+    """,
+    "points, vectors and pairs": r"""
+        + P(1,2) | (1,2)
+        + \text{Point }P(1,2) | (1,2)
+        + (1,2,3) | \langle 1,2,3\rangle
+        + \begin{pmatrix} 1 & 2 & 3\end{pmatrix} | (1,2,3)
+        + \begin{bmatrix}1\\2\\3\end{bmatrix} | \langle 1,2,3\rangle
+        + \vec{v} = \begin{pmatrix}1\\2\end{pmatrix} | \begin{pmatrix}1\\2\end{pmatrix}
+        + \mathbf{v}=\langle1,2\rangle | \langle1,2\rangle
+        + [1, 2] | \begin{bmatrix}1\\2\end{bmatrix}
+        + \left[\begin{array}{cc}1&2\\3&4\end{array}\right] | \begin{pmatrix}1&2\\3&4\end{pmatrix}
+        + \begin{pmatrix} 1 & 2 \\ 3 & 4 \\ \end{pmatrix} | \begin{pmatrix}1&2\\3&4\end{pmatrix}
+        - \begin{pmatrix}1&3\\2&4\end{pmatrix} | \begin{pmatrix}1&2\\3&4\end{pmatrix}
+        - \begin{vmatrix}1&2\\3&4\end{vmatrix} | \begin{pmatrix}1&2\\3&4\end{pmatrix}
+        + \begin{pmatrix}\frac{2}{4}\\1\end{pmatrix} | \begin{pmatrix}\frac12\\1\end{pmatrix}
+        + (1, 2) \text{ and } (3, 4) | \{(3,4),(1,2)\}
+        + (x,y)=(1,2) \text{ or } (3,4) | (1,2),(3,4)
+        + (x,y)=(1,2),(x,y)=(3,4) | (1,2),(3,4)
+        + (1,2),\ (3,4) | (1,2),(3,4)
+        + \{ (1, 2) , (3, 4) \} | (1,2),(3,4)
+        + {(1,2),(3,4)} | (1,2),(3,4)
+    """,
 }
 
 # The other kinds.
