@@ -14,6 +14,8 @@ Answers are labels ("B", "(B)", "B. east"), texts ("east") or indices (1, from 0
 file: the one that reads them all. Where several do and disagree, the rows are ambiguous, and the config names the form.
 """
 
+import ast
+import json
 import re
 from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
@@ -51,6 +53,7 @@ def read_choices(row: Row, column: str) -> Choices | None:
     value = required_text(row, column) if is_text else value_of(row, column)
     if value is None or (isinstance(value, str) and not value.strip() and not is_text):
         return None
+    value = _parsed(value)
     if isinstance(value, str):
         choices = _from_lines(row, column, value)
     elif isinstance(value, Mapping):
@@ -75,11 +78,11 @@ def readings(answer: str, choices: Choices) -> dict[str, int]:
     """
     found = {}
     labels = [_bare(label) for label in choices.labels]
-    lettered = re.fullmatch(r"\(?([^\s.():]+)[.):]\s*(.*)", answer, re.DOTALL)
-    if _bare(answer) in labels:
-        found["label"] = labels.index(_bare(answer))
-    elif lettered and lettered[1].upper() in labels:
-        found["label"] = labels.index(lettered[1].upper())
+    # A label and more, as in "B. east"; but 3.5 is no label 3, and a text such as "A. Lincoln" is itself.
+    labelled = re.match(r"\(?([A-Za-z]+)[.):]|\(?([^\s.():]+)[.):](?=\s)", answer)
+    label = (labelled[1] or labelled[2]).upper() if labelled and answer not in choices.texts else _bare(answer)
+    if label in labels:
+        found["label"] = labels.index(label)
     if choices.texts.count(answer) == 1:
         found["text"] = choices.texts.index(answer)
     if answer.isdecimal():
@@ -113,6 +116,17 @@ def choose_forms(answers: Sequence[tuple[str, Choices]], form: str = "") -> list
             hint = " (for numbers from 1, data.choice_answers=number)" if "number" in found and not form else ""
             result.append(f"answer {answer!r} is none of the choices {', '.join(choices.texts)}{how}{hint}")
     return result
+
+
+def _parsed(value: object) -> object:
+    """Return a list or an object, also from a text that holds it as JSON or as Python writes it (MMMU)."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                return parse(value)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
+    return value
 
 
 def _from_lines(row: Row, column: str, text: str) -> Choices:

@@ -138,6 +138,8 @@ TEXTS = ("west", "east", "north", "south")
         {"text": list(TEXTS), "label": ["1", "2", "3", "4"]},
         [{"label": "a", "text": text} | {"label": label} for label, text in zip("abcd", TEXTS, strict=True)],
         dict(zip("ABCD", TEXTS, strict=True)),
+        json.dumps(TEXTS),
+        str(TEXTS).replace("(", "[").replace(")", "]"),
     ],
 )
 def test_choices(tmp_path, choices):
@@ -160,6 +162,18 @@ def test_answers_by_index(tmp_path):
         read(tmp_path, {"question": "?", "choices": list("xyzw"), "answer": 4})
     (problem,) = read(tmp_path, {"question": "?", "choices": ["Paris", "Rome"], "answer": 1})
     assert problem.answer == "B"
+
+
+def test_answers_that_look_like_labels(tmp_path):
+    row = {"question": "Who?", "choices": ["G. Washington", "A. Lincoln"], "answer": "A. Lincoln"}
+    assert read(tmp_path, row)[0].answer == "B"
+    numbered = {"text": ["2", "3.5", "5"], "label": ["1", "2", "3"]}
+    row = {"question": "?", "choices": numbered, "answer": "3.5"}
+    assert read(tmp_path, row)[0].answer == "B"
+    assert read(tmp_path, row | {"answer": "3. 5"})[0].answer == "C"
+    with pytest.raises(UserError, match=r"may be B \(as its label\) or A \(as its text\)"):
+        read(tmp_path, row | {"answer": "2"})
+    assert read(tmp_path, row | {"answer": "2"}, row | {"answer": "3"})[0].answer == "B", "both are labels"
 
 
 @pytest.mark.parametrize(

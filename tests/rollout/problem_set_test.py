@@ -1,6 +1,9 @@
 """A run takes the problems that fit, and its config reaches the sources."""
 
+import datetime
+import hashlib
 import json
+import pickle
 
 import jax
 import pytest
@@ -57,3 +60,22 @@ def test_filtered_dataset_is_a_sequence(policy, tmp_path):
     assert [p.answer for p in chosen[1:3]] == ["1", "2"] and len(chosen) == 5
     with pytest.raises(IndexError):
         chosen[5]
+
+
+def test_digest_has_every_column_and_turn():
+    """Rewards of one's own may read any column, so a run is not resumed after one has changed."""
+    plain = problem_set.Problem("1", "q", "a")
+    problems = [
+        plain,
+        plain._replace(row={"n": 1, "image": {"bytes": b"a"}}),
+        plain._replace(row={"n": 1, "image": {"bytes": b"b"}}),
+        plain._replace(row={"n": 2, "day": datetime.date(2026, 1, 2)}),
+        plain._replace(history=(("user", "q0"),)),
+        plain._replace(response="r"),
+    ]
+    digests = []
+    for problem in [*problems, *map(pickle.loads, map(pickle.dumps, problems))]:
+        digest = hashlib.sha256()
+        problem_set.update_digest(digest, problem)
+        digests.append(digest.hexdigest())
+    assert len(set(digests)) == len(problems) and digests[: len(problems)] == digests[len(problems) :]
