@@ -63,7 +63,7 @@ class RewardWorker:
         if is_late or replies is None:
             end = f"no reply within {self.deadline_s:g} seconds" if is_late else f"its process ended ({_end(process)})"
             self.close()
-            replies = [Reply(None, end)] * len(samples)
+            return [Reply(None, end)] * len(samples), is_late
         return [Reply(*reply) for reply in replies], is_late
 
     def close(self) -> None:
