@@ -113,6 +113,8 @@ _RUN_FILES = {
     "report.md": "accuracy at start and end, and what went wrong",
     "transcripts/": "responses with grades and gains",
     "metrics.jsonl, tensorboard/": "every metric of every logged step",
+    "parts/": "copies of the files with parts of your own, if the config names any",
+    "profile/": "traces of log.profile_steps",
     "checkpoints/": "the training state, to resume from",
 }
 

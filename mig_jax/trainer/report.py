@@ -24,6 +24,9 @@ FILES = {
     "transcripts": "sampled responses with their grades and gains",
     "metrics.jsonl": "every metric of every logged step",
     "tensorboard": "the same, for tensorboard --logdir",
+    "wandb": "the same, for wandb sync",
+    "profile": "traces of log.profile_steps, for tensorboard --logdir",
+    "parts": "copies of the files with parts of your own",
     "checkpoints": "the training state",
     "report.md": "these lines",
 }

@@ -39,7 +39,7 @@ def run(
 
     Args:
       config: see `configs/default.py`.
-      workdir: receives checkpoints/, metrics.jsonl, tensorboard/, transcripts/, plots and the trained model/.
+      workdir: receives checkpoints/, metrics.jsonl, tensorboard/, transcripts/, parts/, plots and the trained model/.
       mode: "train" (RL) or "sft".
       devices: `jax.Device`s to use; None for all.
       should_stop: called after every step; when it is true on any process, all stop. See `preemption`.
