@@ -31,9 +31,12 @@ class InlineFigure(Figure):
 
 
 def drawable_text(text: str, *, lines: int = 1, characters: int = LINE_CHARACTERS) -> str:
-    """Wrap text to at most `lines` lines, elide the rest, replace characters the fonts lack by �, and escape `$`."""
+    """Wrap text to at most `lines` lines, elide the rest, replace characters the fonts lack by �, and escape `$`.
+
+    Line breaks and tabs become spaces.
+    """
     known = _known_characters()
-    text = "".join(c if ord(c) in known else "\ufffd" for c in text[:2000])
+    text = "".join(" " if c in "\r\n\t" else c if ord(c) in known else "\ufffd" for c in text[:2000])
     wrapped = textwrap.wrap(text, characters, max_lines=lines, placeholder=" …", break_on_hyphens=False)
     return "\n".join(wrapped).replace("$", r"\$")
 
