@@ -3,6 +3,8 @@
 import itertools
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -194,21 +196,50 @@ def test_exactly_one_choice_is_nearest_to_any_response():
     assert is_nearest_choice("E", "E", BANKS) and is_nearest_choice("(b)", "B")
 
 
-def test_comparisons_never_raise():
-    """Check this with fragments and parts of the table, as responses and as references."""
-    rng = np.random.default_rng(0)
-    pieces = [pair.response for pair in PAIRS] + list(r"()[]{}\$.,;:-+*/^_%=<>| ½²√∞±≤")
+# What answers are made of, and what breaks parsers.
+FRAGMENTS = (
+    *"()[]{}$.,;:-+*/^_%=<>|!'\\&~ 0 9 x y i e n ½ ² √ ∞ ≤ ± 米 个 或 万 ９ ￥ \x00 \u202e \ud800".split(" "),
+    *r"\frac \sqrt \binom \choose \pm \cup \in \infty \pi \sin \log_ \lfloor \rceil \int \sum \boxed{ \text{".split(),
+    *r"\\ \{ \} \langle \rangle \setminus \mathbb{R} \approx \leq \neq \begin{pmatrix} \end{pmatrix}".split(),
+    *(r"\begin{cases}", r"^\circ", "_7", ":30", " pm", "10^", "9^9^", "n!", "!!", "f(", "1/0", "99", "1,000"),
+    *(" and ", " or ", " to ", " base ", "-"),
+)
+
+
+def _hostile_texts(rng: np.random.Generator, n: int) -> Iterator[str]:
+    """Yield texts of ten kinds, `n` of each but the last, which are as many as there are."""
+    pieces = [pair.response for pair in PAIRS]
+    for _ in range(n):
+        yield from hostile_completions(rng, 1)
+        yield "".join(rng.choice(pieces, rng.integers(1, 6)))
+        yield "".join(rng.choice([*pieces, *FRAGMENTS], rng.integers(1, 9)))
+        yield "".join(rng.choice(FRAGMENTS, rng.integers(1, 40)))
+        yield str(rng.choice(FRAGMENTS)) * int(rng.integers(2, 300))
+        yield "".join(rng.choice(FRAGMENTS, 3)) * int(rng.integers(2, 150))
+        yield rng.choice(pieces)[::-1]
+        yield ", ".join(rng.choice(pieces, rng.integers(2, 60)))
+        yield f"({'+'.join(rng.choice(pieces, rng.integers(2, 20)))})^{{{rng.integers(1, 99)}}}"
+    yield from HOSTILE_RESPONSES[: 6 * n]
+
+
+@pytest.mark.parametrize("n", [1, pytest.param(150, marks=pytest.mark.slow)])
+def test_comparisons_never_raise_and_take_little_time(n):
+    """Check this with texts as responses and as references."""
+    rng = np.random.default_rng(n)
     by_kind = {kind: list(pairs) for kind, pairs in itertools.groupby(PAIRS, lambda pair: pair.kind)}
     assert by_kind.keys() == set(problem.KINDS)
-    mixed = ("".join(rng.choice(pieces, rng.integers(1, 6))) for _ in range(500))
-    for text in itertools.chain(hostile_completions(rng, 500), mixed, HOSTILE_RESPONSES):
+    slowest = 0.0
+    for text in _hostile_texts(rng, n):
         text = text[:2000]
         for kind, pairs in by_kind.items():
-            pair = pairs[rng.integers(len(pairs))]
+            pair, start = pairs[rng.integers(len(pairs))], time.process_time()
             assert COMPARISONS[kind](text, pair.reference, pair.choices) in (True, False, None)
             assert COMPARISONS[kind](pair.response, text, pair.choices) in (True, False, None)
+            slowest = max(slowest, time.process_time() - start)
             assert answer_variants(text, kind=kind, choices=pair.choices, limit=4)[0] == text.strip()
             assert isinstance(vote_key(text, kind=kind, choices=pair.choices), str)
+    # A fiftieth of the deadline of a worker is usual.
+    assert slowest < 2.5
 
 
 def test_imports_are_light():
