@@ -36,11 +36,11 @@ def config_errors(raw: dict[str, Any]) -> list[str]:
     model_type = raw.get("model_type")
     if isinstance(model_type, str) and model_type in FAMILIES:
         return list(dict.fromkeys(FAMILIES[model_type].errors(raw)))
-    return [f"model_type = {model_type!r}{_why(model_type)}; supported: {', '.join(FAMILIES)}"]
+    return [f"model_type = {model_type!r}{reason_of(model_type)}; supported: {', '.join(FAMILIES)}"]
 
 
-def _why(model_type: Any) -> str:
-    """Return in brackets what an unsupported family has that the decoder does not compute; "" if unknown."""
+def reason_of(model_type: Any) -> str:
+    """Return " (REASON)": what an unsupported family has that the decoder does not compute; "" if unknown."""
     if not isinstance(model_type, str):
         return ""
     reason = UNSUPPORTED.get(model_type)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mig_jax.errors import UserError
-from mig_jax.models import rope
+from mig_jax.models import families, rope
 from mig_jax.models.decoder import DecoderConfig
 from mig_jax.models.huggingface.tensor_files import DiskTensor, Slices, Tensors
 from mig_jax.models.rope import RopeScaling
@@ -159,7 +159,8 @@ def _read_metadata(reader: Any) -> dict[str, Any]:
 def _metadata_errors(raw: dict[str, Any]) -> Iterator[str]:
     """Yield every key of the metadata that is not supported, with what would be supported."""
     if raw["architecture"] not in _ARCHITECTURES:
-        yield f"general.architecture = {raw['architecture']!r}; supported: {', '.join(_ARCHITECTURES)}"
+        reason = families.reason_of(raw["architecture"].replace("-", "_"))
+        yield f"general.architecture = {raw['architecture']!r}{reason}; supported: {', '.join(_ARCHITECTURES)}"
         return
     prefix = raw["architecture"]
     for key in (*_SIZES.values(), "context_length"):

@@ -167,7 +167,7 @@ def test_rope_scaling_of_llama_3(tmp_path):
 
 
 UNSUPPORTED = {
-    "gemma": (dict(architecture="gemma"), "general.architecture = 'gemma'; supported: llama, qwen2, qwen3"),
+    "gemma": (dict(architecture="gemma"), r"'gemma' \(norm weights plus 1, .*\); supported: llama, qwen2, qwen3"),
     "experts": (dict(metadata={"expert_count": 8}), r"llama.expert_count = 8; supported: 0"),
     "window": (dict(metadata={"attention.sliding_window": 64}), r"llama.attention.sliding_window = 64"),
     "longrope": (dict(metadata={"rope.scaling.type": "longrope"}), "type = 'longrope'; supported: 'none', 'linear'"),
