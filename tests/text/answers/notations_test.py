@@ -3,10 +3,11 @@
 import pytest
 
 from mig_jax.text.answers.identities import is_same_value
-from mig_jax.text.answers.parser import NotAFormula, Unreadable, parse_formula
 from mig_jax.text.answers.kinds import KINDS
+from mig_jax.text.answers.parser import NotAFormula, Unreadable, parse_formula
 from mig_jax.text.answers.structure import read
 from tests.text.answers.answer_pairs import BANKS
+from tests.text.answers.kept_pairs import KEPT
 from tests.text.answers.notation_tables import CHOICES, EXPRESSIONS, OTHERS, rows
 
 
@@ -29,6 +30,17 @@ def test_other_kinds(kind):
 
 def test_choices():
     assert wrong_verdicts("choice", CHOICES, BANKS) == []
+
+
+@pytest.mark.parametrize("kind, choices", KEPT)
+def test_pairs_that_have_always_been_right(kind, choices):
+    found = rows(KEPT[kind, choices])
+    undecided = [row for row in found if KINDS[kind].compare(row[0], row[1], choices) is None]
+    assert all(r"\sum" in row[0] for row in undecided)  # takes a worker
+    wrong = [
+        row for row in found if row not in undecided and KINDS[kind].compare(row[0], row[1], choices) is not row[2]
+    ]
+    assert wrong == []
 
 
 def test_right_answers_are_right_the_other_way_round():
