@@ -35,6 +35,7 @@ class Transcript:
     is_correct_lenient: the same for the answer wherever it is, see `lenient.extract_lenient_answer`.
     answered: the answer in its answer block or box, "" if it has none; None if it was not read.
     answered_lenient: the same for the answer wherever it is.
+    rewards: outcome rewards by name, without their weights, None for no part in the group; {} outside of training.
     format_error: why the response is malformed; "" if it is well formed.
     steps: `[K]` text of each scored step.
     ell_k: `[K+1]` log-likelihood ℓ of the reference answer before the first step and after each step.
@@ -66,6 +67,7 @@ class Transcript:
     history: tuple[tuple[str, str], ...] = ()
     answered: str | None = None
     answered_lenient: str | None = None
+    rewards: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
 
     @property
     def is_correct_strict(self) -> bool | None:

@@ -30,12 +30,18 @@ class Earned(NamedTuple):
 
     reward_b: `[B]` float32, the weighted sum; 0 where it is not valid.
     is_valid_b: `[B]` bool, every reward gave a number. Other responses have no part in their groups.
+    by_name: `[B]` rewards of each name, without their weights; None where there is none.
     metrics: numbers by name.
     """
 
     reward_b: np.ndarray
     is_valid_b: np.ndarray
+    by_name: dict[str, list[float | None]]
     metrics: dict[str, float]
+
+    def of_row(self, row: int) -> dict[str, float | None]:
+        """Return the rewards of one response by name."""
+        return {name: values[row] for name, values in self.by_name.items()}
 
 
 class OutcomeRewards:
@@ -67,12 +73,14 @@ class OutcomeRewards:
           UserError: a reward has failed for every sample.
         """
         total_b, is_valid_b = np.zeros(len(samples)), np.ones(len(samples), bool)
+        by_name: dict[str, list[float | None]] = {}
         metrics: dict[str, float] = {}
         for spec, weight in self._weights.items():
             name, start = part_name(spec), time.perf_counter()
             replies = self._replies(spec, samples, group_size)
             seconds = time.perf_counter() - start
-            value_b = np.array([np.nan if reply.value is None else reply.value for reply in replies])
+            by_name[name] = [reply.value for reply in replies]
+            value_b = np.array(by_name[name], float)  # None becomes nan
             is_valid_b &= np.isfinite(value_b) | (weight == 0)  # only looked at
             total_b += weight * np.nan_to_num(value_b)
             if name not in ("accuracy", "format"):
@@ -80,7 +88,7 @@ class OutcomeRewards:
             if spec in self._own:
                 metrics[f"reward/{name}_seconds"] = seconds
                 metrics[f"reward/{name}_failed"] = self._count_failed(spec, replies)
-        return Earned(np.where(is_valid_b, total_b, 0.0).astype(np.float32), is_valid_b, metrics)
+        return Earned(np.where(is_valid_b, total_b, 0.0).astype(np.float32), is_valid_b, by_name, metrics)
 
     def try_out(self, policy: Policy, problem: Problem) -> None:
         """Call every reward of the user on two made-up responses, a good one and an empty one.

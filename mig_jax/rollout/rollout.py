@@ -25,7 +25,7 @@ from mig_jax.policy.prompts import PromptBatch
 from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.batch import make_outcome, make_train_batch_fn
 from mig_jax.rollout.grading import GradedAnswers, grade_completions
-from mig_jax.rollout.outcome_rewards import OutcomeRewards, make_samples
+from mig_jax.rollout.outcome_rewards import Earned, OutcomeRewards, make_samples
 from mig_jax.rollout.scoring import Scores, build_probes, make_likelihood_fn, stack_steps
 from mig_jax.text.answers.verifier import Grade, Verifier
 from mig_jax.text.step_format import MIG, StepFormat
@@ -147,7 +147,7 @@ class Rollout:
         metrics = {name: float(value) for name, value in metrics.items() if not np.isnan(value)}
         metrics |= text_metrics(repeated, parsed, graded.grades, scores, step_format) | earned.metrics
         watch.lap("make_batch")
-        transcripts = make_transcripts(repeated, parsed, graded, scores)
+        transcripts = make_transcripts(repeated, parsed, graded, scores, earned)
         return RolloutResult(batch, metrics | watch.seconds, transcripts, has_signal_q)
 
     def start_scoring(
@@ -243,6 +243,7 @@ def make_transcripts(
     parsed: Sequence[ParsedCompletion],
     graded: GradedAnswers | None,
     scores: Scores | None,
+    earned: Earned | None = None,
 ) -> list[Transcript]:
     """Return a transcript of every response; `problems` has one entry for each.
 
@@ -257,6 +258,7 @@ def make_transcripts(
             kind=problem.kind,
             is_correct=graded.is_correct[row] if graded else None,
             is_correct_lenient=graded.is_correct_lenient[row] if graded else None,
+            rewards=earned.of_row(row) if earned else {},
             answered=completion.response.answer or "",
             images=problem.images,
             id=problem.id,

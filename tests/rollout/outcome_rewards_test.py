@@ -91,6 +91,7 @@ def test_rewards_are_weighted_and_added(own):
     np.testing.assert_array_equal(earned.is_valid_b, [False, False, True, True])
     np.testing.assert_allclose(earned.reward_b, [0, 0, 1 - 0.15 + 2, 1 - 0.2 + 2], rtol=1e-6)
     assert earned.reward_b.dtype == np.float32
+    assert earned.of_row(0) == {"accuracy": 1, "shortness": pytest.approx(-0.1), "only_long": None}
     m = earned.metrics
     assert m["reward/shortness"] == pytest.approx(-0.25) and m["reward/shortness_std"] == pytest.approx(1.25**0.5 / 10)
     assert m["reward/only_long"] == 1 and m["reward/only_long_failed"] == 0 and m["reward/only_long_seconds"] > 0

@@ -72,6 +72,7 @@ def test_a_run_with_own_parts_can_be_trained_resumed_evaluated_scored_and_export
     assert all(row["gradient/norm"] > 0 and row["reward/shortness_failed"] == 0 for row in run.metrics)
     assert [line.split(",")[0] for line in (tmp_path / "run/metrics.csv").read_text().split()] == ["1", "2"]
     assert list((tmp_path / "run/profile").rglob("*.xplane.pb"))
+    assert all(-1 <= transcript.rewards["shortness"] < 0 for transcript in run.transcripts)
     card = (tmp_path / "run/model/README.md").read_text()
     assert "0.5 mine.py:shortness" in card and str(tmp_path) not in card.split("policy loss")[1].split("\n")[0]
 
