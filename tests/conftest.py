@@ -1,5 +1,6 @@
 """Settings of every test: eight fake devices, no implicit rank promotion, a shared compilation cache."""
 
+import gc
 import os
 import tempfile
 
@@ -20,6 +21,13 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_finish(session):
+    """Collect garbage less often: tracing makes many objects, and thousands of tests and modules are looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 def _skip_without_qwix():

@@ -156,7 +156,7 @@ def test_training_on_eight_devices_equals_one(shape, on_one_device):
     assert hidden_btd.sharding.is_equivalent_to(NamedSharding(mesh, sharding.BATCH_SPEC), hidden_btd.ndim)
 
 
-@pytest.mark.parametrize("kv_heads, tensor", [(2, 4), (1, 2)])
+@pytest.mark.parametrize("kv_heads, tensor", [pytest.param(2, 4, marks=pytest.mark.slow), (1, 2)])
 def test_few_kv_heads_are_replicated_and_query_heads_split(kv_heads, tensor):
     """Equals one device without sending heads: one sum after attention, one after the MLP, one of embeddings."""
     config = dataclasses.replace(CONFIG, kv_heads=kv_heads)

@@ -135,7 +135,9 @@ def test_models_use_the_kernel_of_their_config():
         assert ["pallas_call" in str(program) for program in programs] == [kernel == "splash"] * 2
 
 
-@pytest.mark.parametrize(("per_row", "length"), [(1, 1), (5, 3), (7, 100)], ids=str)
+@pytest.mark.parametrize(
+    ("per_row", "length"), [(5, 3), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 1), (7, 100)))]
+)
 def test_shared_cache_equals_a_copy_for_each_sequence(per_row, length):
     """Also where more sequences share a row than fit in one chunk."""
     rows, slots = 2, 9

@@ -116,7 +116,9 @@ def test_decoder_equals_slow_reference(family):
         np.testing.assert_allclose(hidden_btd[row][valid_t], want[valid_t], atol=2e-5)
 
 
-@pytest.mark.parametrize("pieces", [(4, 2), (3, 1, 2), (3, 1, 1, 1)])
+@pytest.mark.parametrize(
+    "pieces", [*(pytest.param(pieces, marks=pytest.mark.slow) for pieces in ((4, 2), (3, 1, 2))), (3, 1, 1, 1)]
+)
 def test_cached_pieces_equal_full_forward(pieces):
     """The cache is a tuple of the keys and values that earlier calls returned."""
     params, (token_bt, position_bt, valid_bt) = random_params(FULL), inputs()

@@ -94,6 +94,7 @@ def test_non_finite_batch_skips_one_update(monkeypatch, tmp_path):
     assert [np.isnan(row["gradient/norm"]) for row in rows] == [False, True, True, False, False, False]
 
 
+@pytest.mark.slow
 def test_too_many_non_finite_batches_end_the_run_and_are_saved(monkeypatch, tmp_path):
     """They are noticed when a row is written, two steps later."""
     poison(monkeypatch, {2, 3, 4})
