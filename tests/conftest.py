@@ -24,7 +24,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_collection_finish(session):
-    """Collect garbage less often: tracing makes many objects, and thousands of tests and modules are looked at again."""
+    """Collect garbage less often: tracing makes many objects, and all modules would be looked through again."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
