@@ -1,9 +1,10 @@
-"""ℓ of one model in several frameworks: differences, seconds, and the lines that a user writes.
+"""ℓ of one model in several frameworks: differences, CPU seconds, and the lines that a user writes.
 
     pip install -e '.[trl,tunix]' && python benchmarks/integrations.py
 
 The model is the quickstart's; --layers and --width draw random parameters of a larger shape. Responses are solutions of
-chains with slips. Each way is called once to compile, then timed. Frameworks that are not installed are left out.
+chains with slips. Each way is called once to compile, then timed: CPU seconds, summed over threads. Frameworks that
+are not installed are left out.
 """
 
 import argparse
@@ -27,10 +28,9 @@ from safetensors.numpy import load_file
 import mig_jax
 from mig_jax import assets, rewards
 from mig_jax.data.synthetic.chains import draw_chain, write_solution
-from mig_jax.integrations import encode, stack
+from mig_jax.integrations import encode, jax_models, stack
 from mig_jax.models import decoder
 from mig_jax.policy import save
-from mig_jax.rewards import numpy_twins
 from mig_jax.text.response_format import render_response
 
 # ------------------------------------------------------------------------------------- what a user writes, after encode
@@ -42,21 +42,7 @@ def ours(model, rows):
 
 
 def linen(model, variables, rows):
-    batch = rewards.stack_trees([row.tree() for row in rows], pad_id=0)
-    apply = jax.jit(lambda *inputs: jax.nn.log_softmax(model.apply(variables, *inputs)))
-
-    def score():
-        logprob_btv = np.asarray(apply(batch.token_t, batch.position_t, rewards.tree_mask(batch)))
-        return [tree_likelihood(*x) for x in zip(logprob_btv, batch.query_kay, rows, strict=True)]
-
-    return score
-
-
-def tree_likelihood(logprob_tv, query_kay, row):
-    n_cuts, variants, scored = row.n_cuts, *row.answers.scored_ay.shape
-    own_kay = query_kay[:n_cuts, :variants, :scored]
-    logprob_kay = np.take_along_axis(logprob_tv[own_kay], row.answers.target_aye[None], axis=-1)[..., 0]
-    return numpy_twins.answer_likelihood(logprob_kay, row.answers.scored_ay)
+    return lambda: jax_models.likelihoods(model.apply, variables, rows, batch_size=len(rows))
 
 
 def torch_tree(model, rows):
@@ -171,7 +157,7 @@ def ways(folder: Path, policy: Any, rows: list[Any]) -> dict[str, tuple[Callable
     config = json.loads((folder / "config.json").read_text())
     found = {
         "our decoder, `score_packed`": (ours(model, rows), [ours]),
-        "Flax Linen, tree": (linen(LinenModel(config), linen_variables(folder), rows), [linen, tree_likelihood]),
+        "Flax Linen, tree": (linen(LinenModel(config), linen_variables(folder), rows), [linen]),
     }
     if importlib.util.find_spec("trl"):
         from transformers import AutoModelForCausalLM
@@ -213,15 +199,15 @@ def main() -> None:
             ells = [np.asarray(ell_k)[: row.n_cuts] for ell_k, row in zip(score(), rows, strict=True)]
             seconds = []
             for _ in range(args.repeats):
-                start = time.perf_counter()
+                start = time.process_time()
                 jax.block_until_ready(score())
-                seconds.append(time.perf_counter() - start)
+                seconds.append(time.process_time() - start)
             reference = reference or ells
             gap = max(np.abs(a - b).max() for a, b in zip(ells, reference, strict=True))
             table.append((name, gap, statistics.median(seconds), count_lines(functions)))
     n_probes, n_tokens = sum(row.n_cuts for row in rows), sum(len(row.token_s) for row in rows)
     print(f"{len(rows)} responses, {n_probes} probes, {n_tokens} tokens of prompts and responses\n")
-    print("| ℓ by | largest difference, nats | seconds | lines |\n|---|---:|---:|---:|")
+    print("| ℓ by | largest difference, nats | CPU seconds | lines |\n|---|---:|---:|---:|")
     for name, gap, seconds, lines in table:
         print(f"| {name} | {gap:.1e} | {seconds:.3f} | {lines} |")
 

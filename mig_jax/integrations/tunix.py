@@ -20,9 +20,9 @@ import numpy as np
 
 from mig_jax.errors import UserError
 from mig_jax.integrations.encoding import Encoded
-from mig_jax.integrations.engines import padded_likelihoods, round_up
+from mig_jax.integrations.engines import padded_likelihoods
+from mig_jax.integrations.jax_models import likelihoods
 from mig_jax.integrations.process import Probed, Process, token_steps
-from mig_jax.rewards import numpy_twins, stack_trees, tree_mask
 from mig_jax.text.step_format import StepFormat
 
 try:
@@ -34,10 +34,6 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-# Trees are padded to a multiple of this many tokens, cuts and variants to one of the second, so that few shapes are
-# compiled.
-_LENGTH_STEP, _SHORT_STEP = 128, 8
 
 
 class MIGReward:
@@ -182,59 +178,12 @@ def tree_likelihoods(
     if getattr(getattr(model, "config", None), "use_flash_attention", False):
         raise UserError("scoring='tree': flash attention ignores the mask; take scoring='pairs'")
     with cluster.cluster_config.role_to_mesh[clusters.Role.ACTOR]:
-        return model_likelihoods(model, rows, batch_size=batch_size, **options)
+        return likelihoods(_apply, nnx.split(model), rows, batch_size=batch_size, **options)
 
 
-def model_likelihoods(
-    model: "nnx.Module", rows: Sequence[Encoded], *, batch_size: int, **options: str
-) -> list[np.ndarray]:
-    """Return ℓ of each response from trees, under a model of tunix: (ids, positions, cache, mask) -> logits.
-
-    Args:
-      model: its attention follows a `[B, T, T]` mask.
-      rows: B responses.
-      batch_size: responses in a pass.
-      **options: of `rewards.answer_likelihood`.
-    """
-    trees = [row.tree() for row in rows]
-    width = round_up(max(len(tree.token_t) for tree in trees), _LENGTH_STEP)
-    shape = [round_up(n, _SHORT_STEP) for n in np.max([tree.query_kay.shape for tree in trees], axis=0)]
-    n_ids = max(np.shape(row.answers.target_aye)[2] for row in rows)
-    graphdef, state = nnx.split(model)
-    found = []
-    for first in range(0, len(rows), batch_size):
-        numbers = [min(n, len(rows) - 1) for n in range(first, first + batch_size)]
-        stacked = stack_trees([trees[n] for n in numbers], pad_id=0, width=width)
-        query_bkay, target_bkaye = np.full((batch_size, *shape), -1), np.full((batch_size, *shape, n_ids), -1)
-        for b, n in enumerate(numbers):
-            target_aye, query_kay = np.asarray(rows[n].answers.target_aye), trees[n].query_kay
-            query_bkay[(b, *map(slice, query_kay.shape))] = query_kay
-            target_bkaye[(b, *map(slice, (*query_kay.shape, target_aye.shape[2])))] = target_aye
-        logprob_bkay = np.asarray(
-            _tree_logprobs(
-                graphdef, state, stacked.token_t, stacked.position_t, tree_mask(stacked), query_bkay, target_bkaye
-            )
-        )
-        for logprob_kay, n in zip(logprob_bkay, numbers[: len(rows) - first], strict=False):
-            own_kay = logprob_kay[tuple(map(slice, trees[n].query_kay.shape))]
-            found.append(numpy_twins.answer_likelihood(own_kay, np.asarray(rows[n].answers.scored_ay), **options))
-    return found
-
-
-@jax.jit
-def _tree_logprobs(graphdef, state, token_bt, position_bt, mask_btt, query_bkay, target_bkaye) -> jax.Array:
-    """Return the log of the summed probability of each set of targets, `[B, K+1, A, Y]`."""
-    model = nnx.merge(graphdef, state)
-    logit_btv = model(token_bt, positions=position_bt, cache=None, attention_mask=mask_btt)[0].astype(jnp.float32)
-    total_bt = jax.nn.logsumexp(logit_btv, axis=-1)
-
-    def of_row(logit_tv, total_t, query_kay, target_kaye):
-        slot_kay = jnp.maximum(query_kay, 0)
-        picked_kaye = logit_tv[slot_kay[..., None], jnp.maximum(target_kaye, 0)]
-        is_id_kaye = (target_kaye >= 0) | (query_kay < 0)[..., None]
-        return jax.nn.logsumexp(jnp.where(is_id_kaye, picked_kaye, -jnp.inf), axis=-1) - total_t[slot_kay]
-
-    return jax.vmap(of_row)(logit_btv, total_bt, query_bkay, target_bkaye)
+def _apply(model: Any, token_bt: jax.Array, position_bt: jax.Array, mask_btt: jax.Array) -> jax.Array:
+    """Return the logits of a model of tunix, which is given as `nnx.split` returns it."""
+    return nnx.merge(*model)(token_bt, positions=position_bt, cache=None, attention_mask=mask_btt)[0]
 
 
 _SCORING = {"pairs": pair_likelihoods, "tree": tree_likelihoods}
@@ -244,8 +193,8 @@ _SCORING = {"pairs": pair_likelihoods, "tree": tree_likelihoods}
 
 def _prompt_ids(fast: "PreTrainedTokenizerFast", prompt: str) -> list[int]:
     """Return the ids that tunix's sampler makes of a prompt: with one beginning-of-sequence, if there is such an id."""
-    ids: Any = fast.encode(prompt)
-    return [fast.bos_token_id, *ids] if fast.bos_token_id and ids[:1] != [fast.bos_token_id] else ids
+    ids, start = [*fast(prompt)["input_ids"]], fast.bos_token_id
+    return [start, *ids] if isinstance(start, int) and start and ids[:1] != [start] else ids
 
 
 def _unpad(example: Any, pad_id: int, eos_ids: Sequence[int]) -> tuple[list[list[int]], list[list[int]]]:
