@@ -37,6 +37,7 @@ from mig_jax.text.answers.values import (
     concluding,
     find_formulas,
     find_numbers,
+    math_spans,
     result_of,
 )
 
@@ -54,7 +55,12 @@ _BETWEEN_BOXES = re.compile(
 )
 # What may stand between a lead and its number: "x =", brackets, dollar signs.
 _BEFORE_NUMBER = re.compile(r"[\s$(\[{*~+≈]*(?:\\[(\[]|\\text\{|\\boxed\{)?\s*(?:[A-Za-z]\w?\s*=\s*)?")
-_RANGE = re.compile(r"\s?[-\N{EN DASH}][0-9]")
+# A number that goes on, as a range, sum, list or formula.
+_CONTINUED = re.compile(
+    r"\s?[-\N{EN DASH}][0-9]|\s*[+*/^:<>_×·÷]|\s*\\(?:pi|sqrt|frac|times|cdot|pm)|\.[0-9]"
+    r"|,\s*-?[0-9]|\s(?:and|to)\s+(?:-?\$?[0-9]|an?\b)"
+)
+_LABELED = re.compile(r"[A-Za-z]\w* [-\N{EN DASH}] ")
 _OR = re.compile(r"[\s,]*(?:or|或)[\s$]*")
 # A variable by itself, which is mentioned rather than answered.
 _NAME = re.compile(r"[A-Za-z]'?|\\(?!pi|infty|emptyset|varnothing)[A-Za-z]+")
@@ -79,6 +85,10 @@ _CHINESE_YES_OR_NO = re.compile(
     r"(?:(?<![\w√×])(?:不正确|正确|错误|不对|对|错|不是|是|不|否|没有|不能|能|可以|√|×)"
     r"|(?<=是)(?:不正确|正确|错误|不对|对|错))的?(?=[\s，。,.！!；;*\"'”’}]|\Z)"
 )
+_BOTH = re.compile(
+    r"(?:yes|true)\W*(?:\b(?:and|or)\b|/)\W*(?:no|false)\b|(?:no|false)\W*(?:\b(?:and|or)\b|/)\W*(?:yes|true)\b", re.I
+)
+_NEGATION = re.compile(r"\bnot\b|n['’]t\b|\bno idea\b", re.IGNORECASE)
 # A first word that is the answer by itself, unlike those of "No other cube is red" or "Yes or no?".
 _FIRST_WORD_YES_OR_NO = re.compile(
     rf"\W*(?P<word>{_YES_OR_NO.pattern})"
@@ -90,6 +100,7 @@ _OPTIONS = re.compile(r"\b(?:options?|choices?)\s+(?P<letters>[A-H](?:\s*(?:,|an
 _SPACED_LETTERS = re.compile(r"\b([A-H]) (?=[A-H]\b)")
 # Without a block or box, the answer is in so many characters at the end of a completion.
 MAX_READ = 10_000
+_JOINING_WORDS = {"and", "or", "to", "half", "quarter"}
 # Longest reply of one line that is an answer without a lead, in words.
 _MAX_BARE_WORDS = 12
 
@@ -190,27 +201,42 @@ def _read_number(text: str, choices: Sequence[str]) -> str | None:
         if number := _number_after_lead(passage):
             return number
     tail, line = text[-MAX_SEARCHED:], _bare_line(text)
-    if line and QUALIFIED.fullmatch(unquoted(line)) and parse_number_answer(unquoted(line)):
-        return unquoted(line)
     numbers = find_numbers(tail)
+    if line and numbers and not _LABELED.match(line) and r"\boxed" not in line:
+        whole = parse_number_answer(unquoted(line))
+        if whole != parse_number_answer(numbers[-1].text) if whole else not _has_words(line):
+            return unquoted(line)
     bold = [number for part in _bold_conclusion(tail) if (number := _whole_number(part))]
     last = concluding(tail, numbers)
+    if last and (formula := next((span for span in math_spans(tail) if span.start <= last.start < span.end), None)):
+        return _number_of_formula(formula.text, last.text)
     is_choice = last is not None and any(_are_alternatives(tail, number, last) for number in numbers)
     return bold[-1] if bold else last.text if last and not is_choice else None
 
 
+def _number_of_formula(formula: str, last: str) -> str:
+    """Return the number that a formula between dollar signs is; the formula as it stands if it is none."""
+    whole = parse_number_answer(formula)
+    if whole is None:
+        return last if "=" in formula else formula
+    return last if whole == parse_number_answer(last) else formula
+
+
 def _number_after_lead(passage: Passage) -> str | None:
     """Return the number of a passage after a lead; the words as they stand if it offers several."""
-    body = without_fillers(passage.text)
+    body = without_fillers(passage.text).replace("**", "")
     numbers = find_numbers(body)
     if not numbers:
         return None
     first, *others = numbers
+    clause = _stripped(without_reason(first_sentence(body)))
+    is_single = len(find_numbers(clause)) == 1 or "=" in clause
+    if not _has_words(clause) or (is_single and parse_number_answer(clause) is not None):
+        return clause
     if _BEFORE_NUMBER.fullmatch(body, 0, first.start):
         if others and _are_alternatives(body, first, others[0]):
             return first_sentence(body)
-        clause = without_reason(first_sentence(body))
-        if _RANGE.match(body, first.end):
+        if _CONTINUED.match(body, first.end) and "=" not in clause:
             return clause
         after_equals = [number for number in numbers if clause.rfind("=") < number.start < len(clause)]
         return (after_equals or numbers)[0].text
@@ -219,6 +245,14 @@ def _number_after_lead(passage: Passage) -> str | None:
     bold = [number for part in bold_in(passage.text) if (number := _whole_number(part))]
     last = concluding(body, [number for number in numbers if number.start < len(first_sentence(body))] or numbers)
     return bold[0] if bold else last and last.text
+
+
+def _stripped(clause: str) -> str:
+    """Return a clause without marks around it, and without closing marks whose opening ones are missing."""
+    clause = unquoted(clause).strip(" *_\"'`“”’")
+    if clause.count("}") > clause.count("{"):
+        clause = clause.rstrip(" }\"'")
+    return clause.rstrip("$").strip() if clause.count("$") == 1 and clause.endswith("$") else clause
 
 
 def _are_alternatives(text: str, one: Value, other: Value) -> bool:
@@ -335,9 +369,14 @@ def _read_yes_or_no(text: str, choices: Sequence[str]) -> str | None:
     for passage in find_passages(text):
         find = "match" if passage.must_begin else "search"
         body = without_fillers(passage.text)
+        if not passage.must_begin and (_BOTH.match(body) or _NEGATION.match(body)):
+            return first_sentence(body)
         for pattern in (_YES_OR_NO, _CHINESE_YES_OR_NO):
             if word := getattr(pattern, find)(body):
                 return word[0]
+    bare = _bare_line(text)
+    if bare and _BOTH.match(bare) and "?" not in bare:
+        return bare
     for line in (text.rstrip().rpartition("\n")[2], text.lstrip().partition("\n")[0]):
         if first_word := _FIRST_WORD_YES_OR_NO.match(line):
             return first_word["word"]
@@ -393,8 +432,13 @@ def _read_set(text: str, choices: Sequence[str]) -> str | None:
 def _is_number(content: str, choices: Sequence[str]) -> bool:
     """Return whether a content is one number, or has no words, so that it is no sentence."""
     before_equals = content.rpartition("=")[0]
-    is_number = parse_number_answer(content) is not None and not _WORD.search(before_equals)
-    return is_number or not (_WORD.search(content) or re.search("[一-鿿]", content))
+    return not _has_words(content) or parse_number_answer(content) is not None and not _has_words(before_equals)
+
+
+def _has_words(text: str) -> bool:
+    """Return whether a text has words, other than those between numbers such as "3 to 4" and "3 and a half"."""
+    words = {word.lower() for word in _WORD.findall(text)}
+    return not words <= _JOINING_WORDS or re.search("[一-鿿]", text) is not None
 
 
 def _is_float(content: str, choices: Sequence[str]) -> bool:
@@ -422,8 +466,10 @@ def _is_sentence(content: str) -> bool:
 
 
 def _is_polar(content: str, choices: Sequence[str]) -> bool:
-    """Return whether a content is yes or no."""
-    return polarity(content) is not None
+    """Return whether a content is yes or no, or leaves it open ("yes and no"), so that no word of it is an answer."""
+    words = {word.lower() in ("yes", "true") for word in _YES_OR_NO.findall(content)}
+    is_open = len(words) > 1 or _NEGATION.search(content) is not None
+    return polarity(content) is not None or (is_open and not LEAD.search(content))
 
 
 def _has_no_lead(content: str, choices: Sequence[str]) -> bool:

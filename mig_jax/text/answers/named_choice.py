@@ -20,7 +20,7 @@ from mig_jax.text.response_format import choices_by_letter
 _NOT_WORD = r"(?![A-Za-z0-9_]|['’]\w)"
 _LETTER = r"(?:[(\[{][A-Za-z][)\]}]|(?<![\w'\\])[A-Z](?![A-Za-z0-9_'\N{RIGHT SINGLE QUOTATION MARK}]))"
 _LETTERS = rf"{_LETTER}(?:\s*(?:,|/|、|or|and|nor|或|和)\s*{_LETTER}){{0,8}}"
-_SEVERAL = re.compile(rf"{_LETTER}(?:\s*(?:,|/|、|or|and|或|和)\s*{_LETTER})+", re.IGNORECASE)
+_SEVERAL = re.compile(r"\(?[A-Z][.):]?(?:(?:[\s,;/&、]|\b(?:or|and)\b|或|和)+\(?[A-Z][.):]?){1,8}")
 # "not A", "can't be A or B", "A is wrong": letters that are mentioned, but not chosen.
 _REJECTED_LETTERS = re.compile(
     rf"(?:\b(?:not|cannot|never|neither|rather than|instead of|unlike|than|reject|eliminate|exclude)|n['’]t|而?不是"
@@ -39,10 +39,10 @@ _SUBJECT = re.compile(
 )
 _AFTER_LEAD = re.compile(
     r"[\s$\"'`*({\[]{0,8}(?:\\(?:text|textbf|textrm|mathrm|mathbf|bf|rm|boxed)\s?\{?\s?)?"
-    rf"(?:[(\[](?P<bracketed>[A-Za-z])[)\]]|(?P<bare>[A-Z]){_NOT_WORD}|(?P<lower>[a-z])(?=[\s.)*\"'`$}}\]]*\Z))"
+    rf"(?:[(\[](?P<bracketed>[A-Za-z])[)\]]|(?P<bare>[A-Z]){_NOT_WORD}|(?P<lower>[a-z])(?=[\s.。)*\"'`$}}\]]*\Z))"
 )
 _ANOTHER = re.compile(
-    rf"[\])}}$*]*\s*(?:(?:,|/|、|\bor\b|\band\b|或|和|&|\s)\s*)(?:option\s+|choice\s+)?(?P<letter>{_LETTER})"
+    rf"[\])}}$*.]*\s*(?:,|/|、|\bor\b|\band\b|或|和|&|\s)\s*(?:option\s+|choice\s+)?(?!A [a-z])(?P<letter>{_LETTER})"
 )
 _BRACKETED = re.compile(r"[(\[]([A-Za-z])[)\]]")
 _CAPITAL = re.compile(rf"(?<![\w'\\])(?!A [a-z]|I )([A-Z]){_NOT_WORD}")
@@ -70,7 +70,7 @@ def read_choice(text: str, choices: Sequence[str]) -> str | None:
     """
     letters = set(choices_by_letter(choices)) or set(ascii_uppercase) - {"I"}
     plain = _REJECTED_LETTERS.sub(" ; ", text)
-    if _SEVERAL.fullmatch(plain.strip(" .\n")):
+    if _SEVERAL.fullmatch(plain.strip()):
         return None
     for passage in find_passages(plain):
         named = _after_lead(passage, letters, choices)
@@ -105,15 +105,15 @@ def _after_lead(passage: Passage, letters: Container[str], choices: Sequence[str
     """Return the letter of the choice that a passage after a lead names; "" if several, None if none."""
     body = without_fillers(passage.text)
     sentence = first_sentence(body)
-    # Before the letters, because the A of "The answer is A boat" is not one.
-    if letter := _unique_choice((passage.text, body, sentence, without_reason(sentence)), choices):
-        return letter
     found = _AFTER_LEAD.match(body)
     letter = found[found.lastgroup or 0].upper() if found else ""
+    if found and _is_text_of_another(body[found.end() :], letter, choices):
+        return ""
+    # Before the letters, because the A of "The answer is A boat" is not one.
+    if named := _unique_choice((passage.text, body, sentence, without_reason(sentence)), choices):
+        return named
     if found and letter in letters:
         another = _ANOTHER.match(body, found.end())
-        if _is_text_of_another(body[found.end() :], letter, choices):
-            return ""
         return "" if another and another["letter"].strip("()[]{}").upper() in letters else letter
     if passage.must_begin:
         return None

@@ -28,7 +28,7 @@ _NUMBER = re.compile(
     r"(?P<percent> ?\\?%)?"
 )
 _UNIT_WORD = re.compile(
-    r"[ -]?(?:(?P<chinese>[一-鿿]{1,4})"
+    r"[ -]?(?:(?P<chinese>[一-鿿]{1,4})|° ?[CF](?![A-Za-z])"
     r"|[A-Za-z]{1,12}(?: ?(?:\^ ?\{?[23]\}?|[²³]))?(?:(?:/| per )[A-Za-z]{1,12})?(?![A-Za-z]))"
 )
 
@@ -103,7 +103,9 @@ _TOKEN = re.compile(
     r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|operatorname|begin|end) ?\{[^{}]{0,200}\}"
     r"|\\[A-Za-z]+|\\[^A-Za-z\s]"
     rf"|(?<![A-Za-z])(?:{_FUNCTIONS})(?![A-Za-z])"
-    r"|[0-9]+(?:[.,][0-9]+)*|(?<![0-9])\.[0-9]+|(?<![A-Za-z\\])[A-Z]{2,4}(?= ?[_=])|(?<=\\angle )[A-Z]{2,4}(?![A-Za-z])"
+    r"|[0-9]+\.(?=\\overline)|[0-9]+(?:[.,][0-9]+)*|(?<![0-9])\.[0-9]+"
+    r"|(?<![A-Za-z\\])[A-Z]{2,4}(?= ?[_=])|(?<=\\angle )[A-Z]{2,4}(?![A-Za-z])"
+    r"|(?<=[0-9])(?!st|nd|rd|th|[kcm]m|kg|mg|ft|m[lL]|lb|oz|in|hr)[a-z]{2,3}(?![A-Za-z])"
     r"|(?<![A-Za-z])[A-Za-z](?![A-Za-z'\N{RIGHT SINGLE QUOTATION MARK}])"
     r"|[-+*/^_=<>|!%&(){}\[\],;:']"
     r"|[\N{MINUS SIGN}±×·÷√∞∪∩∈≤≥≠≈π°²³⁰-⁹½¼¾⅐-⅞θαβλμ]"
@@ -145,16 +147,20 @@ def find_formulas(text: str) -> list[Value]:
     """
     found: list[Value] = []
     position = 0
-    for span in _SPAN.finditer(text):
-        content = (span["block"] or span["inline"] or span["round"] or span["square"] or "").strip()
-        if _is_money(span, content) or span.start() < position:
-            continue
-        found += _runs(text, position, span.start())
-        if content:
-            found.append(Value(span.start(), span.end(), content + _unit_after(text, span.end(), content)))
-        position = span.end()
+    for span in math_spans(text):
+        found += _runs(text, position, span.start)
+        found.append(Value(span.start, span.end, span.text + _unit_after(text, span.end, span.text)))
+        position = span.end
     found += _runs(text, position, len(text))
     return _joined(text, found)
+
+
+def math_spans(text: str) -> Iterator[Value]:
+    r"""Yield what a text writes between $…$, \(…\) or \[…\], unless the dollar signs are a currency."""
+    for span in _SPAN.finditer(text):
+        content = (span["block"] or span["inline"] or span["round"] or span["square"] or "").strip()
+        if content and not _is_money(span, content):
+            yield Value(span.start(), span.end(), content)
 
 
 def concluding(text: str, values: Sequence[Value]) -> Value | None:
@@ -285,19 +291,19 @@ def _trimmed(text: str, start: int, end: int) -> Iterator[Value]:
     run = text[start:end]
     while len(run) <= MAX_RUN:
         stripped = run.strip(_DANGLING)
-        for opening, closing in ("()", "[]", "{}"):
-            if stripped.count(opening) < stripped.count(closing) and stripped.endswith(closing):
+        # A half-open interval has different brackets.
+        for openings, closings in (("([", ")]"), ("{", "}")):
+            surplus = sum(map(stripped.count, openings)) - sum(map(stripped.count, closings))
+            if surplus < 0 and stripped.endswith(tuple(closings)) or stripped.endswith(tuple(openings)):
                 stripped = stripped[:-1]
-            if stripped.count(opening) > stripped.count(closing) and stripped.startswith(opening):
+            if surplus > 0 and stripped.startswith(tuple(openings)) or stripped.startswith(tuple(closings)):
                 stripped = stripped[1:]
-            if stripped[:1] == closing or stripped[-1:] == opening:
-                stripped = stripped.removeprefix(closing).removesuffix(opening)
         if stripped[:1] == "[" and stripped[-1:] == "]" and not re.search(r"[,;\[\]]", stripped[1:-1]):
             stripped = stripped[1:-1]
         if stripped == run:
             break
         run = stripped
-    if len(run) <= MAX_RUN and _VALUED.search(run):
+    if len(run) <= MAX_RUN and _VALUED.search(run) and run[0] not in "^_":
         start = text.index(run, start)
         end = start + len(run)
         attached = _ATTACHED_UNIT.fullmatch(run)
@@ -332,7 +338,7 @@ def result_of(formula: str) -> str:
     if exact and re.search(r"[0-9]", exact[-1]):
         formula = exact[-1].strip()
     first, *_, last = formula.split("=") if re.search(r"[^<>!]=[^=]", formula) else (formula,) * 2
-    is_closed = re.search(r"[0-9]", first) and not _VARIABLE.search(first)
+    is_closed = re.search(r"[0-9]", first) and not any(map(_VARIABLE.search, (first, last)))
     return last.strip() if is_closed and last.strip() else formula
 
 

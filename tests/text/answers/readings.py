@@ -127,7 +127,6 @@ Answer: -3°C
         "number",
         "5",
         right=r"""
-10 - 5
 x - 5
 The difference is 12 - 7 = 5
 """,
