@@ -54,12 +54,17 @@ class Policy:
     tokenizer: tokenizers.Tokenizer
     config: decoder.DecoderConfig
     mesh: Mesh
-    params: Any = dataclasses.field(repr=False)  # a deleted array cannot be printed
+    params: Any
     image_reader: images.ImageReader | None = None
     freeze_vision: bool = True
     base: str = ""
     origin: Origin = Origin()
-    run_config: Config | None = dataclasses.field(default=None, repr=False)
+    run_config: Config | None = None
+
+    def __repr__(self) -> str:
+        n_parameters = sum(x.size for x in jax.tree.leaves(self.params))
+        place = f"{self.mesh.size} × {self.mesh.devices.flat[0].device_kind}"
+        return f"<Policy {self.base or 'with random parameters'}: {n_parameters:,} parameters, on {place}>"
 
     @functools.cached_property
     def is_token_v(self) -> np.ndarray | None:

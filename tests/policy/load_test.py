@@ -77,6 +77,7 @@ def test_saved_policy_loads_as_it_was(start, tmp_path):
     again = load_policy(config.model, start.mesh, seed=1)
     assert again.config == start.config and again.tokenizer.eos_ids == start.tokenizer.eos_ids
     jax.tree.map(np.testing.assert_array_equal, again.params, start.params)
+    assert repr(again) == f"<Policy {tmp_path}: 165,376 parameters, on 1 × cpu>"
 
 
 def shorten(policy, max_positions):
