@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from mig_jax.errors import UserError
 
+# The same parameters once more, in Mistral's own format.
+_IGNORED = ["consolidated*"]
+
 
 def download(name: str, *, patterns: Sequence[str]) -> str:
     """Download files of a model, or find them in the cache, and return their folder.
@@ -19,7 +22,7 @@ def download(name: str, *, patterns: Sequence[str]) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return snapshot_download(name, allow_patterns=list(patterns))
+        return snapshot_download(name, allow_patterns=list(patterns), ignore_patterns=_IGNORED)
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise UserError(_reason(error)) from error
 

@@ -38,3 +38,10 @@ def test_reason_is_one_short_line(error, message, monkeypatch):
     with pytest.raises(UserError) as raised:
         hub.download("a/b", patterns=["*.json"])
     assert str(raised.value).startswith(message) and "\n" not in str(raised.value) and len(str(raised.value)) <= 200
+
+
+def test_parameters_in_the_own_format_of_mistral_are_not_downloaded(monkeypatch):
+    calls = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **kwargs: calls.append(kwargs) or "folder")
+    assert hub.download("a/b", patterns=["*.safetensors"]) == "folder"
+    assert calls == [{"allow_patterns": ["*.safetensors"], "ignore_patterns": ["consolidated*"]}]
