@@ -33,6 +33,9 @@ _UNSUPPORTED = (
     "layer_replication", "lora_bias", "target_parameters", "trainable_token_indices", "alora_invocation_tokens",
 )  # fmt: skip
 
+# Initial values of adapters with which PEFT leaves the base parameters as they are; others, such as pissa, change them.
+_INITS = (None, True, False, "gaussian", "orthogonal", "eva")
+
 
 class _AdapterTensors(NamedTuple):
     """One parameter of an adapter on disk: its shape in one layer, and the names of the layers' tensors."""
@@ -179,6 +182,8 @@ def _config_errors(raw: dict[str, Any]) -> Iterator[str]:
     for key in _UNSUPPORTED:
         if raw.get(key):
             yield f"{key}={raw[key]!r}: is not supported"
+    if raw.get("init_lora_weights") not in _INITS:
+        yield f"init_lora_weights={raw['init_lora_weights']!r}: changes the base parameters, which is not supported"
     for key in ("r", "lora_alpha"):
         if not raw.get(key):
             yield f"{key}={raw.get(key)!r}: must be > 0"

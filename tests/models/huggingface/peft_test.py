@@ -56,10 +56,12 @@ def test_all_errors_are_listed_at_once(tmp_path):
     tensors["elsewhere"] = np.zeros(1, np.float32)
     safetensors.numpy.save_file(tensors, tmp_path / "adapter_model.safetensors")
     raw = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps(raw | {"use_dora": True, "bias": "all", "lora_alpha": 0}))
+    changes = {"use_dora": True, "bias": "all", "lora_alpha": 0, "init_lora_weights": "pissa"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(raw | changes))
     with pytest.raises(UserError) as caught:
         peft.load(tmp_path, BASE, base_params())
     for part in (
+        "init_lora_weights='pissa': changes the base parameters",
         "use_dora=True: is not supported", "bias='all': must be 'none'", "lora_alpha=0: must be > 0",
         f"missing: {name.format('up_proj', 'A')} [2, 8]", "gate_proj.lora_B.weight is [9, 2], not [8, 2]",
         "gate_proj.lora_B.weight is I32, not one of F32", "unexpected: elsewhere",
