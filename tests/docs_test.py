@@ -77,11 +77,16 @@ def test_api_pages_have_every_public_name():
 
 
 def exists(name: str) -> bool:
-    """Return whether a dotted name is a module or in one."""
+    """Return whether a dotted name is a module or in one; those of other frameworks are not imported."""
+    module, _, attribute = name.rpartition(".")
+    for part, names in ((name, []), (module, [attribute])):
+        path = ROOT / f"{part.replace('.', '/')}.py"
+        if part.startswith("mig_jax.integrations.") and path.exists():
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            return {*names} <= {getattr(node, "name", None) for node in tree.body}
     try:
         importlib.import_module(name)
     except ImportError:
-        module, _, attribute = name.rpartition(".")
         return hasattr(importlib.import_module(module), attribute)
     return True
 
