@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import math
 from types import SimpleNamespace
 
@@ -135,6 +136,30 @@ def test_named_end_of_sequence_reaches_the_tokenizer(start, tmp_path):
     assert eos_ids == (*start.tokenizer.eos_ids, *map(start.tokenizer.token_id, ("<|endoftext|>", "!")))
     with pytest.raises(UserError, match="model.eos='!': completions of the character tokenizer end with"):
         load_policy(tiny.get_config(model__eos="!").model, start.mesh, seed=0)
+
+
+@pytest.mark.slow
+def test_adapters_keep_what_the_base_says_about_generation(start, tmp_path):
+    """As Llama 3.2, with three ids that end completions and no padding; in the folder of adapters and merged."""
+    base, adapters, merged = (str(tmp_path / name) for name in ("base", "adapters", "merged"))
+    config = tiny.get_config()
+    random = load_policy(config.model, start.mesh, seed=0)
+    save_policy(random, random.params, base, config=config)
+    generation = {"eos_token_id": [5, 6, 7], "pad_token_id": None, "temperature": 0.6, "top_p": 0.9}
+    (tmp_path / "base" / "generation_config.json").write_text(json.dumps(generation))
+    config = tiny.get_config(model__path=base, model__tokenizer="", model__lora__rank=2, model__lora__save="adapter")
+    policy = load_policy(config.model, start.mesh, seed=0)
+    save_policy(policy, policy.params, adapters, config=config)
+    config = tiny.get_config(model__path=adapters, model__tokenizer="")
+    again = load_policy(config.model, start.mesh, seed=0)
+    save_policy(again, again.params, merged, config=config)
+    eos_ids = start.tokenizer.eos_ids + (5, 6, 7)
+    for folder in (adapters, merged):
+        loaded = tokenizers.load(folder)
+        assert sorted(loaded.eos_ids) == sorted({*eos_ids})
+        written = json.loads((tmp_path / folder / "generation_config.json").read_text())
+        assert {key: written[key] for key in ("temperature", "top_p")} == {"temperature": 0.6, "top_p": 0.9}
+    assert again.tokenizer.eos_ids == policy.tokenizer.eos_ids
 
 
 def test_compute_dtype_and_remat_reach_the_model(start):
