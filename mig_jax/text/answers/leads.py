@@ -59,6 +59,10 @@ _BECAUSE = re.compile(
     r"|instead of|因为|由于|而不?是|不是|不选)(?![A-Za-z])|,\s+(?:the|an?|who|i\.e\.)\s",
     re.IGNORECASE,
 )
+VERB = re.compile(
+    r"\b(?:is|are|was|were|equals|has|have|gives?|because|since|so|therefore|thus|hence)\b|因为|所以|因此|答案",
+    re.IGNORECASE,
+)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)|[。！？]")
 _ABBREVIATION = re.compile(r"(?:\b(?:[A-Z]|St|Dr|Mr|Mrs|Ms|Jr|Sr|Rs|vs|No|approx|[ap]|[ap]\.m|e\.g|i\.e|etc))\Z")
 _BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*|__([^_\n]{1,300})__")
