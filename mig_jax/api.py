@@ -34,7 +34,7 @@ from mig_jax.errors import UserError
 from mig_jax.evaluation import run
 from mig_jax.evaluation.continuations import continuation_values
 from mig_jax.evaluation.evaluator import EvalSampler
-from mig_jax.evaluation.score_transcripts import score_transcripts
+from mig_jax.evaluation.score_transcripts import score_transcripts, splitter_of
 from mig_jax.parts import is_own
 from mig_jax.policy import load
 from mig_jax.policy.generate import make_rollout_params_fn, make_sampler
@@ -172,6 +172,7 @@ def score(
         )
     else:
         rows = make_transcripts(transcripts)
+    splitter_of(steps)  # refuses a wrong one before the model is loaded
     if not rows:
         return TranscriptList()
     with open_policy(config, mode="score", policy=_loaded(model)) as (policy, verifier):

@@ -19,7 +19,7 @@ from mig_jax.data.options import did_you_mean
 from mig_jax.data.problem import Problem
 from mig_jax.errors import UserError
 from mig_jax.evaluation.answer_variants import propose_variants
-from mig_jax.evaluation.score_transcripts import score_transcripts
+from mig_jax.evaluation.score_transcripts import score_transcripts, splitter_of
 from mig_jax.policy.load import check_run_lengths
 from mig_jax.records.given_transcripts import read_given_transcripts
 from mig_jax.records.plots import draw_gains
@@ -173,6 +173,7 @@ def score(config: Config, input_file: str, workdir: str, *, limit: int | None = 
     )
     if not transcripts:
         raise UserError(f"{input_file} has no transcripts")
+    splitter_of(steps)  # refuses a wrong one before the model is loaded
     disk_space.check_workdir(workdir)
     with open_policy(config, mode="score") as (policy, verifier), _open_writer(workdir, PARTIAL_SCORES) as partial:
         scored = score_transcripts(policy, config, transcripts, verifier, steps=steps, on_scored=partial.write)

@@ -43,7 +43,7 @@ from mig_jax.text.response_format import (
     with_opening,
     without_opening,
 )
-from mig_jax.text.splitters import find_splitter
+from mig_jax.text.splitters import Splitter, find_splitter
 
 # Prompts and responses are padded to a multiple of this many tokens, so that few shapes are compiled.
 LENGTH_STEP = 64
@@ -132,13 +132,22 @@ def score_transcripts(
     return scored
 
 
+def splitter_of(steps: str) -> Splitter | None:
+    """Return the splitter that `--steps` names; None for that of the response format.
+
+    Raises:
+      UserError: see `find_splitter`.
+    """
+    return find_splitter(steps, key="--steps") if steps not in ("", "format") else None
+
+
 def _with_steps(policy: Policy, transcripts: Sequence[Transcript], steps: str) -> tuple[Policy, list[tuple[str, ...]]]:
     """Return the policy with the format to score in, and the given steps of each transcript, () to find them."""
     format, given = policy.tokenizer.format, [()] * len(transcripts)
     if not steps:
         given = [() if t.ell_k else t.steps for t in transcripts]
-    elif steps != "format":
-        format = dataclasses.replace(format, splitter=find_splitter(steps, key="--steps"))
+    elif splitter := splitter_of(steps):
+        format = dataclasses.replace(format, splitter=splitter)
     # Such steps may end inside a line, or after the think block.
     if any(given) or format is not policy.tokenizer.format:
         format = dataclasses.replace(format, fits_lead_in=True)

@@ -96,3 +96,8 @@ def test_given_steps_score_as_found_ones(tmp_path):
     np.testing.assert_allclose(lines.ell_k, found.ell_k, atol=1e-4)
     (halves,) = mig_jax.score(policy, [row | {"steps": ("7+5", "2-3=9\n### Step 3")}])
     assert halves.steps == ("7+5", "2-3=9\n### Step 3") and len(halves.ell_k) == 3
+
+
+def test_wrong_flag_is_refused_before_a_model_is_loaded():
+    with pytest.raises(UserError, match=r"--steps='\(': not a regular expression"):
+        mig_jax.score("/no/model", [], steps="(")
