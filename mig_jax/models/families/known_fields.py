@@ -34,11 +34,13 @@ HARMLESS = frozenset((
 # Names of versions and of settings of the libraries that saved the file; probabilities of dropout; ids of tokens, which
 # the tokenizer and generation_config.json give.
 _PREFIXES = ("_", "unsloth_")
-_SUFFIXES = ("_dropout", "_token_id", "_token_ids", "_token_index")
+_SUFFIXES = ("_dropout", "_dropout_prob", "_token_id", "_token_ids", "_token_index")
 
 
 def unknown_fields(raw: dict[str, Any], known: Iterable[str], *, inside: str = "") -> Iterator[str]:
     """Yield every field that is not null, not in `known` and not harmless.
+
+    A field such as `use_sinks` is harmless if it is false.
 
     Args:
       raw: config.json, or an object in it.
@@ -48,7 +50,8 @@ def unknown_fields(raw: dict[str, Any], known: Iterable[str], *, inside: str = "
     known = {*known, *HARMLESS}
     for field, value in raw.items():
         is_harmless = field in known or field.startswith(_PREFIXES) or field.endswith(_SUFFIXES)
-        if value is not None and not is_harmless:
+        is_off = value is None or value is False and field.startswith("use_")
+        if not is_off and not is_harmless:
             yield f"{inside}{field} = {shorten(value)}, which this family does not have; supported: absent"
 
 

@@ -123,6 +123,8 @@ def test_unknown_family_is_named_once():
         (LLAMA, {"is_causal": False}, "is_causal = False; supported: True"),
         (LLAMA, {"is_causal": 1}, "is_causal = 1; supported: True"),
         (LLAMA, {"use_mrope": True}, "use_mrope = True; supported: False"),
+        (LLAMA, {"use_sinks": True}, "use_sinks = True, which this family does not have; supported: absent"),
+        (LLAMA, {"sinks": False}, "sinks = False, which this family does not have; supported: absent"),
         (LLAMA, {"expansion_ratio": 2}, "expansion_ratio = 2, which this family does not have; supported: absent"),
         (LLAMA, {"compression_config": {"format": "pack-quantized", "config": "x" * 99}}, "xxx…, which this family"),
     ],
@@ -152,6 +154,7 @@ def test_unsupported_fields(raw, changes, want):
         (LLAMA, {"rope_scaling": {"type": "mrope", "rope_type": "default", "mrope_section": [16, 24, 24]}}),
         (QWEN, {"rope_parameters": {"rope_theta": 1000000}}),
         (LLAMA, {"is_causal": True, "use_mrope": False, "surprise": None, "unsloth_version": "2025.3.19"}),
+        (LLAMA, {"use_sinks": False, "hidden_dropout_prob": 0.1}),
         (LLAMA, {"residual_dropout": 0.1, "_attn_implementation_autoset": True, "temperature": 0.7, "id2label": {}}),
     ],
 )
