@@ -511,6 +511,136 @@ Option D is correct
 """,
     ),
     *_readings(
+        "expression",
+        r"W(n) = 1 \text{ and } W(n) = -1",
+        right=r"""
+W(x)=1orW(x)=-1
+So W(n) = 1 or W(n) = -1.
+\boxed{W(n)=1}, \boxed{W(n)=-1}
+""",
+    ),
+    *_readings(
+        "expression",
+        r"\frac{7.5}{2.71828}",
+        right=r"""
+$\frac{7.5}{2.71828} \approx 2.8$
+The answer is $\frac{7.5}{2.71828}$, about 2.76.
+""",
+        wrong=r"""
+2.8
+""",
+    ),
+    *_readings(
+        "expression",
+        "22222200",
+        right=r"""
+is $\boxed{22,\! 222,\! 200}$
+\boxed{22{,}222{,}200}
+The answer is 22 222 200.
+so 22,222,200 it is
+""",
+        wrong=r"""
+is $\boxed{22, 222, 200}$
+""",
+    ),
+    *_readings(
+        "expression",
+        "(3,4)",
+        right=r"""
+\boxed{\begin{aligned} x&=3 \\ y&=4\end{aligned}}
+x = 3 and y = 4
+The answer is $(3, 4)$, where $x=3$.
+**Answer:** (3, 4)
+""",
+        wrong=r"""
+\boxed{(4, 3)}
+x = 4 and y = 3
+""",
+    ),
+    *_readings(
+        "expression",
+        "x^2+y^2=9",
+        right=r"""
+The equation is $x^2 + y^2 = 9$.
+\boxed{x^2+y^2=9}
+so x² + y² = 9
+""",
+    ),
+    *_readings(
+        "expression",
+        "4210_7",
+        right=r"""
+The answer is 4210 base 7.
+The answer is $4210_7$
+so 4210_{7}
+**4210_7**
+""",
+        wrong=r"""
+The answer is 4210 base 8.
+The answer is $4210_8$
+The answer is 4210
+""",
+    ),
+    *_readings(
+        "expression",
+        "5 km north",
+        right=r"""
+The answer is 5 km north.
+5 km north
+""",
+        wrong=r"""
+The answer is 5 km south.
+5 km south
+""",
+    ),
+    *_readings(
+        "expression",
+        "3",
+        right=r"""
+Answer:⏎$$⏎3⏎$$
+Answer:⏎\[⏎3⏎\]
+The length is [3.0].
+$2x = 6$, so $x = 3$.
+The total is 3 (that is 1 + 2).
+""",
+        wrong=r"""
+XY3Z
+().__class__
+3ab
+""",
+    ),
+    *_readings(
+        "number",
+        "3",
+        wrong=r"""
+The answer is 3-4
+The answer is 3x
+The answer is 3:30
+The answer is 3 and 4
+The answer is ±3
+The answer is 3\pi
+<answer>3 to 4</answer>
+<answer>3 and a half</answer>
+3, 4
+3abc
+""",
+    ),
+    *_readings(
+        "choice",
+        "D",
+        choices=DIGITS,
+        right=r"""
+Thus, the answer is $\boxed{\text{(D)}\ 6}$.
+<think>⏎D is right since...⏎</think>⏎⏎"answer": "D"
+因此，正确选项是（D）。
+""",
+        wrong=r"""
+The answer is D. 5
+"D. 3"
+A. B. C. D.
+""",
+    ),
+    *_readings(
         "nearest_choice",
         "B",
         choices=("yes", "no"),
