@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import traceback
+from logging import Formatter
 from typing import cast
 
 from absl import app, flags, logging
@@ -60,6 +61,7 @@ def main() -> None:
     # transformers prints at every import that torch is missing; it is not needed here.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.set_verbosity(logging.WARNING)  # orbax logs every file at INFO
+    logging.get_absl_handler().setFormatter(Formatter("%(levelname)s: %(message)s"))  # no thread, file or line
     silence_orbax()
     app.run(run_command, flags_parser=parse_arguments)
 
