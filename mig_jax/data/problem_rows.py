@@ -60,10 +60,10 @@ def read_draft(
     if row.read_error is not None:
         return None, [f"{row.location}: {row.read_error}"]
     asked: Chat = read("question", _read_question, Chat(""))
-    answer = read("answer", required_text)
-    taken = take_answer(answer)
     choices: Choices | None = read("choices", read_choices, None)
     kind = read("kind", optional_text) or ("choice" if choices else "expression")
+    answer = read("answer", lambda row, column: _read_answer(row, column, kind))
+    taken = take_answer(answer)
     if kind not in kinds and not is_own(kind):
         errors.append(f"{row.location}: kind is {kind!r}, not one of {', '.join(kinds)}")
     folder = location if location.is_dir() else location.parent
@@ -104,6 +104,14 @@ def _read_question(row: Row, column: str) -> Chat:
         if messages is not None:
             return read_chat(row, column, messages)
     return Chat(required_text(row, column))
+
+
+def _read_answer(row: Row, column: str, kind: str) -> str:
+    """Return the text of an answer; true and false are yes and no, where answers are these."""
+    value = None if is_template(column) or column.startswith("=") else value_of(row, column)
+    if kind == "yes_no" and isinstance(value, bool):
+        return "yes" if value else "no"
+    return required_text(row, column)
 
 
 def _read_response(row: Row, column: str) -> str:

@@ -164,6 +164,13 @@ def test_answers_by_index(tmp_path):
     assert problem.answer == "B"
 
 
+def test_yes_and_no_as_booleans(tmp_path):
+    rows = [{"question": "Is it?", "answer": value} for value in (True, False)]
+    assert [problem.answer for problem in read(tmp_path, *rows, kind="=yes_no")] == ["yes", "no"]
+    with pytest.raises(UserError, match="row 1: answer is a boolean, not a string or a number"):
+        read(tmp_path, *rows)
+
+
 def test_answers_that_look_like_labels(tmp_path):
     row = {"question": "Who?", "choices": ["G. Washington", "A. Lincoln"], "answer": "A. Lincoln"}
     assert read(tmp_path, row)[0].answer == "B"
