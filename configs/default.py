@@ -168,8 +168,8 @@ def get_config() -> ConfigDict:
 
     c.mesh = ConfigDict()  # devices = data × fsdp × tensor
     c.mesh.data = -1  # -1: all remaining devices
-    c.mesh.fsdp = 1
-    c.mesh.tensor = 1
+    c.mesh.fsdp = 1  # parts of parameters and optimizer state, gathered layer by layer; rows are split, too
+    c.mesh.tensor = 1  # parts of heads and of the MLP's width, for models that are too large for fsdp alone
 
     c.sft = f = ConfigDict()
     f.batch_size = 128  # SFT targets per step
