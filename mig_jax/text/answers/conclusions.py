@@ -22,6 +22,8 @@ _EACH = re.compile(r"\s(?:each|apiece|per)\b")
 _BEFORE_EACH = re.compile(r"每.{0,3}\Z")
 # After a formula, what follows such words explains it: "$y = 2x$, which has slope 2".
 _REMARK = re.compile(r"[\s,;]*(?:which|where|with|because|since|about|approximately|or about|i\.e\.)\b")
+# After a number, the same in other units: "16 pounds, which is 256 ounces".
+_RESTATED = re.compile(r"(?: [A-Za-z]{1,20}){0,3}, (?:which is|or|i\.e\.,?) (?=[-$]?[0-9])")
 _AFTER_ADJUNCT = re.compile(_TIME)
 _BEFORE_COMPARED = re.compile(r"\bthan\s\Z", re.IGNORECASE)
 # After a fraction, percentage or formula, a plain number or an assignment is a condition: "3/4 of the 8".
@@ -38,7 +40,7 @@ def concluding(text: str, values: Sequence[Value]) -> Value | None:
     proper = [value for value in values if not _is_ordinal(text, value)]
     for before, value in reversed([*pairwise([None, *proper])]):
         assert value is not None
-        if _is_in_parentheses(text, value, proper[0]):
+        if _is_in_parentheses(text, value, proper):
             continue
         is_same_sentence = before is not None and not _SENTENCE_END.search(text, before.end, value.start)
         if not (is_same_sentence and before is not None and _is_detail(text, before, value)):
@@ -46,12 +48,13 @@ def concluding(text: str, values: Sequence[Value]) -> Value | None:
     return (proper or values or [None])[-1]
 
 
-def _is_in_parentheses(text: str, value: Value, first: Value) -> bool:
-    """Return whether a value is in a remark in parentheses that comes after the first value in its sentence."""
+def _is_in_parentheses(text: str, value: Value, values: Sequence[Value]) -> bool:
+    """Return whether a value is in a remark in parentheses, after another value of its sentence."""
     opening = text.rfind("(", max(0, value.start - 80), value.start)
-    if opening < first.end or ")" in text[opening : value.start]:
+    if opening < 1 or ")" in text[opening : value.start] or not text[opening - 1].isspace():
         return False
-    return _SENTENCE_END.search(text, max(first.end, opening - 80), opening) is None and text[opening - 1].isspace()
+    others = [other for other in values if opening - 80 < other.end <= opening]
+    return bool(others) and not _SENTENCE_END.search(text, others[-1].end, opening)
 
 
 def _is_ordinal(text: str, value: Value) -> bool:
@@ -74,4 +77,5 @@ def _is_detail(text: str, other: Value, value: Value) -> bool:
         or (_BEFORE_YEAR.search(before) and _YEAR.fullmatch(value.text))
         or ((is_rich or is_priced) and _BEFORE_CONDITION.search(before) and _POOR.fullmatch(value.text))
         or (is_rich and _REMARK.match(text, other.end))
+        or _RESTATED.match(text, other.end)
     )

@@ -35,6 +35,11 @@ _BETWEEN_BOXES = re.compile(
 )
 # Without a block or box, the answer is in so many characters at the end of a completion.
 MAX_READ = 10_000
+# A last line that is no part of the answer.
+_FAREWELL = re.compile(
+    r"\n[^\n]{0,80}\b(?:hope (?:this|that|it) (?:helps|is)|feel free|let me know|if you have any)\b[^\n]{0,200}\s*\Z",
+    re.IGNORECASE,
+)
 
 
 class Reader(NamedTuple):
@@ -71,7 +76,7 @@ def extract_lenient_answer(completion: str, *, kind: str, choices: Sequence[str]
     for part in dict.fromkeys((conclusion, text)):
         if boxed := _last_boxed(part):
             return _read_content(boxed, reader, choices)
-        if answer := reader.read(part[-MAX_READ:], choices):
+        if answer := reader.read(_FAREWELL.sub("", part[-MAX_READ:]), choices):
             return answer
     return None
 
