@@ -100,8 +100,9 @@ def check_args(fast: "PreTrainedTokenizerFast", args: Mapping[str, Any]) -> None
     """
     known = _variables(_source(fast))
     if unknown := [name for name in args if name not in known]:
+        of = f" of {fast.name_or_path}" if fast.name_or_path else ""
         raise UserError(
-            f"data.template_args: the chat template of {fast.name_or_path!r} has no argument {unknown[0]!r}; it has "
+            f"data.template_args: the chat template{of} has no argument {unknown[0]!r}; it has "
             f"{', '.join(sorted(known)) or 'none'}"
         )
 
