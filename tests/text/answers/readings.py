@@ -823,4 +823,347 @@ The answer is $(x+1)^2$
 1
 """,
     ),
+    # Endings of longer completions.
+    *_readings(
+        "number",
+        "72",
+        right=r"""
+1. **Red beads**: 48⏎2. **Blue beads**: 48 / 2 = 24⏎⏎Therefore, Mira has **72 beads** after 2 days.
+""",
+    ),
+    *_readings(
+        "number",
+        "10",
+        right=r"""
+A ticket costs $2.50.⏎⏎For 4 tickets they pay 4 x 2.50 = $10.⏎⏎The answer is $10.
+""",
+    ),
+    *_readings(
+        "number",
+        "5",
+        right=r"""
+He saved 3 * 20 = $60.⏎The kite costs $65.⏎This means that he needs 65 - 60 = $5 more.
+""",
+    ),
+    *_readings(
+        "number",
+        "42",
+        right=r"""
+Step 1: 20 + 22⏎Step 2: = 42⏎⏎So she should walk 42 km tomorrow (day 3).
+""",
+    ),
+    *_readings(
+        "number",
+        "624",
+        right=r"""
+A box holds 12 cans⏎There are 52 boxes⏎That means they hold 12*52=624 cans in all
+""",
+    ),
+    *_readings(
+        "number",
+        "35",
+        right=r"""
+There are 10 / 2 = 5 small trees... In total 35 trees are in the park.
+""",
+    ),
+    *_readings(
+        "number",
+        "48",
+        right=r"""
+He laid 32 tiles in the hall and 16 in the bath, so he laid 48 tiles on that day.
+""",
+    ),
+    *_readings(
+        "number",
+        "16",
+        right=r"""
+So the stone weighs 16 pounds, which is 256 ounces.
+""",
+    ),
+    *_readings(
+        "number",
+        "41",
+        right=r"""
+Therefore, he is 41 years old now.
+""",
+    ),
+    *_readings(
+        "number",
+        "990",
+        right=r"""
+The total is $990 for the 3 chairs.
+""",
+    ),
+    *_readings(
+        "number",
+        "8",
+        right=r"""
+Answer: There are 8 more.
+""",
+    ),
+    *_readings(
+        "number",
+        "3",
+        right=r"""
+**3**
+""",
+    ),
+    *_readings(
+        "number",
+        "0.25",
+        right=r"""
+So the probability is $\frac{1}{4} = 0.25$.
+""",
+    ),
+    *_readings(
+        "number",
+        "25",
+        right=r"""
+Let's verify: 5 × 5 = 25. ✓
+""",
+    ),
+    *_readings(
+        "number",
+        "7",
+        right=r"""
+**Result:** 7
+""",
+    ),
+    *_readings(
+        "number",
+        "12",
+        right=r"""
+Final answer: 12 🎉
+""",
+    ),
+    *_readings(
+        "number",
+        "150",
+        right=r"""
+Total cost = 3 × $50 = $150
+""",
+    ),
+    *_readings(
+        "number",
+        "9",
+        right=r"""
+So the missing number is: **9**.⏎⏎Hope this helps! Feel free to ask 1 more question.
+""",
+    ),
+    *_readings(
+        "expression",
+        r"\frac{1}{2}",
+        right=r"""
+Thus the required probability is⏎$$P = \frac{3}{6} = \frac{1}{2}.$$
+""",
+    ),
+    *_readings(
+        "expression",
+        r"2\sqrt{3}",
+        right=r"""
+Using the law of cosines, $c^2 = 12$, so $c = 2\sqrt{3}$.⏎⏎Thus, the length of side $c$ is $\boxed{2\sqrt{3}}$.
+Using the law of cosines, $c^2 = 12$, so⏎\[⏎c = \sqrt{12} = 2\sqrt{3}.⏎\]
+""",
+    ),
+    *_readings(
+        "expression",
+        "x^2-5x+6",
+        right=r"""
+Expanding, we get:⏎⏎\[⏎(x-2)(x-3) = x^2 - 5x + 6⏎\]⏎⏎So the expanded form is \(x^2 - 5x + 6\).
+""",
+    ),
+    *_readings(
+        "expression",
+        r"(2,\infty)",
+        right=r"""
+Hence the domain is $(2, \infty)$, since we need $x - 2 > 0$.
+""",
+    ),
+    *_readings(
+        "expression",
+        r"x<-1 \text{ or } x>3",
+        right=r"""
+So the solution is $x < -1$ or $x > 3$.
+""",
+    ),
+    *_readings(
+        "expression",
+        r"-\frac{3}{2}, 1",
+        right=r"""
+Thus, the solutions are:⏎⏎\[ x = 1 \quad \text{or} \quad x = -\frac{3}{2} \]
+""",
+    ),
+    *_readings(
+        "expression",
+        "y=-2x+7",
+        right=r"""
+So the equation of the line in slope-intercept form is:⏎⏎**y = -2x + 7**
+""",
+    ),
+    *_readings(
+        "expression",
+        "15",
+        right=r"""
+Therefore the value of $3x$ when $x=5$ is $15$.
+""",
+    ),
+    *_readings(
+        "expression",
+        r"90^\circ",
+        right=r"""
+So $\angle C = 180^\circ - 30^\circ - 60^\circ = 90^\circ$.
+""",
+    ),
+    *_readings(
+        "expression",
+        r"\frac{7}{2}",
+        right=r"""
+Final Answer⏎⏎\[⏎\boxed{\dfrac{7}{2}}⏎\]⏎⏎This completes the solution.
+""",
+    ),
+    *_readings(
+        "expression",
+        "10",
+        right=r"""
+$$\boxed{10}$$ is the number of ways to choose 3 from 5.
+""",
+    ),
+    *_readings(
+        "expression",
+        "a+b",
+        right=r"""
+The simplified expression is $a+b$.
+""",
+    ),
+    *_readings(
+        "expression",
+        "-i",
+        right=r"""
+So $z = -i$.
+""",
+    ),
+    *_readings(
+        "expression",
+        "e^2",
+        right=r"""
+The limit is $e^2$.
+""",
+    ),
+    *_readings(
+        "expression",
+        r"6 \text{ cm}",
+        right=r"""
+So the side length is 6 cm.
+""",
+    ),
+    *_readings(
+        "expression",
+        r"\text{Thursday}",
+        right=r"""
+So it was a **Thursday**.
+The day of the week is Thursday.⏎⏎\boxed{\text{Thursday}}
+""",
+    ),
+    *_readings(
+        "choice",
+        "B",
+        choices=("12", "15", "18", "20"),
+        right=r"""
+We compute 3 × 5 = 15.⏎⏎So the answer is (B) 15.
+We compute 3 × 5 = 15.⏎⏎Therefore, there are 15 apples.
+3 × 5 = 15, which matches option B.
+The value is 15, so the correct option is **B**.
+""",
+    ),
+    *_readings(
+        "choice",
+        "D",
+        choices=("Increase", "Decrease", "No change", "Cannot be determined"),
+        right=r"""
+**Answer: D) Cannot be determined**⏎⏎We lack data about A and B.
+""",
+    ),
+    *_readings(
+        "choice",
+        "A",
+        choices=("Increase", "Decrease", "No change", "Cannot be determined"),
+        right=r"""
+Since prices fall, demand will increase. The answer is Increase.
+""",
+    ),
+    *_readings(
+        "choice",
+        "C",
+        choices=("Increase", "Decrease", "No change", "Cannot be determined"),
+        right=r"""
+There would be no change in the output.
+""",
+    ),
+    *_readings(
+        "choice",
+        "C",
+        choices=("甲", "乙", "丙", "丁"),
+        right=r"""
+解：由题意得……所以丙最高。⏎故答案为：丙
+解析：A项错误，B项错误，D项错误。⏎故选：C.
+综上所述，正确答案是C。因为甲、乙、丁都不满足条件。
+所以正确答案是 **C. 丙**。
+\boxed{\text{丙}}
+""",
+    ),
+    *_readings(
+        "choice",
+        "A",
+        choices=("12", "15", "18", "20"),
+        right=r"""
+Let me check each option.⏎⏎(A) works.⏎(B) fails.⏎(C) fails.⏎(D) fails.⏎⏎Thus the answer is $\boxed{\textbf{(A)}}$.
+""",
+    ),
+    *_readings(
+        "choice",
+        "D",
+        choices=("12", "15", "18", "20"),
+        right=r"""
+B is too small and C is too big, leaving D.
+""",
+    ),
+    *_readings(
+        "yes_no",
+        "yes",
+        right=r"""
+Looking at the picture, the cube is red.⏎⏎So the answer is yes.
+是的，图中有一只猫。
+""",
+    ),
+    *_readings(
+        "yes_no",
+        "no",
+        right=r"""
+There is no such object in the image, so the answer is **No**.
+答案：不是，图中没有猫。
+""",
+    ),
+    *_readings(
+        "text",
+        "Amazon River",
+        right=r"""
+The longest river in South America is the **Amazon River**.⏎⏎Answer: Amazon River
+""",
+    ),
+    *_readings(
+        "set",
+        "A, B, D",
+        right=r"""
+Statements A, B and D are true.⏎⏎Answer: A, B, D
+故正确的选项为 ABD。
+""",
+    ),
+    *_readings(
+        "set",
+        "2, 3",
+        right=r"""
+The solutions are x = 2 and x = 3.
+Hence $x \in \{2, 3\}$.
+""",
+    ),
 )
