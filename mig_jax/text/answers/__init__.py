@@ -16,6 +16,14 @@ verifier with its worker processes. The rules are asked in this order, each in a
     identities     their equality by values at points, exact or to 60 digits; `arithmetic` computes them
     checks         what runs in worker processes only: algebra by latex2sympy and sympy, graders of reasoning-gym
 
+Answers are read leniently in this order, see `lenient`:
+
+    lenient        the answer block, else boxes, else:
+    leads          what follows "the answer is", "Answer:", 答案
+    read_math      numbers and formulas; `values` and `math_in_text` find them, `conclusions` chooses the last proper one
+    read_words     yes or no, texts, sets
+    named_choice   the choice that a text names, by letter, text or number
+
 May import: errors, parts and `text.response_format`. Algebra and graders run in worker processes only.
 Main names: `verifier.Verifier`, `kinds.KINDS`, `kinds.AnswerKind`, `variants.answer_variants`, `votes.vote_key`,
 `lenient.extract_lenient_answer`.
