@@ -20,7 +20,7 @@ Answers are read leniently in this order, see `lenient`:
 
     lenient        the answer block, else boxes, else:
     leads          what follows "the answer is", "Answer:", 答案
-    read_math      numbers and formulas; `values` and `math_in_text` find them, `conclusions` chooses the last proper one
+    read_math      numbers and formulas, found by `values` and `math_in_text`; `conclusions` chooses among them
     read_words     yes or no, texts, sets
     named_choice   the choice that a text names, by letter, text or number
 
