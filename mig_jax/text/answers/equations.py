@@ -23,6 +23,12 @@ _NAME = re.compile(
     rf"|{TEXT_COMMAND} ?\{{[^{{}}]*\}}(?: ?_\w)?"
     r"|(?!.*\b(?:not|never|wrong|if|unless)\b)[A-Za-z ]*[A-Za-z]{3,}[A-Za-z ]*)"
 )
+# What is asked for rather than an equation: x + y, ab, a/b, cos A.
+_SUM_OF_NAMES = re.compile(
+    rf"{_ONE_LETTER}(?: ?(?:[-+*/]|\\cdot)? ?{_ONE_LETTER})*|\\(?:sin|cos|tan|log|ln)(?:\^2)? ?\(?{_ONE_LETTER}\)?"
+    r"|\\frac ?\{[A-Za-z]+\} ?\{[A-Za-z]+\}"
+)
+_NEGATION = re.compile(r"\b(?:not|never|wrong|if|unless)\b")
 _FUNCTION = re.compile(r"[A-Za-z](?:_\w)? ?\( ?([A-Za-z]) ?\)")
 _FLIPPED = {"<": ">", r"\leq": r"\geq", ">": "<", r"\geq": r"\leq"}
 
@@ -57,12 +63,13 @@ def named_first(node: Node) -> Node:
 def _has_answer_on_the_right(equation: Relation) -> bool:
     """Return whether the last side of an equation may be meant as the answer.
 
-    So it is after a name, after a number that has this value, and in x + y = 5; but not in x^2 - 4 = 0.
+    So it is after a name, after a number that has this value, and in x + y = 5; but not in x^2 - 4 = 0 or x = x + 1.
     """
     left, right = equation.sides[0], equation.sides[-1]
     if is_name(left):
-        return True
-    if not isinstance(left, Value):
+        formula = _formula(right)
+        return formula is None or name_key(left) not in formula.names
+    if not isinstance(left, Value) or _NEGATION.search(left.text):
         return False
     try:
         formula = parse_formula(strip_unit(left.text))
@@ -71,7 +78,7 @@ def _has_answer_on_the_right(equation: Relation) -> bool:
     if not formula.names and isinstance(right, Value):
         return _is_true_equation(formula, right.text)
     number = parse_number(right.text) if isinstance(right, Value) else None
-    return number is not None and number.value != 0
+    return number is not None and number.value != 0 and _SUM_OF_NAMES.fullmatch(left.text) is not None
 
 
 def _is_true_equation(left: Formula, right: str) -> bool:

@@ -113,10 +113,10 @@ class _Comparison:
 
     def _listings(self, given: Node, wanted: Node) -> Any:
         """Compare lists without order."""
-        if isinstance(given, Value) and isinstance(wanted, Listing) and _THOUSANDS.fullmatch(given.text):
-            given = Listing(tuple(map(Value, given.text.split(","))))
-        if isinstance(wanted, Value) and isinstance(given, Listing) and _THOUSANDS.fullmatch(wanted.text):
-            wanted = Listing(tuple(map(Value, wanted.text.split(","))))
+        for number, listing in ((given, wanted), (wanted, given)):
+            if isinstance(number, Value) and isinstance(listing, Listing) and _THOUSANDS.fullmatch(number.text):
+                # Without a blank, 1,234 may be a list, too.
+                return tuple(map(Value, number.text.split(","))) == listing.members
         if isinstance(given, structure.Sequence) and isinstance(wanted, Listing):
             return self.nodes(given, tuple_) if (tuple_ := tuple_of_assignments(wanted)) else False
         if isinstance(wanted, structure.Sequence) and isinstance(given, Listing):
@@ -140,9 +140,10 @@ class _Comparison:
         if isinstance(given, structure.Sequence) and isinstance(wanted, structure.Sequence):
             if len(given.members) != len(wanted.members) or {given.form, wanted.form} == {"row", "column"}:
                 return False
-            if "<" not in (given.opening, wanted.opening):
-                if (given.opening, given.closing) != (wanted.opening, wanted.closing):
-                    return False
+            brackets = [(node.opening, node.closing) for node in (given, wanted)]
+            are_vectors = ("<", ">") in brackets and set(brackets) <= {("<", ">"), ("(", ")"), ("[", "]")}
+            if brackets[0] != brackets[1] and not are_vectors:
+                return False
             return all_of(itertools.starmap(self.nodes, zip(given.members, wanted.members, strict=True)))
         if isinstance(given, Union_) and isinstance(wanted, Union_):
             return same_members(given.members, wanted.members, self.nodes)

@@ -212,6 +212,9 @@ EXPRESSIONS = {
         - 等边三角形 | 等腰三角形
     """,
     "thousands": r"""
+        - 1,00 | 1,000,000
+        - 1,00 | 1,000
+        + 1, 234 | 1,234
         + 1\,000\,000 | 1000000
         + 1{,}000{,}000 | 1000000
         + 1,\!000,\!000 | 1000000
@@ -274,6 +277,14 @@ EXPRESSIONS = {
         - (2,\infty) | (-\infty,2)
     """,
     "names before an equals sign": r"""
+        - x=x+1 | x+1
+        - x^2=x | x
+        - \frac{x^2}{9}+y^2=1 | 1
+        - x^2+y^2=25 | 25
+        - 3x+5=11 | 11
+        - the value is not = 5 | 5
+        + a+b=7 | 7
+        + xy=7 | 7
         + f(x)=x^2 | y=x^2
         + y=x^2 | f(x)=x^2
         + g(x)=2x | 2x
@@ -312,6 +323,8 @@ EXPRESSIONS = {
         - \begin{cases} x=4\\ y=3\end{cases} | x=3,y=4
     """,
     "vectors and matrices": r"""
+        - (1,2] | \begin{bmatrix}1\\2\end{bmatrix}
+        - \{1,2\} | \begin{bmatrix}1\\2\end{bmatrix}
         + \begin{pmatrix}1\\2\end{pmatrix} | (1,2)
         + \begin{bmatrix}1\\2\end{bmatrix} | \begin{pmatrix}1\\2\end{pmatrix}
         + \langle1,2\rangle | \begin{pmatrix}1\\2\end{pmatrix}
