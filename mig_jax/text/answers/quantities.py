@@ -97,7 +97,7 @@ _NO_UNIT = set(
     "third thirds fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths "
     "hundredth hundredths thousandth thousandths millionth millionths st nd rd th".split()
 )
-_NO_UNIT_SIGNS = "或和与至到又半点之乘除加减等不无是"
+_NO_UNIT_SIGNS = "或和与至到又半点之乘除加减等不无是折成"
 _VOCABULARY = {*_UNITS, *_SCALES, *_POWERS, *_PER, *_NO_UNIT}
 # Words that are no units but say in which sense a number is meant; those of one group differ.
 _SENSES = {
