@@ -11,6 +11,7 @@ from mig_jax.integrations import encode, jax_models
 from mig_jax.integrations.engines import padded_likelihoods
 from mig_jax.text.tokenizer import build_character_tokenizer
 
+pytestmark = pytest.mark.slow
 PAGE = Path(__file__).parents[2] / "docs" / "integrations.md"
 
 

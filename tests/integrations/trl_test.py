@@ -1,7 +1,10 @@
 """One step of GRPO with our rewards inside the real TRL, on the quickstart's model (CONTRIBUTING.md)."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +16,11 @@ from tests.integrations.quickstart import ANSWERS, CHAIN, MAX_TOKENS, MODEL, PRO
 pytestmark = [pytest.mark.trl, pytest.mark.filterwarnings("ignore")]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def model():
-    transformers = pytest.importorskip("transformers")
+    """A fresh copy; TRL makes models compute in bfloat16."""
+    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    torch.set_num_threads(1)
     return transformers.AutoModelForCausalLM.from_pretrained(MODEL, dtype="float32")
 
 
@@ -79,6 +84,53 @@ def test_a_step_with_the_reward_as_a_function(make_trainer, tokenizer):
     logged = {key: value for row in trainer.state.log_history for key, value in row.items()}
     assert logged["mig/process"] > 0.1
     assert logged["rewards/mig_reward/mean"] == pytest.approx(logged["mig/process"], rel=1e-5)
+
+
+def test_a_group_may_be_divided_among_processes(tmp_path):
+    """Two processes with two of four responses each have the advantages of the whole group."""
+    (tmp_path / "two.py").write_text(TWO_PROCESSES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", str(tmp_path / "two.py")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("rank*.json"))]
+    assert len(found) == 2 and found[0]["ell"] == found[1]["ell"] and len(found[0]["ell"]) == 4
+    total = np.array([sum(first) for rank in found for first in rank["first"]])
+    assert np.abs(total).max() > 0.1 and abs(total.sum()) < 1e-4  # deviations from the mean of the group
+
+
+TWO_PROCESSES = """
+import json
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import GRPOConfig
+from mig_jax.integrations.trl import MIGTrainer, mig_reward
+from tests.integrations.quickstart import CHAIN, MAX_TOKENS, MODEL
+
+args = GRPOConfig(
+    output_dir="out", max_steps=1, per_device_train_batch_size=2, num_generations=4, max_completion_length=MAX_TOKENS,
+    report_to=[], use_cpu=True, save_strategy="no", beta=0.0,
+)
+tokenizer = AutoTokenizer.from_pretrained(MODEL)
+row = {"prompt": [{"role": "user", "content": CHAIN.question}], "answer": CHAIN.answer}
+process = mig_reward(tokenizer, process_scale="none")
+trainer = MIGTrainer(
+    model=AutoModelForCausalLM.from_pretrained(MODEL, dtype="float32"), args=args, processing_class=tokenizer,
+    train_dataset=Dataset.from_list([row]), reward_funcs=[lambda completions, **_: [0.0] * len(completions)],
+    process=process,
+)
+score = process.token_advantages
+
+def keep(batch, columns):
+    advantages, probed = score(batch, columns)
+    first = [[x for x in row if x][:1] for row in advantages.tolist()]
+    with open(f"rank{trainer.accelerator.process_index}.json", "w") as file:
+        json.dump({"ell": probed.ell_bk.tolist(), "first": first}, file)
+    return advantages, probed
+
+process.token_advantages = keep
+trainer.train()
+"""
 
 
 def test_trees_equal_pairs(model, tokenizer):

@@ -35,6 +35,19 @@ def test_equals_log_softmax(tokens, vocab, chunk, dtype):
         np.testing.assert_allclose(chunked, plain, rtol=1e-5, atol=2e-5)
 
 
+def test_the_output_layer_may_be_a_function():
+    hidden, unembed, target = random_case(5, 11, jnp.float32)
+    bias = jnp.arange(11.0) / 5
+
+    def head(hidden_td):
+        return 2 * jnp.tanh((hidden_td @ unembed + bias[None]) / 2)
+
+    chunked = jax.jit(lambda h: rewards.token_logprobs(h, head, target, chunk=2))(hidden)
+    plain = plain_logprobs(head(hidden), jnp.eye(11), target)
+    for got, want in zip(chunked, plain, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-5)
+
+
 @pytest.mark.parametrize("chunk, expected", [(2, 2), (4, 4), (99, 6)])
 def test_logits_of_one_chunk_at_a_time(chunk, expected):
     """Forward and backward, no array with the vocabulary as last axis has more rows than a chunk has tokens."""
