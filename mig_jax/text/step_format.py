@@ -24,6 +24,8 @@ BOXED = ("\\boxed{", "}")
 # Whitespace after the tag that opens an answer, and before the one that closes it; see `StepFormat.space`.
 # A line break never merges with the text after it, but may with the text before it: `)\n` is often one token.
 SPACES = (("", ""), ("\n", " "), ("\n", "\n"))
+# How a step is written, by the name of its splitter; lines and others are written as they are.
+STEPS: dict[object, str] = {"header": "### Step {number}: {text}\n", "paragraph": "{text}\n\n", "sentence": "{text} "}
 # What may follow a box at once, in the endings of an answer that a policy may be expected to write.
 _AFTER_BOX = ("", "$", ".", "$.", "\n", "\n\n", "**", "\\)", "$$")
 
@@ -42,7 +44,7 @@ class StepFormat:
     think: tags around the reasoning. None: it goes from the beginning to the line that the answer is in.
     answer: tags around the answer, which are written once; or `BOXED`, which may have any text around it, and may be
       repeated with the same content.
-    step: how a step is written, with `{text}` and, if it has one, `{number}`.
+    step: how a step is written, with `{text}` and, if it has one, `{number}`; "": as `STEPS` has for the splitter.
     before_answer, after_answer: text that is written around the answer and its tags.
     reads_empty_think: if the think block is empty, the text after it is the reasoning (Qwen3 without thinking).
     fits_lead_in: the beginning of a probe is fitted to its cut: where the cut is inside a line, a line break is written
@@ -58,13 +60,17 @@ class StepFormat:
     splitter: Splitter | str = "header"
     think: tuple[str, str] | None = (THINK_OPEN, THINK_CLOSE)
     answer: tuple[str, str] = (ANSWER_OPEN, ANSWER_CLOSE)
-    step: str = "### Step {number}: {text}\n"
+    step: str = ""
     before_answer: str = "\n"
     after_answer: str = ""
     reads_empty_think: bool = False
     fits_lead_in: bool = False
     space: tuple[str, str] = SPACES[0]
     prompt_opening: str = ""
+
+    def __post_init__(self):
+        if not self.step:
+            object.__setattr__(self, "step", STEPS.get(self.splitter, "{text}\n"))
 
     @property
     def is_boxed(self) -> bool:

@@ -246,6 +246,13 @@ def test_splitter_that_fails_in_a_run_finds_no_steps():
     assert response.steps == () and response.answer == "4" and response.format_error == "no step"
 
 
+def test_steps_are_written_as_their_splitter_reads_them():
+    for splitter in ("header", "paragraph", "line", "sentence"):
+        format = StepFormat(splitter=splitter)
+        assert len(parse_response(render_response(["One is 1.", "Two is 2."], "4", format), format).steps) == 2
+    assert StepFormat(splitter=str.split).step == "{text}\n" and MIG.step == "### Step {number}: {text}\n"
+
+
 def test_descriptions():
     assert MIG.describe() == "<think>, lines '### Step 1: …', </think>, <answer>…</answer>"
     assert FORMATS["plain"].describe() == "paragraphs, \\boxed{…}" and BOXED == ("\\boxed{", "}")
