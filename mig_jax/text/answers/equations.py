@@ -134,11 +134,13 @@ def is_number(node: Node) -> bool:
 
 def is_identity(node: Relation) -> bool:
     """Return whether an equation is true for all values, or has no variables."""
-    formulas = [_formula(side) for side in node.sides]
-    if len(formulas) != 2 or node.operators != ("=",) or not formulas[0] or not formulas[1]:
+    if node.operators != ("=",):
+        return False
+    one, other = map(_formula, node.sides)
+    if not one or not other:
         return False
     try:
-        return not formulas[0].names and not formulas[1].names or identities.is_same_value(*formulas) is True
+        return not one.names and not other.names or identities.is_same_value(one, other) is True
     except Unreadable:
         return False
 
