@@ -13,7 +13,6 @@ responses. It never raises, and its time is linear in the length.
 """
 
 import dataclasses
-import functools
 import os.path
 import re
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from absl import logging
 
 from mig_jax.errors import UserError
 from mig_jax.parts import user_traceback
+from mig_jax.text.format_tags import answer_opening, find_answers, find_tag_error, reasoning_closing
 from mig_jax.text.splitters import SENTENCE_ENDS
 from mig_jax.text.step_format import ANSWER_CLOSE, ANSWER_OPEN, FORMATS, MIG, THINK_OPEN, StepFormat, find_format
 
@@ -46,9 +46,6 @@ TRIAL_ANSWERS = (
     *("A, C", "the red cube", "x = 5", "(1, 2)", "(-\\infty, 3]", "5 cm", "10 km/h", "1 000", "two\nlines"),
 )
 
-# \boxed{ and other braces, to be matched; escaped braces also match, to be skipped.
-_BRACE = re.compile(r"\\boxed ?\{|\\[\\{}]|[{}]")
-_BOX = re.compile(r"\\boxed ?\{")
 _LINE_END = re.compile(r"[^\S\n]*+\n")
 
 
@@ -107,9 +104,7 @@ def render_response(steps: Sequence[str], answer: str, format: StepFormat = MIG)
     parsed = parse_response(response, whole)
     is_empty = not all(map(str.strip, steps)) or (format.headers and len(parsed.steps) < len(steps))
     if not parsed.is_well_formed or is_empty or (format.headers and len(parsed.steps) > len(steps)):
-        reason = parsed.format_error or (
-            "a step without text" if is_empty else "a step inside a step"
-        )
+        reason = parsed.format_error or ("a step without text" if is_empty else "a step inside a step")
         raise UserError(
             f"this solution cannot be written as a response ({reason}); it needs steps and an answer, none of them "
             f"empty, without tags or step headers inside them: {response!r}"
@@ -219,9 +214,9 @@ def lead_in_prefix(completion: str, position: int, format: StepFormat) -> str:
 def _parse(text: str, format: StepFormat) -> Response:
     cot = _find_reasoning(text, format)
     steps = _find_steps(text, cot, format)
-    answers, answer_error = _find_answers(text[cot.end :], format)
+    answers, answer_error = find_answers(text[cot.end :], format)
     format_error = (
-        _find_tag_error(text, format)
+        find_tag_error(text, format)
         or (None if steps else "no step")
         or answer_error
         or _find_near_miss(text[cot.start : cot.end], format)
@@ -267,7 +262,7 @@ def _find_reasoning(text: str, format: StepFormat) -> CharSpan:
 
 def _find_answer_line(text: str, start: int, format: StepFormat) -> int:
     """Return where the line of the first answer begins; if only whitespace is before that, where the answer begins."""
-    opening = _answer_opening(format).search(text, start)
+    opening = answer_opening(format).search(text, start)
     if not opening:
         return len(text)
     line = text.rfind("\n", start, opening.start()) + 1
@@ -284,7 +279,7 @@ def _find_steps(text: str, cot: CharSpan, format: StepFormat) -> tuple[CharSpan,
             first, last = cot.start + start + len(step) - len(step.lstrip()), end
             steps.append(CharSpan(first, first + len(step.strip())))
     # In a single line, the last words before the answer announce it.
-    if len(steps) > 1 and "\n" not in reasoning.strip() and _answer_opening(format).match(text, cot.end):
+    if len(steps) > 1 and "\n" not in reasoning.strip() and answer_opening(format).match(text, cot.end):
         if text[steps[-1].end - 1] not in SENTENCE_ENDS:
             steps.pop()
     return tuple(steps)
@@ -332,9 +327,9 @@ def _find_open_spans(text: str, format: StepFormat) -> tuple[CharSpan, ...]:
 
 def _find_closing_end(text: str, start: int, format: StepFormat) -> int:
     """Return the end of the first tag after `start` that closes the reasoning; one more than the length if none."""
-    closing = _reasoning_closing(format).search(text, start)
+    closing = reasoning_closing(format).search(text, start)
     if closing and format.reads_empty_think and not text[start : closing.start()].strip():
-        closing = _answer_opening(format).search(text, closing.end())
+        closing = answer_opening(format).search(text, closing.end())
     return closing.end() if closing else len(text) + 1
 
 
@@ -352,78 +347,7 @@ def _after_line_breaks(text: str, position: int, n: int) -> int:
     return position
 
 
-def _find_answers(tail: str, format: StepFormat) -> tuple[list[str], str | None]:
-    """Return the answers of the text after the reasoning, none of them empty, and what is wrong with them."""
-    if format.is_boxed:
-        return _find_boxed(tail)
-    opening, closing = format.answer
-    if tail.count(opening) != 1 or tail.count(closing) != 1:
-        return [], "no answer"
-    content, found, _ = tail.partition(opening)[2].partition(closing)
-    answers = [content.strip()] if found and content.strip() else []
-    return answers, None if answers else "no answer"
-
-
-def _find_boxed(tail: str) -> tuple[list[str], str | None]:
-    """Return the distinct contents of boxes, without boxes inside of boxes, and what is wrong with them."""
-    opened: list[int | None] = []  # for each open brace: where the content of its box starts, or None
-    n_boxes, contents = 0, []
-    for brace in _BRACE.finditer(tail):
-        if brace[0] == "{":
-            opened.append(None)
-        elif brace[0] == "}":
-            start = opened.pop() if opened else None
-            n_boxes -= start is not None
-            if start is not None and not n_boxes:
-                contents.append(tail[start : brace.start()].strip())
-        elif len(brace[0]) > 2:
-            opened.append(brace.end())
-            n_boxes += 1
-    if n_boxes:
-        return [], "\\boxed{ is not closed"
-    answers = list(dict.fromkeys(filter(None, contents)))
-    if not answers:
-        return [], "no answer" if contents else "no \\boxed{}"
-    return answers, None if len(answers) == 1 else "several boxes that differ"
-
-
 def _find_near_miss(reasoning: str, format: StepFormat) -> str | None:
     """Return an error if the reasoning has a line that is almost a step header."""
     near_miss = next(format.headers.near_misses(reasoning), None) if format.headers else None
     return near_miss and f"almost a step header: {near_miss[:SHOWN_CHARACTERS]!r}"
-
-
-def _find_tag_error(text: str, format: StepFormat) -> str | None:
-    """Return what is wrong with the tags of a completion and with the text outside of them, or None."""
-    tags = format.tags
-    for tag in tags:
-        count = text.count(tag)
-        if count != 1:
-            return f"{tag} {count} times" if count else f"no {tag}"
-    positions = [text.find(tag) for tag in tags]
-    if positions != sorted(positions):
-        return "tags out of order"
-    outside = [text[: positions[0]]] if format.think else []
-    if not format.is_boxed:
-        *_, opening, closing = positions
-        outside.append(text[closing + len(tags[-1]) :])
-        if format.think:
-            outside.append(text[positions[1] + len(tags[1]) : opening])
-    return "text outside the blocks" if any(map(str.strip, outside)) else None
-
-
-def _answer_opening(format: StepFormat) -> re.Pattern:
-    """Return the pattern of what opens an answer."""
-    return _BOX if format.is_boxed else _any_of(format.answer[0])
-
-
-def _reasoning_closing(format: StepFormat) -> re.Pattern:
-    """Return the pattern of what closes the reasoning. A box does so only where there are no think tags."""
-    if format.think is None:
-        return _answer_opening(format)
-    return _any_of(format.think[1]) if format.is_boxed else _any_of(format.think[1], format.answer[0])
-
-
-@functools.cache
-def _any_of(*texts: str) -> re.Pattern:
-    return re.compile("|".join(map(re.escape, texts)))
