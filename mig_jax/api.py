@@ -35,7 +35,7 @@ from mig_jax.evaluation import run
 from mig_jax.evaluation.continuations import continuation_values
 from mig_jax.evaluation.evaluator import EvalSampler
 from mig_jax.evaluation.score_transcripts import score_transcripts, splitter_of
-from mig_jax.parts import is_own
+from mig_jax.parts import is_own, own_constant
 from mig_jax.policy import load
 from mig_jax.policy.generate import make_rollout_params_fn, make_sampler
 from mig_jax.policy.load import Policy, check_run_lengths
@@ -67,10 +67,12 @@ class Evaluation:
 
     workdir: folder of results.json, results.md, and the transcripts and pages of each source.
     results: source → metrics, see `eval_metrics.compute_eval_metrics`.
+    own_kind: the kind of the user's own that `data.columns.kind` names for all answers; "" if it names none.
     """
 
     workdir: str
     results: dict[str, Any] = dataclasses.field(repr=False)
+    own_kind: str = dataclasses.field(default="", repr=False)
 
     def page(self, source: str) -> str:
         """Return the path of the page to browse the responses to a source."""
@@ -78,7 +80,8 @@ class Evaluation:
 
     def transcripts(self, source: str) -> TranscriptList:
         """Read all responses to a source; the steps of `eval.scored` of them have gains."""
-        return TranscriptList(read_transcripts(os.path.join(self._folder(source), "transcripts.jsonl")))
+        path = os.path.join(self._folder(source), "transcripts.jsonl")
+        return TranscriptList(read_transcripts(path, own_kind=self.own_kind))
 
     def _folder(self, source: str) -> str:
         if source not in self.results:
@@ -136,7 +139,8 @@ def evaluate(
     disk_space.check_workdir(folder)
     with open_policy(config, mode="eval", policy=_loaded(model)) as (policy, verifier):
         check_run_lengths(policy, config)
-        return Evaluation(folder, run.evaluate_sources(policy, config, verifier, names, Path(folder)))
+        results = run.evaluate_sources(policy, config, verifier, names, Path(folder))
+        return Evaluation(folder, results, own_constant(config.data.columns.kind))
 
 
 def score(
@@ -171,7 +175,7 @@ def score(
             bad_rows=config.data.bad_rows,
         )
     else:
-        rows = make_transcripts(transcripts)
+        rows = make_transcripts(transcripts, own_kind=own_constant(config.data.columns.kind))
     splitter_of(steps)  # refuses a wrong one before the model is loaded
     if not rows:
         return TranscriptList()
@@ -263,7 +267,8 @@ def values(
     Raises:
       UserError: the config or the model cannot be used, rows are wrong, or have images.
     """
-    config, rows = config_of(model, overrides), make_transcripts(transcripts)
+    config = config_of(model, overrides)
+    rows = make_transcripts(transcripts, own_kind=own_constant(config.data.columns.kind))
     with open_policy(config, mode="score", policy=_loaded(model)) as (policy, verifier):
         return continuation_values(
             policy, config, rows, verifier, samples=samples, states_per_batch=states_per_batch, seed=config.seed

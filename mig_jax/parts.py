@@ -121,6 +121,24 @@ def loadable_spec(spec: str) -> str:
     return f"{_copies[file]}:{spec.rpartition(':')[2]}"
 
 
+def own_constant(entry: str) -> str:
+    """Return the user's own part that a constant column names, as in "=my_kinds.py:WORDS"; "" if it names none."""
+    return entry[1:] if entry.startswith("=") and is_own(entry[1:]) else ""
+
+
+def row_part_error(field: str, spec: str) -> str:
+    """Return why a row may not name a part of the user's own: data would run code.
+
+    Args:
+      field: of the row.
+      spec: what it names.
+    """
+    return (
+        f"{field} is {spec!r}: rows cannot name code of your own; if you trust it, name it for all rows in the config: "
+        f"data.columns.{field}='={spec}'"
+    )
+
+
 def signature_error(part: Any, *args: str, **kwargs: Any) -> str | None:
     """Return why a part cannot be called with these arguments, or None.
 

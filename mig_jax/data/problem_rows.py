@@ -12,7 +12,7 @@ from mig_jax.data.columns import is_template, optional_text, required_text, valu
 from mig_jax.data.problem import Problem
 from mig_jax.data.references import Reference, take_answer
 from mig_jax.data.rows import Row, RowError
-from mig_jax.parts import is_own
+from mig_jax.parts import is_own, own_constant, row_part_error
 
 # <<48/2=24>>: a calculator's annotation.
 _CALCULATION = re.compile(r"<<.*?>>")
@@ -64,8 +64,9 @@ def read_draft(
     kind = read("kind", optional_text) or ("choice" if choices else "expression")
     answer = read("answer", lambda row, column: _read_answer(row, column, kind))
     taken = take_answer(answer)
-    if kind not in kinds and not is_own(kind):
-        errors.append(f"{row.location}: kind is {kind!r}, not one of {', '.join(kinds)}")
+    if kind not in kinds and kind != own_constant(columns.get("kind", "")):
+        unknown = f"kind is {kind!r}, not one of {', '.join(kinds)}"
+        errors.append(f"{row.location}: {row_part_error('kind', kind) if is_own(kind) else unknown}")
     folder = location if location.is_dir() else location.parent
     images = read("images", lambda row, column: _read_images(row, column, asked, folder), ())
     if not errors and (error := image_error(asked, len(images))):

@@ -14,6 +14,7 @@ from mig_jax.data.problem import Problem
 from mig_jax.distributed import multihost, sharding
 from mig_jax.distributed.out_of_memory import explain_out_of_memory
 from mig_jax.models.sampler import Completions, Prompts
+from mig_jax.parts import own_constant
 from mig_jax.policy.completions import parse_completions
 from mig_jax.policy.generate import Sampler, make_rollout_params_fn, make_sampler
 from mig_jax.policy.load import Policy
@@ -95,7 +96,8 @@ class EvalSampler:
         """Read a slice's prompts, or its transcripts if it is done."""
         selected, path = _select(problems, part), _path(folder, part)
         if path is not None and part.first in done:
-            return _Loaded(part, selected, None, read_transcripts(str(path)))
+            own_kind = own_constant(self.config.data.columns.kind)
+            return _Loaded(part, selected, None, read_transcripts(str(path), own_kind=own_kind))
         # The last slice is padded, so that all have one shape; its extra rows are dropped.
         padded = selected + selected[:1] * (part.size - len(selected))
         return _Loaded(part, selected, encode_prompts(self.policy, self.config, padded).prompts, [])
@@ -139,7 +141,8 @@ class EvalSampler:
         if path is None or not path.exists():
             return False
         wanted = [(problem.id, problem.question, problem.answer) for problem in problems for _ in range(self.samples)]
-        return [(t.id, t.question, t.answer) for t in read_transcripts(str(path))] == wanted
+        done = read_transcripts(str(path), own_kind=own_constant(self.config.data.columns.kind))
+        return [(t.id, t.question, t.answer) for t in done] == wanted
 
 
 class Evaluator:

@@ -26,6 +26,7 @@ from mig_jax.data.references import take_answer
 from mig_jax.data.row_folders import find_files, is_pattern, read_files
 from mig_jax.data.rows import Row, RowError, format_errors
 from mig_jax.errors import UserError
+from mig_jax.parts import own_constant
 from mig_jax.records.transcripts import Transcript, make_transcripts
 
 REQUIRED_FIELDS = ("question", "response", "answer")
@@ -72,7 +73,7 @@ def read_given_transcripts(
     n_taken = sum(map(_take_answer, values))
     errors += _read_choices(rows, columns, values, choice_answers)
     if bad_rows == "skip":
-        rows, values, errors = _skip(path, rows, values, errors)
+        rows, values, errors = _skip(path, rows, values, errors, own_kind=own_constant(columns["kind"]))
     if errors:
         raise UserError(format_errors(f"{path} is not a file of transcripts", [error for _, error in sorted(errors)]))
     if n := sum(any(role == "system" for role, _ in row.get("history", ())) for row in values):
@@ -80,20 +81,25 @@ def read_given_transcripts(
     if n_taken:
         logging.warning("%s: %d reference answers are written solutions; the answer is taken from them", path, n_taken)
     try:
-        return make_transcripts(values, folder=str(location.parent))
+        return make_transcripts(values, folder=str(location.parent), own_kind=own_constant(columns["kind"]))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
 def _skip(
-    path: str, rows: Sequence[Row], values: Sequence[dict[str, Any]], errors: Sequence[tuple[int, str]]
+    path: str,
+    rows: Sequence[Row],
+    values: Sequence[dict[str, Any]],
+    errors: Sequence[tuple[int, str]],
+    *,
+    own_kind: str,
 ) -> tuple[list[Row], list[dict[str, Any]], list[tuple[int, str]]]:
     """Return what is left without the rows that have errors, and report how many these are; all, if no row is left."""
     reasons = {n: error for n, error in reversed(errors)}
     for n, of_row in enumerate(values):
         if n not in reasons:
             try:
-                make_transcripts([of_row], folder=str(Path(path).parent))
+                make_transcripts([of_row], folder=str(Path(path).parent), own_kind=own_kind)
             except UserError as error:
                 reasons[n] = f"{rows[n].location}: {str(error).partition('row 1: ')[2]}"
     kept = [n for n in range(len(rows)) if n not in reasons]

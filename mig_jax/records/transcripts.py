@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from mig_jax.data import image_files
 from mig_jax.data.rows import format_errors
 from mig_jax.errors import UserError
-from mig_jax.parts import is_own
+from mig_jax.parts import is_own, row_part_error
 from mig_jax.records.atomic_file import replace_file
 from mig_jax.text.answers.verifier import KINDS
 
@@ -112,10 +112,14 @@ class TranscriptWriter:
         self._file.flush()
 
 
-def read_transcripts(path: str) -> list[Transcript]:
+def read_transcripts(path: str, *, own_kind: str = "") -> list[Transcript]:
     """Read a file whose rows have at least question, response and answer; unknown fields are ignored.
 
     Images are file names, absolute or relative to the file's folder, or base64 data URIs.
+
+    Args:
+      path: of the file.
+      own_kind: the kind of the user's own that rows may have, which names code; "" for none.
 
     Raises:
       UserError: the file cannot be read, or rows or images are wrong; lists them with their lines.
@@ -124,7 +128,7 @@ def read_transcripts(path: str) -> list[Transcript]:
     # Samples of a question share their images in memory, too.
     read_once = functools.cache(lambda names: image_files.read_images(json.loads(names), Path(path).parent))
     for number, line in _read_lines(path):
-        transcript, row_errors = _parse_line(line, lambda images: read_once(json.dumps(images)))
+        transcript, row_errors = _parse_line(line, lambda images: read_once(json.dumps(images)), own_kind)
         errors += [f"line {number}: {error}" for error in row_errors]
         if transcript is not None:
             transcripts.append(transcript)
@@ -133,12 +137,15 @@ def read_transcripts(path: str) -> list[Transcript]:
     return transcripts
 
 
-def make_transcripts(rows: Iterable[Transcript | Mapping[str, Any]], folder: str = "") -> list[Transcript]:
+def make_transcripts(
+    rows: Iterable[Transcript | Mapping[str, Any]], folder: str = "", *, own_kind: str = ""
+) -> list[Transcript]:
     """Return transcripts of rows in memory.
 
     Args:
       rows: transcripts, or mappings with the fields of a row of a file; their images may also be bytes of image files.
       folder: what the file names of images are relative to.
+      own_kind: the kind of the user's own that mappings may have, which names code; "" for none.
 
     Raises:
       UserError: rows are wrong; lists them with their numbers, from 1.
@@ -146,7 +153,8 @@ def make_transcripts(rows: Iterable[Transcript | Mapping[str, Any]], folder: str
     transcripts, errors = [], []
     read_images = functools.partial(image_files.read_images, folder=Path(folder))
     for number, row in enumerate(rows, start=1):
-        transcript, row_errors = (row, []) if isinstance(row, Transcript) else _parse_row(row, read_images)
+        is_read = isinstance(row, Transcript)
+        transcript, row_errors = (row, []) if is_read else _parse_row(row, read_images, own_kind)
         errors += [f"row {number}: {error}" for error in row_errors]
         if transcript is not None:
             transcripts.append(transcript)
@@ -176,16 +184,16 @@ def _read_lines(path: str) -> Iterator[tuple[int, str]]:
         raise UserError(f"cannot read {path}: not UTF-8 ({error}); save the file as UTF-8") from error
 
 
-def _parse_line(line: str, read_images: Callable) -> tuple[Transcript | None, list[str]]:
+def _parse_line(line: str, read_images: Callable, own_kind: str) -> tuple[Transcript | None, list[str]]:
     """Return the transcript of a line, or None and its errors."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         return None, [f"not JSON ({error})"]
-    return _parse_row(row, read_images)
+    return _parse_row(row, read_images, own_kind)
 
 
-def _parse_row(row: Any, read_images: Callable) -> tuple[Transcript | None, list[str]]:
+def _parse_row(row: Any, read_images: Callable, own_kind: str) -> tuple[Transcript | None, list[str]]:
     """Return the transcript of a row, or None and its errors."""
     if not isinstance(row, Mapping):
         return None, ["not an object"]
@@ -193,7 +201,7 @@ def _parse_row(row: Any, read_images: Callable) -> tuple[Transcript | None, list
     if isinstance(row.get("answer"), int | float):
         row["answer"] = str(row["answer"])
     images, errors = read_images(row.get("images", []))
-    errors = _find_row_errors(row) + errors
+    errors = _find_row_errors(row, own_kind) + errors
     if errors:
         return None, errors
     known = {field.name for field in dataclasses.fields(Transcript)}
@@ -201,7 +209,7 @@ def _parse_row(row: Any, read_images: Callable) -> tuple[Transcript | None, list
     return Transcript(**values | {"images": images, "history": tuple(map(tuple, row.get("history") or ()))}), []
 
 
-def _find_row_errors(row: dict[str, Any]) -> list[str]:
+def _find_row_errors(row: dict[str, Any], own_kind: str) -> list[str]:
     missing = [name for name in ("question", "response", "answer") if not isinstance(row.get(name), str)]
     # A response may be empty: policies do generate those.
     missing += [name for name in ("question", "answer") if isinstance(row.get(name), str) and not row[name].strip()]
@@ -214,8 +222,10 @@ def _find_row_errors(row: dict[str, Any]) -> list[str]:
     ]
     if not all(_is_turn(turn) for turn in row.get("history") or []):
         errors.append("history is not a list of pairs of role and text")
-    if row.get("kind", "expression") not in KINDS and not is_own(str(row["kind"])):
-        errors.append(f"kind {row['kind']!r} is not one of {', '.join(KINDS)}")
+    kind = row.get("kind", "expression")
+    if kind not in (*KINDS, own_kind):
+        is_code = isinstance(kind, str) and is_own(kind)
+        errors.append(row_part_error("kind", kind) if is_code else f"kind {kind!r} is not one of {', '.join(KINDS)}")
     return errors
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from mig_jax.parts import own_constant
 from mig_jax.records import metrics, plots
 from mig_jax.records.atomic_file import replace_file
 from mig_jax.records.transcripts import read_transcripts
@@ -38,8 +39,10 @@ def write_report(workdir: str) -> None:
     plots.training_curves({"": rows}, os.path.join(workdir, "curves.png"))
     folder = os.path.join(workdir, "transcripts")
     files = sorted(name for name in os.listdir(folder) if name.endswith(".jsonl")) if os.path.isdir(folder) else []
+    own_kind = own_constant(config["data"]["columns"]["kind"])
     for name, chosen in (("gains_first", files[:1]), ("gains_last", files[-1:])):
-        scored = [t for file in chosen for t in read_transcripts(os.path.join(folder, file)) if t.ell_k]
+        read = [t for file in chosen for t in read_transcripts(os.path.join(folder, file), own_kind=own_kind)]
+        scored = [t for t in read if t.ell_k]
         if scored:
             plots.draw_gains(scored, os.path.join(workdir, name))
     findings = _diagnose(config, diagnosis.recent(rows))

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from mig_jax.errors import UserError
+from mig_jax.parts import own_constant
 from mig_jax.records import metrics, plots
 from mig_jax.records.plot_style import InlineFigure
 from mig_jax.records.transcript_list import TranscriptList
@@ -62,7 +63,8 @@ class Run:
         folder = os.path.join(self.workdir, "transcripts")
         names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
         files = [name for name in names if name.endswith(".jsonl")]
-        return TranscriptList(read_transcripts(os.path.join(folder, files[-1])) if files else ())
+        own_kind = own_constant(self.config["data"]["columns"]["kind"])
+        return TranscriptList(read_transcripts(os.path.join(folder, files[-1]), own_kind=own_kind) if files else ())
 
     def curves(self) -> InlineFigure:
         """Draw the training curves."""

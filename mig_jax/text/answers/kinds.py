@@ -1,7 +1,7 @@
 """The kinds of answers, each with all that depends on it, and kinds of your own.
 
-A kind of your own is an `AnswerKind` in a file or package, named as `path/file.py:NAME` or `package.module:NAME` in the
-column `kind` of a row, or for all rows with `data.columns.kind="=path/file.py:NAME"`. Only `compare` is required:
+A kind of your own is an `AnswerKind` in a file or package. The config names it for all rows of data, with
+`data.columns.kind="=path/file.py:NAME"`, or `"=package.module:NAME"`; rows cannot. Only `compare` is required:
 
     from mig_jax.text.answers.kinds import AnswerKind
 
