@@ -16,6 +16,7 @@ Rooms, from the ground floor up; imports only go down:
     evaluation                      accuracy on held-out problems; scores of given transcripts
     trainer                         one run, from config to trained model
     aot                             compile a run for another machine
+    integrations                    step credit in TRL, tunix and other engines
     api                             the functions below, which the commands call, too
 
 Main names: `train`, `evaluate`, `sample`, `score`, `values`, `load_policy`, `load_config`, `Run`; `rewards`; `configs`.
