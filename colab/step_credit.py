@@ -31,6 +31,7 @@ import mig_jax
 from mig_jax import assets, rewards
 from mig_jax.records.svg_chart import likelihood_chart
 
+np.set_printoptions(precision=3, suppress=True, linewidth=110)
 logprob_kay = jnp.array([[-4.0, -6.0], [-3.0, -5.0], [-7.0, -5.0], [-2.0, -4.0], [-1.0, -3.0]])[
     :, None, :
 ]  # [K+1, A, Y]
@@ -80,12 +81,12 @@ scored
 
 # %%
 ell_gk = np.array([t.ell_k for t in scored[:2]])
-ones_gk = np.ones(ell_gk.shape, int)
-group = rewards.Group(ell_gk, ones_gk > 0, ones_gk, 12 * ones_gk, np.array([True, False]))
+ones_gk = np.ones(ell_gk[:, 1:].shape, int)  # a step, of 12 tokens, before each probe but the first
+group = rewards.Group(ell_gk, np.ones(ell_gk.shape, bool), ones_gk, 12 * ones_gk, np.array([True, False]))
 for name in rewards.CREDITS:
     credit = rewards.make_credit(name)(group)
     for reward, gain_k in zip(credit.reward_g, credit.gain_gk):
-        print(f"{name:17} {reward:6.2f} = {np.round(gain_k[1:], 2).tolist()}")
+        print(f"{name:17} reward {reward:6.2f}, gains", np.array(gain_k))
 
 # %% [markdown]
 # ## Your own transcripts
@@ -98,3 +99,35 @@ for name in rewards.CREDITS:
 response = "<think>\nFirst 7+5=12, so 2.\n\nThen 2-3=-1, so 9.\n\nAnd so on.\n</think>\nThe digits are \\boxed{297539}."
 own = [{"question": QUESTION, "answer": ANSWER, "kind": "text", "response": response}]
 mig_jax.score(policy, own, response_format="r1")
+
+# %% [markdown]
+# ## Three ways to score, the same numbers
+#
+# `mig_jax.score` does everything. `rewards.score_packed` scores all probes of a response in one pass of any model that is
+# a function of ids, positions and a mask. `pairs` need nothing but log-probs of given tokens, which every engine has.
+
+# %%
+import jax
+
+from mig_jax.integrations import encode, stack
+from mig_jax.models import decoder
+
+(row,) = encode(
+    policy.tokenizer, [[{"role": "user", "content": QUESTION}]], [rows[0]["response"]], [ANSWER], kinds="text"
+)
+model = decoder.bind(policy.config, policy.params)
+packed_bk, _ = rewards.score_packed(model, model.unembed_dv(), *stack([row]))
+
+
+def logprobs(ids):
+    """Return the log-prob of each id after the first."""
+    token_bs = jnp.array([ids])
+    hidden_bsd, _ = model(token_bs, jnp.arange(len(ids))[None], jnp.ones((1, len(ids)), bool))
+    return np.array(jax.nn.log_softmax(hidden_bsd[0] @ model.unembed_dv()))[np.arange(len(ids) - 1), ids[1:]]
+
+
+pairs = row.pairs()
+given = [logprobs(pair.context + pair.continuation)[-len(pair.continuation) :] for pair in pairs]
+pairs_k = rewards.pairs_likelihood(pairs, given, row.answers, n_cuts=row.n_cuts)
+for name, ell_k in {"score": scored[0].ell_k, "score_packed": packed_bk[0], "pairs": pairs_k}.items():
+    print(f"{name:13}", np.array(ell_k))
