@@ -97,7 +97,7 @@ def _same_choices(passage: str, choices: Sequence[str]) -> list[str]:
 
 def _unique_choice(passages: Iterable[str], choices: Sequence[str]) -> str | None:
     """Return the letter of the first choice that a passage is, skipping passages that are none or several."""
-    found = (_same_choices(passage, choices) for passage in passages if choices)
+    found = (_same_choices(passage, choices) for passage in dict.fromkeys(passages) if choices)
     return next((letters[0] for letters in found if len(letters) == 1), None)
 
 

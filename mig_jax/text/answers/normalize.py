@@ -1,5 +1,6 @@
 """Normalization of answers that differ only in notation."""
 
+import functools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -159,6 +160,7 @@ FULLWIDTH_TO_ASCII = dict(zip(range(0xFF01, 0xFF5F), map(chr, range(0x21, 0x7F))
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 
 
+@functools.lru_cache(maxsize=4096)
 def normalize(answer: str) -> str:
     r"""Return an answer in one notation, without wrappers, bracket sizes and extra spaces.
 
@@ -202,6 +204,7 @@ def strip_wrappers(text: str) -> str:
     return text
 
 
+@functools.lru_cache(maxsize=4096)
 def strip_lead_in(text: str) -> str:
     """Strip what announces an answer: "The answer is", "Answer:", and such."""
     text = strip_wrappers(clean_characters(text))

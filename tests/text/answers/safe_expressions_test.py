@@ -2,7 +2,7 @@
 
 import pytest
 
-from mig_jax.text.answers import verifier_worker
+from mig_jax.text.answers import checks
 from mig_jax.text.answers.safe_expressions import is_safe_expression, may_evaluate
 
 EVALUATING = (
@@ -46,20 +46,17 @@ def test_expressions_and_lists_are_safe(answer):
 def test_no_task_runs_an_answer(task, tmp_path):
     """Check also that the right answers of the task are not refused as attacks."""
     pytest.importorskip("reasoning_gym")
-    dataset, size = verifier_worker._dataset(task, 1, 3), 3
+    dataset, size = checks._dataset(task, 1, 3), 3
     assert may_evaluate(type(dataset))
     for n in range(size):
         entry = dataset[n]
         is_right = dataset.score_answer(answer=str(entry["answer"]), entry=entry) >= 0.99
-        assert verifier_worker.is_solution(str(entry["answer"]), f"reasoning_gym:{task}:1:{size}:{n}") is is_right
+        assert checks.is_solution(str(entry["answer"]), f"reasoning_gym:{task}:1:{size}:{n}") is is_right
     for attack in ATTACKS:
-        assert (
-            verifier_worker.is_solution(attack.format(path=tmp_path / "run"), f"reasoning_gym:{task}:1:{size}:0")
-            is False
-        )
+        assert checks.is_solution(attack.format(path=tmp_path / "run"), f"reasoning_gym:{task}:1:{size}:0") is False
     assert not list(tmp_path.iterdir())
 
 
 def test_tasks_that_compare_texts_evaluate_nothing():
     pytest.importorskip("reasoning_gym")
-    assert not may_evaluate(type(verifier_worker._dataset("letter_counting", 1, 5)))
+    assert not may_evaluate(type(checks._dataset("letter_counting", 1, 5)))
