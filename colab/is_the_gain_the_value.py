@@ -32,7 +32,7 @@ TINY = "MIG_JAX_TINY" in os.environ  # set by the tests: a tiny policy on chain 
 if jax.default_backend() == "cpu" and not TINY:
     raise SystemExit("no accelerator: choose Runtime → Change runtime type → T4 GPU or TPU v5e-1, and run again")
 if TINY:
-    MODEL, PROBLEMS, SAMPLES, OPTIONS = assets.QUICKSTART, 2, 4, {"rollout": {"temperature": 1.2}}
+    MODEL, PROBLEMS, SAMPLES, OPTIONS = assets.QUICKSTART, 4, 8, {}
 else:
     MODEL, PROBLEMS, SAMPLES = "Qwen/Qwen2.5-0.5B-Instruct", 32, 16
     OPTIONS = {

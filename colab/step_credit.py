@@ -32,10 +32,8 @@ from mig_jax import assets, rewards
 from mig_jax.records.svg_chart import likelihood_chart
 
 np.set_printoptions(precision=3, suppress=True, linewidth=110)
-logprob_kay = jnp.array([[-4.0, -6.0], [-3.0, -5.0], [-7.0, -5.0], [-2.0, -4.0], [-1.0, -3.0]])[
-    :, None, :
-]  # [K+1, A, Y]
-ell_k = rewards.answer_likelihood(logprob_kay, jnp.ones((1, 2), bool))
+logprob_ky = jnp.array([[-4.0, -6.0], [-3.0, -5.0], [-7.0, -5.0], [-2.0, -4.0], [-1.0, -3.0]])
+ell_k = rewards.answer_likelihood(logprob_ky[:, None], jnp.ones((1, 2), bool))
 gain_k, watermark_k = rewards.watermark_gains(ell_k, jnp.ones(5, bool))
 print("ℓ        ", ell_k, "nats per token")
 print("watermark", watermark_k)
