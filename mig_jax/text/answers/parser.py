@@ -27,14 +27,11 @@ from mig_jax.text.answers.arithmetic import (
     round_to_integer,
     subtract,
 )
+from mig_jax.text.answers.tokens import ACCENTS, GREEK, NotAFormula, Unreadable, split_tokens
 
-# Longest formula that is read, in characters, and most tokens of it.
-MAX_CHARACTERS, MAX_TOKENS = 600, 300
+# Longest formula that is read.
+MAX_CHARACTERS = 600
 
-GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
-    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar".split()
-)
 _FUNCTIONS = {
     **{name: name for name in "sin cos tan cot sec csc sinh cosh tanh coth exp ln".split()},
     **{f"arc{name}": f"a{name}" for name in "sin cos tan cot sec csc".split()},
@@ -48,28 +45,6 @@ _ALGEBRA = re.compile(
 _TIMES, _OVER = {"*", r"\cdot", r"\times", r"\ast"}, {"/", r"\div", ":"}
 _CLOSING = {"(": ")", "[": "]", "{": "}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil", r"\{": r"\}"}
 _NO_FACTORS = {*_TIMES, *_OVER, r"\rfloor", r"\rceil", r"\}", r"\%", r"\circ", r"\choose"}
-_ACCENTS = {r"\vec", r"\hat", r"\bar", r"\tilde", r"\mathbf", r"\mathbb", r"\mathcal", r"\overrightarrow", r"\bm"}
-_ROMAN = {r"\text", r"\mathrm", r"\textrm", r"\textit", r"\mathit", r"\operatorname", r"\mbox", r"\textnormal"}
-_TOKEN = re.compile(
-    r" *(?P<token>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+|\\[A-Za-z]+|\\[{}%]"
-    r"|[A-Za-z]+'*|[-+*/^_!%|()\[\]{}:])"
-)
-# Two letters that are a word, so that they are no product.
-_SHORT_WORDS = frozenset(
-    "ad ah am an as at be by do ex go ha he hi id if in is it me my no of oh ok on or ox re so to up us we".split()
-)
-_NAMED_GROUP = re.compile(r" *\{ *([A-Za-z]+) *\}")
-_SUBSCRIPT = re.compile(r" *_ *(?:\{([^{}]{1,20})\}|([0-9A-Za-z]))")
-
-
-class Unreadable(Exception):
-    """A formula takes algebra."""
-
-
-class NotAFormula(Unreadable):
-    """A text is no formula: it holds words or several numbers, or something is missing."""
-
-
 Node = Callable[[Point], Any]
 
 
@@ -105,11 +80,6 @@ def parse_formula(text: str) -> Formula:
     return Formula(tuple(sorted(parser.names)), node, parser.is_complex)
 
 
-def product_letters(text: str) -> bool:
-    """Return whether an answer that is only letters is a product of two or three variables, such as xy."""
-    return len(text) == 2 and text.islower() and text not in _SHORT_WORDS or sorted(text) == ["x", "y", "z"]
-
-
 class _Parser:
     """A recursive-descent parser of one formula."""
 
@@ -117,9 +87,7 @@ class _Parser:
         self.text = text
         self.names: set[str] = set()
         self.is_complex = False
-        self.tokens: list[str] = []
-        self.blank_before: list[bool] = []
-        self._split()
+        self.tokens = split_tokens(text)
         self.position = 0
         self.bars = 0
 
@@ -128,39 +96,6 @@ class _Parser:
         if self.position < len(self.tokens):
             raise NotAFormula(self.text)
         return node
-
-    def _split(self) -> None:
-        """Split the text into tokens; names keep their subscripts."""
-        position = 0
-        text = self.text.rstrip()
-        while position < len(text):
-            match = _TOKEN.match(text, position)
-            if match is None:
-                raise NotAFormula(text)
-            token, position = match["token"], match.end()
-            self.blank_before.append(match[0].startswith(" "))
-            if token in _ROMAN or token in _ACCENTS:
-                group = _NAMED_GROUP.match(text, position)
-                if group is None:
-                    raise NotAFormula(text) if token in _ROMAN else Unreadable(text)
-                position = group.end()
-                if token in _ROMAN and len(group[1]) > 1:
-                    raise NotAFormula(text)
-                token = group[1] if token in _ROMAN else f"{token} {group[1]}"
-            elif token[0].isalpha() and len(token.rstrip("'")) > 1:
-                if not _is_product(token, text[: match.start("token")]):
-                    raise NotAFormula(text)
-                *letters, token = [*token.rstrip("'")[:-1], token[len(token.rstrip("'")) - 1 :]]
-                self.tokens += letters
-                self.blank_before += [False] * len(letters)
-            if token[0].isalpha() or token[1:] in GREEK or token.split()[0] in _ACCENTS:
-                subscript = _SUBSCRIPT.match(text, position)
-                if subscript:
-                    position = subscript.end()
-                    token += "_" + (subscript[1] or subscript[2]).replace(" ", "")
-            self.tokens.append(token)
-            if len(self.tokens) > MAX_TOKENS:
-                raise NotAFormula(text)
 
     def _peek(self) -> str:
         return self.tokens[self.position] if self.position < len(self.tokens) else ""
@@ -381,7 +316,7 @@ class _Parser:
             self.is_complex = True
             return lambda point: point.mp.mpc(0, 1)
         stem = token.split("_")[0]
-        if not (stem[:1].isalpha() or stem[1:] in GREEK or stem.split(" ")[0] in _ACCENTS):
+        if not (stem[:1].isalpha() or stem[1:] in GREEK or stem.split(" ")[0] in ACCENTS):
             raise NotAFormula(self.text)
         self.names.add(token)
         if stem.rstrip("'") in ("f", "g", "F", "G") and self._peek() == "(":
@@ -395,18 +330,6 @@ class _Parser:
 
 def _is_digits(token: str) -> bool:
     return token[:1].isdigit() or token[:1] == "."
-
-
-def _is_product(run: str, before: str) -> bool:
-    """Return whether adjacent letters are factors: two that are no word, or some without vowels, or of abcxyz."""
-    letters = run.rstrip("'")
-    if len(letters) == 2:
-        return letters.lower() not in _SHORT_WORDS
-    if len(letters) > 4 or before.endswith(" ") and before.rstrip()[-1:].isalnum():
-        return False
-    return not set(letters.lower()) & set("eiou") and not (
-        "a" in letters.lower() and set(letters.lower()) - set("abcxyz")
-    )
 
 
 def _constant(value: int | Fraction) -> Node:

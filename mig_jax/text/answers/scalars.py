@@ -9,7 +9,7 @@ from mig_jax.text.answers import identities
 from mig_jax.text.answers.logic import any_of
 from mig_jax.text.answers.normalize import TEXT_COMMAND
 from mig_jax.text.answers.notations import parse_base_numeral
-from mig_jax.text.answers.parser import Formula, NotAFormula, Unreadable, parse_formula, product_letters
+from mig_jax.text.answers.parser import Formula, parse_formula
 from mig_jax.text.answers.quantities import (
     are_compatible_units,
     is_known_unit,
@@ -17,6 +17,7 @@ from mig_jax.text.answers.quantities import (
     parse_number,
     parse_unit,
 )
+from mig_jax.text.answers.tokens import NotAFormula, Unreadable, product_letters
 
 # Compares two single values that take algebra; None if undecided.
 Algebra = Callable[[str, str], bool | None]
