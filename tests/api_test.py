@@ -86,6 +86,7 @@ def test_training_returns_what_it_wrote(run):
     assert run.accuracy in shown(run)["text/html"] and "data:image/png;base64," in shown(run)["text/html"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(run):
     again = mig_jax.train(tiny.get_quickstart(), run.workdir, steps=2, data={"eval_size": 4})
     assert again == run and again.metrics == run.metrics
@@ -137,6 +138,7 @@ def test_a_path_a_loaded_policy_and_a_config_score_alike(run, policy, tmp_path):
     assert mig_jax.score(policy, []) == []
 
 
+@pytest.mark.slow
 def test_responses_without_any_step_have_the_likelihood_before_the_first(policy):
     scored = mig_jax.score(policy, [{"question": QUESTION, "response": "297539", "answer": "297539"}] * 2)
     with_steps = mig_jax.score(policy, ROWS)

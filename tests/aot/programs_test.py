@@ -92,6 +92,7 @@ def test_nbytes_on_device_by_hand():
     assert "reference" not in nbytes and "KV cache" not in programs["update"].operands
 
 
+@pytest.mark.slow
 def test_gathered_rollout_params_are_replicated_over_fsdp_in_compute_dtype():
     """Without gathering, every layer gathers its parameters for every token."""
     collectives = {}

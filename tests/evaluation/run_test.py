@@ -126,6 +126,7 @@ def test_another_config_is_an_error_but_more_sources_are_not(evaluated, data_dir
     assert files(evaluated) == before
 
 
+@pytest.mark.slow
 def test_parts_of_other_batches_are_not_reused(data_dir, tmp_path, monkeypatch):
     """Batches differ with the number of devices; problems in other batches are answered again."""
     grade, done = evaluator.grade_transcripts, []
@@ -227,6 +228,7 @@ def test_tables_show_folders_only_to_distinguish_sources(evaluated):
     assert "| jsonl:/b/x.jsonl |" in run.report({"jsonl:/a/x.jsonl": gsm8k, "jsonl:/b/x.jsonl": gsm8k})
 
 
+@pytest.mark.slow
 def test_short_batches_are_padded_to_the_devices(data_dir, tmp_path, monkeypatch):
     """Five problems on eight devices: the padding rows are not counted."""
     monkeypatch.undo()

@@ -128,6 +128,7 @@ def test_prompt_padding_does_not_matter(params):
     np.testing.assert_allclose(narrow.logprob_bt, wide.logprob_bt, atol=1e-5)
 
 
+@pytest.mark.slow  # scoring_test scores on the rollout's cache
 def test_probes_on_the_rollout_cache_equal_packed_scoring(params):
     """With the real decoder and cache, leaves see the same tokens as in a packed sequence."""
     completions = run(params, jax.random.key(0))

@@ -82,6 +82,7 @@ def test_frozen_vision_tower_is_part_of_the_fingerprint():
     assert fingerprint_params(dataclasses.replace(policy, freeze_vision=False), config, "train") == {}
 
 
+@pytest.mark.slow
 def test_parameters_of_another_type_are_compared_as_far_as_they_are_exact(tmp_path):
     config = tiny.get_config(model__path=str(tmp_path))
     policy = load_policy(tiny.get_config().model, one_device(), seed=0)

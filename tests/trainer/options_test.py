@@ -73,6 +73,7 @@ def test_one_minibatch_is_the_plain_update():
     assert is_same(params, jax.tree.leaves(state.params)) and len(rows) == 1
 
 
+@pytest.mark.slow  # train_step_test has mini-batches
 def test_minibatches_are_updates_on_their_rows_one_after_the_other():
     config = tiny.get_config(optimizer__minibatches=2)
     policy = load(config)

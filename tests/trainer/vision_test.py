@@ -204,6 +204,7 @@ def test_unusable_images_are_rejected(policy):
     assert "more than 8 image patches" in prompt_rejection_reason(policy, config, problem)
 
 
+@pytest.mark.slow
 def test_rollout_returns_batch_metrics_and_transcripts(policy, problems):
     with Verifier(workers=1) as verifier:
         result = Rollout(policy, CONFIG, verifier)(
