@@ -12,6 +12,7 @@ Labels need not be A, B, …: 1, 2, … or (a), (b), … are read, too. In promp
 
 Answers are labels ("B", "(B)", "B. east"), texts ("east") or indices (1, from 0). One form holds for all rows of a
 file: the one that reads them all. Where several do and disagree, the rows are ambiguous, and the config names the form.
+So are indices of which none is 0: they may be numbers from 1.
 """
 
 import ast
@@ -102,6 +103,8 @@ def choose_forms(answers: Sequence[tuple[str, Choices]], form: str = "") -> list
     if not form:  # a row whose labels are numbers means these
         read = [{f: n for f, n in found.items() if f != "index" or "label" not in found} for found in read]
     for_all = tuple(f for f in _GUESSED if all(f in found for found in filter(None, read)))
+    if for_all == ("index",) and all("number" in found for found in read):  # no answer is 0
+        for_all = ("index", "number")
     allowed = (form,) if form else for_all or _GUESSED
     result: list[str | int] = []
     for (answer, choices), found in zip(answers, read, strict=True):

@@ -17,6 +17,7 @@ from typing import Any
 
 from mig_jax.data.options import did_you_mean
 from mig_jax.data.rows import Row, json_type
+from mig_jax.parts import own_constant
 
 # {column}, or an escaped brace
 _TEMPLATE_PART = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
@@ -51,7 +52,11 @@ def check_columns(
             escape = " (for braces write {{ and }})" if is_template(entry) else ""
             unknown = "; ".join(f"no column {name!r}{_hint(rows, name, known) or escape}" for name in missing)
             errors[field] = f"data.columns.{field}: {unknown}; available: {', '.join(present)}"
-        elif field == "question" and (leaked := _answer_columns_in(entry, columns.get("answer", ""))):
+        elif field == "kind" and kinds and entry.startswith("=") and not (entry[1:] in kinds or own_constant(entry)):
+            errors[field] = (
+                f"data.columns.kind: {entry[1:]!r} is not one of {', '.join(kinds)}{did_you_mean(entry[1:], kinds)}"
+            )
+        elif field == "question" and (leaked := _solution_columns_in(entry, columns)):
             name = leaked[0]
             advice = f"; write {{{{{name}}}}} for the text {{{name}}}" if is_template(entry) else ""
             named = f"{{{name}}}" if is_template(entry) else repr(name)
@@ -164,6 +169,12 @@ def _hint(rows: Sequence[Row], name: str, known: Sequence[str]) -> str:
     return did_you_mean(name, known)
 
 
-def _answer_columns_in(question: str, answer: str) -> list[str]:
-    """Return the columns of the answer that the question names, too."""
-    return [name for name in named_columns(question) if name in named_columns(answer)]
+def _solution_columns_in(question: str, columns: Mapping[str, str]) -> list[str]:
+    """Return what the question names that has the answer inside, or, if it is a template, the steps or a response."""
+    fields = ("answer", "steps", "response") if is_template(question) else ("answer",)
+    taken = [name for field in fields for name in named_columns(columns.get(field, ""))]
+    return [
+        name
+        for name in named_columns(question)
+        if any(other == name or other.startswith((f"{name}.", f"{name}[")) for other in taken)
+    ]

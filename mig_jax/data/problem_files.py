@@ -153,7 +153,7 @@ def _finish(drafts: Sequence[Draft | None], choice_answers: str, errors: _Errors
         if ids[problem.id] == 1:
             problems.append(problem)
         elif ids[problem.id] == 2:
-            errors.of_rows.append((n, f"id {problem.id!r} appears in several rows"))
+            errors.of_rows.append((n, f"{draft.location}: id {problem.id!r} is that of an earlier row"))
     return problems
 
 

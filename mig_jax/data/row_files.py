@@ -59,13 +59,13 @@ def form_of(path: Path) -> str:
 
 
 def make_rows(name: str, numbered_values: Iterable[tuple[int, Any]]) -> Iterator[Row]:
-    """Yield a row for each (number, parsed value) of the file `name`; a value may be the ValueError of parsing it."""
+    """Yield a row for each (number, parsed value) of the file `name`; a value may be an error of it."""
     for number, values in numbered_values:
         location = f"{name}, row {number}"
         if isinstance(values, Mapping):
             yield Row(location, number, values)
         elif isinstance(values, ValueError):
-            yield Row(location, number, {}, f"not JSON ({values})")
+            yield Row(location, number, {}, str(values) if isinstance(values, RowError) else f"not JSON ({values})")
         else:
             yield Row(location, number, {}, f"{json_type(values)}, not an object")
 
@@ -116,7 +116,12 @@ def _read_csv(path: Path, delimiter: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_MAX_CELL_SIZE)
     rows = csv.DictReader(_read_lines(path), delimiter=delimiter)
     try:
-        yield from enumerate(rows, start=1)
+        for number, values in enumerate(rows, start=1):
+            # Cells after the last column are under None, as where the comma of 1,234 is not quoted.
+            # In a table with another delimiter, the missing columns are the error.
+            n_more = len(values.get(None) or ()) if len(rows.fieldnames or ()) > 1 else 0
+            columns = f"{n_more} more cells than the {len(rows.fieldnames or ())} columns of the first line"
+            yield number, RowError(f"{columns}; quote cells with {delimiter!r}") if n_more else values
     except csv.Error as error:
         raise RowError(
             f"{path.name}, line {rows.line_num}: not a table ({error}); check for an unclosed quotation mark before it"

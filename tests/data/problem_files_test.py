@@ -165,9 +165,9 @@ def test_missing_columns_are_reported_once(tmp_path):
         f"data.columns.choices: no column 'optoins' (did you mean options?); {available}",
     ]
     # The other columns are still read, and the first row errors are listed.
-    errors = errors_of(path, choices="optoins", kind="=maths")
-    assert errors[0].startswith("data.columns.choices") and len(errors) == 21 and errors[-1] == "… and 12 more"
-    assert errors[1].startswith("rows.jsonl, row 1: kind is 'maths'")
+    errors = errors_of(path, choices="optoins", answer="way")
+    assert errors[0].startswith("data.columns.choices") and len(errors) == 21 and errors[-1] == "… and 11 more"
+    assert errors[1] == "rows.jsonl, row 1: way is missing"
 
 
 def test_braces_of_a_template_are_escaped(tmp_path):
@@ -191,16 +191,35 @@ def test_braces_of_a_template_are_escaped(tmp_path):
         ("{question} {answer}", "so: {answer}", "{answer} would put the reference answer into the question"),
         (r"{question} \frac{1}{2}", "answer", "no column '1' (for braces write {{ and }}); no column '2' (for braces"),
         ("{question} {anwser}", "answer", "no column 'anwser' (did you mean answer?); available"),
+        ("{question} {gold}", "gold.value", "{gold} would put the reference answer into the question"),
+        ("{question} {steps}", "answer", "{steps} would put the reference answer into the question"),
     ],
 )
 def test_answer_in_the_question_is_refused(question, answer, message, tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({"question": "1+1?", "answer": "2"}))
+    path.write_text(json.dumps({"question": "1+1?", "answer": "2", "steps": "2", "gold": '{"value": "2"}'}))
     if message is None:
         assert read_problems("jsonl", str(path), columns={"question": question, "answer": answer})
         return
-    (error,) = errors_of(path, question=question, answer=answer)
+    (error,) = errors_of(path, question=question, answer=answer, steps="steps")
     assert error.startswith(f"data.columns.question: {message}")
+
+
+def test_cells_after_the_last_column_are_refused(tmp_path):
+    """A number such as 1,234 that is not quoted would be cut."""
+    path = tmp_path / "rows.csv"
+    path.write_text('question,answer\n1+1?,"1,234"\n2+2?,1,234\n')
+    assert errors_of(path) == [
+        "rows.csv, row 2: 1 more cells than the 2 columns of the first line; quote cells with ','"
+    ]
+
+
+def test_constant_kind_that_does_not_exist_is_an_error_of_the_config(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "1+1?", "answer": "2"}\n' * 2)
+    (error,) = errors_of(path, kind="=numbr")
+    assert error.startswith("data.columns.kind: 'numbr' is not one of number, ")
+    assert error.endswith(" (did you mean number?)")
 
 
 def test_missing_question_column_lists_the_columns(tmp_path):
@@ -231,7 +250,7 @@ def test_all_row_errors_are_reported_at_once(tmp_path):
         "row 2: q is empty",
         "row 2: c has no lines 'A. …', 'B. …'",
         "row 3: c has an empty item",
-        "id 'same' appears in several rows",
+        "id 'same' is that of an earlier row",
     ):
         assert error in message
     with pytest.raises(ValueError, match="row 3: kind is 'guess', not one of number, expression"):
