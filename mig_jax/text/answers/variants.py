@@ -25,6 +25,8 @@ _LAST_UNIT = re.compile(
 )
 _IS_FRACTION = re.compile(r"\\frac|/")
 _MIXED = re.compile(r"-?[0-9]+ ?\\frac|-?[0-9]+ [0-9]+/")
+_DOLLAR = re.compile(r"\A\s*\\?\$")
+_IS_DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
 _IS_POWER = re.compile(r"10 ?\^")
 
 # The first of two notations, and the second one, which models write.
@@ -33,7 +35,7 @@ _TIDY = tuple(
     for pattern, replacement in (
         (r"\\[dtc]frac(?![a-z])", r"\\frac"),
         (r"\\(?:left|right)(?![A-Za-z])", ""),
-        (r"\\[!,;:]|\\displaystyle(?![A-Za-z])|\$", ""),
+        (r"\\[!,;:]|\\displaystyle(?![A-Za-z])|\\?\$", ""),
         (r"\\frac ?([0-9]) ?([0-9])", r"\\frac{\1}{\2}"),
         (r"\\sqrt ?([0-9])", r"\\sqrt{\1}"),
         (r"_ ?([0-9]{1,2})(?![0-9])", r"_{\1}"),
@@ -116,11 +118,15 @@ def _value_variants(text: str, number: Number) -> Iterator[str]:
       text: the number as it is written, see `_tidy`.
       number: its value and unit.
     """
-    digits = _LAST_UNIT.sub("", text).lstrip("$ ").strip()
+    digits = _DOLLAR.sub("", _LAST_UNIT.sub("", text)).strip()
+    has_unit = bool(number.unit or number.words)
     plain = [*_digit_variants(digits, number.value)]
+    if has_unit and not _IS_FRACTION.search(digits):
+        # Money and quantities are written as decimals, money to the cent: $18.90.
+        plain = [*([digits] if _IS_DECIMAL.fullmatch(digits) else []), *_decimal_variants(number.value)] or [digits]
     if number.unit in _UNIT_SIGNS:
         before, after = _UNIT_SIGNS[number.unit]
-        decimals = [*_decimal_variants(number.value)] or [digits]
+        decimals = list(dict.fromkeys(plain))
         yield from (f"{before}{decimals[0]}{after}", decimals[0])
         yield from (f"{before}{decimal}{after}" for decimal in decimals[1:])
     if unit := _TEXT_UNIT.search(text):
@@ -149,6 +155,7 @@ def _digit_variants(digits: str, value: Fraction) -> Iterator[str]:
         decimals = [*_decimal_variants(value)]
         yield digits
         yield from (*decimals, *fractions) if is_mixed else (*fractions[:1], *decimals, *fractions[1:])
+        yield digits.replace(r"\frac", r"\dfrac")
         return
     if _IS_POWER.search(digits):
         yield digits
