@@ -27,12 +27,22 @@ _BOLD = r"(?:\*\*|__)"
 # "### Step 1:" and what is close to it: other marks or none, bold, blanks before the colon, a full-width colon, an
 # indent.
 STEP_HEADER = rf"^{_BLANKS}(?P<header>(?:{_HASHES})?+{_BOLD}?+{_NUMBERED}{_BLANKS}{_BOLD}?+{_BLANKS}{_COLON}{_BOLD}?+)"
-# A line that is meant as a header but is not read: no colon, another sign, a number in words, a list mark before it.
+_WORD = r"(?:(?i:step|schritt|étape|paso|passo|шаг)|步[骤驟]|ステップ|단계)"
+_COUNT = r"(?:[^\S\n]|[-#_]|(?i:no\.|number))*+(?:\d++[a-z]?+|[IVX]++|[一二三四五六七八九十]++)"
+# Marks before a header: of lists, quotes, emphasis and brackets, HTML and LaTeX, blanks of no width.
+_MARKS = r"(?:[^\S\n]|[-+*>#`_~(\[{【\u200b]|<[a-z]{1,9}>|\\[a-z]{1,9}\{)*+"
+_COLON_LIKE = rf"(?:{_COLON}|[;、→】\uff1b]|=>|(?:[.)\]]|{_DASH})(?=[\s*_`]|\Z))"
+# A line that is meant as a header but is not read: no colon, another sign, number or word, marks before it; or a header
+# inside of a line.
 NEAR_HEADER = (
     rf"^{_BLANKS}(?:(?:[-+*>]|[0-9]{{1,3}}[.)])[^\S\n]++)?+(?:"
     rf"(?:{_HASHES}{_BOLD}?+|{_BOLD}){_NUMBERED}(?!\.[0-9])"
     rf"|{_NUMBERED}{_BLANKS}(?:{_COLON}|(?:[.)\]]|{_DASH})(?:\s|\Z)|$)"
     rf"|(?:{_HASHES})?+{_BOLD}?+{_IN_WORDS})"
+    rf"|^{_MARKS}{_WORD}{_COUNT}{_BLANKS}[*_`]*+{_BLANKS}{_COLON_LIKE}"
+    rf"|^{_BLANKS}#{{1,6}}[^\S\n]++{_BOLD}?+(?:[^\W\d]++{_BLANKS})?+(?:[0-9]++{_BLANKS}{_COLON}|[0-9]++\.(?=\s))"
+    rf"|^{_BLANKS}(?:{_HASHES}{_BOLD}?+|{_BOLD})(?i:(?:final|next|last)[^\S\n]++)?+(?i:step){_BLANKS}{_BOLD}?+{_COLON}"
+    rf"|(?<=\S)[^\S\n]++(?:#{{2,6}}{_BLANKS}{_BOLD}?+|{_BOLD}){_NUMBERED}{_BLANKS}{_BOLD}?+{_COLON}"
 )
 
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*+\n)++")

@@ -42,6 +42,19 @@ NEAR = (
     "> ### Step 1: a",
     "### Step one: a",
     "Step Two. a",
+    "*Step 1:* a",
+    "<b>Step 1:</b> a",
+    "(Step 1) a",
+    "Step #1: a",
+    "Step II: a",
+    "### Step 1a: a",
+    "### Step \N{FULLWIDTH DIGIT ONE}: a",
+    "### Step: a",
+    "### Étape 1 : a",
+    "### 1. a",
+    "步骤1、a",
+    "Add. ### Step 1: a",
+    "Add. **Step 1:** a",
 )
 TEXT = (
     "### Stepwise: a",
@@ -51,6 +64,12 @@ TEXT = (
     "Steps 1: a",
     "step 1 gave 5",
     "### Steps",
+    "### Note: a",
+    "### 3 + 4 = 7",
+    "#3: a",
+    "**Result 2:** 5",
+    "(2) a",
+    "Step I took",
 )
 
 
