@@ -145,15 +145,15 @@ def is_verbatim(texts: Sequence[str], prompt: str) -> bool:
 
 
 def _missing_texts(style: PromptStyle, render: Callable[[list[dict[str, Any]]], str]) -> list[str]:
-    """Return what of a trial prompt the template does not write: "the instructions", "the question"."""
+    """Return what of a trial prompt of some source is not written: "the instructions", "the question"."""
     try:
-        prompt = render(style.messages(TRIAL_QUESTION))
+        prompts = [render(style.messages(TRIAL_QUESTION, source=source)) for source in style.user_templates]
     except UserError:
         if not style.instructions or style.in_user_turn:
             raise
         return ["the instructions"]  # it refuses system messages
     texts = {"the instructions": style.instructions, "the question": TRIAL_QUESTION}
-    return [name for name, text in texts.items() if text.strip() not in prompt]
+    return [name for name, text in texts.items() if not all(text.strip() in prompt for prompt in prompts)]
 
 
 def _place_images(turns: Sequence[Turn], n_images: int) -> list[dict[str, Any]]:

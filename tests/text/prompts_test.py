@@ -62,6 +62,16 @@ def test_system_messages_of_rows_are_moved_like_ours(core):
         assert style.in_user_turn == (place == "user") and not notices
 
 
+def test_instructions_reach_sources_with_templates_of_their_own(core):
+    """The usual template has the instructions in the user turn, that of a source has not."""
+    templates = {"": "{instructions}\n{question}", "gsm8k": "{question} Be brief."}
+    style = PromptStyle("Add.", user_templates=templates)
+    shape = SHAPES["gemma 2"].template
+    style, _ = check_style(style, lambda messages: render(core, shape, PromptStyle(), messages))
+    for source in ("gsm8k", "other"):
+        assert render(core, shape, style, style.messages("1+1?", source=source)).count("Add.") == 1
+
+
 def test_images_stand_where_they_are_marked():
     (message,) = PromptStyle().messages("Is <image> left of <image>?", n_images=2)
     assert [part.get("text", "IMAGE") for part in message["content"]] == ["Is ", "IMAGE", " left of ", "IMAGE", "?"]
