@@ -131,8 +131,10 @@ def _check(value: Any) -> Reply:
     if value is None:
         return Reply(None)
     try:
-        number = float(value)
+        number = float(value) if not isinstance(value, str | bytes) else None
     except (TypeError, ValueError):
+        number = None
+    if number is None:
         return Reply(None, f"returned a {type(value).__name__}; must be a number or None")
     return Reply(number) if math.isfinite(number) else Reply(None, f"returned {number}; must be finite")
 
