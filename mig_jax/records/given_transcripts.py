@@ -76,14 +76,15 @@ def read_given_transcripts(
         rows, values, errors = _skip(path, rows, values, errors, own_kind=own_constant(columns["kind"]))
     if errors:
         raise UserError(format_errors(f"{path} is not a file of transcripts", [error for _, error in sorted(errors)]))
-    if n := sum(any(role == "system" for role, _ in row.get("history", ())) for row in values):
+    try:
+        transcripts = make_transcripts(values, folder=str(location.parent), own_kind=own_constant(columns["kind"]))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if n := sum(any(role == "system" for role, _ in t.history) for t in transcripts):
         logging.warning("%d rows have a system message; data.system_prompt, unless it is empty, takes its place", n)
     if n_taken:
         logging.warning("%s: %d reference answers are written solutions; the answer is taken from them", path, n_taken)
-    try:
-        return make_transcripts(values, folder=str(location.parent), own_kind=own_constant(columns["kind"]))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    return transcripts
 
 
 def _skip(

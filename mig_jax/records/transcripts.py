@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mig_jax.data import image_files
-from mig_jax.data.rows import format_errors
+from mig_jax.data.rows import format_errors, json_type
 from mig_jax.errors import UserError
 from mig_jax.parts import is_own, row_part_error
 from mig_jax.records.atomic_file import replace_file
 from mig_jax.text.answers.verifier import KINDS
+
+# Of earlier turns.
+ROLES = ("system", "user", "assistant", "tool", "function")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,8 +223,11 @@ def _find_row_errors(row: dict[str, Any], own_kind: str) -> list[str]:
         if not isinstance(row.get(name, []), list | tuple)
         or not all(isinstance(text, str) for text in row.get(name, []))
     ]
-    if not all(_is_turn(turn) for turn in row.get("history") or []):
-        errors.append("history is not a list of pairs of role and text")
+    errors += [
+        f"{name} is {json_type(row[name])}, not {meaning}; give columns of another meaning another name"
+        for name, (is_right, meaning) in _OWN_FIELDS.items()
+        if row.get(name) is not None and not is_right(row[name])
+    ]
     kind = row.get("kind", "expression")
     if kind not in (*KINDS, own_kind):
         is_code = isinstance(kind, str) and is_own(kind)
@@ -229,5 +235,40 @@ def _find_row_errors(row: dict[str, Any], own_kind: str) -> list[str]:
     return errors
 
 
-def _is_turn(turn: Any) -> bool:
-    return isinstance(turn, list | tuple) and len(turn) == 2 and all(isinstance(text, str) for text in turn)
+def _is_history(value: Any) -> bool:
+    """Return whether a value is a list of pairs of role and text; pairs of texts are not."""
+    return isinstance(value, list | tuple) and all(
+        isinstance(turn, list | tuple) and len(turn) == 2 and turn[0] in ROLES and isinstance(turn[1], str)
+        for turn in value
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(map(_is_number, value))
+
+
+def _are_rewards(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(x is None or _is_number(x) for x in value.values())
+
+
+_TEXT = (lambda value: isinstance(value, str), "a text")
+_VERDICT = (lambda value: isinstance(value, bool), "true, false or null")
+_NUMBERS = (_are_numbers, "a list of numbers")
+# Fields that a row has only if it was written here: a function that tells whether a value is right, and what it is.
+_OWN_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "is_correct": _VERDICT,
+    "is_correct_lenient": _VERDICT,
+    "answered": _TEXT,
+    "answered_lenient": _TEXT,
+    "format_error": _TEXT,
+    "sampling": _TEXT,
+    "ell_k": _NUMBERS,
+    "watermark_k": _NUMBERS,
+    "gain_k": _NUMBERS,
+    "rewards": (_are_rewards, "an object of numbers"),
+    "history": (_is_history, f"a list of pairs of role ({', '.join(ROLES)}) and text"),
+}

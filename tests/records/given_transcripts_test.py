@@ -6,7 +6,7 @@ import pytest
 from mig_jax.configs import default
 
 from mig_jax.errors import UserError
-from mig_jax.records.given_transcripts import read_given_transcripts
+from mig_jax.records.given_transcripts import FIELDS, read_given_transcripts
 from mig_jax.records.transcripts import Transcript, write_transcripts
 
 USER = {"role": "user", "content": "1+1?"}
@@ -120,3 +120,21 @@ def test_other_files_are_refused(name, message, tmp_path):
     (tmp_path / "in.txt").write_text("")
     with pytest.raises(UserError, match=message):
         read(tmp_path, None, name=name)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("is_correct", "yes"),
+        ("answered", 5),
+        ("rewards", [1]),
+        ("ell_k", ["a"]),
+        ("history", 5),
+        ("history", [["What is 1 + 1?", "2"]]),  # pairs of question and answer
+    ],
+)
+def test_columns_named_like_our_fields_with_other_values_are_refused(name, value, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "?", "response": "r", "answer": "5", name: value}))
+    with pytest.raises(UserError, match=rf"row 1: {name} is .*, not .*; give columns of another meaning another name"):
+        read_given_transcripts(str(path), columns={field: field for field in FIELDS})
