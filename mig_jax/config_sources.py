@@ -75,7 +75,7 @@ def apply_run_config(config: Any, path: str) -> None:
     """Set the sections `RUN_SECTIONS` of a config to those of the run whose config is stored at `path`.
 
     Raises:
-      UserError: the file is damaged, or has keys that were renamed since.
+      UserError: the file is damaged, has keys that were renamed since, or names code that comes with it.
     """
     parts.use_copies(os.path.join(os.path.dirname(path), parts.FOLDER))
     stored = read_json_object(path, keys=RUN_SECTIONS)
@@ -88,6 +88,7 @@ def apply_run_config(config: Any, path: str) -> None:
             f'{path} was written by an earlier version: data.system_prompt is now a text. Write "format" for true '
             'and "" for false in the file'
         )
+    parts.check_stored({key: stored.get(key) for key in (*RUN_SECTIONS, "response_format")}, path)
     if isinstance(stored.get("response_format"), str):  # runs of earlier versions have none
         config.response_format = stored["response_format"]
     for section in RUN_SECTIONS:

@@ -219,6 +219,32 @@ def use_copies(folder: str | os.PathLike[str]) -> list[str]:
     return warnings
 
 
+def check_stored(config: Any, path: str | os.PathLike[str]) -> None:
+    """Check that a stored config, perhaps a stranger's, names no code that comes with it.
+
+    Runs store absolute paths. A relative one, or one inside the folder of the config, names a file that this user may
+    never have seen.
+
+    Args:
+      config: nested; it was read from `path`.
+      path: of the file.
+
+    Raises:
+      UserError: it does, and this user has not run the same file before.
+    """
+    folder = Path(path).resolve().parent
+    for text in _texts(config):
+        file = part_file(text)
+        if file is None or not file.is_file() or _is_trusted(file):
+            continue
+        is_absolute = os.path.isabs(text.removeprefix("="))
+        if not is_absolute or file.resolve().is_relative_to(folder):
+            raise UserError(
+                f"{path} names code that comes with it and was never run here, {file}. Read it; then set "
+                "MIG_JAX_TRUST_PARTS=1"
+            )
+
+
 def _trusted_file() -> Path:
     """Return the list of the files that this user has run: a SHA-256 in each line."""
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "mig_jax" / "parts.txt"

@@ -102,6 +102,26 @@ def test_copies_of_strangers_are_not_run(tmp_path, monkeypatch, capsys):
     assert "uses the run's copy" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "spec", ["{folder}/parts/theirs.py:F", "theirs/parts/theirs.py:F", "=./theirs/../sibling.py:K"]
+)
+def test_stored_configs_name_no_code_that_comes_with_them(spec, tmp_path, monkeypatch):
+    folder = tmp_path / "theirs"
+    (folder / "parts").mkdir(parents=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    write(folder / "parts", name="theirs.py")
+    write(tmp_path, "K = 1", name="sibling.py")
+    config = {"reward": {"credit": spec.format(folder=folder)}}
+    with pytest.raises(
+        UserError, match="mig_jax_config.json names code that comes with it and was never run here, .*py"
+    ):
+        parts.check_stored(config, folder / "mig_jax_config.json")
+    parts.check_stored({"reward": {"credit": f"{tmp_path}/sibling.py:K"}}, folder / "mig_jax_config.json")  # as runs do
+    monkeypatch.setenv("MIG_JAX_TRUST_PARTS", "1")
+    parts.check_stored(config, folder / "mig_jax_config.json")
+
+
 def test_copies_replace_files_that_are_gone(tmp_path, capsys):
     file = write(tmp_path, "def f():\n    return 1\n", "gone.py")
     (tmp_path / "other").mkdir()
