@@ -340,6 +340,9 @@ def _training(config: Config, mode: str, n_devices: int) -> list[str]:
         errors.append("model.vision.freeze is on, but the vision tower has random parameters: train it")
     if config.checkpoint.keep_best and not evaluates(config):
         errors.append("checkpoint.keep_best ranks checkpoints by their evaluations, but there are none: set eval.every")
+    last = max(config.steps, config.sft.steps)
+    if outside := [step for step in config.log.profile_steps if not 1 <= step <= last]:
+        errors.append(f"log.profile_steps: there is no step {outside[0]}; steps are 1 to {last}")
     if mode == "train":
         if r.group_size < 2:
             errors.append(f"rollout.group_size={r.group_size}: an advantage compares at least 2 samples of a prompt")

@@ -18,6 +18,7 @@ VIOLATIONS = {
     "model.compute_dtype='float16'": {"model__compute_dtype": "float16"},
     "model.remat='all': choose one of none, matmuls, layer": {"model__remat": "all"},
     "steps=0: must be more than 0": {"steps": 0},
+    "log.profile_steps: there is no step 0; steps are 1 to": {"log__profile_steps": (1, 0)},
     "rollout.temperature=0.0: must be more than 0": {"rollout__temperature": 0.0},
     "loss.kl_coef=-1.0: must be 0 or more": {"loss__kl_coef": -1.0},
     "rollout.group_size=1: an advantage compares": {"rollout__group_size": 1},
