@@ -113,9 +113,7 @@ def test_stored_configs_name_no_code_that_comes_with_them(spec, tmp_path, monkey
     write(folder / "parts", name="theirs.py")
     write(tmp_path, "K = 1", name="sibling.py")
     config = {"reward": {"credit": spec.format(folder=folder)}}
-    with pytest.raises(
-        UserError, match="mig_jax_config.json names code that comes with it and was never run here, .*py"
-    ):
+    with pytest.raises(UserError, match="config.json names code that comes with it and was never run here, .*py"):
         parts.check_stored(config, folder / "mig_jax_config.json")
     parts.check_stored({"reward": {"credit": f"{tmp_path}/sibling.py:K"}}, folder / "mig_jax_config.json")  # as runs do
     monkeypatch.setenv("MIG_JAX_TRUST_PARTS", "1")

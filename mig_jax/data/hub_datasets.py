@@ -96,10 +96,12 @@ def _read_card(card: Path) -> dict[str, Mapping[str, Any]]:
     import yaml
 
     try:
-        listed = (yaml.safe_load(header[1]) or {}).get("configs") if header else None
-    except (yaml.YAMLError, AttributeError) as error:
+        header_values = yaml.safe_load(header[1]) if header else None
+    except yaml.YAMLError as error:
         raise RowError(f"{card}: its header is not YAML ({error})") from error
-    configs = [entry for entry in listed or () if isinstance(entry, Mapping) and entry.get("data_files")]
+    listed = header_values.get("configs") if isinstance(header_values, Mapping) else None
+    listed = listed if isinstance(listed, list) else []
+    configs = [entry for entry in listed if isinstance(entry, Mapping) and entry.get("data_files")]
     configs.sort(key=lambda entry: not entry.get("default") and entry.get("config_name") != "default")
     return {str(entry.get("config_name", "default")): entry for entry in configs}
 
@@ -115,6 +117,9 @@ def _listed_files(folder: Path, listed: Mapping[str, Any]) -> dict[str, list[Pat
     for entry in data_files:
         patterns = entry.get("path") or ()
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            given = (Path(str(listed.get("data_dir") or "")), Path(str(pattern)))
+            if any(part.is_absolute() or ".." in part.parts for part in given):
+                raise RowError(f"{folder / 'README.md'}: {pattern} is not inside of {folder}")
             files = sorted(path for path in base.glob(str(pattern)) if path.is_file())
             found.setdefault(str(entry.get("split", "train")), []).extend(files)
     return found

@@ -116,6 +116,9 @@ def _read_csv(path: Path, delimiter: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_MAX_CELL_SIZE)
     rows = csv.DictReader(_read_lines(path), delimiter=delimiter)
     try:
+        names = rows.fieldnames or ()
+        if repeated := [name for n, name in enumerate(names) if name and name in names[:n]]:
+            raise RowError(f"{path.name}: two columns are named {repeated[0]!r}; rename one")
         for number, values in enumerate(rows, start=1):
             # Cells after the last column are under None, as where the comma of 1,234 is not quoted.
             # In a table with another delimiter, the missing columns are the error.

@@ -53,6 +53,12 @@ def test_unclosed_quotation_mark_is_reported(tmp_path, monkeypatch):
     csv.field_size_limit(limit)
 
 
+def test_columns_with_the_same_name_are_refused(tmp_path):
+    (tmp_path / "rows.csv").write_text("q,a,a\n1+1,2,3\n")
+    with pytest.raises(RowError, match="rows.csv: two columns are named 'a'; rename one"):
+        list(read_rows(tmp_path / "rows.csv"))
+
+
 def test_unreadable_files_are_user_errors(tmp_path, monkeypatch):
     def deny(*args, **kwargs):
         raise PermissionError(13, "Permission denied")

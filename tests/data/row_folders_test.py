@@ -103,6 +103,20 @@ def test_clone_with_a_card(tmp_path):
         answers("hf", folder)
 
 
+@pytest.mark.parametrize(
+    "data_dir, path", [("", "../rows.jsonl"), ("", "/etc/passwd"), ("..", "rows.jsonl"), ("/etc", "passwd")]
+)
+def test_card_names_no_files_outside_of_its_folder(data_dir, path, tmp_path):
+    write(tmp_path / "rows.jsonl", "1")
+    write(tmp_path / "clone" / "rows.jsonl", "2")
+    card = tmp_path / "clone" / "README.md"
+    card.write_text(f"---\nconfigs:\n- data_dir: '{data_dir}'\n  data_files: {path}\n---\n")
+    with pytest.raises(UserError, match=f"README.md: {path} is not inside of"):
+        answers("hf", tmp_path / "clone")
+    card.write_text("---\nconfigs: 5\n---\n")
+    assert answers("hf", tmp_path / "clone") == ["2"]
+
+
 def test_clone_without_a_card(tmp_path):
     write(tmp_path / "data" / "train-00000-of-00002.parquet", "1")
     write(tmp_path / "data" / "train-00001-of-00002.parquet", "2")
