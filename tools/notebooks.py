@@ -10,9 +10,11 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-FOLDER = Path(__file__).parent.parent / "colab"
-# Where the badges and the install cells find the project.
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "colab"
+# Where badges, links and install cells find the project, and the other files that have them.
 ADDRESS = re.compile(r"(github(?:\.com)?/)[\w-]+(/mig_jax\b)")
+WITH_ADDRESS = (ROOT / "README.md", ROOT / "docs" / "colab.md")
 
 
 def to_notebook(source: str) -> nbformat.NotebookNode:
@@ -33,15 +35,15 @@ def code_lines(source: str) -> int:
 
 
 def main() -> None:
-    """Write the notebook of every source in colab/."""
+    """Write the notebook of every source in colab/, with the given account in all addresses."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--owner", help="GitHub account in the addresses of badges and install cells")
     owner = parser.parse_args().owner
-    for path in sorted(FOLDER.glob("*.py")):
+    sources = sorted(FOLDER.glob("*.py"))
+    for path in (*sources, *WITH_ADDRESS) if owner else ():
+        path.write_text(ADDRESS.sub(rf"\g<1>{owner}\g<2>", path.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in sources:
         source = path.read_text(encoding="utf-8")
-        if owner:
-            source = ADDRESS.sub(rf"\g<1>{owner}\g<2>", source)
-            path.write_text(source, encoding="utf-8")
         nbformat.write(to_notebook(source), path.with_suffix(".ipynb"))
         print(f"{path.with_suffix('.ipynb').name}: {code_lines(source)} lines of code")
 
