@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import tuple_parser
 
 from mig_jax.config import RENAMED_KEYS
 from mig_jax.errors import UserError
@@ -183,7 +184,20 @@ class WeightsParser(flags.ArgumentParser):
         return "weights"
 
 
+class NamesParser(tuple_parser.TupleParser):
+    """Reads a tuple on the command line: "tensorboard,my_file.py:Csv", or Python's own form."""
+
+    def parse(self, argument: Any) -> tuple[Any, ...]:
+        if isinstance(argument, str) and "," in argument and not argument.lstrip().startswith(("(", "[")):
+            try:
+                ast.literal_eval(argument)
+            except (ValueError, SyntaxError):
+                return tuple(item.strip() for item in argument.split(",") if item.strip())
+        return super().parse(argument)
+
+
 config_flags.register_flag_parser_for_type(dict, WeightsParser())
+config_flags.register_flag_parser_for_type(tuple, NamesParser())
 
 
 def short_message(error: BaseException) -> str:

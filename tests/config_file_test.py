@@ -5,7 +5,14 @@ import os
 import pytest
 from mig_jax.configs import default, quickstart
 
-from mig_jax.config_file import WeightsParser, check_config_file, check_overrides, find_config_file, flatten_record
+from mig_jax.config_file import (
+    NamesParser,
+    WeightsParser,
+    check_config_file,
+    check_overrides,
+    find_config_file,
+    flatten_record,
+)
 from mig_jax.errors import UserError
 
 START = "from mig_jax.configs import default\n\n\ndef get_config():\n    c = default.get_config()\n"
@@ -127,3 +134,18 @@ def test_a_stored_config_keeps_its_dicts():
     assert flatten_record(record, default.get_config()) == {
         "reward.outcomes": {"a.py:f": 1.0}, "reward.outcome_args.workers": 3, "gone.key": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("tensorboard,my_parts.py:Csv", ("tensorboard", "my_parts.py:Csv")),
+        ("query, key", ("query", "key")),
+        ("my_parts.py:Csv", ("my_parts.py:Csv",)),
+        ("('query', 'key')", ("query", "key")),
+        ("3,4", (3, 4)),
+        ("()", ()),
+    ],
+)
+def test_names_on_the_command_line_need_no_quotation_marks(text, values):
+    assert NamesParser().parse(text) == values
