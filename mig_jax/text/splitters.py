@@ -4,6 +4,7 @@ A splitter is a function of a text that returns the spans (start, end) of its st
 around a step and steps without text are removed afterwards. Our own take time linear in the length.
 """
 
+import difflib
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -147,6 +148,10 @@ def find_splitter(spec: str, *, key: str) -> Splitter:
             raise UserError(f"{key}={spec!r}: {error}")
         return splitter
     names = f"choose one of {', '.join(SPLITTERS)}, a function (path/file.py:NAME), or the pattern of a header"
+    if spec.isalpha() and (close := difflib.get_close_matches(spec.lower(), SPLITTERS, n=1)):
+        raise UserError(f"{key}={spec!r}: did you mean {close[0]}? {names}")
+    if spec.endswith(".py"):
+        raise UserError(f"{key}={spec!r}: name what to use of the file, as {spec}:NAME")
     try:
         if _compile(spec).match(""):
             raise UserError(f"{key}={spec!r}: it matches an empty text; {names}")
@@ -162,8 +167,12 @@ def splitter_error(splitter: Splitter) -> str | None:
             spans = [(start, end) for start, end in splitter(text)]
         except Exception as error:  # any error of the user's code
             return f"fails for {text!r}: {parts.user_traceback(error)}; it must return the spans (start, end) of steps"
-        if not all(isinstance(x, int) for span in spans for x in span) or spans != sorted(spans):
-            return f"returns {spans!r} for {text!r}; it must return the spans (start, end) of steps, in order"
+        ends = [0, *(x for span in spans for x in span), len(text)]
+        if not all(isinstance(x, int) for x in ends) or ends != sorted(ends):
+            return (
+                f"returns {spans!r} for {text!r}; it must return the spans (start, end) of steps, in order, disjoint, "
+                "and inside of the text"
+            )
     return None
 
 

@@ -15,7 +15,7 @@ import functools
 
 from mig_jax import parts
 from mig_jax.errors import UserError
-from mig_jax.text.splitters import HeaderSplitter, Splitter, find_splitter, splitter_error
+from mig_jax.text.splitters import HeaderSplitter, Splitter, find_splitter, split_sentences, splitter_error
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
@@ -256,6 +256,11 @@ def format_errors(format: StepFormat) -> list[str]:
             errors.append(f"{name}={pair!r}: must be two tags, as in ('<a>', '</a>')")
     if not errors and len({tag for pair in (*pairs.values(), f.answer) for tag in pair}) < 2 * len(pairs) + 2:
         errors.append(f"think={f.think!r}, answer={f.answer!r}: the tags must differ")
+    elif not errors and (inside := [(a, b) for a in f.tags for b in f.tags if a != b and a in b]):
+        errors.append(f"tags: {inside[0][0]!r} is inside of {inside[0][1]!r}, so it would be read there, too")
+    for name in ("instructions", "before_answer", "after_answer", "prompt_opening"):
+        if not isinstance(getattr(f, name), str):
+            errors.append(f"{name}={getattr(f, name)!r}: must be a text")
     try:
         if "x·" not in f.step.format(number=1, text="x·"):
             errors.append(f"step={f.step!r}: must contain {{text}}")
@@ -268,6 +273,12 @@ def format_errors(format: StepFormat) -> list[str]:
             errors.append(f"splitter: {error}")
     except (UserError, TypeError) as error:
         errors.append(str(error))
+    if not errors and f.split is split_sentences and not f.fits_lead_in:
+        errors.append("splitter='sentence' needs fits_lead_in=True, because such steps end inside lines")
+    if f.splitter == "header" and not errors:
+        written = "".join(f.step.format(number=n, text="a") for n in (1, 2))
+        if (found := len(f.split(written))) != 2:
+            errors.append(f"step={f.step!r}: two steps are written as {written!r}, of which the splitter reads {found}")
     if f.reads_empty_think and not (f.think and f.fits_lead_in):
         errors.append("reads_empty_think needs think and fits_lead_in")
     return errors

@@ -232,6 +232,22 @@ def test_own_formats(tmp_path):
         find_format("qwen2")
 
 
+@pytest.mark.parametrize(
+    "fields, error",
+    [
+        ({"answer": ("<think>a", "</x>")}, "tags: '<think>' is inside of '<think>a'"),
+        ({"instructions": 5}, "instructions=5: must be a text"),
+        ({"step": "{text}\n"}, "of which the splitter reads 0"),
+        ({"splitter": "sentence"}, "needs fits_lead_in=True"),
+        ({"splitter": "paragrph"}, "splitter='paragrph': did you mean paragraph?"),
+        ({"splitter": lambda text: [(0, 10**6)]}, "in order, disjoint, and inside of the text"),
+        ({"splitter": lambda text: [(0, len(text)), (0, len(text))]}, "in order, disjoint, and inside of the text"),
+    ],
+)
+def test_formats_that_would_lose_steps_have_errors(fields, error):
+    assert any(error in found for found in format_errors(StepFormat(**fields)))
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_formats_have_no_errors(name):
     assert format_errors(ALL[name]) == []
