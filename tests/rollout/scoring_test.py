@@ -123,7 +123,7 @@ def test_fewer_probes_are_a_choice_of_cuts(rollout, every):
     [
         {"reward__terminator": "event"},
         {"reward__over_tokens": "mean_prob"},
-        {"reward__over_tokens": "sum_logprob"},
+        pytest.param({"reward__over_tokens": "sum_logprob"}, marks=pytest.mark.slow),
         {"reward__over_spellings": "logsumexp"},
     ],
     ids=str,
