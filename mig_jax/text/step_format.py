@@ -166,7 +166,8 @@ class StepFormat:
         """Return what a step is, for messages."""
         written = self.step.format(number=1, text="…").strip()
         if self.headers:
-            return f"lines '{written}'"
+            is_read = bool(self.headers(f"{written} …"))
+            return f"lines '{written}'" if is_read else f"lines that match {self.headers.header!r}"
         names = {"split_paragraphs": "paragraphs", "split_lines": "lines", "split_sentences": "sentences"}
         return names.get(getattr(self.split, "__name__", ""), "steps")
 

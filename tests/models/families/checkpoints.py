@@ -137,6 +137,7 @@ ACCEPTED = published.CONFIGS | {
     "Llama-3.1-Nemotron-Nano-8B-v1": LLAMA3 | {"head_dim": 128, "transformers_version": "4.47.1"},
     "SmolLM2-1.7B-Instruct": published.CONFIGS["SmolLM2-1.7B"] | {
         "transformers.js_config": {"dtype": "q4", "kv_cache_dtype": {"q4f16": "float16"}}},
+    "Mistral-7B-v0.3": MISTRAL,
     "Mistral-7B-Instruct-v0.3": MISTRAL,
     "Mistral-Nemo-Instruct-2407": MISTRAL | {
         "head_dim": 128, "hidden_size": 5120, "num_hidden_layers": 40, "max_position_embeddings": 1024000,
