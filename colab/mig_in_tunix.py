@@ -32,14 +32,15 @@ from tunix.rl.grpo.grpo_learner import GRPOConfig, GRPOLearner
 from tunix.rl.rl_cluster import ClusterConfig, RLCluster, RLTrainingConfig, Role
 from tunix.rl.rollout.base_rollout import RolloutConfig
 
+from mig_jax import assets
 from mig_jax.integrations.tunix import MIGLearner, mig_reward
 from mig_jax.text.response_format import parse_response
 from mig_jax.text.step_format import FORMATS
 
-TINY_MODEL = os.environ.get("MIG_JAX_TINY_MODEL")  # set by the tests: the quickstart's model and one question
-if jax.default_backend() == "cpu" and not TINY_MODEL:
+TINY = "MIG_JAX_TINY" in os.environ  # set by the tests: the quickstart's model and one question
+if jax.default_backend() == "cpu" and not TINY:
     raise SystemExit("no accelerator: choose Runtime → Change runtime type → TPU v5e-1 or T4 GPU, and run again")
-STEPS, GROUP, TOKENS = (2, 4, 90) if TINY_MODEL else (20, 8, 256)
+STEPS, GROUP, TOKENS = (2, 4, 90) if TINY else (20, 8, 256)
 
 # %% [markdown]
 # ## Model and data
@@ -47,8 +48,8 @@ STEPS, GROUP, TOKENS = (2, 4, 90) if TINY_MODEL else (20, 8, 256)
 # The reference answer is the column `answer`; steps are found by the response format that the prompt asks for.
 
 # %%
-if TINY_MODEL:
-    MODEL = TINY_MODEL
+if TINY:
+    MODEL = str(assets.QUICKSTART)
     sizes = qwen2.ModelConfig(3, 267, 64, 192, 4, 16, 2, rope_theta=10_000, norm_eps=1e-6, use_tied_embedding=True)
     rows, system = [{"question": "Last digits of 7 +5 -3 *3 +8 -2 +6", "answer": "297539"}] * STEPS, []
 else:

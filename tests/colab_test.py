@@ -41,10 +41,6 @@ def test_notebook_runs(source, tmp_path, monkeypatch):
     monkeypatch.setenv("MIG_JAX_TINY", "1")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
-    if source.stem == "mig_in_tunix":
-        from tests.integrations.quickstart import with_biases
-
-        monkeypatch.setenv("MIG_JAX_TINY_MODEL", str(with_biases(tmp_path / "model")))
     notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
     ran = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     errors = [out for cell in ran.cells for out in cell.get("outputs", []) if out.output_type == "error"]
