@@ -11,7 +11,7 @@ verifier with its worker processes. The rules are asked in this order, each in a
     structure      lists, tuples, matrices, relations, down to single values
     regions        intervals and conditions on one variable
     equations      names before an equals sign, equivalent equations
-    scalars        single values: `quantities` (numbers with units), then words, then formulas
+    scalars        single values: `quantities` (numbers with units, see `conversions`), then words, then formulas
     parser         formulas that can be evaluated, from `tokens`
     identities     their equality by values at points, exact or to 60 digits; `arithmetic` computes them
     checks         what runs in worker processes only: algebra by latex2sympy and sympy, graders of reasoning-gym

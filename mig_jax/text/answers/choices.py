@@ -4,9 +4,13 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
+from mig_jax.text.answers.formulas import is_same_math
 from mig_jax.text.answers.normalize import FONT_COMMANDS, clean_characters, is_same_text, normalize, strip_lead_in
 from mig_jax.text.response_format import choices_by_letter
 
+# Longest text that is compared with the choices as mathematics, and what it must have.
+_MAX_FORMULA = 100
+_MATHEMATICS = re.compile(r"[0-9\\^²³√π]")
 CHOICE = re.compile(r"\(?([A-Za-z])(?:[.):]+(?:\s.*)?)?", re.DOTALL)
 _LETTER = re.compile(r"\(?([A-Za-z])[.):]*")
 _LETTER_AND_TEXT = re.compile(r"\(?(?P<letter>[A-Za-z])(?P<mark>[.):,]*)(?P<text>.*)", re.DOTALL)
@@ -93,7 +97,7 @@ def _plain(text: str) -> str:
     text = strip_lead_in(clean_characters(text).replace("**", ""))
     if text.startswith("\\"):
         text = _FONT.sub(r"\1 ", text.replace("\\ ", " ").replace("~", " "), count=1).strip()
-    if text.startswith("{") and text.endswith("}"):
+    if text[:1] + text[-1:] in ("{}", "[]"):
         text = text[1:-1].strip()
     text = text.replace("\N{IDEOGRAPHIC COMMA}", ". ").replace("\N{IDEOGRAPHIC FULL STOP}", ". ")
     return strip_lead_in(_CALLED_AFTER.sub("", _CALLED.sub("", text, count=1) if _CALLED.match(text) else text))
@@ -104,15 +108,15 @@ def _names_option(response: str, wanted: str, options: dict[str, str]) -> bool:
     letter = _LETTER.fullmatch(response)
     if letter and letter[1].upper() in options:
         return letter[1].upper() == wanted
-    if _is_same_normalized(response, options[wanted]):
+    if _is_same_normalized(response, options[wanted]) or _letters_of_value(response, options) == [wanted]:
         return True
     both = _LETTER_AND_TEXT.fullmatch(response)
     if not both or both["letter"].upper() != wanted:
         return False
     text = both["text"].strip(" \t\n-\N{EN DASH}\N{EM DASH}")
-    if _is_same_normalized(text, options[wanted]):
+    if _is_same_normalized(text, options[wanted]) or _letters_of_value(text, options) == [wanted]:
         return True
-    if any(_is_same_normalized(text, option) for option in options.values()):
+    if any(_is_same_normalized(text, option) for option in options.values()) or _letters_of_value(text, options):
         return False
     next_letter = _NEXT_LETTER.match(text)
     if next_letter and next_letter[1].upper() in options:
@@ -120,6 +124,13 @@ def _names_option(response: str, wanted: str, options: dict[str, str]) -> bool:
     if both["letter"].isupper() and _REASON.match(response, 1 + both.start("letter")):
         return True
     return both["mark"].strip(",") != "" and both["text"][:1].isspace()
+
+
+def _letters_of_value(text: str, options: dict[str, str]) -> list[str]:
+    """Return the letters of the options that are equal to a text as mathematics; [] for a text without any."""
+    if len(text) > _MAX_FORMULA or not _MATHEMATICS.search(text):
+        return []
+    return [letter for letter, option in options.items() if is_same_math(text, option)]
 
 
 def _is_same_normalized(text: str, choice: str) -> bool:

@@ -26,9 +26,9 @@ from mig_jax.text.answers.quantities import is_same_number, parse_number_answer
 from mig_jax.text.answers.sets import is_same_set
 
 _WORDS = {
-    True: "yes true yep yeah correct 是 是的 对 对的 正确 正确的 真 能 可以 会 有 成立 √ ✓ ✔ はい 네",
-    False: "no false nope incorrect 否 不 不是 错 错的 错误 错误的 不对 不正确 假 不能 不可以 不会 没有 不成立 "
-    "× ✗ ✘ いいえ 아니요",
+    True: "yes true yep yeah correct 是 是的 对 对的 正确 正确的 真 能 可以 会 有 存在 成立 √ ✓ ✔ はい 네",
+    False: "no false nope incorrect 否 不 不是 不是的 错 错的 错误 错误的 不对 不对的 不正确 不正确的 假 "
+    "不能 不可以 不会 没有 不存在 不成立 × ✗ ✘ いいえ 아니요",
 }
 _POLARITY = {word: polarity for polarity, words in _WORDS.items() for word in words.split()}
 _YES_OR_NO = "|".join(sorted(map(re.escape, _POLARITY), key=len, reverse=True))
@@ -121,7 +121,7 @@ def polarity(answer: str) -> bool | None:
     first = _ANSWER_AND_REASON.fullmatch(text)
     if not first:
         return None
-    clauses = (_ANSWER_AND_REASON.fullmatch(clause.strip()) for clause in _CLAUSE.split(first["reason"] or ""))
+    clauses = (_ANSWER_AND_REASON.fullmatch(strip_lead_in(clause)) for clause in _CLAUSE.split(first["reason"] or ""))
     polarities = {_POLARITY[clause["word"]] for clause in clauses if clause} | {_POLARITY[first["word"]]}
     return polarities.pop() if len(polarities) == 1 else None
 

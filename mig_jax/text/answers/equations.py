@@ -122,6 +122,24 @@ def tuple_of_assignments(listing: Listing) -> Node | None:
     return Sequence("(", tuple(values[name] for name in sorted(values)), ")")
 
 
+def without_indices(given: Listing, wanted: Listing) -> tuple[Listing, Listing]:
+    """Return the values of x = 1, x = 2 and of x_1 = 1, x_2 = 2, where one is written so and the other so."""
+    names: list[set[str]] = []
+    for listing in (given, wanted):
+        members = [*map(named_first, listing.members)]
+        if not members or not all(is_equation(node) and is_short_name(node.sides[0]) for node in members):
+            return given, wanted
+        names.append({name_key(node.sides[0]) for node in members if is_equation(node)})
+    for plain, indexed in (names, names[::-1]):
+        if len(plain) == 1 and all(re.fullmatch(rf"{re.escape(min(plain))}_[0-9]", name) for name in indexed):
+            values = [
+                tuple(node.sides[-1] for node in map(named_first, listing.members) if is_equation(node))
+                for listing in (given, wanted)
+            ]
+            return Listing(values[0]), Listing(values[1])
+    return given, wanted
+
+
 def is_number(node: Node) -> bool:
     """Return whether a node is a constant."""
     if not isinstance(node, Value):

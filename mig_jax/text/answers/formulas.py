@@ -21,6 +21,7 @@ from mig_jax.text.answers.equations import (
     proportionality,
     tuple_of_assignments,
     without_assignment,
+    without_indices,
 )
 from mig_jax.text.answers.logic import all_of, same_members
 from mig_jax.text.answers.normalize import is_same_text
@@ -99,6 +100,9 @@ class _Comparison:
         if not any(map(is_condition, (given, wanted))):
             return NotImplemented
         one, other = region_of(given), region_of(wanted)
+        if other is not None and not other.intervals and isinstance(wanted, Listing):
+            # No reference is empty, so this one means a union, unless the response is written in the same way.
+            other = None if one is not None and not one.intervals else region_of(Listing(wanted.members))
         if one is None or other is None:
             return NotImplemented
         if one.name and other.name and one.name != other.name or len(one.intervals) != len(other.intervals):
@@ -121,6 +125,8 @@ class _Comparison:
             return self.nodes(given, tuple_) if (tuple_ := tuple_of_assignments(wanted)) else False
         if isinstance(wanted, structure.Sequence) and isinstance(given, Listing):
             return self.nodes(tuple_, wanted) if (tuple_ := tuple_of_assignments(given)) else False
+        if isinstance(given, Listing) and isinstance(wanted, Listing):
+            given, wanted = without_indices(given, wanted)
         members = [
             node.members if isinstance(node, Listing) else () if node == Value(r"\emptyset") else (node,)
             for node in (given, wanted)

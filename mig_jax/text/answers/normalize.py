@@ -151,6 +151,8 @@ _VULGAR_FRACTION = re.compile("[¼-¾⅐-⅞]")
 _GREEK_LETTER = re.compile("[α-ωΓΔΘΛΞΠΣΥΦΨΩϕϑ]")
 # A comma between groups of digits with a blank after it, as 11,\! 111 has it.
 _SPACED_THOUSANDS = re.compile(r"(?<=[0-9]),(?:\\[!,;:]|\\ |[\u2009\u200a\u202f])\s*(?=[0-9]{3}(?![0-9]))")
+# The digits that a decimal repeats, below dots on the first and the last one.
+_REPEATED = re.compile(r"(?<=[0-9.])\\dot ?\{?([0-9])\}?(?:([0-9]*)\\dot ?\{?([0-9])\}?)?")
 _THIN_SPACE = re.compile(r"(?<=[0-9])[\u2009\u200a\u202f\u00a0](?=[0-9]{3}(?![0-9]))")
 
 # Full-width characters, as typed in Chinese text; zero-width characters, direction marks included.
@@ -172,6 +174,7 @@ def normalize(answer: str) -> str:
         text = _DOUBLE_BACKSLASH.sub(r"\\", text)
     text = _VULGAR_FRACTION.sub(_vulgar_fraction_to_latex, _SUPERSCRIPT.sub(_superscript_to_latex, text))
     text = _SUBSCRIPT.sub(lambda match: f"_{{{unicodedata.normalize('NFKC', match[0])}}}", text)
+    text = _REPEATED.sub(lambda match: rf"\overline{{{''.join(filter(None, match.groups()))}}}", text)
     text = _roots_to_latex(_ROOT.sub(r"\\sqrt{\1}", text))
     for old, new in _REPLACEMENTS:
         text = text.replace(old, new)

@@ -5,6 +5,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import NamedTuple
 
+from mig_jax.text.answers.conversions import conversion_factor
 from mig_jax.text.answers.normalize import TEXT_COMMAND, normalize, strip_lead_in
 
 # Longest text that is parsed as a number, its unit included.
@@ -21,6 +22,7 @@ _NUMBER = re.compile(
     rf"|(?P<digits>{_DECIMAL})(?P<exponent>(?:[eE][+-]?[0-9]{{1,3}}(?![0-9]))?))"
 )
 _NEGATIVE = re.compile(r"\A(?:(?i:negative|minus) +|负)(?=[0-9.$\\])")
+_ABOUT = re.compile(r"\A(?:~|(?i:about|approximately|approx\.?|around|roughly) |大?约为?) *")
 _MONEY = re.compile(
     r"(?P<sign>[+-]?) ?(?:US ?)?(?P<money>USD|EUR|GBP|INR|JPY|CNY|RMB|Rs\.?|[€£¥₹₩])\.? ?(?=[0-9.+\\-])"
 )
@@ -61,7 +63,7 @@ _UNITS = {
         "cm": "centimeter centimetre cms 厘米", "mm": "millimeter millimetre 毫米", "µm": "micron micrometer",
         "nm": "nanometer nanometre", "mi": "mile", "yd": "yard", "ft": "foot feet 英尺", "inch": "inches in 英寸",
         "year": "yr 年", "month": "mo 个月 月", "week": "wk 周 星期", "day": "天 日",
-        "h": "hour hr 小时", "min": "minute 分钟", "s": "second sec 秒 秒钟", "ms": "millisecond 毫秒",
+        "h": "hour hr 小时", "min": "minute 分钟", "分": "", "s": "second sec 秒 秒钟", "ms": "millisecond 毫秒",
         "am": "a.m", "pm": "p.m",
         "t": "ton tonne 吨", "kg": "kilogram kilo kgs 千克 公斤", "g": "gram gm gms 克", "mg": "milligram 毫克",
         "lb": "", "oz": "ounce", "斤": "",
@@ -81,7 +83,7 @@ _UNITS = {
     for name in (unit, *names.split())
 }  # fmt: skip
 # Units that may be any of several.
-_AMBIGUOUS = {"pound": {"lb", "£"}, "¥": {"JPY", "CNY"}, "°": {"°C", "°F"}}
+_AMBIGUOUS = {"pound": {"lb", "£"}, "分": {"min", "CNY"}, "¥": {"JPY", "CNY"}, "°": {"°C", "°F"}}
 _SCALES = {
     "dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
     "百": 100, "千": 10**3, "万": 10**4, "百万": 10**6, "千万": 10**7, "亿": 10**8, "万亿": 10**12,
@@ -95,7 +97,7 @@ _PER = {"/", "per"}
 _NO_UNIT = set(
     "or and not plus minus times divided to by but half base if when for zero than squared cubed factorial root halves "
     "third thirds fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths "
-    "hundredth hundredths thousandth thousandths millionth millionths st nd rd th".split()
+    "hundredth hundredths thousandth thousandths millionth millionths st nd rd th wrong incorrect".split()
 )
 _NO_UNIT_SIGNS = "或和与至到又半点之乘除加减等不无是折成"
 _VOCABULARY = {*_UNITS, *_SCALES, *_POWERS, *_PER, *_NO_UNIT}
@@ -170,7 +172,7 @@ def parse_number(text: str, *, letters: str = "spaced") -> Number | None:
         return None
     if text.startswith("(") and text.endswith(")") and "," not in text:
         text = text[1:-1].strip()
-    text = text.removeprefix("~").strip()
+    text = _ABOUT.sub("", text)
     money = _MONEY.match(text)
     if money:
         text = money["sign"] + text[money.end() :]
@@ -181,12 +183,15 @@ def parse_number(text: str, *, letters: str = "spaced") -> Number | None:
 
 
 def is_same_number(one: Number, other: Number) -> bool:
-    """Return whether two numbers are exactly equal; numbers with different known units are not.
+    """Return whether two numbers are exactly equal; different known units are converted, or else differ.
 
     If only one of the two is a percentage, 50% equals both 50 and 0.5.
     """
-    if not are_compatible_units(one.unit, other.unit) or _differ_in_sense(one.words, other.words):
+    if _differ_in_sense(one.words, other.words):
         return False
+    if not are_compatible_units(one.unit, other.unit):
+        factor = conversion_factor(one.unit, other.unit)
+        return factor is not None and one.value * factor == other.value
     if one.is_percent == other.is_percent:
         return one.value == other.value
     percent, plain = (one, other) if one.is_percent else (other, one)

@@ -62,7 +62,7 @@ def region_of(node: Node) -> Region | None:
         return None
     name = next(iter(names), "")
     if isinstance(node, Listing) and node.word != "or" and all(isinstance(member, Relation) for member in node.members):
-        return _intersection(found, name)
+        return _intersection(found, name, is_union=not node.word)
     return Region([interval for region in found for interval in region.intervals], name)
 
 
@@ -91,12 +91,15 @@ def _region_of_condition(node: Relation) -> Region | None:
     return None
 
 
-def _intersection(regions: list[Region], name: str) -> Region | None:
-    """Return where all conditions hold; None if the order of their bounds is unknown. x < 2, x > 3 is a union."""
+def _intersection(regions: list[Region], name: str, *, is_union: bool) -> Region | None:
+    """Return where all conditions hold; None if the order of their bounds is unknown.
+
+    If nowhere, `is_union` says whether their union is meant: x < 2, x > 3 is one, but x < 2 and x > 3 is empty.
+    """
     both = functools.reduce(_meet, (region.intervals for region in regions))
     if both is None:
         return None
-    if not both and all(len(region.intervals) == 1 for region in regions):
+    if not both and is_union and all(len(region.intervals) == 1 for region in regions):
         both = [interval for region in regions for interval in region.intervals]
     return Region(both, name)
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from mig_jax.text.answers import identities
+from mig_jax.text.answers.conversions import conversion_factor
 from mig_jax.text.answers.logic import any_of
 from mig_jax.text.answers.normalize import TEXT_COMMAND
 from mig_jax.text.answers.notations import parse_base_numeral
@@ -26,6 +27,8 @@ Algebra = Callable[[str, str], bool | None]
 UNEVALUATED = re.compile(
     r"[0-9a-z)}!] ?(?:[-+]|(?:\*|\\times|\\cdot|\\div)(?! ?10 ?\^))|(?<!_)[0-9)](?: [0-9]| ?\()", re.IGNORECASE
 )
+# 2020-01-01 is a date, no difference.
+_DATE = re.compile(r"[0-9]{4}([-/])[0-9]{1,2}\1[0-9]{1,2}|[0-9]{1,2}([-/])[0-9]{1,2}\2[0-9]{4}")
 _TRAILING_TEXT = re.compile(rf"(?: ?(?:{TEXT_COMMAND} ?\{{[^{{}}]*\}}|\\cdot|/)(?: ?\^ ?\{{?-?[0-9]\}}?)?)+\Z")
 _TRAILING_SIGN = re.compile(r" ?(?:%|\^ ?(?:\\circ|\{ ?\\circ ?\})(?: ?[CF])?)\Z")
 _TRAILING_WORDS = re.compile(
@@ -50,13 +53,19 @@ def is_same_scalar(given: str, wanted: str, algebra: Algebra) -> bool | None:
         # 5m is 5 meters only if the other one is in meters.
         attached = parse_number(given if other else wanted, letters="all")
         unit = one.unit if one else other.unit if other else ""
-        if attached and attached.unit and attached.unit == unit:
+        if attached and attached.unit and (attached.unit == unit or conversion_factor(attached.unit, unit)):
             one, other = one or attached, other or attached
     if one and other:
         return is_same_number(one, other) and _are_same_words(one.words, other.words)
     (given, unit, words), (wanted, wanted_unit, wanted_words) = split_unit(given), split_unit(wanted)
-    if not are_compatible_units(unit, wanted_unit) or not _are_same_words(words, wanted_words):
+    if not _are_same_words(words, wanted_words):
         return False
+    if not are_compatible_units(unit, wanted_unit):
+        factor = conversion_factor(unit, wanted_unit)
+        if factor is None or other and UNEVALUATED.search(given):
+            return False
+        given = rf"({given}) \cdot \frac{{{factor.numerator}}}{{{factor.denominator}}}"
+        return _is_same_formula(given, wanted, algebra)
     if given == wanted and ("%" in (unit, wanted_unit)) == (unit == wanted_unit == "%"):
         return True
     if other and UNEVALUATED.search(given):
@@ -71,7 +80,12 @@ def is_same_scalar(given: str, wanted: str, algebra: Algebra) -> bool | None:
 
 def _is_same_formula(given: str, wanted: str, algebra: Algebra) -> bool | None:
     """Compare formulas by their values, or by algebra."""
-    if is_word(given) or is_word(wanted) or parse_base_numeral(given) or parse_base_numeral(wanted):
+    if (
+        any(map(is_word, (given, wanted)))
+        or _DATE.fullmatch(wanted)
+        or parse_base_numeral(given)
+        or parse_base_numeral(wanted)
+    ):
         return _words_key(given) == _words_key(wanted)
     if {given.lstrip("+- "), wanted.lstrip("+- ")} & {r"\infty"}:
         return given.lstrip("+ ") == wanted.lstrip("+ ")
@@ -158,7 +172,8 @@ def is_word(text: str) -> bool:
 def _words_key(text: str) -> str:
     """Return the form in which two answers with words are compared."""
     key = re.sub(rf"{TEXT_COMMAND} ?\{{([^{{}}]*)\}}", r" \1 ", text)
-    key = _text_key(" ".join(key.split())).strip(" .")
+    key = _text_key(" ".join(key.split())).lstrip(" .")
+    key = key if key.endswith("..") else key.rstrip(" .")
     return key.casefold() if re.search("[^ -~]|[A-Za-z]{3}", key) else key
 
 

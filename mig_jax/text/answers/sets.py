@@ -44,7 +44,7 @@ def set_members(answer: str) -> list[str]:
     inner = structure.enclosed(text)
     if inner and inner[0] in ("{", r"\{"):
         text = inner[1]
-    elif inner and _LETTER_LIST.fullmatch(inner[1]):
+    elif inner and (_LETTER_LIST.fullmatch(inner[1]) or inner[0] == "[" and inner[1].count(",") > 1):
         text = inner[1]
     if _BRACKETED_LETTERS.fullmatch(text.replace(" ", "")):
         text = ", ".join(re.findall("[A-Z]", text))
@@ -56,9 +56,9 @@ def set_members(answer: str) -> list[str]:
 
 
 def choice_letters(members: Sequence[str]) -> set[str] | None:
-    """Return the letters of choices, as in "A, C" or "AC"; None if a member is anything else."""
-    if len(members) == 1 and _LETTERS.fullmatch(members[0]):
-        return set(members[0])
+    """Return the letters of choices, as in "A, C", "A & C" or "AC"; None if a member is anything else."""
+    if len(members) == 1 and _LETTERS.fullmatch(together := re.sub("[ &]", "", members[0])):
+        return set(together)
     letters = [CHOICE.fullmatch(member) for member in members]
     found = {letter[1].upper() for letter in letters if letter}
     return found if letters and all(letters) else None

@@ -4,7 +4,7 @@ r"""The structure of an answer in LaTeX or plain text: lists, tuples, intervals,
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mig_jax.text.answers.normalize import TEXT_COMMAND
@@ -67,7 +67,7 @@ Node = Value | Listing | Sequence | Matrix | Union_ | Relation
 _OPENING = r"\\\{|\\langle(?![A-Za-z])|[(\[{]"
 _CLOSING = r"\\\}|\\rangle(?![A-Za-z])|[)\]}]"
 _BRACKETS = rf"(?P<opening>{_OPENING})|(?P<closing>{_CLOSING})"
-_WORD = rf"{TEXT_COMMAND} ?\{{ ?,? ?(?:and|or|和|或) ?\}}|(?<![A-Za-z\\{{])(?:and|or)(?![A-Za-z}}])|[和或与]"
+_WORD = rf"{TEXT_COMMAND} ?\{{ ?,? ?(?:and|or|和|或) ?\}}|(?<![A-Za-z\\{{])(?:and|or)(?![A-Za-z}}])|[和或与且]"
 SEPARATOR = re.compile(rf"{_BRACKETS}|(?P<mark>[,;]|{_WORD})")
 _COMMA = re.compile(rf"{_BRACKETS}|(?P<mark>,)")
 _SEMICOLON = re.compile(rf"{_BRACKETS}|(?P<mark>;)")
@@ -91,7 +91,7 @@ _ENVIRONMENT = re.compile(
 _BOX = re.compile(r"\\f?boxed ?\{")
 _POINT = re.compile(rf"(?:{TEXT_COMMAND} ?\{{ ?[Pp]oint ?\}} ?|[Pp]oint )?\\?[A-Z]'? ?(?=\()")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![A-Za-z])")
-_OTHER_SEPARATOR = re.compile(r", |;|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|[和或]")
+_OTHER_SEPARATOR = re.compile(r", |;|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|[和或且]")
 _EQUALS = re.compile(
     r"(?:\\(?:vec|mathbf|overrightarrow) ?)?\{?[A-Za-z]\}?(?: ?\([a-z]\)|(?: ?_ ?\{?\w\}?)|\^ ?\{?-1\}?|\^ ?T)? ?="
 )
@@ -112,14 +112,21 @@ def read(text: str) -> Node:
         return read(whole["set"])
     parts, marks = split(text, SEPARATOR)
     if len(parts) > 1 and any(parts):
-        return Listing(tuple(read(part) for part in parts if part), _word_of(marks))
+        return Listing(tuple(_members(filter(None, parts))), _word_of(marks))
     return _read_one(text)
+
+
+def _members(parts: Iterable[str]) -> Iterator[Node]:
+    r"""Yield what the parts of a list are; both values of \pm 1."""
+    for part in parts:
+        node = read(part)
+        yield from node.members if isinstance(node, Listing) and _PLUS_MINUS.search(part) else (node,)
 
 
 def _word_of(marks: list[str]) -> str:
     """Return "and" or "or" if a mark is such a word."""
     words = (
-        "and" if "and" in mark or mark in "和与" else "or" if "or" in mark or mark == "或" else "" for mark in marks
+        "and" if "and" in mark or mark in "和与且" else "or" if "or" in mark or mark == "或" else "" for mark in marks
     )
     return next(filter(None, words), "")
 
@@ -155,7 +162,8 @@ def enclosed(text: str) -> tuple[str, str, str] | None:
 
 def _read_one(text: str) -> Node:
     """Read a text that is no list."""
-    if _PLUS_MINUS.search(text):
+    inner = enclosed(text)
+    if _PLUS_MINUS.search(text) and not (inner and inner[0] in (r"\{", "{")):
         plus, minus = _PLUS_MINUS.sub(_upper_sign, text), _PLUS_MINUS.sub(_lower_sign, text)
         return Listing((read(_strip_plus(plus)), read(minus)))
     parts, _ = split(text, _APPROXIMATELY)

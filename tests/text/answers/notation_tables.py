@@ -150,6 +150,33 @@ EXPRESSIONS = {
         - 3k | 3
         - 4\pi r | 4\pi
     """,
+    "units of different sizes": r"""
+        + 1 hour | 60 minutes
+        + 1\text{ h} | 60\text{ min}
+        + 60分钟 | 1小时
+        + 1 m | 100 cm
+        + 2000 mL | 2 L
+        + 10 m/s | 36 km/h
+        + 10000 cm^2 | 1 m^2
+        + 1000\text{ L} | 1\text{ m}^3
+        + 1000 kg/m^3 | 1 g/cm^3
+        + 12 in | 1 ft
+        + 16 oz | 1 lb
+        + 24 hours | 1 day
+        + 200\sqrt5\text{ cm} | 2\sqrt5\text{ m}
+        + 30 minutes | \frac12\text{ hour}
+        - 1 m/s | 1 km/h
+        - 100 cm^2 | 1 m^2
+        - 3600 | 1 h
+        - 60 s | 1 h
+        - 11 lb | 5 kg
+        - 1.6 km | 1 mile
+        - 365 days | 1 year
+        - 500 cents | \$5
+        - 20\sqrt5\text{ cm} | 2\sqrt5\text{ m}
+        - 5 J | 5 W
+        - 5秒 | 5分
+    """,
     "tiny and nearly equal numbers": r"""
         - 1/2^{40} | 1/2^{41}
         - \frac{1}{50!} | \frac{1}{51!}
@@ -274,6 +301,14 @@ EXPRESSIONS = {
         - x>0 | [0,\infty)
         + (-\infty, \infty) | \mathbb{R}
         + k<2 or k>3 | k<2 \text{ or } k>3
+        - k<2 and k>3 | (-\infty,2)\cup(3,\infty)
+        - k<2 \text{ and } k>3 | (-\infty,2)\cup(3,\infty)
+        - k<2且k>3 | (-\infty,2)\cup(3,\infty)
+        + k<2, k>3 | (-\infty,2)\cup(3,\infty)
+        + (-\infty,2)\cup(3,\infty) | k<2 \text{ and } k>3
+        + k>3 and k<2 | k<2 and k>3
+        - k<1 and k>5 | k<2 and k>3
+        + k≠1且k≠2 | k\neq1\text{ and }k\neq2
         - (2,\infty) | (-\infty,2)
     """,
     "names before an equals sign": r"""
@@ -321,6 +356,23 @@ EXPRESSIONS = {
         + \begin{cases} x=3\\ y=4\end{cases} | (3,4)
         + \begin{cases} x=3\\ y=4\end{cases} | x=3,y=4
         - \begin{cases} x=4\\ y=3\end{cases} | x=3,y=4
+    """,
+    "indices, signs, dots and dates": r"""
+        + x=2, x=1 | x_1=1, x_2=2
+        + x_1=1, x_2=2 | x=1 or x=2
+        - x=1, x=3 | x_1=1, x_2=2
+        - x=1 | x_1=1, x_2=2
+        - a_1=2, a_2=1 | a_1=1, a_2=2
+        + 1+\sqrt5, 1-\sqrt5, -2 | \{1\pm\sqrt5, -2\}
+        - 1+\sqrt5, -2 | \{1\pm\sqrt5, -2\}
+        + -2, -1, 1, 2 | \pm1, \pm2
+        + \frac13 | 0.\dot{3}
+        + \frac{4}{33} | 0.\dot{1}\dot{2}
+        + \frac{41}{333} | 0.\dot{1}2\dot{3}
+        - 3.14... | 3.14
+        - 5 is wrong | 5
+        - 5 \text{ is wrong} | 5
+        - 2018 | 2020-01-01
     """,
     "vectors and matrices": r"""
         - (1,2] | \begin{bmatrix}1\\2\end{bmatrix}
@@ -838,6 +890,11 @@ EXPRESSIONS = {
 # The other kinds.
 OTHERS = {
     "set": r"""
+        + A & C | A, C
+        + A C | A, C
+        - A & B | A, C
+        + [1, 2, 3] | 3, 2, 1
+        - [1, 2] | 1, 2
         + A and C | A, C
         + (A, C) | A, C
         + [A,C] | AC
@@ -905,8 +962,13 @@ OTHERS = {
         + 5个苹果 | 5
         + 5円 | 5
         + 5원 | 5
+        - 5 is incorrect | 5
     """,
     "yes_no": r"""
+        + 不是的 | no
+        + 不存在 | no
+        + 存在 | yes
+        - Yes; the answer is no | yes
         + 是的 | yes
         + 对的 | yes
         + 正确。 | yes
@@ -1012,6 +1074,7 @@ CHOICES = r"""
     - 选BC | B
     - A because B | B
     - A. because it is B | B
+    + [B] | B
 """
 
 
