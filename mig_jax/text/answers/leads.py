@@ -55,8 +55,9 @@ _FILLERS = re.compile(
     re.IGNORECASE,
 )
 _BECAUSE = re.compile(
-    r"[\s,;，；(（]+(?:because|since|as (?:it|the|this)|so that|which|due to|where|when|if|given that|not|rather than"
-    r"|instead of|因为|由于|而不?是|不是|不选)(?![A-Za-z])|,\s+(?:the|an?|who|i\.e\.)\s",
+    r"[\s,;，；(（]+(?:because|since|as (?:it|the|this)|so that|which|due to|where|when|if|given that"
+    r"|(?:(?:and|but) )?not|rather than|instead of|因为|由于|而不?是|不是|不选)(?![A-Za-z])"
+    r"|,\s+(?:the|an?|who|i\.e\.)\s",
     re.IGNORECASE,
 )
 VERB = re.compile(

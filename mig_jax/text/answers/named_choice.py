@@ -23,13 +23,21 @@ _LETTERS = rf"{_LETTER}(?:\s*(?:,|/|、|or|and|nor|或|和)\s*{_LETTER}){{0,8}}"
 _SEVERAL = re.compile(r"\(?[A-Z][.):]?(?:(?:[\s,;/&、]|\b(?:or|and)\b|或|和)+\(?[A-Z][.):]?){1,8}")
 # "not A", "can't be A or B", "A is wrong": letters that are mentioned, but not chosen.
 _REJECTED_LETTERS = re.compile(
-    rf"(?:\b(?:not|cannot|never|neither|rather than|instead of|unlike|than|reject|eliminate|exclude)|n['’]t|而?不是"
-    rf"|不选|不会是|而非|排除)\s*(?:be|choose|select|选|选项)?\s*(?:option|choice)?\s*{_LETTERS}"
-    rf"|(?:\b(?:option|choice)s?\s+)?{_LETTERS}\s*(?:(?:is|are|was|were|seems?|looks?)\s+(?:(?:clearly|also|just)\s+)?"
+    rf"(?:\b(?i:not|cannot|never|neither|rather than|instead of|unlike|than|reject|eliminate|exclude)|n['’]t|而?不是"
+    rf"|不(?:能|应该?|可以?|要|会|该)?选|不会是|而非|排除)\s*(?:be|choose|select|选|选项)?\s*(?:option|choice)?\s*{_LETTERS}"
+    rf"|(?:\b(?:option|choice)s?\s+)?{_LETTERS}\s*(?:选?项)?(?:(?:is|are|was|were|seems?|looks?)\s+(?:(?:clearly|also|just)\s+)?"
     r"(?:wrong|incorrect|false|not|n't|a distractor|distractors|too\b|impossible|out\b|invalid)|(?:isn|aren)['’]t"
     r"|是?(?:错误|错|不正确|不对|干扰))"
+    # A line that rejects its choice: "A: red is wrong."
+    rf"|(?m:^)\W{{0,4}}{_LETTER}[.:)]{{1,2}} (?!because|since|as )[^\n.;:A-Z]{{1,60}}"
+    r" (?:is|are|was) (?:wrong|incorrect|false)\b"
 )
-_MARKED = r"(?=\s*(?:[.):,，。：、;!*$]|\Z|不|是|正确|对|项|\s(?:is|because|since|as|would be|must be|seems)\b))"
+_JOINING_TEXT = re.compile(r"\\text(?:rm|bf|normal)? ?\{ ?(or|and) ?\}")
+# Letters at the end of which none is chosen: "Either A or B."
+_UNDECIDED = re.compile(
+    rf"{_LETTER}\s*(?:,|/|、|\bor\b|\band\b|或者?|和|还是)\s*(?:option\s|choice\s)?{_LETTER}[.)。?！!？*$]*\s*\Z"
+)
+_MARKED = r"(?=\s*(?:[.):,，。：、;!*$]|\Z|不|是|为|正确|对|选?项|\s(?:is|because|since|as|would be|must be|seems)\b))"
 _SUBJECT = re.compile(
     r"\W{0,12}(?:(?i:so|therefore|thus|hence|then|finally|故|因此|所以)[\s,，]*)?"
     r"(?:(?i:(?:it'?s|it is|this is|that is|i (?:would )?(?:choose|pick|select)|option|choice|answer)\b"
@@ -52,7 +60,9 @@ _ALONE = re.compile(
     r"|(?<![\w'\N{RIGHT SINGLE QUOTATION MARK}])(?P<last>[A-Z])[.)。]?\Z"
 )
 # Names an answer in Chinese without a lead: 故选B, 选B.
-_CHINESE_CHOSEN = re.compile(r"(?<![不可])选(?:择|项)?(?:答案|的?是|为|:|：)?\s*[(（\[]?(?P<letter>[A-Z])(?![A-Za-z])")
+_CHINESE_CHOSEN = re.compile(
+    r"(?<![不可])(?<!不[能应该会要])选(?:择|项)?(?:答案|的?是|为|:|：)?\s*[(（\[]?(?P<letter>[A-Z])(?![A-Za-z])"
+)
 _NOT = r"(?:\b(?:not|never|rather than|instead of)\s|n['’]t\s|不是|而非)"
 _COPULA = re.compile(
     r"\b(?:is|are|was|were|be|it's|that's|called|choose|chose|pick|select|looks|seems)\b|是|为|选", re.IGNORECASE
@@ -69,7 +79,7 @@ def read_choice(text: str, choices: Sequence[str]) -> str | None:
     that are only mentioned ("not A", "B is wrong") do not count.
     """
     letters = set(choices_by_letter(choices)) or set(ascii_uppercase) - {"I"}
-    plain = _REJECTED_LETTERS.sub(" ; ", text)
+    plain = _REJECTED_LETTERS.sub(" ; ", _JOINING_TEXT.sub(r" \1 ", text))
     if _SEVERAL.fullmatch(plain.strip()):
         return None
     for passage in find_passages(plain):
@@ -79,6 +89,8 @@ def read_choice(text: str, choices: Sequence[str]) -> str | None:
     begins = _first_letter(plain, letters, choices)
     if begins is not None:
         return begins or None
+    if _UNDECIDED.search(plain[-MAX_PASSAGE:]):
+        return None
     return _chinese_letter(plain, letters) or _last_letter(plain, letters) or _named_text(plain, choices)
 
 

@@ -99,6 +99,8 @@ def _stripped(clause: str) -> str:
     clause = unquoted(clause).strip(" *_\"'`“”’")
     if clause.count("}") > clause.count("{"):
         clause = clause.rstrip(" }\"'")
+    if clause[:1] + clause[-1:] == "[]" and "," not in clause:
+        clause = clause[1:-1]
     return clause.rstrip("$").strip() if clause.count("$") == 1 and clause.endswith("$") else clause
 
 
@@ -189,7 +191,13 @@ def _formula_after_lead(passage: Passage) -> str | None:
     for text in (marked[marked.lastgroup or 0].strip() if marked else "", clause):
         if QUALIFIED.fullmatch(text.rstrip(".")):
             return text.rstrip(".")
-    if marked and marked.re is _DOLLARS and not any(formula.text in marked["content"] for formula in formulas):
+    if (
+        marked
+        and marked.re is _DOLLARS
+        and not any(
+            formula.text in marked["content"] or marked["content"].strip() in formula.text for formula in formulas
+        )
+    ):
         return marked["content"]
     if formulas and not body[: formulas[0].start].strip(" $([*"):
         return formulas[0].text

@@ -27,12 +27,17 @@ _YES_OR_NO = re.compile(r"\b(?:yes|no|true|false)\b", re.IGNORECASE)
 # Words of Chinese that are an answer when they stand alone.
 _CHINESE_YES_OR_NO = re.compile(
     r"(?:(?<![\w√×])(?:不正确|正确|错误|不对|对|错|不是|是|不|否|没有|不能|能|可以|√|×)"
-    r"|(?<=是)(?:不正确|正确|错误|不对|对|错))的?(?=[\s，。,.！!；;*\"'”’}]|\Z)"
+    r"|(?:(?<=[是故])|(?<=所以|因此))(?:不正确|正确|错误|不对|对|错))的?(?=[\s，。,.！!；;*\"'”’}]|\Z)"
 )
 _BOTH = re.compile(
     r"(?:yes|true)\W*(?:\b(?:and|or)\b|/)\W*(?:no|false)\b|(?:no|false)\W*(?:\b(?:and|or)\b|/)\W*(?:yes|true)\b", re.I
 )
 _NEGATION = re.compile(r"\bnot\b|n['’]t\b|\bno idea\b", re.IGNORECASE)
+_WEAKENED = re.compile(
+    r"(?:(?P<negation>\bnot|n['’]t|\bnever)|\b(?:maybe|perhaps|possibly))"
+    r"(?: (?:a|always|the|really|quite))?[ \"*]{1,3}\Z",
+    re.IGNORECASE,
+)
 # A first word that is the answer by itself, unlike those of "No other cube is red" or "Yes or no?".
 _FIRST_WORD_YES_OR_NO = re.compile(
     rf"\W*(?P<word>{_YES_OR_NO.pattern})"
@@ -41,6 +46,9 @@ _FIRST_WORD_YES_OR_NO = re.compile(
 )
 # Letters of several choices: "Options A and C are correct", "A C".
 _OPTIONS = re.compile(r"\b(?:options?|choices?)\s+(?P<letters>[A-H](?:\s*(?:,|and|&|、)\s*[A-H])+)\b", re.IGNORECASE)
+_CHINESE_OPTIONS = re.compile(
+    r"(?<![不可能])选(?:项|择)?[:：]?\s*(?P<letters>[A-H](?:[、,，和\s]*[A-H]){1,7})(?![A-Za-z])"
+)
 _SPACED_LETTERS = re.compile(r"\b([A-H]) (?=[A-H]\b)")
 # Longest reply of one line that is an answer without a lead, in words.
 _MAX_BARE_WORDS = 12
@@ -55,7 +63,7 @@ def read_yes_or_no(text: str, choices: Sequence[str]) -> str | None:
             return first_sentence(body)
         for pattern in (_YES_OR_NO, _CHINESE_YES_OR_NO):
             if word := getattr(pattern, find)(body):
-                return word[0]
+                return _unless_negated(word)
     bare = bare_line(text)
     if bare and _BOTH.match(bare) and "?" not in bare:
         return bare
@@ -64,8 +72,16 @@ def read_yes_or_no(text: str, choices: Sequence[str]) -> str | None:
             return first_word["word"]
         if chinese := _CHINESE_YES_OR_NO.match(line.lstrip("* ")):
             return chinese[0]
-    *_, last = (None, *_YES_OR_NO.findall(text), *_CHINESE_YES_OR_NO.findall(text))
-    return last
+    *_, last = (None, *_YES_OR_NO.finditer(text), *_CHINESE_YES_OR_NO.finditer(text))
+    return last and _unless_negated(last)
+
+
+def _unless_negated(word: re.Match[str]) -> str | None:
+    """Return a yes or no; no for "not true", None for other words that are negated or only possible."""
+    before = _WEAKENED.search(word.string, max(0, word.start() - 24), word.start())
+    if before:
+        return "no" if word[0].lower() == "true" and before["negation"] else None
+    return word[0]
 
 
 def read_words(text: str, choices: Sequence[str]) -> str | None:
@@ -99,7 +115,7 @@ def read_set(text: str, choices: Sequence[str]) -> str | None:
         formulas = [value for value in find_formulas(passage.text) if "$" in passage.text[value.start]]
         words = words_after_lead(passage)
         return formulas[0].text if formulas else _SPACED_LETTERS.sub(r"\1, ", words)
-    if named := _OPTIONS.search(text):
+    if named := _OPTIONS.search(text) or _CHINESE_OPTIONS.search(text):
         return named["letters"]
     line, tail = bare_line(text), text[-MAX_SEARCHED:]
     if line and not VERB.search(line):

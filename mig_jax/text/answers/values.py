@@ -40,6 +40,7 @@ _ONE_WORD = "|".join((*_NUMBER_WORDS, *_SCALE_WORDS))
 _WORDS = re.compile(
     rf"\b(?:{_ONE_WORD})\b(?:(?:[ -]|(?:(?<=hundred)|(?<=thousand)) and )(?:{_ONE_WORD})\b)*", re.IGNORECASE
 )
+_AND_A_HALF = re.compile(r" and (?:a|one) half\b", re.IGNORECASE)
 # Number words are an answer only after such a word: "there are two bars", but not "the two of them".
 _BEFORE_WORDS = re.compile(
     r"(?:^|\b(?:is|are|was|were|has|have|had|equals?|total of|exactly|about|only|makes?|gets?|that's|it's))\W{0,4}\Z",
@@ -70,13 +71,19 @@ def find_numbers(text: str) -> list[Value]:
     before_words = _BEFORE_WORDS if found else _BEFORE_ANY_WORDS
     for match in _WORDS.finditer(text):
         if match.start() not in taken and before_words.search(text[max(0, match.start() - 20) : match.start()]):
-            found.append(Value(match.start(), match.end(), str(_value_of_words(match[0]))))
+            half = _AND_A_HALF.match(text, match.end())
+            value = str(_value_of_words(match[0])) + (".5" if half else "")
+            found.append(Value(match.start(), half.end() if half else match.end(), value))
     return sorted(found)
 
 
 def _number(text: str, match: re.Match) -> Value:
     """Return the number of a match of `_NUMBER`."""
     sign = "-" if match["sign"] and not _is_minus(text, match) else ""
+    half = _AND_A_HALF.match(text, match.end())
+    if half and match["digits"].isdigit():
+        number = f"{sign}{match['digits']}.5"
+        return Value(match.start(), half.end(), number + unit_after(text, half.end(), number))
     number = sign + match["digits"] + match["scale"] + ("%" if match["percent"] else "")
     return Value(
         match.start(), match.end(), number + ("" if match["percent"] else unit_after(text, match.end(), number))

@@ -109,7 +109,7 @@ def test_by_kind(kind, completion, answer):
         ("Answer:\nB", "B"),
         ("The answer is A. Wait, the answer is C", "C"),
         ("The answer is clear from A: it must be (B)", "B"),
-        ("Either (A) or (B)", "B"),
+        ("Either (A) or (B)", None),
         ("so I choose [B]", "B"),
         ("so **B. bank** it is", "B"),
         ("I choose B", "B"),

@@ -1166,4 +1166,86 @@ The solutions are x = 2 and x = 3.
 Hence $x \in \{2, 3\}$.
 """,
     ),
+    *_readings(
+        "number",
+        "5",
+        right=r"""
+The correct answer is 5 and not 6.
+The answer is [5].
+So 5, not 6.
+It can't be 6, so it must be 5.
+John has 5 apples at the end of the 4 hours.
+It must be less than 10, so it is 5.
+Half of 10 is 5.
+""",
+        wrong=r"""
+It is not 5.
+The answer is not 5.
+That can't be 5.
+more than 5
+It is half of 5.
+It is between 4 and 5.
+6 feet 5 inches
+8 hours and 5 minutes
+5 and a half hours
+five and a half
+""",
+    ),
+    *_readings(
+        "expression",
+        "3",
+        right=r"""
+It's not $5$; it's $3$.
+The square root of 9 is 3.
+""",
+        wrong=r"""
+The answer is the square root of 3.
+It is not 3.
+It is 4 to 3.
+""",
+    ),
+    *_readings("expression", "1, -2", right=r"Final answer: $x=1$ or $x=-2$"),
+    *_readings(
+        "choice",
+        "B",
+        right=r"""
+B选项正确
+B.⏎A: red is wrong.⏎C: green is wrong.
+Between A and B, I choose B.
+""",
+        wrong=r"""
+Either A or B.
+I am torn between A and B.
+\boxed{A \text{ or } B}
+不能选B
+Answer: Not B
+""",
+        choices=COLORS,
+    ),
+    *_readings(
+        "choice",
+        "C",
+        right=r"""
+2+3 = 5
+5 apples
+""",
+        choices=DIGITS,
+    ),
+    *_readings(
+        "yes_no",
+        "yes",
+        right=r"""
+所以正确。
+It is really true.
+""",
+        wrong=r"""
+Maybe yes, maybe no.
+Not yes.
+The statement is not true.
+This isn't true.
+所以不正确。
+""",
+    ),
+    *_readings("yes_no", "no", right=r"The statement is not true."),
+    *_readings("set", "A, C", right="选AC"),
 )
