@@ -321,9 +321,9 @@ def test_stacked_cuts(tokenizer, merging):
 
 def test_parsing_time_is_linear_in_the_length(merging):
     pieces = ("### Step 1: a.</", "\n### Step 1: a.\n", "<think>", "</think>", ".</", "### Step 1:\n", " \n")
-    start = time.monotonic()
+    start = time.process_time()
     for piece in pieces:
         text = OPENING + piece * (100_000 // len(piece)) + "</think>"
         for process_mask in completions.PROCESS_MASKS:
             parse(merging, text, max_steps=16, process_mask=process_mask)
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
