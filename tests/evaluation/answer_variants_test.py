@@ -86,7 +86,8 @@ def test_variants_of_the_file_are_probed(policy, tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "half", "question": "1/2 of 1", "answer": "1/2"}))
     path, row = tmp_path / "variants.jsonl", {"source": "rows", "id": "half", "answer": "1/2", "variants": ["2/4"]}
     # Variants of another source, or of another answer, are ignored.
-    for change, expected in ((None, "0.5"), ({}, "2/4"), ({"source": "other"}, "0.5"), ({"answer": "2"}, "0.5")):
+    derived = r"\frac{1}{2}"
+    for change, expected in ((None, derived), ({}, "2/4"), ({"source": "other"}, derived), ({"answer": "2"}, derived)):
         path.write_text(json.dumps(row | (change or {})))
         config.data.variants = "" if change is None else str(path)
         ((chosen,), _) = problem_set.open_train_problems(policy, config, need_solution=False)
