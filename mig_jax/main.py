@@ -86,7 +86,10 @@ def parse_arguments(argv: list[str]) -> list[str]:
     words = argv[1:]
     command = next((word for word in words if word in COMMANDS), "")
     if not words or words[0] == "help" or {"-h", "-help", "--help"} & set(words):
-        print(command_help(command) if command else overview())
+        try:
+            print(command_help(command) if command else overview())
+        except BrokenPipeError:  # the reader has seen enough, as in `mig-jax train --help | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0 if words else 2)
     if "--version" in words:
         print(f"mig-jax {__version__}")

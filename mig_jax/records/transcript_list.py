@@ -12,7 +12,10 @@ class TranscriptList(list[Transcript]):
 
     def summary(self) -> str:
         """Return one line: how many are right, malformed and undecided, and what their steps gain on average."""
-        texts = [f"{len(self):,} transcripts", f"{sum(t.is_correct_strict is True for t in self):,} right"]
+        texts = [
+            f"{len(self):,} transcript{'s' * (len(self) != 1)}",
+            f"{sum(t.is_correct_strict is True for t in self):,} right",
+        ]
         for name, count in (
             ("malformed", sum(bool(t.format_error) for t in self)),
             ("undecided", sum(t.is_correct is None for t in self)),

@@ -251,7 +251,8 @@ def _flat_sft_loss(w: Window) -> str:
 
 def _format_advice(config: Config) -> str:
     prompt = "" if config.data.system_prompt else "Ask for the format (data.system_prompt=format), or train"
-    return (prompt or "The model does not know this format: train") + " it first on solutions (sft.steps)."
+    more = f"more sft.steps, now {config.sft.steps}" if config.sft.steps else "sft.steps"
+    return f"{prompt or 'The model does not know this format: train'} it first on solutions ({more})."
 
 
 def _is_sft_loss_flat(w: Window) -> bool:

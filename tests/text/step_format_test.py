@@ -14,6 +14,7 @@ from mig_jax.text.response_format import (
     render_response,
     suggest_format,
 )
+from mig_jax.text.splitters import find_splitter
 from mig_jax.text.step_format import BOXED, FORMATS, MIG, SPACES, StepFormat, find_format, format_errors
 from tests.text.hostile import FRAGMENTS
 
@@ -272,5 +273,7 @@ def test_steps_are_written_as_their_splitter_reads_them():
 def test_descriptions():
     assert MIG.describe() == "<think>, lines '### Step 1: …', </think>, <answer>…</answer>"
     assert FORMATS["plain"].describe() == "paragraphs, \\boxed{…}" and BOXED == ("\\boxed{", "}")
+    by_pattern = dataclasses.replace(FORMATS["r1"], splitter=find_splitter("^Step [0-9]+", key="--steps"))
+    assert by_pattern.describe_steps() == "lines that match '^Step [0-9]+'"
     usual = "<think>a</think><answer>4</answer>"
     assert SENTENCES.with_usual_tags("<work>a</work><final>4</final>") == usual == MIG.with_usual_tags(usual)
