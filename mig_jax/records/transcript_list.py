@@ -25,7 +25,8 @@ class TranscriptList(list[Transcript]):
         rewards = [sum(t.gain_k) for t in self if t.ell_k]
         if rewards:
             n_steps = sum(len(t.gain_k) for t in self)
-            texts.append(f"{n_steps:,} steps that gain {sum(rewards) / len(rewards):.3g} nats a response")
+            steps = " that gains" if n_steps == 1 else "s that gain"
+            texts.append(f"{n_steps:,} step{steps} {sum(rewards) / len(rewards):.3g} nats a response")
         return ", ".join(texts)
 
     def __repr__(self) -> str:
