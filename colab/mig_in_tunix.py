@@ -5,16 +5,18 @@
 #
 # tunix trains language models in JAX with Flax NNX. Its `GRPOLearner` rewards whole responses; `MIGLearner` is the same
 # learner with one more advantage, on the tokens of each reasoning step. Qwen2.5-0.5B-Instruct on GSM8K with LoRA, first
-# with the plain learner, then with ours. TPU v5e-1 or T4 runtime.
+# with the plain learner, then with ours. TPU v5e-1 runtime.
 #
-# **Not tried yet on a TPU or T4**: it was run with a tiny model on a CPU, with tunix 0.1.7.
+# **Not tried yet on a TPU**: it was run with a tiny model on a CPU, with tunix 0.1.7. That version excludes jax 0.7.2,
+# which Colab has: the install cell moves jax and flax to 0.12. **Restart the session after it** (Runtime → Restart
+# session), then run the cells below.
 
-# %% Install: about two minutes on Colab
+# %% Install: about two minutes on Colab, then restart the session
 REPOSITORY = "https://github.com/OWNER/mig_jax"  # @param {type: "string"}
 import importlib.util
 
 if not importlib.util.find_spec("mig_jax"):
-    # %pip install -q "mig_jax[train] @ git+{REPOSITORY}" chex==0.1.90 "google-tunix>=0.1.7"
+    # %pip install -q "mig_jax[train] @ git+{REPOSITORY}" "google-tunix>=0.1.7" "jax[tpu]"
     pass
 
 # %%
@@ -39,7 +41,7 @@ from mig_jax.text.step_format import FORMATS
 
 TINY = "MIG_JAX_TINY" in os.environ  # set by the tests: the quickstart's model and one question
 if jax.default_backend() == "cpu" and not TINY:
-    raise SystemExit("no accelerator: choose Runtime → Change runtime type → TPU v5e-1 or T4 GPU, and run again")
+    raise SystemExit("no accelerator: choose Runtime → Change runtime type → TPU v5e-1, and run again")
 STEPS, GROUP, TOKENS = (2, 4, 90) if TINY else (20, 8, 256)
 
 # %% [markdown]

@@ -26,7 +26,8 @@ def test_notebook_is_short_and_has_a_badge(source):
     text = source.read_text(encoding="utf-8")
     assert notebooks.code_lines(text) < 80
     assert f"/mig_jax/blob/main/colab/{source.stem}.ipynb)" in text
-    assert "chex==0.1.90" in text, "an install cell that moves no package of Colab's"
+    if source.stem != "mig_in_tunix":  # tunix excludes the jax that Colab has
+        assert "chex==0.1.90" in text, "an install cell that moves no package of Colab's"
 
 
 # Notebooks that need another framework have its marker.
