@@ -52,6 +52,7 @@ class Curves:
 
 
 # %%
+import os
 import tempfile
 
 import mig_jax
