@@ -45,6 +45,7 @@ from mig_jax.records.transcript_list import TranscriptList
 from mig_jax.records.transcripts import Transcript, make_transcripts, read_transcripts
 from mig_jax.rollout.problem_set import eval_source, open_eval_problems
 from mig_jax.text.answers.verifier import Verifier
+from mig_jax.text.splitters import Splitter
 from mig_jax.text.step_format import find_format
 from mig_jax.trainer import disk_space
 from mig_jax.trainer import train as trainer
@@ -148,7 +149,7 @@ def score(
     transcripts: AnyPath | Iterable[Transcript | Mapping[str, Any]],
     /,
     *,
-    steps: str = "",
+    steps: str | Splitter = "",
     **overrides: Any,
 ) -> TranscriptList:
     """Return transcripts with ℓ, watermark and gain of every step, in nats, graded where they were not.
@@ -158,7 +159,7 @@ def score(
       transcripts: a file (see `read_given_transcripts`), or rows: transcripts, or mappings with at least question,
         response and answer. Rows may bring their own `steps`, a list of texts that occur in the response.
       steps: how responses divide into steps: "paragraph", "line", "sentence", the pattern of a header, or a function
-        as "my_file.py:split"; "format": as the response format says, also where rows bring steps.
+        (itself, or as "my_file.py:split"); "format": as the response format says, also where rows bring steps.
       **overrides: see `load_config`; `response_format` is that of the responses, and `data.columns` names the
         columns of the file.
 
@@ -211,6 +212,8 @@ def sample(
       UserError: the config, the model or the kind cannot be used, or there are not as many answers as questions.
     """
     config = config_of(model, overrides)
+    if isinstance(questions, str) or isinstance(answers, str):
+        raise UserError("questions and answers are lists of texts: write [question] for a single one")
     if kind not in KINDS and not is_own(kind):
         raise UserError(f"kind={kind!r}: not one of {', '.join(KINDS)}{did_you_mean(kind, KINDS)}")
     if answers and len(answers) != len(questions):

@@ -16,6 +16,7 @@ from mig_jax.data.rows import format_errors
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
 from mig_jax.models.sampler import Completions, Prompts
+from mig_jax.parts import signature_error
 from mig_jax.policy import encoding, images
 from mig_jax.policy.completions import ParsedCompletion, parse_completion
 from mig_jax.policy.generate import make_rollout_params_fn
@@ -43,7 +44,7 @@ from mig_jax.text.response_format import (
     with_opening,
     without_opening,
 )
-from mig_jax.text.splitters import Splitter, find_splitter
+from mig_jax.text.splitters import Splitter, find_splitter, splitter_error
 
 # Prompts and responses are padded to a multiple of this many tokens, so that few shapes are compiled.
 LENGTH_STEP = 64
@@ -80,7 +81,7 @@ def score_transcripts(
     verifier: Verifier,
     *,
     batch_size: int = 8,
-    steps: str = "",
+    steps: str | Splitter = "",
     on_scored: Callable[[Sequence[Transcript]], None] = lambda scored: None,
 ) -> list[Transcript]:
     """Return the transcripts with their steps and numbers, in nats under `policy`, graded where they were not.
@@ -132,16 +133,22 @@ def score_transcripts(
     return scored
 
 
-def splitter_of(steps: str) -> Splitter | None:
-    """Return the splitter that `--steps` names; None for that of the response format.
+def splitter_of(steps: str | Splitter) -> Splitter | None:
+    """Return the splitter that `--steps` names, or a function itself; None for that of the response format.
 
     Raises:
       UserError: see `find_splitter`.
     """
-    return find_splitter(steps, key="--steps") if steps not in ("", "format") else None
+    if isinstance(steps, str):
+        return find_splitter(steps, key="--steps") if steps not in ("", "format") else None
+    if error := signature_error(steps, "text") or splitter_error(steps):
+        raise UserError(f"steps={steps!r}: {error}")
+    return steps
 
 
-def _with_steps(policy: Policy, transcripts: Sequence[Transcript], steps: str) -> tuple[Policy, list[tuple[str, ...]]]:
+def _with_steps(
+    policy: Policy, transcripts: Sequence[Transcript], steps: str | Splitter
+) -> tuple[Policy, list[tuple[str, ...]]]:
     """Return the policy with the format to score in, and the given steps of each transcript, () to find them."""
     format, given = policy.tokenizer.format, [()] * len(transcripts)
     if not steps:

@@ -12,9 +12,11 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, TextIO
 
 from mig_jax.data import image_files
+from mig_jax.data.problem_rows import CHOICE_KINDS
 from mig_jax.data.rows import format_errors, json_type
 from mig_jax.errors import UserError
 from mig_jax.parts import is_own, row_part_error
@@ -229,6 +231,10 @@ def _find_row_errors(row: dict[str, Any], own_kind: str) -> list[str]:
         if row.get(name) is not None and not is_right(row[name])
     ]
     kind = row.get("kind", "expression")
+    if not errors and kind in CHOICE_KINDS and row.get("choices"):
+        letters = tuple(ascii_uppercase[: len(row["choices"])])
+        if row["answer"].strip() not in letters:
+            errors.append(f"answer {row['answer']!r} is not the letter of a choice: {', '.join(letters)}")
     if kind not in (*KINDS, own_kind):
         is_code = isinstance(kind, str) and is_own(kind)
         errors.append(row_part_error("kind", kind) if is_code else f"kind {kind!r} is not one of {', '.join(KINDS)}")

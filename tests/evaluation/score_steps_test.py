@@ -10,6 +10,7 @@ from mig_jax.errors import UserError
 from mig_jax.evaluation import score_transcripts
 from mig_jax.records.transcripts import Transcript
 from mig_jax.text.response_format import parse_response
+from mig_jax.text.splitters import SPLITTERS
 from mig_jax.text.step_format import FORMATS, MIG
 from mig_jax.text.tokenizer import build_character_tokenizer
 from tests import tiny
@@ -101,3 +102,12 @@ def test_given_steps_score_as_found_ones(tmp_path):
 def test_wrong_flag_is_refused_before_a_model_is_loaded():
     with pytest.raises(UserError, match=r"--steps='\(': not a regular expression"):
         mig_jax.score("/no/model", [], steps="(")
+
+
+def test_steps_of_scoring_may_be_a_function():
+    assert score_transcripts.splitter_of(SPLITTERS["line"]) is SPLITTERS["line"]
+    assert score_transcripts.splitter_of("format") is None
+    with pytest.raises(UserError, match="must be a function of .text., not a int"):
+        score_transcripts.splitter_of(5)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="disjoint, and inside of the text"):
+        score_transcripts.splitter_of(lambda text: [(0, 1)])

@@ -67,6 +67,7 @@ def test_unreadable_and_unwritable_files_are_user_errors(tmp_path):
     "field, error",
     [
         ('"choices": 5', "choices is not a list of texts"),
+        ('"choices": ["x", "y"], "kind": "choice"', "answer '1' is not the letter of a choice: A, B"),
         ('"steps": ["a", 1]', "steps is not a list of texts"),
         (f'"level": {"1" * 5000}', "not JSON"),
         (f'"level": {"[" * 100_000}', "not JSON"),
