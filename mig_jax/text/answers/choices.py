@@ -1,5 +1,6 @@
 """Comparison of choices, by their letters and by their texts."""
 
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ CHOICE = re.compile(r"\(?([A-Za-z])(?:[.):]+(?:\s.*)?)?", re.DOTALL)
 _LETTER = re.compile(r"\(?([A-Za-z])[.):]*")
 _LETTER_AND_TEXT = re.compile(r"\(?(?P<letter>[A-Za-z])(?P<mark>[.):,]*)(?P<text>.*)", re.DOTALL)
 _NEXT_LETTER = re.compile(r"(?:(?:and|or) )?\(?([A-Za-z])(?:[.):,]|\Z)")
+_BOXED_LETTER = re.compile(r"\[ ?[A-Za-z] ?\]")
 _BRACKETED_LETTER = re.compile(r"\(([A-Za-z])\)")
 # What may follow a letter without a mark, before a reason.
 _REASON = re.compile(
@@ -95,9 +97,10 @@ def edit_distance(first: str, second: str) -> int:
 def _plain(text: str) -> str:
     r"""Return an answer without fonts, braces and the words that call a letter a choice: (D) 4 for \textbf{(D)}\ 4."""
     text = strip_lead_in(clean_characters(text).replace("**", ""))
-    if text.startswith("\\"):
+    if text.startswith(("\\", "(\\")):
         text = _FONT.sub(r"\1 ", text.replace("\\ ", " ").replace("~", " "), count=1).strip()
-    if text[:1] + text[-1:] in ("{}", "[]"):
+        text = text.replace(" )", ")")
+    if text[:1] + text[-1:] == "{}" or _BOXED_LETTER.fullmatch(text):
         text = text[1:-1].strip()
     text = text.replace("\N{IDEOGRAPHIC COMMA}", ". ").replace("\N{IDEOGRAPHIC FULL STOP}", ". ")
     return strip_lead_in(_CALLED_AFTER.sub("", _CALLED.sub("", text, count=1) if _CALLED.match(text) else text))
@@ -108,15 +111,19 @@ def _names_option(response: str, wanted: str, options: dict[str, str]) -> bool:
     letter = _LETTER.fullmatch(response)
     if letter and letter[1].upper() in options:
         return letter[1].upper() == wanted
-    if _is_same_normalized(response, options[wanted]) or _letters_of_value(response, options) == [wanted]:
+    if _is_same_normalized(response, options[wanted]) or _letters_of_value(response, tuple(options.items())) == [
+        wanted
+    ]:
         return True
     both = _LETTER_AND_TEXT.fullmatch(response)
     if not both or both["letter"].upper() != wanted:
         return False
     text = both["text"].strip(" \t\n-\N{EN DASH}\N{EM DASH}")
-    if _is_same_normalized(text, options[wanted]) or _letters_of_value(text, options) == [wanted]:
+    if _is_same_normalized(text, options[wanted]) or _letters_of_value(text, tuple(options.items())) == [wanted]:
         return True
-    if any(_is_same_normalized(text, option) for option in options.values()) or _letters_of_value(text, options):
+    if any(_is_same_normalized(text, option) for option in options.values()) or _letters_of_value(
+        text, tuple(options.items())
+    ):
         return False
     next_letter = _NEXT_LETTER.match(text)
     if next_letter and next_letter[1].upper() in options:
@@ -126,11 +133,12 @@ def _names_option(response: str, wanted: str, options: dict[str, str]) -> bool:
     return both["mark"].strip(",") != "" and both["text"][:1].isspace()
 
 
-def _letters_of_value(text: str, options: dict[str, str]) -> list[str]:
+@functools.lru_cache(maxsize=4096)
+def _letters_of_value(text: str, options: tuple[tuple[str, str], ...]) -> list[str]:
     """Return the letters of the options that are equal to a text as mathematics; [] for a text without any."""
     if len(text) > _MAX_FORMULA or not _MATHEMATICS.search(text):
         return []
-    return [letter for letter, option in options.items() if is_same_math(text, option)]
+    return [letter for letter, option in options if _MATHEMATICS.search(option) and is_same_math(text, option)]
 
 
 def _is_same_normalized(text: str, choice: str) -> bool:

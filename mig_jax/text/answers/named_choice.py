@@ -40,7 +40,8 @@ _UNDECIDED = re.compile(
 _MARKED = r"(?=\s*(?:[.):,，。：、;!*$]|\Z|不|是|为|正确|对|选?项|\s(?:is|because|since|as|would be|must be|seems)\b))"
 _SUBJECT = re.compile(
     r"\W{0,12}(?:(?i:so|therefore|thus|hence|then|finally|故|因此|所以)[\s,，]*)?"
-    r"(?:(?i:(?:it'?s|it is|this is|that is|i (?:would )?(?:choose|pick|select)|option|choice|answer)\b"
+    r"(?:(?i:(?:it'?s|it is|this is|that is|i (?:would )?(?:choose|pick|select)|option|choice|answer"
+    r"|only|statement)\b"
     r"|选项|选择?)\s*)?"
     r"(?:(?i:option|choice|letter)\s)?[\s*_$:：]{0,8}"
     rf"(?:[(\[](?P<bracketed>[A-Za-z])[)\]]|(?P<bare>[A-Z]){_MARKED})(?P<rest>.*)"

@@ -118,6 +118,8 @@ _REPLACEMENTS = (
     ("\N{LEFT CEILING}", r"\lceil "),
     ("\N{RIGHT CEILING}", r"\rceil "),
     ("\N{ANGLE}", r"\angle "),
+    ("\N{WHITE UP-POINTING TRIANGLE}", r"\triangle "),
+    ("\N{IDENTICAL TO}", r"\equiv "),
     ("\N{FRACTION SLASH}", "/"),
     ("\N{DIVISION SLASH}", "/"),
     ("\N{RATIO}", ":"),
@@ -128,6 +130,7 @@ _REPLACEMENTS = (
 _RENAMED_COMMANDS = {
     "le": "leq", "ge": "geq", "ne": "neq", "leqslant": "leq", "geqslant": "geq", "leqq": "leq", "geqq": "geq",
     "lt": "<", "gt": ">", "land": r"\text{ and }", "lor": r"\text{ or }", "to": "rightarrow", "tg": "tan", "ctg": "cot",
+    "varphi": "phi", "varepsilon": "epsilon",
 }  # fmt: skip
 _RENAMED = re.compile(rf"\\({'|'.join(_RENAMED_COMMANDS)})(?![A-Za-z])")
 _SIZED_BRACKET = re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\.?")
@@ -153,6 +156,11 @@ _GREEK_LETTER = re.compile("[α-ωΓΔΘΛΞΠΣΥΦΨΩϕϑ]")
 _SPACED_THOUSANDS = re.compile(r"(?<=[0-9]),(?:\\[!,;:]|\\ |[\u2009\u200a\u202f])\s*(?=[0-9]{3}(?![0-9]))")
 # The digits that a decimal repeats, below dots on the first and the last one.
 _REPEATED = re.compile(r"(?<=[0-9.])\\dot ?\{?([0-9])\}?(?:([0-9]*)\\dot ?\{?([0-9])\}?)?")
+# What follows a congruence: \pmod{3}, \pmod 3, (mod 3), \bmod 3.
+_MODULUS = re.compile(
+    rf"(?:\(? ?(?:\\[bp]?mod(?![A-Za-z])|mod(?![A-Za-z])|{TEXT_COMMAND} ?\{{ ?mod ?\}})) ?\{{?(\w+)\}}?"
+    r" ?\)?(?=[ $.]*\Z)"
+)
 _THIN_SPACE = re.compile(r"(?<=[0-9])[\u2009\u200a\u202f\u00a0](?=[0-9]{3}(?![0-9]))")
 
 # Full-width characters, as typed in Chinese text; zero-width characters, direction marks included.
@@ -181,6 +189,8 @@ def normalize(answer: str) -> str:
     text = _RENAMED.sub(_rename_command, _GREEK_LETTER.sub(_greek_to_latex, text))
     text = _CONTROL_SPACE.sub(" ", _SIZED_BRACKET.sub("", text))
     text = _BARE_INFINITY.sub(r"\\infty", text)
+    if r"\equiv" in text:
+        text = _MODULUS.sub(r" \\pmod{\1}", text)
     return " ".join(_BARE_COMMAND.sub(_name_to_command, text).split()).removesuffix("\\").rstrip()
 
 

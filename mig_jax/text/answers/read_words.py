@@ -35,7 +35,7 @@ _BOTH = re.compile(
 _NEGATION = re.compile(r"\bnot\b|n['’]t\b|\bno idea\b", re.IGNORECASE)
 _WEAKENED = re.compile(
     r"(?:(?P<negation>\bnot|n['’]t|\bnever)|\b(?:maybe|perhaps|possibly))"
-    r"(?: (?:a|always|the|really|quite))?[ \"*]{1,3}\Z",
+    r"(?: (?:a|be|always|the|really|quite))?[ \"*]{1,3}\Z",
     re.IGNORECASE,
 )
 # A first word that is the answer by itself, unlike those of "No other cube is red" or "Yes or no?".

@@ -44,7 +44,7 @@ def set_members(answer: str) -> list[str]:
     inner = structure.enclosed(text)
     if inner and inner[0] in ("{", r"\{"):
         text = inner[1]
-    elif inner and (_LETTER_LIST.fullmatch(inner[1]) or inner[0] == "[" and inner[1].count(",") > 1):
+    elif inner and (_LETTER_LIST.fullmatch(inner[1]) or inner[0] + inner[2] == "[]" and inner[1].count(",") > 1):
         text = inner[1]
     if _BRACKETED_LETTERS.fullmatch(text.replace(" ", "")):
         text = ", ".join(re.findall("[A-Z]", text))

@@ -80,7 +80,9 @@ _APPROXIMATELY = re.compile(rf"{_BRACKETS}|(?P<mark>\\approx(?![A-Za-z]))")
 _RELATION = re.compile(rf"{_BRACKETS}|(?P<mark>=|<|>|\\leq(?![A-Za-z])|\\geq(?![A-Za-z])|\\neq(?![A-Za-z]))")
 _MEMBERSHIP = re.compile(r"[A-Za-z](?:_\{?\w+\}?)? ?\\in(?![A-Za-z]) ?(?P<set>.+)", re.DOTALL)
 _SET_BUILDER = re.compile(
-    r"(?P<name>[A-Za-z])(?: ?\\in ?\\mathbb ?\{?R\}?)? ?(?:\||:|\\mid(?![A-Za-z])) ?(?P<condition>.+)", re.DOTALL
+    r"(?P<name>[A-Za-z])(?: ?\\in ?\\mathbb ?\{?R\}?)? ?(?:\||:|\\mid(?![A-Za-z])) ?"
+    r"(?:(?P=name) ?\\in ?\\mathbb ?\{? ?R ?\}? ?(?:,|and) ?)?(?P<condition>.+)",
+    re.DOTALL,
 )
 _REALS = re.compile(r"\\mathbb ?(?:\{ ?R ?\}|R)")
 _ENVIRONMENT = re.compile(

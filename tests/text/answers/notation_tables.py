@@ -370,6 +370,14 @@ EXPRESSIONS = {
         + \frac{4}{33} | 0.\dot{1}\dot{2}
         + \frac{41}{333} | 0.\dot{1}2\dot{3}
         - 3.14... | 3.14
+        + n ≡ 1 (mod 3) | n\equiv 1\pmod 3
+        + n \equiv 1 \pmod{3} | n \equiv 1 (\text{mod } 3)
+        - n \equiv 1 \pmod{4} | n\equiv 1\pmod 3
+        - n \equiv 2 \pmod{3} | n\equiv 1\pmod 3
+        + \varphi | \phi
+        + △ABC | \triangle ABC
+        - △ACB | \triangle ABC
+        + x>2 | \{x: x\in\mathbb{R}, x>2\}
         - 5 is wrong | 5
         - 5 \text{ is wrong} | 5
         - 2018 | 2020-01-01
@@ -895,6 +903,7 @@ OTHERS = {
         - A & B | A, C
         + [1, 2, 3] | 3, 2, 1
         - [1, 2] | 1, 2
+        - [1, 2, 3) | 1, 2, 3
         + A and C | A, C
         + (A, C) | A, C
         + [A,C] | AC

@@ -1210,6 +1210,9 @@ It is 4 to 3.
         "B",
         right=r"""
 B选项正确
+Only B is correct.
+Only option B is true.
+\boxed{(\text{B})}
 B.⏎A: red is wrong.⏎C: green is wrong.
 Between A and B, I choose B.
 """,
@@ -1243,6 +1246,7 @@ Maybe yes, maybe no.
 Not yes.
 The statement is not true.
 This isn't true.
+It can't be true.
 所以不正确。
 """,
     ),
