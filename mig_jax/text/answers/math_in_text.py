@@ -130,8 +130,9 @@ def _joined(text: str, values: Sequence[Value]) -> list[Value]:
         if before and not joint and before.end == value.start:
             joined[-1] = Value(before.start, value.end, before.text + value.text)
         elif before and joint:
-            is_or = re.search("or|或", joint[0]) and re.search(r"[<>≤≥]|\\[lg]e", before.text)
-            joined[-1] = Value(before.start, value.end, before.text + (" or " if is_or else ", ") + value.text)
+            word = re.search("or|或|and|和", joint[0]) if re.search(r"[<>≤≥]|\\[lg]e", before.text) else None
+            mark = ", " if word is None else " or " if word[0] in ("or", "或") else " and "
+            joined[-1] = Value(before.start, value.end, before.text + mark + value.text)
         else:
             joined.append(value)
     return joined

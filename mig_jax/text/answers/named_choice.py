@@ -130,6 +130,8 @@ def _after_lead(passage: Passage, letters: Container[str], choices: Sequence[str
         return "" if another and another["letter"].strip("()[]{}").upper() in letters else letter
     if passage.must_begin:
         return None
+    if _UNDECIDED.search(sentence):
+        return ""
     index = _INDEX.fullmatch(sentence)
     return (
         _unique_choice(bold_in(passage.text)[:1], choices)
@@ -211,8 +213,7 @@ def _contained_choice(passage: str, choices: Sequence[str]) -> str | None:
     if not texts:
         return None
     words = re.sub(rf"{_NOT}\s*(?:be )?(?:an? |the )?(?:{'|'.join(texts.values())})", ";", _key(passage))
-    edges = r"(?<![a-z0-9])", r"(?![a-z0-9])"
-    found = {letter: text for letter, text in texts.items() if re.search(text.join(edges), words)}
+    found = {letter: text for letter, text in texts.items() if re.search(text.join(_edges(text)), words)}
     # "a red ball" names "red ball", not "ball".
     longest = [
         letter
@@ -220,6 +221,13 @@ def _contained_choice(passage: str, choices: Sequence[str]) -> str | None:
         if not any(text in other and letter != key for key, other in found.items())
     ]
     return longest[0] if len(longest) == 1 else None
+
+
+def _edges(text: str) -> tuple[str, str]:
+    """Return patterns for what is beside the text of a choice; beside mathematics, no operator and no "or"."""
+    if re.search("[0-9<>=]", text):
+        return r"(?<![a-z0-9.])(?<![-+*/^<>])(?<![-+*/^<>] )", r"(?![a-z0-9]|\.[0-9]|\s*(?:or\b|and [a-z] ?[<>=]|[-+*/^=<>:]))"
+    return r"(?<![a-z0-9])", r"(?![a-z0-9])"
 
 
 def _key(text: str) -> str:

@@ -1218,6 +1218,7 @@ Between A and B, I choose B.
 """,
         wrong=r"""
 Either A or B.
+The answer is either A or B.
 I am torn between A and B.
 \boxed{A \text{ or } B}
 不能选B
@@ -1231,6 +1232,10 @@ Answer: Not B
         right=r"""
 2+3 = 5
 5 apples
+""",
+        wrong=r"""
+The answer is 5 + 4x.
+The answer is 5 or 9.
 """,
         choices=DIGITS,
     ),
@@ -1252,4 +1257,15 @@ It can't be true.
     ),
     *_readings("yes_no", "no", right=r"The statement is not true."),
     *_readings("set", "A, C", right="选AC"),
+    *_readings(
+        "expression",
+        r"(-\infty,1)\cup(2,\infty)",
+        right=r"""
+So $x<1$ or $x>2$.
+""",
+        wrong=r"""
+So $x<1$ and $x>2$.
+The answer is x<1 and x>2.
+""",
+    ),
 )
