@@ -226,7 +226,10 @@ def _contained_choice(passage: str, choices: Sequence[str]) -> str | None:
 def _edges(text: str) -> tuple[str, str]:
     """Return patterns for what is beside the text of a choice; beside mathematics, no operator and no "or"."""
     if re.search("[0-9<>=]", text):
-        return r"(?<![a-z0-9.])(?<![-+*/^<>])(?<![-+*/^<>] )", r"(?![a-z0-9]|\.[0-9]|\s*(?:or\b|and [a-z] ?[<>=]|[-+*/^=<>:]))"
+        return (
+            r"(?<![a-z0-9.])(?<![-+*/^<>])(?<![-+*/^<>] )",
+            r"(?![a-z0-9]|\.[0-9]|\s*(?:or\b|and [a-z] ?[<>=]|[-+*/^=<>:]))",
+        )
     return r"(?<![a-z0-9])", r"(?![a-z0-9])"
 
 
