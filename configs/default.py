@@ -100,8 +100,8 @@ def get_config() -> ConfigDict:
     r.kv_cache_chunks = 1  # chunks in which the KV cache grows: short completions use less memory; one compile each
 
     c.reward = w = ConfigDict(convert_dict=False)
-    # Weights of the outcome rewards: accuracy, format, and penalties from 0 to -1: overlong (DAPO), repetition, language,
-    # steps (rollout/outcomes.py); or your own, as "my_file.py:shortness" (docs/own_parts.md).
+    # Weights of the outcome rewards: accuracy, format, and penalties from 0 to -1: overlong (DAPO), repetition,
+    # language, steps (rollout/outcomes.py); or your own, as "my_file.py:shortness" (docs/own_parts.md).
     w.outcomes = {"accuracy": 1.0, "format": 1.0}
     w.outcome_args = g = ConfigDict()  # parameters of the outcome rewards
     g.overlong_buffer = 0  # overlong: falls from 0 to -1 over these last tokens of the length limit

@@ -161,9 +161,7 @@ def test_answers_by_index(tmp_path):
     with pytest.raises(UserError, match="'4' is none of the choices x, y, z, w .for numbers from 1, data.choice_ans"):
         read(tmp_path, {"question": "?", "choices": list("xyzw"), "answer": 4})
     rows = [{"question": "?", "choices": ["Paris", "Rome"], "answer": n} for n in (1, 1)]
-    with pytest.raises(
-        UserError, match=r"answer '1' may be B \(as its index\) or A \(as its number\): set data"
-    ):
+    with pytest.raises(UserError, match=r"answer '1' may be B \(as its index\) or A \(as its number\): set data"):
         read(tmp_path, *rows)  # none is 0
     assert [problem.answer for problem in read(tmp_path, *rows, choice_answers="index")] == ["B", "B"]
     assert [problem.answer for problem in read(tmp_path, *rows, choice_answers="number")] == ["A", "A"]
