@@ -209,7 +209,7 @@ def _cuts(tokenizer: Tokenizer, n_prompt: int, parsed: ParsedCompletion) -> Cuts
 
 
 def _prefix_width(row: Encoded) -> int:
-    return np.shape(row.cuts.prefix_kx)[1]
+    return np.asarray(row.cuts.prefix_kx).shape[1]
 
 
 def _pad_cuts(cuts: Cuts, n_cuts: int, width: int) -> tuple[np.ndarray, ...]:
