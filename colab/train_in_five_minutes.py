@@ -3,9 +3,10 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/mig_jax/blob/main/colab/train_in_five_minutes.ipynb)
 #
-# A small policy makes so many slips that only about 2 % of its responses are right. GRPO rewards right answers: most
+# A small policy makes so many slips that only about 1 % of its responses are right. GRPO rewards right answers: most
 # groups have none, so it learns from the format alone. MIG also rewards each step that made the answer more likely.
-# Both start from the same policy. CPU runtime, six to eight minutes.
+# Both start from the same policy. CPU runtime, six to eight minutes. On two CPU cores, held-out accuracy went from 0.01
+# to 0.48 and 0.37 (MIG, two seeds), and to 0.00 (GRPO, both).
 
 # %% Install: about a minute on Colab; moves no package that is installed already
 REPOSITORY = "https://github.com/OWNER/mig_jax"  # @param {type: "string"}
