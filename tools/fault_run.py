@@ -234,7 +234,7 @@ def differences(workdir: Path, expected_workdir: Path) -> list[str]:
     for pattern in ("model/*", "transcripts/*.jsonl"):
         files = {path.relative_to(expected_workdir) for path in expected_workdir.glob(pattern)}
         files |= {path.relative_to(workdir) for path in workdir.glob(pattern)}
-        different += [str(name) for name in sorted(files) if read(workdir / name) != read(expected_workdir / name)]
+        different += [str(name) for name in sorted(files) if read(workdir, name) != read(expected_workdir, name)]
     if tensorboard_points(workdir) != tensorboard_points(expected_workdir):
         different.append("tensorboard")
     if is_writing_checkpoint(workdir):
@@ -242,8 +242,14 @@ def differences(workdir: Path, expected_workdir: Path) -> list[str]:
     return different
 
 
-def read(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
+def read(workdir: Path, name: Path) -> bytes | None:
+    """Return the bytes of a file of a run, or None. The model card has the name of its run, which is left out."""
+    if not (workdir / name).exists():
+        return None
+    data = (workdir / name).read_bytes()
+    if name.name == "README.md":
+        data = data.replace(bytes(workdir), b"WORKDIR").replace(b"# %s, step" % workdir.name.encode(), b"# RUN, step")
+    return data
 
 
 def tensorboard_points(workdir: Path) -> dict[tuple[int, str], list[str]]:
