@@ -131,7 +131,7 @@ def synthetic_steps_and_verdicts() -> Iterator[None]:
     A step ends every ten tokens, and a response is correct if its number of distinct characters is even.
     """
     from mig_jax.policy import completions
-    from mig_jax.rollout import rollout
+    from mig_jax.rollout import grading
     from mig_jax.text.answers.verifier import Grade
     from mig_jax.text.response_format import CharSpan
 
@@ -154,7 +154,7 @@ def synthetic_steps_and_verdicts() -> Iterator[None]:
 
     with (
         mock.patch.object(completions, "parse_completion", parse_completion),
-        mock.patch.object(rollout, "grade_answers", grade_answers),
+        mock.patch.object(grading, "grade_answers", grade_answers),
     ):
         yield
 
