@@ -13,21 +13,16 @@ import numpy as np
 from tqdm import tqdm
 
 from mig_jax.config import Config
-from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
+from mig_jax.evaluation.score_transcripts import encode_transcript, round_up
 from mig_jax.models.sampler import Completions, Prompts
 from mig_jax.policy import encoding
-from mig_jax.policy.completions import parse_completion
 from mig_jax.policy.generate import make_rollout_params_fn, make_sampler
 from mig_jax.policy.load import Policy, check_positions
-from mig_jax.policy.prompts import encode_prompt
 from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.grading import grade_transcripts
 from mig_jax.text.answers.verifier import Verifier
-
-# Prompts with started responses are padded to a multiple of this many tokens.
-LENGTH_STEP = 64
 
 
 class _State(NamedTuple):
@@ -80,7 +75,7 @@ def continuation_values(
     values: list[list[float | None]] = [[] for _ in transcripts]
     if not states:
         return []
-    width = _round_up(max(len(state.prompt) + len(state.begun) for state in states))
+    width = round_up(len(state.prompt) + len(state.begun) for state in states)
     check_positions(
         policy,
         width + config.rollout.max_new_tokens,
@@ -111,20 +106,10 @@ def continuation_values(
 
 def _states(policy: Policy, config: Config, row: int, transcript: Transcript) -> list[_State]:
     """Return the states of a transcript in the order of its steps, the opening first."""
-    t, tokenizer = transcript, policy.tokenizer
-    prompt = encode_prompt(policy, config, Problem(str(row), t.question, t.answer, t.kind, choices=t.choices)).ids
-    response = tokenizer.encode(t.response)
-    parsed = parse_completion(
-        tokenizer,
-        [*response, tokenizer.eos_ids[0]],
-        is_truncated=False,
-        max_steps=config.reward.max_steps,
-        width=len(response) + 1,
-        process_mask=config.reward.process_mask,
-    )
-    begun = [encoding.opening_ids(tokenizer)]
-    begun += [[*response[:cut], *prefix] for cut, prefix in zip(parsed.cuts, parsed.prefixes, strict=True)]
-    return [_State(row, k, list(prompt), ids) for k, ids in enumerate(begun)]
+    encoded = encode_transcript(policy, config, row, transcript, max_steps=config.reward.max_steps, steps=())
+    cuts = zip(encoded.parsed.cuts, encoded.parsed.prefixes, strict=True)
+    begun = [encoding.opening_ids(policy.tokenizer), *([*encoded.response[:cut], *prefix] for cut, prefix in cuts)]
+    return [_State(row, k, list(encoded.prompt.ids), ids) for k, ids in enumerate(begun)]
 
 
 def _responses(policy: Policy, completions: Completions, states: Sequence[_State]) -> list[str]:
@@ -138,7 +123,3 @@ def _responses(policy: Policy, completions: Completions, states: Sequence[_State
         "" if is_truncated else policy.tokenizer.decode_with_ends(of_one)[0]
         for of_one, is_truncated in zip(ids, is_truncated_b, strict=False)
     ]
-
-
-def _round_up(length: int) -> int:
-    return -(-length // LENGTH_STEP) * LENGTH_STEP

@@ -54,7 +54,7 @@ MAX_STEPS = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class _Encoded:
+class EncodedTranscript:
     """One transcript: its place in the input, the ids of its prompt and response, and what was parsed."""
 
     index: int
@@ -109,7 +109,7 @@ def score_transcripts(
     batch_size = max(1, 8 * batch_size // max(8, max_steps))  # more steps, more probes
     batch_size = sharding.pad_to_multiple(batch_size, policy.mesh)
     rows = [
-        _encode(policy, config, n, t, max_steps=max_steps, steps=own)
+        encode_transcript(policy, config, n, t, max_steps=max_steps, steps=own)
         for n, (t, own) in enumerate(zip(transcripts, given, strict=True))
     ]
     rows.sort(key=_count_tokens)
@@ -204,13 +204,14 @@ def _text_after_prompt(transcript: Transcript, format: StepFormat) -> str:
     return without_opening(text, format)
 
 
-def _count_tokens(row: _Encoded) -> int:
+def _count_tokens(row: EncodedTranscript) -> int:
     return len(row.prompt.ids) + len(row.response)
 
 
-def _encode(
+def encode_transcript(
     policy: Policy, config: Config, index: int, transcript: Transcript, *, max_steps: int, steps: Sequence[str]
-) -> _Encoded:
+) -> EncodedTranscript:
+    """Encode a transcript's prompt and response, and parse it; `steps` are given ones, none to find them."""
     t, tokenizer = transcript, policy.tokenizer
     problem = Problem(
         str(index), t.question, t.answer, t.kind, images=t.images, choices=t.choices, source=t.source, history=t.history
@@ -228,13 +229,13 @@ def _encode(
         process_mask=config.reward.process_mask,
         steps=steps,
     )
-    return _Encoded(index, problem, prompt, response, parsed)
+    return EncodedTranscript(index, problem, prompt, response, parsed)
 
 
-def _stack(policy: Policy, config: Config, rows: Sequence[_Encoded], *, max_steps: int) -> _ScoreInputs:
-    prompts = stack_prompts(policy, [row.prompt for row in rows], _round_up(len(row.prompt.ids) for row in rows))
+def _stack(policy: Policy, config: Config, rows: Sequence[EncodedTranscript], *, max_steps: int) -> _ScoreInputs:
+    prompts = stack_prompts(policy, [row.prompt for row in rows], round_up(len(row.prompt.ids) for row in rows))
     responses = [row.response for row in rows]
-    token_bt, length_b = encoding.pad_right(responses, _round_up(map(len, responses)), policy.tokenizer.pad_id)
+    token_bt, length_b = encoding.pad_right(responses, round_up(map(len, responses)), policy.tokenizer.pad_id)
     logprob_bt: Any = np.zeros(token_bt.shape, np.float32)
     completions = Completions(token_bt, logprob_bt, length_b, length_b < 0, cache=())
     problems = [row.problem for row in rows]
@@ -244,6 +245,6 @@ def _stack(policy: Policy, config: Config, rows: Sequence[_Encoded], *, max_step
     return _ScoreInputs(prompts, completions, cuts, probes, steps)
 
 
-def _round_up(lengths: Iterable[int]) -> int:
+def round_up(lengths: Iterable[int]) -> int:
     """Return the greatest length, at least 1, rounded up to a multiple of `LENGTH_STEP`."""
     return -(-max(1, *lengths) // LENGTH_STEP) * LENGTH_STEP
