@@ -17,7 +17,7 @@ if not importlib.util.find_spec("mig_jax"):
     pass
 
 # %% [markdown]
-# ## A writer that draws while the run goes on
+# ## A writer that draws during the run
 #
 # `log.writers` names where metrics go: TensorBoard, wandb, or a class of your own in a file.
 

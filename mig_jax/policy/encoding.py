@@ -138,7 +138,7 @@ def prefix_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """Return the ids of what a probe writes before its lead-in.
 
     Some tokenizers encode the line breaks at the end of a text otherwise than before other text. Where the lead-in is
-    fitted to its cut, it goes on in the middle of a phrase, so that they are encoded together.
+    fitted to its cut, it continues in the middle of a phrase, so that they are encoded together.
     """
     format = tokenizer.format
     ids, lead_in = tokenizer.encode(text), tokenizer.encode(format.lead_in)
