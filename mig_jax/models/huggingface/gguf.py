@@ -1,8 +1,8 @@
 """GGUF, the one-file format of llama.cpp: its metadata as a `DecoderConfig`, its tensors under Hugging Face names.
 
 Tensors are dequantized one at a time, and of each only the rows that are asked for. Their names come from the map of
-the `gguf` package, which starts from those of `layout.TABLE`. In files of the llama architecture, llama.cpp rotates
-pairs of neighbors where Hugging Face rotates halves, so the rows of queries and keys have another order:
+the `gguf` package, which starts from those of `layout.tensor_table`. In files of the llama architecture, llama.cpp
+rotates pairs of neighbors where Hugging Face rotates halves, so the rows of queries and keys have another order:
 
     row (head n, half j, pair i) here  =  row (head n, pair i, half j) in the file
 
@@ -20,7 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from mig_jax import gguf_file
 from mig_jax.errors import UserError
+from mig_jax.gguf_file import GgufFile, GgufTensor
 from mig_jax.models import families, rope
 from mig_jax.models.decoder import DecoderConfig
 from mig_jax.models.huggingface.tensor_files import DiskTensor, Slices, Tensors
@@ -51,14 +53,14 @@ def read_config(path: str | os.PathLike) -> DecoderConfig:
     Raises:
       UserError: the file is missing or damaged, or asks for what the decoder does not compute; lists every such key.
     """
-    reader = _open(path)
-    names = {tensor.name for tensor in reader.tensors}
-    raw = _read_metadata(reader)
+    file = _open(path)
+    names = {tensor.name for tensor in file.tensors}
+    raw = _model_metadata(file)
     errors = list(_metadata_errors(raw))
     scaling = None
     if not errors:
         try:
-            scaling = _rope_scaling(raw, reader)
+            scaling = _rope_scaling(raw, _rope_factors(path, file))
         except ValueError as error:
             errors.append(str(error))
     if errors:
@@ -78,14 +80,13 @@ def read_config(path: str | os.PathLike) -> DecoderConfig:
 
 def read_license(path: str | os.PathLike) -> dict[str, str]:
     """Return the fields license, license_name and license_link that the metadata of a file states."""
-    reader = _open(path)
+    metadata = gguf_file.read(path).metadata
     keys = {
         "license": "general.license",
         "license_name": "general.license.name",
         "license_link": "general.license.link",
     }
-    fields = {name: reader.get_field(key) for name, key in keys.items()}
-    return {name: str(field.contents()) for name, field in fields.items() if field}
+    return {name: str(metadata[key]) for name, key in keys.items() if key in metadata}
 
 
 def open_file(path: str | os.PathLike, hf_names: Iterable[str]) -> tuple[Tensors, list[str]]:
@@ -98,57 +99,61 @@ def open_file(path: str | os.PathLike, hf_names: Iterable[str]) -> tuple[Tensors
       Every tensor by its name, and what is wrong with the file.
     """
     try:
-        reader = _open(path)
+        file = _open(path)
     except UserError as error:
         return {}, [str(error)]
-    raw = _read_metadata(reader)
+    raw = _model_metadata(file)
     if errors := list(_metadata_errors(raw)):
         return {}, errors
     hf_name, tensors = _hf_names(raw, hf_names), Tensors()
-    for tensor in reader.tensors:
-        name: str = tensor.name
-        tensors[hf_name.get(name, name)] = _disk_tensor(path, tensor, _row_order(tensor, raw))
+    for tensor in file.tensors:
+        tensors[hf_name.get(tensor.name, tensor.name)] = _disk_tensor(path, tensor, _row_order(tensor, raw))
     return tensors, []
 
 
-def _open(path: str | os.PathLike) -> Any:
-    """Return a `gguf.GGUFReader` that has not read any tensor yet.
+def _open(path: str | os.PathLike) -> GgufFile:
+    """Return the metadata and tensors of a file; it reads no tensor.
 
     Raises:
-      UserError: the file is missing or damaged.
+      UserError: the file is missing or damaged, or holds no model; or the package gguf is not installed.
     """
+    file = gguf_file.read(path)
     try:
-        found = os.stat(path)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    return _open_version(os.fspath(path), found.st_mtime_ns, found.st_size)
-
-
-@functools.lru_cache(maxsize=1)
-def _open_version(path: str, modified: int, size: int) -> Any:
-    """Open one version of a file. Cached between config and tensors: a large vocabulary takes seconds to read."""
-    try:
-        import gguf
+        ends = [tensor.offset + _nbytes(tensor) for tensor in file.tensors]
     except ImportError as error:
         raise UserError(f"{path}: reading GGUF needs a package; `pip install gguf`") from error
-    try:
-        reader = gguf.GGUFReader(path)
-    except (OSError, ValueError, LookupError, OverflowError, TypeError) as error:
-        raise UserError(f"{path}: not a GGUF file, or incomplete ({error}); copy it again") from error
-    if reader.get_field("general.architecture") is None:
+    except ValueError as error:
+        raise UserError(f"{path}: damaged, or newer than the package gguf ({error})") from error
+    if max(ends, default=0) > file.nbytes:
+        raise UserError(f"{path}: incomplete, {file.nbytes} of {max(ends)} bytes; copy it again")
+    if "general.architecture" not in file.metadata:
         raise UserError(f"{path}: no general.architecture; the file does not hold a model")
-    return reader
+    return file
 
 
-def _read_metadata(reader: Any) -> dict[str, Any]:
+def _kind(tensor: GgufTensor) -> Any:
+    """Return the `gguf.GGMLQuantizationType` of a tensor; ValueError if there is none of its number."""
+    from gguf import GGMLQuantizationType
+
+    return GGMLQuantizationType(tensor.kind)
+
+
+def _nbytes(tensor: GgufTensor) -> int:
+    """Return the size of the tensor's data."""
+    from gguf import GGML_QUANT_SIZES
+
+    block, nbytes = GGML_QUANT_SIZES[_kind(tensor)]
+    return math.prod(tensor.shape) * nbytes // block
+
+
+def _model_metadata(file: GgufFile) -> dict[str, Any]:
     """Return the metadata without the architecture's prefix, keys that files may leave out filled in."""
-    architecture = reader.get_field("general.architecture").contents()
-    raw = {"architecture": architecture}
-    for key, field in reader.fields.items():
-        if key.startswith(f"{architecture}."):
-            raw[key.removeprefix(f"{architecture}.")] = field.contents()
-    if tokens := reader.get_field("tokenizer.ggml.tokens"):
-        raw.setdefault("vocab_size", len(tokens.data))
+    architecture = str(file.metadata["general.architecture"])
+    prefix = f"{architecture}."
+    raw = {key.removeprefix(prefix): value for key, value in file.metadata.items() if key.startswith(prefix)}
+    raw["architecture"] = architecture
+    if tokens := file.metadata.get("tokenizer.ggml.tokens"):
+        raw.setdefault("vocab_size", len(tokens))
     raw.setdefault("attention.head_count_kv", raw.get("attention.head_count"))
     width, heads = raw.get("embedding_length"), raw.get("attention.head_count")
     if isinstance(width, int) and isinstance(heads, int) and heads:
@@ -177,8 +182,14 @@ def _metadata_errors(raw: dict[str, Any]) -> Iterator[str]:
             yield f"{prefix}.{key} = {raw[key]!r}; supported: 0"
 
 
-def _rope_scaling(raw: dict[str, Any], reader: Any) -> RopeScaling | None:
-    """Return the scaling given by the metadata or by the tensor of factors, or None.
+def _rope_factors(path: str | os.PathLike, file: GgufFile) -> np.ndarray | None:
+    """Return the factors `[H/2]` by which the file divides the rotary frequencies; None if it has none."""
+    tensor = next((tensor for tensor in file.tensors if tensor.name == "rope_freqs.weight"), None)
+    return None if tensor is None else _disk_tensor(path, tensor, None).read((slice(None),))
+
+
+def _rope_scaling(raw: dict[str, Any], factors: np.ndarray | None) -> RopeScaling | None:
+    """Return the scaling given by the metadata or by the factors of the frequencies, or None.
 
     Raises:
       ValueError: it is not supported.
@@ -188,9 +199,8 @@ def _rope_scaling(raw: dict[str, Any], reader: Any) -> RopeScaling | None:
     settings = {key: value for key, value in raw.items() if key.startswith("rope.scaling.") and value}
     if unknown := sorted(settings.keys() - {f"rope.scaling.{key}" for key in _SCALING_KEYS}):
         raise ValueError(f"{', '.join(unknown)}: not supported; supported: {', '.join(_SCALING_KEYS)}")
-    factors = next((tensor for tensor in reader.tensors if tensor.name == "rope_freqs.weight"), None)
     if factors is not None:
-        return _llama3_scaling(np.array(factors.data), raw)
+        return _llama3_scaling(factors, raw)
     if kind == "none":
         return None
     if kind not in ("linear", "yarn"):
@@ -238,23 +248,22 @@ def _hf_names(raw: dict[str, Any], hf_names: Iterable[str]) -> dict[str, str]:
     return {gguf_name: name for gguf_name, name in gguf_names if gguf_name}
 
 
-def _row_order(tensor: Any, raw: dict[str, Any]) -> np.ndarray | None:
+def _row_order(tensor: GgufTensor, raw: dict[str, Any]) -> np.ndarray | None:
     """Return the row of the file that is each of our rows; None: the order is the same."""
     module = tensor.name.rsplit(".", 2)[-2]
     if raw["architecture"] != "llama" or module not in ("attn_q", "attn_k"):
         return None
-    rows = int(tensor.shape[-1])
+    rows = tensor.shape[0]
     heads = raw["attention.head_count" if module == "attn_q" else "attention.head_count_kv"]
     if rows % (2 * heads):
         return None  # its shape is wrong, which the caller reports
     return np.arange(rows).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
 
 
-def _disk_tensor(path: str | os.PathLike, tensor: Any, row_order: np.ndarray | None) -> DiskTensor:
-    shape = tuple(int(size) for size in reversed(tensor.shape))  # GGUF counts axes from the innermost
-    kind, offset, nbytes = tensor.tensor_type, int(tensor.data_offset), int(tensor.n_bytes)
-    read = functools.partial(_read, path, kind, offset, nbytes, shape, row_order)
-    return DiskTensor(shape, kind.name, _is_readable(kind), read)
+def _disk_tensor(path: str | os.PathLike, tensor: GgufTensor, row_order: np.ndarray | None) -> DiskTensor:
+    kind = _kind(tensor)
+    read = functools.partial(_read, path, kind, tensor.offset, _nbytes(tensor), tensor.shape, row_order)
+    return DiskTensor(tensor.shape, kind.name, _is_readable(kind), read)
 
 
 def _is_readable(kind: Any) -> bool:

@@ -4,6 +4,8 @@ The names and layouts are those of `models/families`. A parameter that is stacke
 each layer.
 """
 
+import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -13,17 +15,29 @@ from flax import traverse_util
 from mig_jax.models import decoder
 from mig_jax.models.decoder import DecoderConfig
 from mig_jax.models.families import FAMILIES
+from mig_jax.models.families.decoder_tensors import TensorLayout
 from mig_jax.models.huggingface.tensor_files import DiskTensor, Slices
 
-# Path of a parameter → its name and layout; no two families hold the same parameter differently.
-TABLE = {path: tensor for family in FAMILIES.values() for path, tensor in family.tensors.items()}
-
-# Prefixes that later versions of transformers write → those of the table.
+# Prefixes with which some families and versions of transformers write the names of others.
 _ALIASES = {"model.language_model.": "model.", "model.visual.": "visual."}
 
 
+@functools.cache
+def tensor_table(config: DecoderConfig) -> dict[str, TensorLayout]:
+    """Return path of a parameter → its name and layout, in the first family that has all parameters of `config`.
+
+    Raises:
+      ValueError: no family has them.
+    """
+    paths = flatten(decoder.abstract_params(dataclasses.replace(config, lora=None))).keys()
+    tables = (family.tensors for family in FAMILIES.values() if paths <= family.tensors.keys())
+    if (table := next(tables, None)) is None:
+        raise ValueError(f"no family has all of the parameters {', '.join(paths)}")
+    return table
+
+
 def canonical_name(name: str) -> str:
-    """Return the name that the table has for a tensor on disk."""
+    """Return the name of a tensor without what versions of transformers and families put before it."""
     alias = next((prefix for prefix in _ALIASES if name.startswith(prefix)), "")
     return _ALIASES.get(alias, "") + name.removeprefix(alias)
 
@@ -36,27 +50,31 @@ def flatten(params: dict[str, Any]) -> dict[str, Any]:
 def disk_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     """Return the name and shape on disk of every tensor of a checkpoint."""
     params = flatten(decoder.abstract_params(config))
-    return {name: disk_shape(path, param, config) for path, param in params.items() for name in disk_names(path, param)}
+    shapes = {}
+    for path, param in params.items():
+        tensor = tensor_table(config)[path]
+        shapes |= dict.fromkeys(disk_names(tensor, param), disk_shape(tensor, param, config))
+    return shapes
 
 
-def is_stacked(path: str) -> bool:
+def is_stacked(tensor: TensorLayout) -> bool:
     """Return whether a parameter is stacked over layers."""
-    return "{}" in TABLE[path].name
+    return "{}" in tensor.name
 
 
-def disk_names(path: str, param: Any) -> list[str]:
+def disk_names(tensor: TensorLayout, param: Any) -> list[str]:
     """Return the names of a parameter's tensors on disk: one for each layer, or one alone."""
-    return [TABLE[path].name.format(layer) for layer in range(param.shape[0] if is_stacked(path) else 1)]
+    return [tensor.name.format(layer) for layer in range(param.shape[0] if is_stacked(tensor) else 1)]
 
 
-def layer_shape(path: str, param: Any) -> tuple[int, ...]:
+def layer_shape(tensor: TensorLayout, param: Any) -> tuple[int, ...]:
     """Return the shape of one layer of a parameter, or of all of it where it is not stacked."""
-    return param.shape[1:] if is_stacked(path) else param.shape
+    return param.shape[1:] if is_stacked(tensor) else param.shape
 
 
-def disk_shape(path: str, param: Any, config: DecoderConfig) -> tuple[int, ...]:
+def disk_shape(tensor: TensorLayout, param: Any, config: DecoderConfig) -> tuple[int, ...]:
     """Return the shape on disk of each tensor of a parameter."""
-    shape, (_, inputs, window) = layer_shape(path, param), TABLE[path]
+    shape, (_, inputs, window) = layer_shape(tensor, param), tensor
     if inputs is None:
         return shape
     size_in, size_out = math.prod(shape[:inputs]), math.prod(shape[inputs:])

@@ -127,7 +127,8 @@ def _open(file: pathlib.Path) -> Any:
 
 def _tensor_names(name: str, layer: int, config: DecoderConfig) -> tuple[str, str]:
     """Return PEFT's names of A and B of a projection: its name in the model of transformers, not in the files."""
-    module = layout.TABLE[param_path(name)].name.format(layer).removesuffix(".weight")
+    on_disk = layout.tensor_table(config)[param_path(name)].name.format(layer)
+    module = layout.canonical_name(on_disk).removesuffix(".weight")
     if config.vision:
         module = module.replace("model.", "model.language_model.", 1)
     return f"base_model.model.{module}.lora_A.weight", f"base_model.model.{module}.lora_B.weight"
@@ -145,7 +146,7 @@ def _known_name(name: str, config: DecoderConfig) -> str:
 def _adapter_config(config: DecoderConfig, base: str) -> dict[str, Any]:
     """Return adapter_config.json."""
     lora = require_lora(config)
-    names = [layout.TABLE[param_path(name)].name.split(".")[-2] for name in lora.modules]
+    names = [layout.tensor_table(config)[param_path(name)].name.split(".")[-2] for name in lora.modules]
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

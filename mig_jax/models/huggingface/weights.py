@@ -25,6 +25,7 @@ from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
 from mig_jax.models import decoder, families
 from mig_jax.models.decoder import DecoderConfig
+from mig_jax.models.families.decoder_tensors import TensorLayout
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import gguf as gguf_file
 from mig_jax.models.huggingface import layout, tensor_files
@@ -65,9 +66,10 @@ def load(path: str | os.PathLike, config: DecoderConfig, *, shardings: Any = Non
     complete = cast("dict[str, DiskTensor]", tensors)
     params = {}
     # Those read in the largest pieces go first, while nothing else is in memory yet.
-    for key in sorted(expected, key=lambda key: -math.prod(layout.layer_shape(key, expected[key]))):
-        layers = [complete[name] for name in layout.disk_names(key, expected[key])]
-        params[key] = _load_param(key, expected[key], layers, sharding_of[key])
+    table = layout.tensor_table(config)
+    for key in sorted(expected, key=lambda key: -math.prod(layout.layer_shape(table[key], expected[key]))):
+        layers = [complete[name] for name in layout.disk_names(table[key], expected[key])]
+        params[key] = _load_param(table[key], expected[key], layers, sharding_of[key])
     return traverse_util.unflatten_dict({key: params[key] for key in expected}, sep="/")
 
 
@@ -104,10 +106,10 @@ def save(
         raise UserError(f"dtype={dtype!r}: parameters can be saved as {', '.join(_DTYPES)}")
     tensors = {}
     for path, param in layout.flatten(params).items():
-        shape, is_stacked = layout.disk_shape(path, param, config), layout.is_stacked(path)
-        for layer, name in enumerate(layout.disk_names(path, param)):
-            inputs = layout.TABLE[path].inputs
-            fetch = functools.partial(_fetch, param, layer if is_stacked else None, dtype, inputs, shape)
+        tensor = layout.tensor_table(config)[path]
+        shape, is_stacked = layout.disk_shape(tensor, param, config), layout.is_stacked(tensor)
+        for layer, name in enumerate(layout.disk_names(tensor, param)):
+            fetch = functools.partial(_fetch, param, layer if is_stacked else None, dtype, tensor.inputs, shape)
             tensors[name] = NewTensor(math.prod(shape) * jnp.dtype(dtype).itemsize, fetch)
     if jax.process_index():
         for tensor in tensors.values():  # in the order in which the first process asks for them
@@ -120,13 +122,15 @@ def save(
 
 
 def _open(path: str | os.PathLike, config: DecoderConfig) -> tuple[Tensors, list[str]]:
-    """Return the tensors under the names of `layout.TABLE`, and what is wrong with the files."""
+    """Return the tensors under the names of `layout.tensor_table`, and what is wrong with the files."""
+    names = [*layout.disk_shapes(config), layout.tensor_table(config)["head"].name]
     if gguf_file.is_gguf(path):
-        return gguf_file.open_file(path, [*layout.disk_shapes(config), layout.TABLE["head"].name])
+        return gguf_file.open_file(path, names)
     found, errors = tensor_files.open_folder(path)
     tensors: Tensors = {}
+    name_of = {layout.canonical_name(name): name for name in names}
     for name, tensor in found.items():
-        known = layout.canonical_name(name)
+        known = name_of.get(canonical := layout.canonical_name(name), canonical)
         if known in tensors:
             errors.append(f"on disk twice: {known} and {name}")
         tensors[known] = tensor
@@ -135,21 +139,22 @@ def _open(path: str | os.PathLike, config: DecoderConfig) -> tuple[Tensors, list
 
 def _tensor_errors(tensors: Tensors, config: DecoderConfig) -> Iterator[str]:
     """Yield every tensor that is missing, unexpected, or not as the config requires; reads headers only."""
-    shapes = layout.disk_shapes(config)
+    shapes, head = layout.disk_shapes(config), layout.tensor_table(config)["head"].name
     for name, shape in shapes.items():
         if name not in tensors:
             yield f"missing: {name} {list(shape)}"
         elif tensor := tensors[name]:  # None: its file is broken, which is already listed
             yield from _header_errors(name, tensor, shape, config)
     for name in sorted(set(tensors) - set(shapes)):
-        is_copy_of_embedding = config.tied_head and name == layout.TABLE["head"].name
+        is_copy_of_embedding = config.tied_head and name == head
         if not is_copy_of_embedding and not name.endswith(_ROTARY) and not name.startswith(_FURTHER_HEADS):
             yield f"unexpected: {name}"
 
 
 def _header_errors(name: str, tensor: DiskTensor, shape: tuple[int, ...], config: DecoderConfig) -> Iterator[str]:
     if tensor.shape != shape:
-        has_vocabulary = name in (layout.TABLE["embedding"].name, layout.TABLE["head"].name)
+        table = layout.tensor_table(config)
+        has_vocabulary = name in (table["embedding"].name, table["head"].name)
         is_vocabulary = has_vocabulary and tensor.shape[1:] == shape[1:]
         why = f": the config has vocab_size={config.vocab_size}, the file {tensor.shape[0]}" if is_vocabulary else ""
         yield f"wrong shape: {name} is {list(tensor.shape)}, not {list(shape)}{why}"
@@ -162,11 +167,11 @@ def _head_errors(tensors: dict[str, DiskTensor], config: DecoderConfig) -> Itera
 
     Versions of transformers differ in which of the two they compute with.
     """
-    head, embedding = (tensors.get(layout.TABLE[path].name) for path in ("head", "embedding"))
+    name, embedding_name = (layout.tensor_table(config)[path].name for path in ("head", "embedding"))
+    head, embedding = tensors.get(name), tensors.get(embedding_name)
     if config.tied_head and head and embedding and not _are_equal(head, embedding):
-        name = layout.TABLE["head"].name
         yield (
-            f"{name} differs from {layout.TABLE['embedding'].name}, though tie_word_embeddings is true in config.json: "
+            f"{name} differs from {embedding_name}, though tie_word_embeddings is true in config.json: "
             f"set it to false to compute with {name}, or remove {name} to compute with the embedding"
         )
 
@@ -181,11 +186,11 @@ def _are_equal(a: DiskTensor, b: DiskTensor) -> bool:
 
 
 def _load_param(
-    path: str, want: jax.ShapeDtypeStruct, layers: list[DiskTensor], sharding: NamedSharding | None
+    tensor: TensorLayout, want: jax.ShapeDtypeStruct, layers: list[DiskTensor], sharding: NamedSharding | None
 ) -> jax.Array:
     """Load one parameter; its layers are written one by one into the array that holds them all."""
-    shape, inputs = layout.layer_shape(path, want), layout.TABLE[path].inputs
-    if not layout.is_stacked(path):
+    shape, inputs = layout.layer_shape(tensor, want), tensor.inputs
+    if not layout.is_stacked(tensor):
         return _load_layer(layers[0], shape, inputs, sharding).astype(want.dtype)
     layer_sharding = sharding and NamedSharding(sharding.mesh, P(*sharding.spec[1:]))
     stack = jnp.zeros(want.shape, want.dtype, device=sharding)

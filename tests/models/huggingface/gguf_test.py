@@ -74,10 +74,11 @@ def to_params(config, tensors):
     """Return the parameters that a folder of these tensors loads to."""
     flat = {}
     for path, want in traverse_util.flatten_dict(decoder.abstract_params(config), sep="/").items():
-        shape, inputs = layout.layer_shape(path, want), layout.TABLE[path].inputs
-        parts = [tensors[name] for name in layout.disk_names(path, want)]
+        tensor = layout.tensor_table(config)[path]
+        shape, inputs = layout.layer_shape(tensor, want), tensor.inputs
+        parts = [tensors[name] for name in layout.disk_names(tensor, want)]
         parts = [part if inputs is None else part.T.reshape(shape) for part in parts]
-        flat[path] = np.stack(parts) if layout.is_stacked(path) else parts[0]
+        flat[path] = np.stack(parts) if layout.is_stacked(tensor) else parts[0]
     return traverse_util.unflatten_dict(flat, sep="/")
 
 

@@ -1,5 +1,6 @@
 """Any part of a parameter that a device asks for is that part of the whole, and no more of the file is read."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 from flax import traverse_util
 
 from mig_jax.models import decoder, qwen2_vl
+from mig_jax.models.adapters import LoraConfig
 from mig_jax.models.families import FAMILIES
 from mig_jax.models.huggingface import layout as hf_layout
 from mig_jax.models.huggingface.tensor_files import DiskTensor
@@ -68,7 +70,9 @@ def test_convolution_has_the_layout_of_torch():
 def test_table_has_every_parameter_of_every_flag():
     flags = dict(tied_head=False, qkv_bias=True, o_bias=True, qk_norm=True)
     config = decoder.DecoderConfig(**{**vars(CONFIG), **flags})
-    assert set(traverse_util.flatten_dict(decoder.abstract_params(config), sep="/")) == set(hf_layout.TABLE)
+    table = hf_layout.tensor_table(config)
+    assert table is FAMILIES["qwen2_5_vl"].tensors
+    assert set(traverse_util.flatten_dict(decoder.abstract_params(config), sep="/")) == set(table)
     shapes = hf_layout.disk_shapes(config)
     assert shapes["visual.patch_embed.proj.weight"] == (16, 3, 2, 2, 2)
     assert shapes["visual.blocks.2.attn.qkv.weight"] == (48, 16)
@@ -77,9 +81,12 @@ def test_table_has_every_parameter_of_every_flag():
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == parameters
 
 
-def test_families_agree_on_the_table():
-    for family in FAMILIES.values():
-        assert hf_layout.TABLE.items() >= family.tensors.items()
+def test_table_is_that_of_a_family_with_all_parameters():
+    text = dataclasses.replace(CONFIG, vision=None)
+    assert hf_layout.tensor_table(text) is FAMILIES["llama"].tensors
+    assert hf_layout.tensor_table(
+        dataclasses.replace(text, lora=LoraConfig(2, 4.0, ("up",)))
+    ) is hf_layout.tensor_table(text)
 
 
 def test_aliases():
