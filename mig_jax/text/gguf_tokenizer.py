@@ -8,6 +8,7 @@ silently give other tokens than those the model was trained on, so a file with a
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mig_jax import gguf_file
 from mig_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,15 +54,17 @@ def read(path: str | os.PathLike) -> GgufTokenizer:
 
     Raises:
       UserError: it is not a GGUF file, or its tokenizer is not a byte-level BPE with a known pre-tokenizer.
-      ImportError: the package gguf is not installed.
     """
     from transformers import PreTrainedTokenizerFast
 
-    meta = _read_metadata(path)
+    metadata = gguf_file.read(path).metadata
+    # Keyed by the last part of each name.
+    meta = {name.split(".")[-1]: value for name, value in metadata.items() if name.startswith("tokenizer.")}
     _check_metadata(meta, path)
     ids: dict[str, int | None] = {role: meta.get(f"{role}_token_id") for role in ("bos", "eos", "eot", "padding")}
     tokens = {role: None if id is None else meta["tokens"][id] for role, id in ids.items()}
     # Some files mark their padding token as unused.
+    meta["token_type"] = [*meta["token_type"]]
     for id in ids.values():
         if id is not None:
             meta["token_type"][id] = _CONTROL
@@ -75,19 +78,6 @@ def read(path: str | os.PathLike) -> GgufTokenizer:
         chat_template=meta.get("chat_template"),
     )
     return GgufTokenizer(fast, [id for id in (ids["eos"], ids["eot"]) if id is not None], ids["padding"])
-
-
-def _read_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """Return the tokenizer's metadata, keyed by the last part of each name."""
-    try:
-        from gguf import GGUFReader
-    except ImportError as error:
-        raise ImportError(f"reading {path} needs the package gguf: pip install gguf") from error
-    try:
-        fields = GGUFReader(path).fields
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise UserError(f"{path} cannot be read as a GGUF file, it may be damaged: {error}") from error
-    return {name.split(".")[-1]: field.contents() for name, field in fields.items() if name.startswith("tokenizer.")}
 
 
 def _check_metadata(meta: dict[str, Any], path: str | os.PathLike) -> None:
