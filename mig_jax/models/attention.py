@@ -17,11 +17,16 @@ cached row of two slots (x is visible, · is masked):
 
 Samples of a group share their prompt in this way, and all probes of a response share the response: nothing is repeated.
 
+A layer may have a sliding window: a token then sees itself and the tokens right before it, no more than the window
+together. Padding does not count, and where a token is stored does not matter: with a cache, the distance of a token is
+the number of visible tokens from it to the query.
+
 Without a cache (training, prefill, images) the kernel is splash attention on TPUs, cuDNN flash attention on NVIDIA GPUs
 of compute capability 8.0 or newer, and XLA elsewhere. With a cache it is always XLA: one token at a time leaves nothing
 to tile, and probes are scored in chunks.
 """
 
+import functools
 import re
 from typing import Any, NamedTuple
 
@@ -86,8 +91,50 @@ def describe_device(device: Any) -> str:
     return f"a {device.platform} ({device.device_kind}, compute capability {capability[0]}.{capability[1]})"
 
 
+class Window(NamedTuple):
+    """The sliding window of a layer: a token sees itself and the size − 1 tokens before it.
+
+    size: in tokens.
+    after_rx: `[R, S]` number of visible cached tokens after each slot; None without a cache.
+    is_on: `[]` bool, False if the layer has no window; None: all layers have it.
+    """
+
+    size: int
+    after_rx: jax.Array | None = None
+    is_on: jax.Array | None = None
+
+    def limit(self) -> int | jax.Array:
+        """Return the number of tokens that the layer sees at most."""
+        return self.size if self.is_on is None else jnp.where(self.is_on, self.size, jnp.iinfo(jnp.int32).max)
+
+
+def make_window(size: int | None, length: int, visible_rx: jax.Array, *, has_cache: bool) -> Window | None:
+    """Return the window for all layers that have one; None if it hides nothing, or `size` is None.
+
+    Args:
+      size: of the window in tokens.
+      length: T, number of new tokens.
+      visible_rx: as in `attend`.
+      has_cache: there is a cache.
+    """
+    slots = visible_rx.shape[1] if has_cache else 0
+    if size is None or size >= slots + length:
+        return None
+    if not has_cache:
+        return Window(size)
+    count_rx = jnp.cumsum(visible_rx, axis=1, dtype=jnp.int32)
+    return Window(size, count_rx[:, -1:] - count_rx)
+
+
 def attend(
-    q_rtnh: jax.Array, new_kv: KeyValue, kv_cache: tuple[KeyValue, ...], visible_rx: jax.Array, *, kernel: str
+    q_rtnh: jax.Array,
+    new_kv: KeyValue,
+    kv_cache: tuple[KeyValue, ...],
+    visible_rx: jax.Array,
+    *,
+    kernel: str,
+    scale: float | None = None,
+    window: Window | None = None,
 ) -> jax.Array:
     """Attend from R sequences of T tokens to the cache and, causally, to themselves.
 
@@ -99,24 +146,43 @@ def attend(
       visible_rx: `[R, S]` bool, which slots of all parts together each sequence sees. Without a cache `[R, T]`: which
         of its own tokens are not padding.
       kernel: a key of `KERNELS`, used when there is no cache.
+      scale: factor of the scores; None for 1 / √H.
+      window: of this layer, see `make_window`; None if each token sees all earlier ones.
 
     Returns:
       `[R, T, N, H]` averages of the values, in the dtype of the queries.
     """
     if not kv_cache:
-        return attend_within(q_rtnh, *new_kv, visible_rx.astype(jnp.int32), is_causal=True, kernel=kernel)
-    softmax = _attend_part(q_rtnh, new_kv, jnp.tri(q_rtnh.shape[1], dtype=bool)[None])
+        segment_rt = visible_rx.astype(jnp.int32)
+        return attend_within(q_rtnh, *new_kv, segment_rt, is_causal=True, kernel=kernel, scale=scale, window=window)
+    length = q_rtnh.shape[1]
+    factor: float = scale or q_rtnh.shape[-1] ** -0.5
+    mask_1tt = jnp.tri(length, dtype=bool)[None]
+    if window is not None:
+        assert window.after_rx is not None
+        mask_1tt &= _is_near(length, window.limit())
+        # The last of the new tokens that sees each slot.
+        visible_rx = jnp.where(visible_rx, window.limit() - 2 - window.after_rx, -1)
+    softmax = _attend_part(q_rtnh, new_kv, mask_1tt, factor)
     start = 0
     for key_bsmh, value_bsmh in kv_cache:
         end = start + key_bsmh.shape[1]
         visible_r1s = jax.lax.slice_in_dim(visible_rx, start, end, axis=1)[:, None, :]
-        softmax = _merge_softmax(softmax, _attend_part(q_rtnh, (key_bsmh, value_bsmh), visible_r1s))
+        softmax = _merge_softmax(softmax, _attend_part(q_rtnh, (key_bsmh, value_bsmh), visible_r1s, factor))
         start = end
     return _normalize(softmax).astype(q_rtnh.dtype)
 
 
 def attend_within(
-    q_rtnh: jax.Array, k_rtmh: jax.Array, v_rtmh: jax.Array, segment_rt: jax.Array, *, is_causal: bool, kernel: str
+    q_rtnh: jax.Array,
+    k_rtmh: jax.Array,
+    v_rtmh: jax.Array,
+    segment_rt: jax.Array,
+    *,
+    is_causal: bool,
+    kernel: str,
+    scale: float | None = None,
+    window: Window | None = None,
 ) -> jax.Array:
     """Attend within the segments of each sequence.
 
@@ -125,20 +191,44 @@ def attend_within(
       segment_rt: `[R, T]` int32. A token sees the tokens of its own segment; padding is a segment of its own.
       is_causal: a token does not see later ones.
       kernel: a key of `KERNELS`.
+      scale: factor of the scores; None for 1 / √H.
+      window: for causal attention to segments without gaps, whose tokens are as far apart as their slots.
 
     Returns:
       `[R, T, N, H]` averages of the values, in the dtype of the queries.
     """
-    return KERNELS[kernel](q_rtnh, k_rtmh, v_rtmh, segment_rt, is_causal)
+    kernel_fn = functools.partial(KERNELS[kernel], is_causal=is_causal, scale=scale or q_rtnh.shape[-1] ** -0.5)
+    arrays = q_rtnh, k_rtmh, v_rtmh, segment_rt
+    if window is None:
+        return kernel_fn(*arrays)
+    if window.is_on is None or kernel == "xla":
+        return kernel_fn(*arrays, window=window.size if window.is_on is None else window.limit())
+    # The flash kernels skip what the window hides, so each needs a size that is known when it is compiled.
+    return jax.lax.cond(window.is_on, functools.partial(kernel_fn, window=window.size), kernel_fn, *arrays)
 
 
 def _xla_attention(
-    q_rtnh: jax.Array, k_rtmh: jax.Array, v_rtmh: jax.Array, segment_rt: jax.Array, is_causal: bool
+    q_rtnh: jax.Array,
+    k_rtmh: jax.Array,
+    v_rtmh: jax.Array,
+    segment_rt: jax.Array,
+    *,
+    is_causal: bool,
+    scale: float,
+    window: int | jax.Array | None = None,
 ) -> jax.Array:
     mask_rtt = segment_rt[:, :, None] == segment_rt[:, None, :]
     if is_causal:
         mask_rtt = jnp.tril(mask_rtt)
-    return _normalize(_attend_part(q_rtnh, (k_rtmh, v_rtmh), mask_rtt)).astype(q_rtnh.dtype)
+    if window is not None:
+        mask_rtt &= _is_near(q_rtnh.shape[1], window)
+    return _normalize(_attend_part(q_rtnh, (k_rtmh, v_rtmh), mask_rtt, scale)).astype(q_rtnh.dtype)
+
+
+def _is_near(length: int, window: int | jax.Array) -> jax.Array:
+    """Return whether a token is less than `window` tokens after another, `[1, T, T]` bool."""
+    slot_t = jnp.arange(length)
+    return (slot_t[:, None] - slot_t[None, :] < window)[None]
 
 
 KERNELS = {"xla": _xla_attention, "splash": splash_attention, "cudnn": cudnn_attention}
@@ -173,23 +263,24 @@ def _normalize(softmax: _PartialSoftmax) -> jax.Array:
     return softmax.numerator_rtnh / softmax.denominator_rtn[..., None]
 
 
-def _attend_part(q_rtnh: jax.Array, kv: KeyValue, mask: jax.Array) -> _PartialSoftmax:
+def _attend_part(q_rtnh: jax.Array, kv: KeyValue, mask: jax.Array, scale: float) -> _PartialSoftmax:
     """Attend to B rows of keys, each shared by R / B sequences.
 
     Sequences are processed in chunks where many share a row, as probes do: scores are the largest array here.
 
     Args:
-      mask: `[R or 1, T or 1, S]` bool.
+      mask: `[R or 1, T or 1, S]` bool; or `[R, 1, S]` int32, the last token that sees each key, −1 for none.
+      scale: factor of the scores.
     """
     rows, (sequences, length) = kv[0].shape[0], q_rtnh.shape[:2]
     per_row, chunk = sequences // rows, max(1, _MAX_QUERIES // length)
     q_bgtnh = q_rtnh.reshape(rows, per_row, *q_rtnh.shape[1:])
     mask_bgts = mask.reshape(-1, per_row if mask.shape[0] == sequences else 1, *mask.shape[1:])
     if per_row <= chunk:
-        softmax = _attend_rows(q_bgtnh, kv, mask_bgts)
+        softmax = _attend_rows(q_bgtnh, kv, mask_bgts, scale)
     else:
         chunks = _split_chunks(q_bgtnh, chunk), _split_chunks(mask_bgts, chunk)
-        softmax = jax.lax.map(lambda q_and_mask: _attend_rows(q_and_mask[0], kv, q_and_mask[1]), chunks)
+        softmax = jax.lax.map(lambda q_and_mask: _attend_rows(q_and_mask[0], kv, q_and_mask[1], scale), chunks)
         softmax = jax.tree.map(lambda x: _join_chunks(x)[:, :per_row], softmax)
     return jax.tree.map(lambda x: x.reshape(sequences, *x.shape[2:]), softmax)
 
@@ -206,7 +297,7 @@ def _join_chunks(x: jax.Array) -> jax.Array:
     return x.swapaxes(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
 
 
-def _attend_rows(q_bgtnh: jax.Array, kv: KeyValue, mask_bgts: jax.Array) -> _PartialSoftmax:
+def _attend_rows(q_bgtnh: jax.Array, kv: KeyValue, mask_bgts: jax.Array, scale: float) -> _PartialSoftmax:
     """Attend from G sequences to each of B rows of keys; the fields of the result are `[B, G, T, N, …]`."""
     key_bsmh, value_bsmh = kv
     rows, per_row, length, heads, head_size = q_bgtnh.shape
@@ -216,7 +307,9 @@ def _attend_rows(q_bgtnh: jax.Array, kv: KeyValue, mask_bgts: jax.Array) -> _Par
     q_split = q_bgtnh.reshape(rows, per_row, length, kv_heads, heads // kv_heads, head_size)
     q_stacked = q_split.transpose(0, 3, 1, 4, 2, 5)  # [B, M, G, N/M, T, H]
     q_bmzh = q_stacked.reshape(rows, kv_heads, -1, head_size)
-    score_bmzs = jnp.einsum("bmzh,bsmh->bmzs", q_bmzh, key_bsmh, preferred_element_type=jnp.float32) * head_size**-0.5
+    score_bmzs = jnp.einsum("bmzh,bsmh->bmzs", q_bmzh, key_bsmh, preferred_element_type=jnp.float32) * scale
+    if mask_bgts.dtype != bool:  # computed here, for one chunk: it is the only mask with an axis for each token
+        mask_bgts = jnp.arange(length)[None, None, :, None] <= mask_bgts
     score = jnp.where(mask_bgts[:, None, :, None], score_bmzs.reshape(*q_stacked.shape[:-1], -1), _MASKED)
     largest = jax.lax.stop_gradient(score.max(-1, keepdims=True))
     weight = jnp.exp(score - largest)

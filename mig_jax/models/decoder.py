@@ -1,4 +1,4 @@
-"""One decoder for Llama, Qwen2, Qwen3, SmolLM3 and relatives: a pre-norm transformer with rotary, grouped attention.
+"""One decoder for Llama, Qwen, SmolLM3, Gemma 3 and relatives: a transformer with norms, rotary, grouped attention.
 
     x ← x + Attention(RMSNorm(x))        x ← x + W_down(silu(W_gate y) ⊙ W_up y),  y = RMSNorm(x)
 
@@ -13,7 +13,6 @@ stacked on a leading axis L and scanned over, so that the size of the program do
 Sources: Llama (arXiv 2302.13971), Qwen2 (2407.10671), Qwen3 (2505.09388), RoPE (2104.09864), GQA (2305.13245).
 """
 
-import dataclasses
 import functools
 import math
 from typing import Any, NamedTuple
@@ -25,73 +24,11 @@ import numpy as np
 from flax import nnx, traverse_util
 
 from mig_jax.distributed import sharding
-from mig_jax.errors import UserError
 from mig_jax.models import adapters, remat
-from mig_jax.models.adapters import LoraConfig
-from mig_jax.models.attention import KeyValue, attend
-from mig_jax.models.layers import Initializer, rms_norm
-from mig_jax.models.rope import Rope, RopeScaling, apply_rope, attention_factor, make_rope, rope_frequencies
-from mig_jax.models.vision import VisionShape
-
-
-@dataclasses.dataclass(frozen=True)
-class DecoderConfig:
-    """Shape of a decoder, and how it is computed.
-
-    vocab_size, width, layers, heads, kv_heads, head_size, mlp_width: V, D, L, N, M, H, F; M divides N.
-    rope_theta: base of the rotary wavelengths, which range from 2π to 2π·theta tokens.
-    rope_scaling: change of the wavelengths for longer contexts; None for no change.
-    no_rope_layers: layers whose queries and keys are not rotated (SmolLM3, "NoPE"), from 0.
-    rope_sections: numbers of frequencies for time, height and width (M-RoPE of Qwen2.5-VL); () for text alone.
-    norm_eps: added to the mean square in every RMSNorm.
-    tied_head: the output matrix is the transposed embedding.
-    qkv_bias: queries, keys and values have biases (Qwen2; Llama with `attention_bias`).
-    o_bias: the output projection of attention has a bias (Llama with `attention_bias`).
-    qk_norm: queries and keys are normalized per head (Qwen3).
-    vision: shape of the vision tower; None for text alone.
-    lora: projections that have adapters; None for none.
-    max_positions: longest sequence that the model was trained for, in tokens; it computes longer ones, too.
-    dtype: of activations and caches, "float32" or "bfloat16". Norms, rotary angles and softmax are always float32.
-    param_dtype: of the parameters.
-    remat: what the backward pass recomputes instead of storing, a key of `remat.POLICIES`.
-    attention: kernel for sequences without a cache, a key of `attention.KERNELS`.
-
-    Raises:
-      UserError: kv_heads does not divide heads, head_size is odd, or there is no layer of `no_rope_layers`.
-    """
-
-    vocab_size: int
-    width: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    mlp_width: int
-    rope_theta: float = 10_000.0
-    rope_scaling: RopeScaling | None = None
-    rope_sections: tuple[int, ...] = ()
-    no_rope_layers: tuple[int, ...] = ()
-    norm_eps: float = 1e-6
-    tied_head: bool = True
-    qkv_bias: bool = False
-    o_bias: bool = False
-    qk_norm: bool = False
-    vision: VisionShape | None = None
-    lora: LoraConfig | None = None
-    max_positions: int = 32_768
-    dtype: str = "float32"
-    param_dtype: str = "float32"
-    remat: str = "none"
-    attention: str = "xla"
-
-    def __post_init__(self):
-        if self.heads % self.kv_heads or self.head_size % 2:
-            raise UserError(
-                f"heads={self.heads} must be a multiple of kv_heads={self.kv_heads}, and head_size={self.head_size} "
-                "must be even"
-            )
-        if not set(self.no_rope_layers) <= set(range(self.layers)):
-            raise UserError(f"no_rope_layers={self.no_rope_layers}: there are layers 0 to {self.layers - 1}")
+from mig_jax.models.attention import KeyValue, Window, attend, make_window
+from mig_jax.models.decoder_config import DecoderConfig
+from mig_jax.models.layers import ACTIVATIONS, Initializer, rms_norm
+from mig_jax.models.rope import Rope, apply_rope, attention_factor, make_rope, rope_frequencies
 
 
 class ImageFeatures(NamedTuple):
@@ -137,11 +74,16 @@ class Attention(nnx.Module):
         if c.o_bias:
             self.out_bias = init.constant(0, (c.width,), ("embed",))
         if c.qk_norm:
-            self.query_norm = init.constant(1, (c.head_size,), ("head_size",))
-            self.key_norm = init.constant(1, (c.head_size,), ("head_size",))
+            self.query_norm = init.norm(c.head_size, "head_size", is_shifted=c.shifted_norms)
+            self.key_norm = init.norm(c.head_size, "head_size", is_shifted=c.shifted_norms)
 
     def __call__(
-        self, x_btd: jax.Array, rope: Rope, visible_bx: jax.Array, kv_cache: tuple[KeyValue, ...]
+        self,
+        x_btd: jax.Array,
+        rope: Rope,
+        visible_bx: jax.Array,
+        kv_cache: tuple[KeyValue, ...],
+        window: Window | None = None,
     ) -> tuple[jax.Array, KeyValue]:
         c = self.config
         q_btnh = jnp.einsum("btd,dnh->btnh", x_btd, self.query[...])
@@ -152,10 +94,18 @@ class Attention(nnx.Module):
             k_btmh += self.key_bias[None, None]
             v_btmh += self.value_bias[None, None]
         if c.qk_norm:
-            q_btnh = rms_norm(q_btnh, self.query_norm, c.norm_eps)
-            k_btmh = rms_norm(k_btmh, self.key_norm, c.norm_eps)
+            q_btnh = rms_norm(q_btnh, self.query_norm, c.norm_eps, is_shifted=c.shifted_norms)
+            k_btmh = rms_norm(k_btmh, self.key_norm, c.norm_eps, is_shifted=c.shifted_norms)
         new_kv = apply_rope(k_btmh, rope), v_btmh
-        out_btnh = attend(apply_rope(q_btnh, rope), new_kv, kv_cache, visible_bx, kernel=c.attention)
+        out_btnh = attend(
+            apply_rope(q_btnh, rope),
+            new_kv,
+            kv_cache,
+            visible_bx,
+            kernel=c.attention,
+            scale=None if c.score_divisor is None else c.score_divisor**-0.5,
+            window=window,
+        )
         out_btd = jnp.einsum("btnh,nhd->btd", out_btnh, self.out[...])
         if c.o_bias:
             out_btd += self.out_bias[None, None]
@@ -163,9 +113,10 @@ class Attention(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """W_down(silu(W_gate x) ⊙ W_up x); parameters as in `Attention`."""
+    """W_down(σ(W_gate x) ⊙ W_up x), σ silu or another of `ACTIVATIONS`; parameters as in `Attention`."""
 
     def __init__(self, config: DecoderConfig, init: Initializer):
+        self.activation = config.activation
         shape, axes = (config.width, config.mlp_width), ("embed", "mlp")
         self.gate, self.up = (init.normal(shape, axes, inputs=config.width) for _ in range(2))
         self.down = init.residual(shape[::-1], axes[::-1], inputs=config.mlp_width)
@@ -173,25 +124,34 @@ class Mlp(nnx.Module):
     def __call__(self, x_btd: jax.Array) -> jax.Array:
         gate_btf = jnp.einsum("btd,df->btf", x_btd, self.gate[...])
         up_btf = jnp.einsum("btd,df->btf", x_btd, self.up[...])
-        return jnp.einsum("btf,fd->btd", jax.nn.silu(gate_btf) * up_btf, self.down[...])
+        return jnp.einsum("btf,fd->btd", ACTIVATIONS[self.activation](gate_btf) * up_btf, self.down[...])
 
 
 class Layer(nnx.Module):
-    """Pre-norm attention and MLP with residual connections; parameters as in `Attention`."""
+    """Attention and MLP with norms and residual connections; parameters as in `Attention`."""
 
     def __init__(self, config: DecoderConfig, init: Initializer):
-        self.norm_eps = config.norm_eps
+        self.config = config
         self.attention, self.mlp = Attention(config, init), Mlp(config, init)
-        self.attention_norm = init.constant(1, (config.width,), ("embed",))
-        self.mlp_norm = init.constant(1, (config.width,), ("embed",))
+        norm = functools.partial(init.norm, config.width, "embed", is_shifted=config.shifted_norms)
+        self.attention_norm, self.mlp_norm = norm(), norm()
+        if config.post_norms:
+            self.attention_post_norm, self.mlp_post_norm = norm(), norm()
 
     def __call__(
-        self, x_btd: jax.Array, rope: Rope, visible_bx: jax.Array, kv_cache: tuple[KeyValue, ...]
+        self,
+        x_btd: jax.Array,
+        rope: Rope,
+        visible_bx: jax.Array,
+        kv_cache: tuple[KeyValue, ...],
+        window: Window | None = None,
     ) -> tuple[jax.Array, KeyValue]:
-        y_btd = rms_norm(x_btd, self.attention_norm, self.norm_eps)
-        y_btd, new_kv = self.attention(y_btd, rope, visible_bx, kv_cache)
-        x_btd = x_btd + y_btd
-        return x_btd + self.mlp(rms_norm(x_btd, self.mlp_norm, self.norm_eps)), new_kv
+        c = self.config
+        norm = functools.partial(rms_norm, eps=c.norm_eps, is_shifted=c.shifted_norms)
+        y_btd, new_kv = self.attention(norm(x_btd, self.attention_norm), rope, visible_bx, kv_cache, window)
+        x_btd = x_btd + (norm(y_btd, self.attention_post_norm) if c.post_norms else y_btd)
+        y_btd = self.mlp(norm(x_btd, self.mlp_norm))
+        return x_btd + (norm(y_btd, self.mlp_post_norm) if c.post_norms else y_btd), new_kv
 
 
 class Decoder(nnx.Module):
@@ -202,7 +162,7 @@ class Decoder(nnx.Module):
         init = Initializer(rngs, config.param_dtype)
         self.embedding = init.normal((config.vocab_size, config.width), ("vocab", "embed"), inputs=config.width)
         self.layers = Layer(config, Initializer(rngs, config.param_dtype, config.layers))
-        self.norm = init.constant(1, (config.width,), ("embed",))
+        self.norm = init.norm(config.width, "embed", is_shifted=config.shifted_norms)
         if not config.tied_head:
             self.head = init.normal((config.width, config.vocab_size), ("embed", "vocab"), inputs=config.width)
         if config.vision:
@@ -245,26 +205,48 @@ class Decoder(nnx.Module):
         c = self.config
         frequencies = rope_frequencies(c.head_size, c.rope_theta, c.rope_scaling)
         rope = make_rope(position_bt, frequencies, c.rope_sections, attention_factor(c.rope_scaling))
-        # None, not an array, where all layers rotate: the program is then the same as without this field.
+        window_rope, window = self._window(position_bt, visible_bx, has_cache=bool(kv_cache))
+        # None, not an array, where all layers are alike: the program is then the same as without these fields.
         is_rotated_l = ~np.isin(np.arange(c.layers), c.no_rope_layers) if c.no_rope_layers else None
+        has_window_l = ~np.isin(np.arange(c.layers), c.full_layers) if c.window and c.full_layers else None
         graphdef, params = nnx.split(self.layers)
 
         def run_layer(x_btd, inputs):
-            layer_params, layer_cache, is_rotated = inputs
+            layer_params, layer_cache, is_rotated, has_window = inputs
             layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(c.dtype), layer_params))
-            layer_rope = rope if is_rotated is None else _rotate_if(is_rotated, rope)
-            x_btd, new_kv = layer(x_btd, layer_rope, visible_bx, layer_cache)
+            layer_rope = rope if window_rope is None else _select(has_window, window_rope, rope)
+            layer_rope = layer_rope if is_rotated is None else _rotate_if(is_rotated, layer_rope)
+            layer_window = window and window._replace(is_on=has_window)
+            x_btd, new_kv = layer(x_btd, layer_rope, visible_bx, layer_cache, layer_window)
             return sharding.constrain_batch(x_btd), new_kv
 
         x_btd = sharding.embed_lookup(self.embedding[...], token_bt, c.dtype)
+        if c.scaled_embedding:
+            x_btd *= jnp.asarray(c.width**0.5, x_btd.dtype)
         x_btd = sharding.constrain_batch(x_btd if features is None else _insert_features(x_btd, features))
-        x_btd, new_kv = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, (params, kv_cache, is_rotated_l))
-        return rms_norm(x_btd, self.norm, c.norm_eps), KVCache(*new_kv)
+        per_layer = params, kv_cache, is_rotated_l, has_window_l
+        x_btd, new_kv = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, per_layer)
+        return rms_norm(x_btd, self.norm, c.norm_eps, is_shifted=c.shifted_norms), KVCache(*new_kv)
+
+    def _window(
+        self, position_bt: jax.Array, visible_bx: jax.Array, *, has_cache: bool
+    ) -> tuple[Rope | None, Window | None]:
+        """Return the rotary embedding and the window of layers with a window; None if they have no other."""
+        c, length = self.config, position_bt.shape[1]
+        window = make_window(c.window, length, visible_bx, has_cache=has_cache)
+        if c.window_rope_theta is None:
+            return None, window
+        return make_rope(position_bt, rope_frequencies(c.head_size, c.window_rope_theta)), window
 
     def unembed_dv(self) -> jax.Array:
         """Return the output matrix `[D, V]`, in the dtype of activations."""
         matrix = self.embedding.T if self.config.tied_head else self.head
         return matrix.astype(self.config.dtype)
+
+
+def _select(condition: jax.Array | None, x: Rope, y: Rope) -> Rope:
+    """Return `x` if the condition is true, or None; else `y`."""
+    return x if condition is None else Rope(*(jnp.where(condition, a, b) for a, b in zip(x, y, strict=True)))
 
 
 def _rotate_if(is_rotated: jax.Array, rope: Rope) -> Rope:

@@ -1,17 +1,28 @@
 """Parts that the decoder and the vision tower share, apart from attention: RMSNorm and parameter initialization."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+# Activations of the gate in the MLP.
+ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
 
-def rms_norm(x: jax.Array, scale_h: jax.Array | nnx.Param, eps: float) -> jax.Array:
-    """Return x / √(mean x² + eps) · scale over the last axis, in the dtype of x; the mean is taken in float32."""
+
+def rms_norm(x: jax.Array, scale_h: jax.Array | nnx.Param, eps: float, *, is_shifted: bool = False) -> jax.Array:
+    """Return x / √(mean x² + eps) · scale over the last axis, in the dtype of x; the mean is taken in float32.
+
+    Args:
+      is_shifted: multiply by 1 + scale instead, in float32 as well (Gemma).
+    """
     x_f32 = x.astype(jnp.float32)
     x_f32 = x_f32 * jax.lax.rsqrt(jnp.mean(x_f32**2, axis=-1, keepdims=True) + eps)
-    return x_f32.astype(x.dtype) * scale_h.reshape((1,) * (x.ndim - 1) + (-1,)).astype(x.dtype)
+    shape = (1,) * (x.ndim - 1) + (-1,)
+    if is_shifted:
+        return (x_f32 * (1 + scale_h.reshape(shape).astype(jnp.float32))).astype(x.dtype)
+    return x_f32.astype(x.dtype) * scale_h.reshape(shape).astype(x.dtype)
 
 
 class Initializer:
@@ -44,3 +55,7 @@ class Initializer:
     def constant(self, value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
         """Return a parameter filled with `value`."""
         return nnx.Param(jnp.full(self.stack_shape + shape, value, self.dtype), axes=self.stack_axes + axes)
+
+    def norm(self, size: int, axis: str, *, is_shifted: bool) -> nnx.Param:
+        """Return the scale of an RMSNorm that leaves magnitudes alone, see `rms_norm`."""
+        return self.constant(0 if is_shifted else 1, (size,), (axis,))
