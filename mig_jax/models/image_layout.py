@@ -1,4 +1,4 @@
-"""Order of image patches on the host: slots in window order, merged units in the prompt, and M-RoPE positions.
+"""Order of image patches on the host: slots in window or unit order, merged units in the prompt, M-RoPE positions.
 
 An image of 6 × 10 patches with merge_size 2 and windows of 4 × 4 patches. Merged units are numbered in reading order,
 which is their order in the prompt:
@@ -10,7 +10,7 @@ which is their order in the prompt:
      ·  · |  ·  · |  · ·         · is padding: no patch, masked everywhere
 
 The merge_size² patches of a unit are neighbors in both orders. Patches are never reordered back: each token of the
-prompt holds the index of its unit.
+prompt holds the index of its unit. Without windows the slots are in reading order of the units, with no padding.
 
 Sources: Qwen2.5-VL (arXiv 2502.13923) for windows, Qwen2-VL (2409.12191) section 2.1 for M-RoPE.
 """
@@ -44,10 +44,7 @@ def build_layout(grid: Grid, config: "VisionConfig") -> ImageLayout:
       ValueError: the grid is empty, or squares of merge_size × merge_size patches do not cover it exactly.
     """
     merge = config.merge_size
-    if min(grid) < 1 or grid.rows % merge or grid.columns % merge:
-        raise ValueError(
-            f"an image of {grid.rows} × {grid.columns} patches cannot be divided into units of {merge} × {merge}"
-        )
+    _check_units(grid, merge)
     by_unit = np.arange(grid.rows * grid.columns).reshape(grid.rows // merge, grid.columns // merge, merge, merge)
     patch_rc = by_unit.transpose(0, 2, 1, 3).reshape(grid)
     row_rc, column_rc = np.indices(grid)
@@ -57,6 +54,27 @@ def build_layout(grid: Grid, config: "VisionConfig") -> ImageLayout:
     is_unit = unit_of_slot >= 0
     unit_i = np.flatnonzero(is_unit)[np.argsort(unit_of_slot[is_unit])]
     return ImageLayout(patch_j, position_j2.astype(np.int32), unit_i.astype(np.int32))
+
+
+def build_unit_order(grid: Grid, merge_size: int) -> ImageLayout:
+    """Return the order of an image without windows: that of the image processor.
+
+    Raises:
+      ValueError: see `build_layout`.
+    """
+    _check_units(grid, merge_size)
+    blocks = (2, grid.rows // merge_size, merge_size, grid.columns // merge_size, merge_size)
+    position_2j = np.indices(grid).reshape(blocks).swapaxes(2, 3).reshape(2, -1)
+    patches = np.arange(position_2j.shape[1])
+    units = np.arange(len(patches) // merge_size**2, dtype=np.int32)
+    return ImageLayout(patches, position_2j.T.astype(np.int32), units)
+
+
+def _check_units(grid: Grid, merge: int) -> None:
+    if min(grid) < 1 or grid.rows % merge or grid.columns % merge:
+        raise ValueError(
+            f"an image of {grid.rows} × {grid.columns} patches cannot be divided into units of {merge} × {merge}"
+        )
 
 
 def _to_window_order(x_rc: np.ndarray, config: "VisionConfig", *, fill: int) -> np.ndarray:

@@ -97,22 +97,41 @@ def make_rope(
     frequencies: np.ndarray,
     sections: tuple[int, ...] = (),
     attention_factor: float = 1.0,
+    *,
+    is_interleaved: bool = False,
 ) -> Rope:
     """Return cos and sin of position · frequency, times `attention_factor`.
 
     Args:
       position_bt: `[B, T]`; or `[B, T, 3]`, positions in time, height and width (M-RoPE).
       frequencies: `[H/2]`, from `rope_frequencies`.
-      sections: numbers of consecutive frequencies that use the position in time, height and width. Ignored for
-        `[B, T]`: the three positions of text are equal.
+      sections: numbers of frequencies that use the position in time, height and width. Ignored for `[B, T]`: the three
+        positions of text are equal.
+      is_interleaved: see `section_axes`.
     """
     position = position_bt.astype(jnp.float32)
     if position.ndim == 3:
-        position = position[..., np.repeat(np.arange(3), sections)]
+        position = position[..., section_axes(sections, is_interleaved=is_interleaved)]
     else:
         position = position[..., None]
     angle = position * frequencies[None, None]
     return Rope(jnp.cos(angle) * attention_factor, jnp.sin(angle) * attention_factor)
+
+
+def section_axes(sections: tuple[int, ...], *, is_interleaved: bool) -> np.ndarray:
+    """Return the axis of each frequency, `[H/2]`: 0, 1 and 2 for time, height and width.
+
+    Args:
+      sections: numbers of frequencies of each axis.
+      is_interleaved: 0 1 2 0 1 2 …, where an axis has frequencies left, else 0 (Qwen3-VL); False: 0 … 1 … 2 …
+        (Qwen2.5-VL).
+    """
+    if not is_interleaved:
+        return np.repeat(np.arange(3), sections)
+    axis_f = np.zeros(sum(sections), np.int64)
+    for axis in (1, 2):
+        axis_f[axis : 3 * sections[axis] : 3] = axis
+    return axis_f
 
 
 def apply_rope(x_btnh: jax.Array, rope: Rope) -> jax.Array:

@@ -1,11 +1,14 @@
 """What the decoder, the sampler, the reader of images and ahead-of-time compilation know of a vision tower.
 
-`VisionShape` is what a tower has to have; `qwen2_vl.VisionConfig` is one. A family with another tower has another
-class, and nothing else names it. An image goes through these steps:
+`VisionShape` is what a tower has to have; `qwen2_vl.VisionConfig` and `qwen3_vl.VisionConfig` are two. A family with
+another tower has another class, and nothing else names it. An image goes through these steps:
 
     grid → layout, on the host                    slots of its patches, and the unit of each of its tokens
     pixels → build(...), on the devices           features, one for each merged unit, which replace the image tokens
     grids → positions, on the host                of each token of the prompt, in time, height and width
+
+With deepstack (arXiv 2406.04334) a unit has 1 + E features, one after the other on the last axis. The first replaces
+the image token; each of the others is added to the token's hidden state after one of the decoder's first E layers.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +60,7 @@ class Images(NamedTuple):
     position_qs3: `[Q, S', 3]` int32 position of each token in time, height and width (M-RoPE); 0 at padding.
     next_q: `[Q]` int32 position, on all three axes, of the first token after the prompt.
     pixels: input of the vision tower; None where features are enough.
-    feature_qid: `[Q, I, D]` output of the vision tower; None before it has run.
+    feature_qid: `[Q, I, D]` output of the vision tower, `[Q, I, (1 + E)·D]` with deepstack; None before it has run.
     """
 
     index_qs: jax.Array
@@ -77,7 +80,7 @@ class VisionShape(Protocol):
     start_token_id, end_token_id: tokens before and after the units of an image.
     values_per_patch: C, the number of pixel values of a patch.
     patches_per_unit: number of patches of a merged unit.
-    patches_per_window: the number of slots of all images of a prompt is a multiple of this.
+    patches_per_window: the number of slots of all images of a prompt is a multiple of this, and of `patches_per_unit`.
     """
 
     @property
@@ -106,7 +109,7 @@ class VisionShape(Protocol):
     def build(
         self, out_width: int, rngs: nnx.Rngs, *, dtype: str, param_dtype: str, remat: str, attention: str
     ) -> Callable[[Pixels], jax.Array]:
-        """Return the tower, an `nnx.Module` from pixels to features `[Q, I, D]` of the decoder's width `out_width`.
+        """Return the tower, an `nnx.Module` from pixels to features `[Q, I, D]`, `[Q, I, (1 + E)·D]` with deepstack.
 
         Args:
           out_width: D of the decoder.
