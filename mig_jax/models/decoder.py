@@ -24,22 +24,13 @@ import numpy as np
 from flax import nnx, traverse_util
 
 from mig_jax.distributed import sharding
-from mig_jax.models import adapters, remat
+from mig_jax.models import adapters, image_features, remat
 from mig_jax.models.attention import KeyValue, Window, attend, make_window
 from mig_jax.models.decoder_config import DecoderConfig
+from mig_jax.models.experts import Experts
+from mig_jax.models.image_features import ImageFeatures
 from mig_jax.models.layers import ACTIVATIONS, Initializer, rms_norm
 from mig_jax.models.rope import Rope, apply_rope, attention_factor, make_rope, rope_frequencies
-
-
-class ImageFeatures(NamedTuple):
-    """Outputs of the vision tower that replace tokens of B rows, B / Q rows per question.
-
-    feature_qid: `[Q, I, D]` features of the images of each question, one image after the other.
-    index_bt: `[B, T]` index of the feature that replaces each token; −1 for the token itself.
-    """
-
-    feature_qid: jax.Array
-    index_bt: jax.Array
 
 
 class KVCache(NamedTuple):
@@ -132,7 +123,8 @@ class Layer(nnx.Module):
 
     def __init__(self, config: DecoderConfig, init: Initializer):
         self.config = config
-        self.attention, self.mlp = Attention(config, init), Mlp(config, init)
+        self.attention = Attention(config, init)
+        self.mlp = Experts(config.experts, config.width, init) if config.experts else Mlp(config, init)
         norm = functools.partial(init.norm, config.width, "embed", is_shifted=config.shifted_norms)
         self.attention_norm, self.mlp_norm = norm(), norm()
         if config.post_norms:
@@ -195,7 +187,7 @@ class Decoder(nnx.Module):
             `[B, T]`: which of its own tokens are not padding.
           kv_cache: parts in the order of their tokens; not modified. A part may have fewer rows than there are
             sequences: neighboring sequences then share a row, as samples share their prompt.
-          features: outputs of `vision` that replace image tokens.
+          features: outputs of `vision` that replace image tokens, and add to their hidden states.
 
         Returns:
           `[B, T, D]` hidden states after the final norm, and the keys and values of the T new tokens only.
@@ -204,27 +196,31 @@ class Decoder(nnx.Module):
         chex.assert_shape(visible_bx, (token_bt.shape[0], slots))
         c = self.config
         frequencies = rope_frequencies(c.head_size, c.rope_theta, c.rope_scaling)
-        rope = make_rope(position_bt, frequencies, c.rope_sections, attention_factor(c.rope_scaling))
+        factor, is_interleaved = attention_factor(c.rope_scaling), c.interleaved_sections
+        rope = make_rope(position_bt, frequencies, c.rope_sections, factor, is_interleaved=is_interleaved)
         window_rope, window = self._window(position_bt, visible_bx, has_cache=bool(kv_cache))
         # None, not an array, where all layers are alike: the program is then the same as without these fields.
         is_rotated_l = ~np.isin(np.arange(c.layers), c.no_rope_layers) if c.no_rope_layers else None
         has_window_l = ~np.isin(np.arange(c.layers), c.full_layers) if c.window and c.full_layers else None
+        layer_l = np.arange(c.layers) if image_features.count_deepstack(features, c.width) else None
         graphdef, params = nnx.split(self.layers)
 
         def run_layer(x_btd, inputs):
-            layer_params, layer_cache, is_rotated, has_window = inputs
+            layer_params, layer_cache, is_rotated, has_window, layer_index = inputs
             layer = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(c.dtype), layer_params))
             layer_rope = rope if window_rope is None else _select(has_window, window_rope, rope)
             layer_rope = layer_rope if is_rotated is None else _rotate_if(is_rotated, layer_rope)
             layer_window = window and window._replace(is_on=has_window)
             x_btd, new_kv = layer(x_btd, layer_rope, visible_bx, layer_cache, layer_window)
+            if features is not None and layer_index is not None:
+                x_btd = image_features.add_deepstack(x_btd, features, layer_index)
             return sharding.constrain_batch(x_btd), new_kv
 
         x_btd = sharding.embed_lookup(self.embedding[...], token_bt, c.dtype)
         if c.scaled_embedding:
             x_btd *= jnp.asarray(c.width**0.5, x_btd.dtype)
-        x_btd = sharding.constrain_batch(x_btd if features is None else _insert_features(x_btd, features))
-        per_layer = params, kv_cache, is_rotated_l, has_window_l
+        x_btd = sharding.constrain_batch(x_btd if features is None else image_features.insert(x_btd, features))
+        per_layer = params, kv_cache, is_rotated_l, has_window_l, layer_l
         x_btd, new_kv = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, per_layer)
         return rms_norm(x_btd, self.norm, c.norm_eps, is_shifted=c.shifted_norms), KVCache(*new_kv)
 
@@ -252,15 +248,6 @@ def _select(condition: jax.Array | None, x: Rope, y: Rope) -> Rope:
 def _rotate_if(is_rotated: jax.Array, rope: Rope) -> Rope:
     """Return `rope`, or that of angle 0 if `is_rotated` is false."""
     return Rope(jnp.where(is_rotated, rope.cos, 1), jnp.where(is_rotated, rope.sin, 0))
-
-
-def _insert_features(x_btd: jax.Array, features: ImageFeatures) -> jax.Array:
-    """Replace embeddings by image features where `index_bt` ≥ 0, without repeating features for each row."""
-    questions = features.feature_qid.shape[0]
-    index_qn = features.index_bt.reshape(questions, -1)  # n: tokens of all rows of a question
-    feature_qnd = jnp.take_along_axis(features.feature_qid, jnp.maximum(index_qn, 0)[..., None], axis=1)
-    feature_btd = feature_qnd.reshape(x_btd.shape).astype(x_btd.dtype)
-    return jnp.where((features.index_bt >= 0)[..., None], feature_btd, x_btd)
 
 
 # ---------------------------------------------------------------------------------------------------------- parameters

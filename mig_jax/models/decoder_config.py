@@ -4,6 +4,7 @@ import dataclasses
 
 from mig_jax.errors import UserError
 from mig_jax.models.adapters import LoraConfig
+from mig_jax.models.experts import ExpertsConfig
 from mig_jax.models.rope import RopeScaling
 from mig_jax.models.vision import VisionShape
 
@@ -17,6 +18,7 @@ class DecoderConfig:
     rope_scaling: change of the wavelengths for longer contexts; None for no change.
     no_rope_layers: layers whose queries and keys are not rotated (SmolLM3, "NoPE"), from 0.
     rope_sections: numbers of frequencies for time, height and width (M-RoPE of Qwen2.5-VL); () for text alone.
+    interleaved_sections: the sections alternate, see `rope.section_axes` (Qwen3-VL).
     window: tokens that a token sees at most, itself and those right before it; None for all.
     full_layers: layers whose tokens see all earlier ones although there is a `window`, from 0.
     window_rope_theta: base of the rotary wavelengths in layers with the window, which are not scaled (Gemma 3); None
@@ -31,6 +33,7 @@ class DecoderConfig:
     shifted_norms: norms scale by 1 + their parameter, in float32 (Gemma 3).
     scaled_embedding: embeddings are multiplied by √width, rounded to the dtype of activations (Gemma 3).
     activation: of the gate in the MLP, a key of `layers.ACTIVATIONS`.
+    experts: mixture of experts in place of the MLP of every layer, whose `mlp_width` is then unused; None for none.
     vision: shape of the vision tower; None for text alone.
     lora: projections that have adapters; None for none.
     max_positions: longest sequence that the model was trained for, in tokens; it computes longer ones, too.
@@ -54,6 +57,7 @@ class DecoderConfig:
     rope_theta: float = 10_000.0
     rope_scaling: RopeScaling | None = None
     rope_sections: tuple[int, ...] = ()
+    interleaved_sections: bool = False
     no_rope_layers: tuple[int, ...] = ()
     window: int | None = None
     full_layers: tuple[int, ...] = ()
@@ -68,6 +72,7 @@ class DecoderConfig:
     shifted_norms: bool = False
     scaled_embedding: bool = False
     activation: str = "silu"
+    experts: ExpertsConfig | None = None
     vision: VisionShape | None = None
     lora: LoraConfig | None = None
     max_positions: int = 32_768
