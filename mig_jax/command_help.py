@@ -77,6 +77,11 @@ FLAGS = {
     ),
     "num_processes": Flag("N", "how many processes there are"),
     "process_id": Flag("I", "which of them this is, from 0"),
+    "list": Flag("", "list the studies with their questions"),
+    "seeds": Flag("N", "seeds of each arm", "5"),
+    "smoke": Flag("", "only show that the study works: a tiny model, two training steps"),
+    "only": Flag("A,B", "only the runs that have one of these in their name, with those that they need", "all"),
+    "part": Flag("I/N", "only the I-th of N parts of the runs, for several machines", "1/1"),
     "topology": Flag("NAME", "a TPU slice such as v5e:4x4, v5p:4x4x8, v6e:8x8 or tpu7x:2x2x1, or GPUs such as h100:8"),
 }  # fmt: skip
 
@@ -97,6 +102,9 @@ _SPECIAL = {
     ("eval", "config"): (FLAGS["config"].meaning, _RUN_CONFIG),
     ("sample", "config"): (FLAGS["config"].meaning, _RUN_CONFIG),
     ("score", "config"): (FLAGS["config"].meaning, _RUN_CONFIG),
+    ("study", "config"): ("the config of all runs", "that of the study"),
+    ("study", "model"): ("the model that all runs start from", "that of the study"),
+    ("study", "workdir"): ("the folder of the study; the same command resumes it", ""),
     ("data", "config"): (FLAGS["config"].meaning, "configs/default.py"),
     ("eval", "benchmarks"): (FLAGS["benchmarks"].meaning, "eval.benchmarks of the config, else its held-out problems"),
     ("data", "benchmarks"): ("benchmarks to build and to show", "list all benchmarks and their files"),
@@ -229,6 +237,22 @@ COMMANDS = {
          "mesh.tensor"),
         {"aot.md, aot.json": "the report, and its numbers"},
         "mig-jax aot --config=quickstart --topology=v5e:4x4",
+    ),
+    "study": Command(
+        "one of the paper's questions: its runs, and a page of what was found",
+        "Run a study by its name, as in `mig-jax study sparse --workdir=DIR`: a grid of training runs and evaluations, "
+        "in sequence, and a page with tables, intervals and a figure. A stopped run resumes, and a finished one "
+        "is never run again. Processes that share a workdir share the runs. With --part, machines have workdirs of "
+        "their own; put their runs/ together and run the command again for the page. A study of your own is "
+        "my_study.py:STUDY.",
+        (),
+        ("list", "workdir", "seeds", "smoke", "only", "part", "config", "model"),
+        ("steps", "rollout.questions", "optimizer.peak_lr"),
+        {
+            "report.md, figure.png, results.json": "what was expected and what was found, from all finished runs",
+            "runs/": "the folder of each run: what its command writes, its output in log.txt, run.json at its end",
+        },
+        "mig-jax study --list",
     ),
 }  # fmt: skip
 

@@ -1,10 +1,10 @@
-"""The commands that do not train: eval, sample, score, export, variants, data, aot."""
+"""The commands that do not train: eval, sample, score, export, variants, data, aot, study."""
 
 import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,15 @@ from mig_jax.data.problem import Problem
 from mig_jax.errors import UserError
 from mig_jax.evaluation.answer_variants import propose_variants
 from mig_jax.evaluation.score_transcripts import score_transcripts, splitter_of
+from mig_jax.parts import find_part
 from mig_jax.policy.load import check_run_lengths
 from mig_jax.records.given_transcripts import read_given_transcripts
 from mig_jax.records.plots import draw_gains
 from mig_jax.records.transcript_list import TranscriptList
 from mig_jax.records.transcripts import Transcript, TranscriptWriter, write_transcripts
 from mig_jax.rollout.problem_set import open_source
+from mig_jax.studies import runner, table
+from mig_jax.studies.study import Plan
 from mig_jax.text.response_format import choices_by_letter
 from mig_jax.trainer import disk_space
 from mig_jax.trainer import export as trainer_export
@@ -203,3 +206,44 @@ def aot(config: Config, topology: str, workdir: str) -> None:
         (folder / "aot.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         (folder / "aot.md").write_text(page, encoding="utf-8")
         print(f"aot.json and aot.md are in {workdir}")
+
+
+def list_studies() -> None:
+    """Print the names of all studies with their questions."""
+    print(table.overview())
+
+
+def study(
+    name: str,
+    workdir: str,
+    *,
+    config: str,
+    model: str,
+    seeds: int,
+    smoke: bool,
+    only: Sequence[str],
+    part: str,
+    overrides: Mapping[str, Any],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Run a study and write its page, see `studies.runner.run_study`.
+
+    Args:
+      name: key of `STUDIES`, or `package.module:STUDY` or `my_study.py:STUDY` of a user's own.
+      workdir: folder of the runs and of the page.
+      config, model: in place of the study's own; "" for those.
+      seeds: of each arm.
+      smoke: only show that it works.
+      only: parts of the names of the runs to start; () for all.
+      part: "I/N", the part of the runs to start.
+      overrides: config key → value, for all runs.
+      should_stop: whether to stop after the current training step.
+
+    Raises:
+      UserError: there is no such study, a run's config is wrong, or runs failed.
+    """
+    found = find_part(name, table.STUDIES, key="study")
+    selection = runner.Selection(only, runner.parse_part(part))
+    disk_space.check_workdir(workdir)
+    plan = Plan(seeds, smoke, model, config)
+    runner.run_study(found, workdir, plan, overrides=overrides, selection=selection, should_stop=should_stop)

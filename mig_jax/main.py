@@ -1,4 +1,4 @@
-"""The command line: mig-jax train | sft | eval | sample | score | export | variants | data | aot."""
+"""The command line: mig-jax train | sft | eval | sample | score | export | variants | data | aot | study."""
 
 import difflib
 import io
@@ -26,8 +26,8 @@ AOT_ENVIRONMENT = {
 }
 # Commands that may run in several processes, and those that may not.
 DISTRIBUTED = ("train", "sft", "eval", "export")
-ONE_PROCESS = ("sample", "score", "variants")
-RESUMABLE = ("train", "sft", "eval", "variants")
+ONE_PROCESS = ("sample", "score", "variants", "study")
+RESUMABLE = ("train", "sft", "eval", "variants", "study")
 
 
 # No default: ml_collections would apply overrides to it on import, where no error can be explained.
@@ -49,6 +49,11 @@ STEPS = flags.DEFINE_string("steps", None, FLAGS["steps"].meaning)
 STEP = flags.DEFINE_integer("step", None, FLAGS["step"].meaning, lower_bound=0)
 BEST = flags.DEFINE_bool("best", False, FLAGS["best"].meaning)
 OUTPUT = flags.DEFINE_string("output", None, FLAGS["output"].meaning)
+LIST = flags.DEFINE_bool("list", False, FLAGS["list"].meaning)
+SEEDS = flags.DEFINE_integer("seeds", 5, FLAGS["seeds"].meaning, lower_bound=1)
+SMOKE = flags.DEFINE_bool("smoke", False, FLAGS["smoke"].meaning)
+ONLY = flags.DEFINE_string("only", None, FLAGS["only"].meaning)
+PART = flags.DEFINE_string("part", None, FLAGS["part"].meaning)
 DEBUG = flags.DEFINE_bool("debug", False, "show the stack trace of every error")
 
 
@@ -143,7 +148,7 @@ def _flag_errors(positional: list[str]) -> list[str]:
         meant = f" (did you mean {close[0]}?)" if close else ""
         found = f"no command {name!r}{meant}" if name else "a command is missing"
         return [f"{found}; give one of {', '.join(COMMANDS)}"]
-    if positional[1:]:
+    if positional[1:] and name != "study":
         return [f"what is {' '.join(map(repr, positional[1:]))}? Values of flags follow a '=', as in --workdir=DIR"]
     command = COMMANDS[name]
     given = [flag for flag in FLAGS if flags.FLAGS[flag].present and (flag != "config" or _is_config_given())]
@@ -159,7 +164,19 @@ def _flag_errors(positional: list[str]) -> list[str]:
         errors.append(f"{name} has no flag --{', --'.join(wrong)}")
     if {"step", "best"} <= {*given}:
         errors.append("give --step or --best, not both")
+    if name == "study":
+        errors += _study_errors(positional[1:], given)
     return errors + _answer_flag_errors(name, given)
+
+
+def _study_errors(names: list[str], given: list[str]) -> list[str]:
+    """Return what is wrong with the name and the workdir of a study."""
+    if "list" in given:
+        return []
+    if len(names) != 1:
+        found = f"{len(names)} studies are named: {', '.join(names)}" if names else "study needs a name"
+        return [f"{found}, as in mig-jax study sparse --workdir=DIR; mig-jax study --list lists them"]
+    return [] if "workdir" in given and not _is_empty("workdir") else ["study needs --workdir=DIR"]
 
 
 def _is_empty(flag: str) -> bool:
@@ -202,6 +219,8 @@ def run_command(positional: list[str]) -> None:
     if command == "aot":
         for name, value in AOT_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+    if command == "study":
+        os.environ.setdefault("TQDM_DISABLE", "1")  # the output of its runs is in files
     if command == "export":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")  # it only copies, and the run may be using the accelerators
     _join_processes(command)
@@ -214,7 +233,7 @@ def run_command(positional: list[str]) -> None:
     hint = "; rerun the same command to resume" if command in RESUMABLE else ""
     try:
         with show_compile_time():
-            _dispatch(command)
+            _dispatch(command, positional[1:])
     except preemption.Preempted as preempted:
         print(f"mig-jax {command}: {preempted}{hint}", file=sys.stderr)
         sys.exit(preemption.EXIT_CODE)
@@ -255,7 +274,7 @@ def _join_processes(command: str) -> None:
         sys.exit(f"mig-jax {command} runs in one process, but {launched} were launched")
 
 
-def _dispatch(command: str) -> None:
+def _dispatch(command: str, names: list[str]) -> None:
     from mig_jax import commands
     from mig_jax.config_sources import local_path
     from mig_jax.data import sources
@@ -268,6 +287,9 @@ def _dispatch(command: str) -> None:
             overrides["model.path"] = local_path("--model", path)
         output = local_path("--output", OUTPUT.value)
         commands.export(workdir, step=STEP.value, best=BEST.value or False, output=output, overrides=overrides)
+        return
+    if command == "study":
+        _study(names, workdir)
         return
     config = chosen_config(command)
     if command in ("train", "sft"):
@@ -288,6 +310,33 @@ def _dispatch(command: str) -> None:
         commands.prepare(config, sources.split_names(BENCHMARKS.value or ""))
     elif command == "aot":
         commands.aot(config, TOPOLOGY.value or "", workdir)
+
+
+def _study(names: list[str], workdir: str) -> None:
+    """List the studies, or run one."""
+    from mig_jax import commands
+    from mig_jax.config_sources import local_path
+    from mig_jax.trainer import preemption
+
+    if LIST.value:
+        commands.list_studies()
+        return
+    path = _split_config_argument(sys.argv[1:])[0]
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    model = local_path("--model", MODEL.value)
+    with preemption.catch_stop_signals() as should_stop:
+        commands.study(
+            names[0],
+            workdir,
+            config=path or "",
+            model=os.path.abspath(model) if os.path.exists(model) else model,
+            seeds=SEEDS.value or 1,
+            smoke=SMOKE.value or False,
+            only=[text for text in (ONLY.value or "").split(",") if text],
+            part=PART.value or "1/1",
+            overrides=overrides,
+            should_stop=should_stop,
+        )
 
 
 def chosen_config(command: str) -> Config:

@@ -1,0 +1,178 @@
+"""When does step credit help? Arms of the loss against the share of right samples at the start.
+
+The start policies know the arithmetic, but have learned solutions with slips: the more slips, the fewer of their
+samples are right. Decoded greedily they are right nearly always.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mig_jax.records import plot_style
+from mig_jax.records.metrics import column
+from mig_jax.studies import actions
+from mig_jax.studies.arms import CELL_COLUMNS, Cell, cell_row, compare, read_cell, train_and_evaluate
+from mig_jax.studies.statistics import mean_interval
+from mig_jax.studies.study import Analysis, Comparison, Plan, Results, Run, Study, Table
+
+# Arm → changes of the quickstart's loss, where α = β = 1 and γ = 0.1.
+ARMS: dict[str, Mapping[str, Any]] = {
+    "mig": {},
+    "grpo": {"loss.alpha": 0.0, "loss.gamma": 0.0},
+    "outcome_sft": {"loss.alpha": 0.0},
+    "process": {"loss.beta": 0.0, "loss.gamma": 0.0},
+    "accuracy": {"loss.alpha": 0.0, "loss.gamma": 0.0, "reward.outcomes": {"accuracy": 1.0}},
+    "mig_step": {"reward.credit_level": "step"},
+}
+LABELS = {
+    "mig": "MIG: α, β and γ",
+    "grpo": "GRPO: β alone",
+    "outcome_sft": "outcome and SFT: β and γ",
+    "process": "process stream: α alone",
+    "accuracy": "β alone, without the format reward",
+    "mig_step": "MIG with step credit",
+}
+# Name → slips of a step in the solutions that the start policy has learned. The order is that of the runs.
+STARTS = {"slips_42": 0.42, "slips_20": 0.2, "slips_58": 0.58, "slips_30": 0.3}
+METRICS = ("reward/format", "rollout/steps", "reward/zero_variance_groups")
+
+
+def plan_runs(plan: Plan) -> list[Run]:
+    """Return the start policies with their evaluations; then, seed by seed, all arms from each of them."""
+    runs = []
+    for start, slip_prob in STARTS.items():
+        source = f"chain:terms=7,slip_prob={slip_prob},early_guess_prob=0.2"
+        taught: dict[str, Any] = {} if plan.smoke else {"data.train": source, "steps": 150, "optimizer.peak_lr": 1e-3}
+        policy = f"start/{start}"
+        runs.append(Run(policy, actions.sft, taught, arm="start", setting=start))
+        runs.append(Run(f"{policy}_eval", actions.evaluate, arm="start_eval", setting=start, model=policy))
+    for seed in range(plan.seeds):
+        for start in STARTS:
+            for arm, changes in ARMS.items():
+                policy = f"start/{start}"
+                runs += train_and_evaluate(arm, start, seed, changes, model=policy, after=(f"{policy}_eval",))
+    return runs
+
+
+def analyze(results: Results) -> Analysis:
+    """Compare the accuracy of every arm from every start policy."""
+    starts: dict[str, float] = {}
+    for start in STARTS:
+        if runs := results.finished(arm="start_eval", setting=start):
+            starts[start] = float(results.accuracies(runs).mean())
+    starts = dict(sorted(starts.items(), key=lambda item: item[1]))
+    cells = {start: {arm: read_cell(results, arm, start, metrics=METRICS) for arm in ARMS} for start in starts}
+    comparisons = {
+        (start, arm): found
+        for start in starts
+        for arm in ARMS
+        if arm != "mig"
+        and (found := compare(cells[start], "mig", arm, what=f"MIG − {LABELS[arm]}, start {starts[start]:.1%}"))
+    }
+    return Analysis(
+        findings=_findings(starts, comparisons),
+        tables=[_table(results, start, starts[start], cells[start]) for start in starts if any(cells[start].values())],
+        comparisons=list(comparisons.values()),
+        figure=_draw(starts, cells) if any(cell for of_start in cells.values() for cell in of_start.values()) else None,
+        numbers={"start": starts},
+    )
+
+
+def _findings(starts: Mapping[str, float], comparisons: Mapping[tuple[str, str], Comparison]) -> list[str]:
+    """Return a sentence for each start and each other arm that was compared with MIG."""
+    lines = []
+    for start, share in starts.items():
+        parts = [
+            f"{LABELS[arm].split(':')[0]} {_verdict(found)} ({found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}])"
+            for (of_start, arm), found in comparisons.items()
+            if of_start == start
+        ]
+        if parts:
+            lines.append(f"Start with {share:.1%} right samples; MIG against the others: {'; '.join(parts)}.")
+    return lines
+
+
+def _verdict(found: Comparison) -> str:
+    return "is behind" if found.low > 0 else "is ahead" if found.high < 0 else "differs by less than the interval tells"
+
+
+def _table(results: Results, start: str, share: float, cells: Mapping[str, Cell | None]) -> Table:
+    """Return the table of a start policy."""
+    columns = (*CELL_COLUMNS, "training accuracy at GRPO's time", "well formed", "steps", "groups without signal", "s")
+    rows = []
+    for arm, cell in cells.items():
+        if cell:
+            shown = (_at_equal_time(results, start, arm), *(cell.behavior[name] for name in METRICS))
+            rows.append(cell_row(LABELS[arm], cell, [*(f"{x:.3f}" for x in shown), f"{np.mean(cell.seconds):.0f}"]))
+    return Table(f"Start with {share:.1%} right samples", columns, rows)
+
+
+def _at_equal_time(results: Results, start: str, arm: str, last: int = 5) -> float:
+    """Return the training accuracy after as many seconds as GRPO's run took, a mean over seeds that both have.
+
+    An arm that took less has its last accuracy.
+    """
+    found = []
+    for run in results.finished(arm=arm, setting=start):
+        for grpo in results.finished(arm="grpo", setting=start, seed=run.seed):
+            limit = column(results.rows(grpo), "time/seconds")[1].sum()
+            rows = results.rows(run)
+            n = max(1, int((np.cumsum(column(rows, "time/seconds")[1]) <= limit).sum()))
+            found.append(column(rows, "reward/accuracy")[1][:n][-last:].mean())
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _draw(starts: Mapping[str, float], cells: Mapping[str, Mapping[str, Cell | None]]) -> Figure:
+    """Draw the accuracy of each arm at the end against that at the start."""
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    ax = figure.subplots()
+    for number, arm in enumerate(ARMS):
+        shown = [(place, cell) for place, start in enumerate(starts) if (cell := cells[start][arm])]
+        intervals = [mean_interval(cell.sampled_sq) for _, cell in shown]
+        if not intervals:
+            continue
+        x = [place + 0.07 * (number - len(ARMS) / 2) for place, _ in shown]
+        mean, low, high = (np.array([getattr(i, name) for i in intervals]) for name in ("mean", "low", "high"))
+        color = plot_style.COLORS[number % len(plot_style.COLORS)]
+        errors = np.maximum(0.0, np.stack([mean - low, high - mean]))
+        ax.errorbar(x, mean, errors, color=color, marker="o", ms=4, lw=1.2, capsize=2, label=LABELS[arm])
+    ax.plot(range(len(starts)), list(starts.values()), color=plot_style.FAINT, ls=":", label="start")
+    ax.set_xticks(range(len(starts)), [f"{share:.1%}" for share in starts.values()])
+    ax.set(xlabel="right samples at the start", ylabel="held-out accuracy, sampled", ylim=(-0.02, 1.02))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=8)
+    return figure
+
+
+STUDY = Study(
+    name="sparse",
+    question="When does step credit help: how does it depend on the share of right samples at the start?",
+    hypotheses=(
+        "Where groups are mostly all wrong (0.3 and 3 % right), GRPO has no gradient from accuracy and learns the "
+        "format alone; MIG learns.",
+        "At 20 % the outcome alone is enough: MIG and GRPO do not differ.",
+        "The gain is due to the process stream, not to the SFT term: MIG is ahead of outcome and SFT.",
+        "Step credit learns faster than one advantage for the whole response.",
+    ),
+    plan_runs=plan_runs,
+    analyze=analyze,
+    settings={
+        "steps": 30,
+        "data.eval_size": 128,
+        "rollout.questions": 16,
+        "optimizer.peak_lr": 6e-4,
+        "eval.at_start": False,
+        "eval.at_end": False,
+        "eval.samples": 2,
+        "eval.scored": 0,
+        "checkpoint.every": 20,
+        "log.transcripts_every": 100,
+        "log.writers": (),
+    },
+    limits=(
+        "One task (chains of digits) and one tiny policy of 165K parameters.",
+        "Intervals from a few seeds are narrower than they should be.",
+    ),
+)

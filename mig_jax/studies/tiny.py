@@ -1,0 +1,37 @@
+"""The config of --smoke: a policy of a few thousand parameters, two training steps, a few problems."""
+
+from typing import Any
+
+SMOKE: dict[str, Any] = {
+    "steps": 2,
+    "model.path": "",
+    "model.tokenizer": "characters",
+    "model.init.layers": 1,
+    "model.init.width": 16,
+    "model.init.heads": 2,
+    "model.init.kv_heads": 1,
+    "model.init.head_size": 8,
+    "model.init.mlp_width": 32,
+    "data.train": "chain:terms=3",
+    "data.eval": "chain:terms=3",
+    "data.train_size": 32,
+    "data.eval_size": 4,
+    "data.system_prompt": "",
+    "data.max_prompt_tokens": 32,
+    "data.max_answer_tokens": 4,
+    "rollout.questions": 8,
+    "rollout.group_size": 2,
+    "rollout.max_new_tokens": 32,
+    "reward.max_steps": 2,
+    "reward.max_variants": 1,
+    "sft.batch_size": 8,
+    "eval.at_start": False,
+    "eval.at_end": False,
+    "eval.every": 0,
+    "eval.samples": 1,
+    "eval.scored": 0,
+    "eval.batch_size": 8,
+    "checkpoint.every": 2,
+    "verifier.workers": 1,
+    "log.writers": (),
+}
