@@ -1,7 +1,8 @@
 """Shardings: one mesh, one table of rules, and the placement of parameters, optimizer state, batches and caches.
 
 The mesh has three axes. Batch rows are split over `data` and `fsdp`; parameters over `fsdp` (their width) and `tensor`
-(heads, mlp, vocabulary), so they are replicated along `data` only. XLA derives the communication from these shardings.
+(heads, mlp, experts, vocabulary), so they are replicated along `data` only. XLA derives the communication from these
+shardings.
 """
 
 import functools
@@ -32,6 +33,9 @@ RULES: dict[str, str | None] = {
     "kv_heads": "tensor",
     "head_size": None,
     "mlp": "tensor",
+    "experts": "tensor",
+    "expert_mlp": None,
+    "router": None,
     "rank": None,
     "qkv": None,
     "patch": None,
@@ -168,6 +172,34 @@ def copy_per_batch_shard(matrix: jax.Array, axes: tuple[str, ...], rows: int) ->
     copies = jnp.broadcast_to(matrix[None], (count_batch_shards(mesh), *matrix.shape))
     spec = partition_spec(matrix.shape, axes, mesh, RULES | {"embed": None})
     return jax.lax.with_sharding_constraint(copies, P(*BATCH_SPEC, *spec))
+
+
+def sum_over_experts(
+    fn: Callable[[Any, Any, Any], jax.Array], rows: tuple[jax.Array, ...], experts: tuple[jax.Array, ...]
+) -> jax.Array:
+    """Return Σ fn(first, rows, experts) over the parts that the mesh splits experts into.
+
+    Each device calls `fn` with its own rows and experts; `first` is the number of the first of these experts.
+
+    Args:
+      fn: sum over experts of what each gives for the rows, `[B, …]`.
+      rows: arrays whose leading axis is batch rows.
+      experts: parameters whose leading axis is experts; gathered over `fsdp`.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return fn(0, rows, experts)
+    row_spec = BATCH_SPEC if splits_evenly(len(rows[0])) else P()
+    expert_spec = partition_spec(experts[0].shape[:1], ("experts",), mesh)
+    (axis,) = expert_spec
+
+    def fn_of_device(rows, experts):
+        if axis is None:
+            return fn(0, rows, experts)
+        return jax.lax.psum(fn(jax.lax.axis_index(axis) * len(experts[0]), rows, experts), axis)
+
+    specs = {"in_specs": (row_spec, expert_spec), "out_specs": row_spec}
+    return jax.shard_map(fn_of_device, **specs, check_vma=False)(rows, experts)
 
 
 # --------------------------------------------------------------------------------------------- batches and activations

@@ -1,0 +1,75 @@
+"""A mixture of experts is the weighted sum of the chosen experts of each token, alone or split over a mesh."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding
+
+from mig_jax.distributed import sharding
+from mig_jax.errors import UserError
+from mig_jax.models.experts import Experts, ExpertsConfig
+from mig_jax.models.layers import Initializer
+
+CONFIG, WIDTH = ExpertsConfig(count=8, per_token=3, width=5, is_normalized=True), 6
+
+
+def make(config=CONFIG, seed=0):
+    return Experts(config, WIDTH, Initializer(nnx.Rngs(seed), "float32"))
+
+
+def inputs(rows=8, length=7, seed=1):
+    return jnp.array(np.random.default_rng(seed).normal(size=(rows, length, WIDTH)), jnp.float32)
+
+
+def one_by_one(experts, x_btd):
+    """Return what the formula gives, token by token."""
+    router, gate, up, down = (np.array(x[...]) for x in (experts.router, experts.gate, experts.up, experts.down))
+    out_nd = []
+    for x in np.array(x_btd).reshape(-1, WIDTH):
+        prob_e = np.exp(x @ router) / np.exp(x @ router).sum()
+        chosen = np.argsort(-prob_e)[: experts.config.per_token]
+        weights = prob_e[chosen] / (prob_e[chosen].sum() if experts.config.is_normalized else 1)
+        outs = [((x @ gate[e]) / (1 + np.exp(-(x @ gate[e]))) * (x @ up[e])) @ down[e] for e in chosen]
+        out_nd.append(sum(w * out for w, out in zip(weights, outs, strict=True)))
+    return np.reshape(out_nd, x_btd.shape)
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_formula(normalized):
+    experts = make(ExpertsConfig(8, 3, 5, normalized))
+    np.testing.assert_allclose(experts(inputs()), one_by_one(experts, inputs()), atol=1e-5)
+
+
+def test_no_token_is_dropped_when_all_choose_the_same():
+    experts, x_btd = make(), jnp.broadcast_to(inputs(1, 1), (8, 7, WIDTH))
+    np.testing.assert_allclose(experts(x_btd), one_by_one(experts, x_btd), atol=1e-5)
+
+
+def test_experts_per_token_are_at_most_all():
+    with pytest.raises(UserError, match="9 experts per token: must be 1 to 8"):
+        ExpertsConfig(8, 9, 5, True)
+
+
+MESHES = [{"tensor": 8}, {"fsdp": 2, "tensor": 4}, {"data": 2, "fsdp": 2, "tensor": 2}, {"data": 4, "fsdp": 2}]
+
+
+@pytest.mark.parametrize("shape, rows", [(MESHES[0], 3), *((shape, 8) for shape in MESHES)], ids=str)
+def test_mesh_of_eight(shape, rows):
+    """Outputs and gradients equal those of one device; three rows cannot be split."""
+    graphdef, params = nnx.split(make())
+    x_btd, mesh = inputs(rows), sharding.make_mesh(shape)
+
+    def loss(params, x_btd):
+        return (nnx.merge(graphdef, params)(x_btd) ** 2).sum()
+
+    def put(x):
+        spec = sharding.partition_spec(x.shape, x.get_metadata()["axes"][-x.ndim :], mesh)
+        return jax.device_put(x, NamedSharding(mesh, spec))
+
+    want = jax.value_and_grad(loss, argnums=(0, 1))(params, x_btd)
+    with jax.set_mesh(mesh):
+        split = jax.tree.map(put, params, is_leaf=lambda x: isinstance(x, nnx.Param))
+        got = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(split, x_btd)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
