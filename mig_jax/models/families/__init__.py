@@ -12,7 +12,7 @@ from typing import Any
 
 from mig_jax.errors import UserError
 from mig_jax.models.decoder import DecoderConfig
-from mig_jax.models.families import llama, mimo, mistral, qwen2, qwen2_5_vl, qwen3, seed_oss, smollm3
+from mig_jax.models.families import gemma3, llama, mimo, mistral, qwen2, qwen2_5_vl, qwen3, qwen3_vl, seed_oss, smollm3
 from mig_jax.models.families.family import Family
 from mig_jax.models.families.unsupported import UNSUPPORTED
 
@@ -22,10 +22,13 @@ FAMILIES: dict[str, Family] = {
     "qwen2": qwen2.FAMILY,
     "qwen3": qwen3.FAMILY,
     "qwen2_5_vl": qwen2_5_vl.FAMILY,
+    "qwen3_vl": qwen3_vl.FAMILY,
     "mistral": mistral.FAMILY,
     "seed_oss": seed_oss.FAMILY,
     "smollm3": smollm3.FAMILY,
     "mimo": mimo.FAMILY,
+    "gemma3_text": gemma3.FAMILY,
+    "gemma3": gemma3.FAMILY_WITH_TOWER,
 }
 
 

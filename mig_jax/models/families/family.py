@@ -5,9 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from mig_jax.models.decoder import DecoderConfig
-from mig_jax.models.families import decoder_tensors, rope_fields, text_errors
+from mig_jax.models.families import decoder_tensors, rope_fields, text_errors, window_fields
 from mig_jax.models.families.decoder_tensors import TensorLayout
 from mig_jax.models.families.text_errors import SIZES
+
+# Fields of `DecoderConfig` that most families lack → their value where a family lacks them.
+_RARE = {field.name: field.default for field in dataclasses.fields(DecoderConfig) if field.name in (
+    "no_rope_layers", "window", "full_layers", "window_rope_theta", "score_divisor", "post_norms", "shifted_norms",
+    "scaled_embedding", "activation",
+)}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +33,8 @@ class Family:
     qkv_bias: queries, keys and values always have biases, and the output of attention never has one,
       regardless of `attention_bias`; False: `attention_bias` decides for all four.
     qk_norm: queries and keys are normalized per head.
-    may_skip_rope: some layers may have no rotary embedding.
+    has_windows: layers may have a sliding window, see `window_fields`.
+    stores: further fields of `DecoderConfig`, of those that most families lack, that it reads and writes.
     has_vision: the model has a vision tower.
     is_written: transformers has the family, so that models are saved as they came; False: as another that computes the
       same.
@@ -43,20 +50,24 @@ class Family:
     harmless: tuple[str, ...] = ()
     qkv_bias: bool = False
     qk_norm: bool = False
-    may_skip_rope: bool = False
+    has_windows: bool = False
+    stores: tuple[str, ...] = ()
     has_vision: bool = False
     is_written: bool = True
     tensors: dict[str, TensorLayout] = dataclasses.field(default_factory=lambda: decoder_tensors.TENSORS)
 
     def errors(self, raw: dict[str, Any]) -> Iterator[str]:
         """Yield every field of config.json that is not supported, with what would be supported."""
-        return text_errors.text_errors(
+        yield from text_errors.text_errors(
             self.defaults | raw,
             default_head_size=self.default_head_size,
             default_theta=self.default_theta,
             fixed=self.fixed,
             own=self.harmless,
+            has_windows=self.has_windows,
         )
+        if self.has_windows:
+            yield from window_fields.window_errors(self.defaults | raw)
 
     def read(self, raw: dict[str, Any]) -> dict[str, Any]:
         """Return fields of `DecoderConfig` from a config.json without `errors`."""
@@ -77,6 +88,7 @@ class Family:
             "o_bias": has_bias and not self.qkv_bias,
             "qk_norm": self.qk_norm,
             "max_positions": max(positions, rope_fields.extended_context(scaling)),
+            **(window_fields.read_window(raw) if self.has_windows else {}),
         }
 
     def write(self, config: DecoderConfig) -> dict[str, Any]:
@@ -98,8 +110,10 @@ class Family:
 
     def storage_error(self, config: DecoderConfig) -> str | None:
         """Return what in `config` this family does not have, or None if it can store it."""
-        if config.no_rope_layers and not self.may_skip_rope:
-            return f"no_rope_layers={config.no_rope_layers}"
+        stored = (*self.stores, *(("window", "full_layers") if self.has_windows else ()))
+        for name, plain in _RARE.items():
+            if name not in stored and vars(config)[name] != plain:
+                return f"{name}={vars(config)[name]!r}"
         has_biases = config.qkv_bias and not config.o_bias if self.qkv_bias else config.qkv_bias == config.o_bias
         may_have_biases = self.qkv_bias or self.fixed.get("attention_bias", True) or not config.qkv_bias
         if has_biases and may_have_biases and config.qk_norm == self.qk_norm:

@@ -38,5 +38,5 @@ FAMILY = _SmolLM3(
     default_theta=2e6,
     defaults={"num_key_value_heads": 4, "tie_word_embeddings": True, "use_sliding_window": False},
     harmless=(_FLAGS, _INTERVAL),
-    may_skip_rope=True,
+    stores=("no_rope_layers",),
 )

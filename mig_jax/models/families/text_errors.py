@@ -69,6 +69,7 @@ def text_errors(
     default_theta: float = 10_000.0,
     fixed: Mapping[str, Any] | None = None,
     own: Iterable[str] = (),
+    has_windows: bool = False,
 ) -> Iterator[str]:
     """Yield every unsupported field of the text decoder, with what would be supported.
 
@@ -78,6 +79,7 @@ def text_errors(
       default_theta: `rope_theta` where it is absent.
       fixed: further fields with the only value that the family has.
       own: fields that the family itself reads or knows to be harmless.
+      has_windows: sliding windows are supported, and checked by the caller.
     """
     own, only = {*own}, SUPPORTED | {field: (value, None) for field, value in (fixed or {}).items()}
     yield from _size_errors(raw, default_head_size)
@@ -90,7 +92,8 @@ def text_errors(
     for field in _EXPERTS:
         if raw.get(field):
             yield f"{field} = {raw[field]!r} (a mixture of experts); supported: none"
-    yield from _window_errors(raw)
+    if not has_windows:
+        yield from _window_errors(raw)
     yield from _rope_errors(raw, default_theta)
     yield from unknown_fields(raw, {*SIZES.values(), *_READ, *only, *_FLAGS, *_EXPERTS, *own})
 
@@ -103,7 +106,7 @@ def _size_errors(raw: dict[str, Any], default_head_size: int | None) -> Iterator
     for name in wrong:
         yield f"{name} = {raw.get(name)!r}; supported: a positive integer"
     epsilon = raw.get("rms_norm_eps", 1e-6)
-    if not _is_positive(epsilon):
+    if not is_positive(epsilon):
         yield f"rms_norm_eps = {epsilon!r}; supported: a positive number"
     if {"hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim"} & set(wrong):
         return
@@ -148,7 +151,7 @@ def _rope_errors(raw: dict[str, Any], default_theta: float) -> Iterator[str]:
         return
     yield from rope_fields.disagreements(raw)
     yield from rope_fields.field_errors(raw)
-    if not _is_positive(parameters["rope_theta"]) or parameters["rope_theta"] <= 1:
+    if not is_positive(parameters["rope_theta"]) or parameters["rope_theta"] <= 1:
         yield f"rope_theta = {parameters['rope_theta']!r}; supported: a number above 1"
     if "partial_rotary_factor" not in raw and parameters.get("partial_rotary_factor", 1) != 1:
         yield f"partial_rotary_factor = {parameters['partial_rotary_factor']!r}; supported: 1"
@@ -173,5 +176,6 @@ def is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_positive(value: object) -> TypeGuard[float]:
+def is_positive(value: object) -> TypeGuard[float]:
+    """Return whether a field is a positive number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")

@@ -1,7 +1,6 @@
 """Families that are often asked for and that the decoder does not compute, each with the reason."""
 
 _EXPERTS = "a mixture of experts"
-_GEMMA = "norm weights plus 1, norms after each part, a window in some layers"
 _FUSED = "queries, keys and values in one matrix"
 
 # `model_type` → what it has that the decoder has not.
@@ -21,11 +20,9 @@ UNSUPPORTED = {
     "qwen3_5": "linear attention",
     "lfm2": "convolution layers",
     "minimax": f"linear attention and {_EXPERTS}",
-    "gemma": "norm weights plus 1, a scaled embedding, gelu",
-    "gemma2": f"{_GEMMA}, capped logits",
-    "gemma3": f"{_GEMMA}, another vision tower",
-    "gemma3_text": f"{_GEMMA}, two rotary bases",
-    "gemma3n": f"{_GEMMA}, embeddings per layer",
+    "gemma": "the first Gemma, of other norms than Gemma 3",
+    "gemma2": "capped logits and attention scores",
+    "gemma3n": "embeddings per layer, layers that share keys and values",
     "phi": "layer norms with biases, a partial rotary embedding",
     "phi3": f"{_FUSED}, a window or longrope",
     "phi4mm": f"{_FUSED}, longrope, adapters for images and audio",
@@ -63,8 +60,7 @@ UNSUPPORTED = {
     "apertus": "another activation, norms of queries and keys",
     "bitnet": "weights of three values",
     "qwen2_vl": "another vision tower, of layer norms and without windows",
-    "qwen3_vl": "another vision tower, whose features enter several layers",
-    "qwen3_vl_moe": f"another vision tower and {_EXPERTS}",
+    "qwen3_vl_moe": f"Qwen3-VL with {_EXPERTS}",
     "qwen2_5_omni": "audio, and speech as output",
     "llava": "another vision tower",
     "llava_onevision": "another vision tower",

@@ -29,6 +29,8 @@ from mig_jax.models.huggingface.tensor_files import DiskTensor, Slices, Tensors
 from mig_jax.models.rope import RopeScaling
 
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
+# Families that are read from folders alone → what these files hold that is not read.
+_FOLDERS_ALONE = {"gemma3": "norm weights plus 1, and no kinds of layers; give the folder in Hugging Face format"}
 # Field of `DecoderConfig` → key of the metadata.
 _SIZES = {
     "vocab_size": "vocab_size",
@@ -164,7 +166,8 @@ def _model_metadata(file: GgufFile) -> dict[str, Any]:
 def _metadata_errors(raw: dict[str, Any]) -> Iterator[str]:
     """Yield every key of the metadata that is not supported, with what would be supported."""
     if raw["architecture"] not in _ARCHITECTURES:
-        reason = families.reason_of(raw["architecture"].replace("-", "_"))
+        alone = _FOLDERS_ALONE.get(raw["architecture"])
+        reason = f" ({alone})" if alone else families.reason_of(raw["architecture"].replace("-", "_"))
         yield f"general.architecture = {raw['architecture']!r}{reason}; supported: {', '.join(_ARCHITECTURES)}"
         return
     prefix = raw["architecture"]

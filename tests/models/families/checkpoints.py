@@ -59,12 +59,45 @@ R1_QWEN3 = QWEN3 | {
     },
 }
 GEMMA3 = {
-    "architectures": ["Gemma3ForCausalLM"], "attention_bias": False, "attn_logit_softcapping": None,
-    "cache_implementation": "hybrid", "final_logit_softcapping": None, "head_dim": 256,
-    "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 1152, "intermediate_size": 6912, "model_type":
-    "gemma3_text", "num_attention_heads": 4, "num_hidden_layers": 26, "num_key_value_heads": 1,
-    "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06, "rope_local_base_freq": 10000, "rope_theta": 1000000,
-    "sliding_window": 512, "sliding_window_pattern": 6, "vocab_size": 262144,
+    "architectures": ["Gemma3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+    "attn_logit_softcapping": None, "bos_token_id": 2, "cache_implementation": "hybrid", "eos_token_id": [1, 106],
+    "final_logit_softcapping": None, "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 1152,
+    "initializer_range": 0.02, "intermediate_size": 6912, "max_position_embeddings": 32768,
+    "model_type": "gemma3_text", "num_attention_heads": 4, "num_hidden_layers": 26, "num_key_value_heads": 1,
+    "pad_token_id": 0, "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06, "rope_local_base_freq": 10000,
+    "rope_scaling": None, "rope_theta": 1000000, "sliding_window": 512, "sliding_window_pattern": 6,
+    "torch_dtype": "bfloat16", "transformers_version": "4.50.0.dev0", "use_cache": True, "vocab_size": 262144,
+}
+GEMMA3_270M = {name: value for name, value in GEMMA3.items() if name != "sliding_window_pattern"} | {
+    "_sliding_window_pattern": 6, "hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18,
+    "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 3, "rope_local_base_freq": 10000.0,
+    "rope_theta": 1000000.0, "transformers_version": "4.55.0.dev0", "use_bidirectional_attention": False,
+}
+# From 4B on, the files leave out the defaults of transformers.
+GEMMA3_4B = {
+    "architectures": ["Gemma3ForConditionalGeneration"], "boi_token_index": 255999, "eoi_token_index": 256000,
+    "eos_token_id": [1, 106], "image_token_index": 262144, "initializer_range": 0.02, "mm_tokens_per_image": 256,
+    "model_type": "gemma3", "torch_dtype": "bfloat16", "transformers_version": "4.50.0.dev0",
+    "text_config": {
+        "hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024},
+    "vision_config": {
+        "hidden_size": 1152, "image_size": 896, "intermediate_size": 4304, "model_type": "siglip_vision_model",
+        "num_attention_heads": 16, "num_hidden_layers": 27, "patch_size": 14, "vision_use_head": False},
+}
+GEMMA3_12B = GEMMA3_4B | {"text_config": GEMMA3_4B["text_config"] | {
+    "hidden_size": 3840, "intermediate_size": 15360, "num_attention_heads": 16, "num_hidden_layers": 48,
+    "num_key_value_heads": 8}}
+GEMMA3_27B = GEMMA3_4B | {"text_config": GEMMA3_4B["text_config"] | {
+    "head_dim": 128, "hidden_size": 5376, "intermediate_size": 21504, "num_attention_heads": 32,
+    "num_hidden_layers": 62, "num_key_value_heads": 16, "query_pre_attn_scalar": 168}}
+# As transformers 5 saves it.
+GEMMA3_V5 = {name: value for name, value in GEMMA3_270M.items() if name not in (
+    "rope_theta", "rope_scaling", "rope_local_base_freq", "torch_dtype", "cache_implementation")} | {
+    "dtype": "bfloat16", "tie_word_embeddings": True, "transformers_version": "5.24.0",
+    "rope_parameters": {
+        "full_attention": {"rope_theta": 1000000.0, "rope_type": "default"},
+        "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"}},
 }
 SMOLLM3 = {
     "architectures": ["SmolLM3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": None,
@@ -137,6 +170,7 @@ ACCEPTED = published.CONFIGS | {
     "Llama-3.1-Nemotron-Nano-8B-v1": LLAMA3 | {"head_dim": 128, "transformers_version": "4.47.1"},
     "SmolLM2-1.7B-Instruct": published.CONFIGS["SmolLM2-1.7B"] | {
         "transformers.js_config": {"dtype": "q4", "kv_cache_dtype": {"q4f16": "float16"}}},
+    "Mistral-7B-v0.1": MISTRAL | {"sliding_window": 4096, "rope_theta": 10000.0, "vocab_size": 32000},
     "Mistral-7B-v0.3": MISTRAL,
     "Mistral-7B-Instruct-v0.3": MISTRAL,
     "Mistral-Nemo-Instruct-2407": MISTRAL | {
@@ -150,6 +184,12 @@ ACCEPTED = published.CONFIGS | {
     "SmolLM3-3B": SMOLLM3,
     "SmolLM3-3B, defaults left out": {
         name: value for name, value in SMOLLM3.items() if not name.startswith("no_rope") and name != "layer_types"},
+    "gemma-3-270m-it": GEMMA3_270M,
+    "gemma-3-270m-it, transformers 5": GEMMA3_V5,
+    "gemma-3-1b-it": GEMMA3,
+    "gemma-3-4b-it": GEMMA3_4B,
+    "gemma-3-12b-it": GEMMA3_12B,
+    "gemma-3-27b-it": GEMMA3_27B,
     "Qwen2.5-VL-3B-Instruct": HUB_3B,
     "Qwen2.5-VL-7B-Instruct": HUB_3B | LARGER,
     "Qwen2.5-VL-7B, transformers 4.49": HUB_3B | LARGER | {"vision_config": VL_SHORT},
@@ -157,7 +197,6 @@ ACCEPTED = published.CONFIGS | {
 }
 # Name → config.json and the words that the reason must have.
 REFUSED = {
-    "Mistral-7B-v0.1": (MISTRAL | {"sliding_window": 4096, "rope_theta": 10000.0}, "sliding_window = 4096, in use"),
     "Qwen2.5-7B-Instruct-1M": (QWEN2 | {
         "dual_chunk_attention_config": {"chunk_size": 262144, "local_size": 8192},
         "max_position_embeddings": 1010000}, "dual_chunk_attention_config"),
@@ -169,8 +208,7 @@ REFUSED = {
     "Llama-4-Scout-17B-16E": ({"model_type": "llama4", "text_config": {}}, "'llama4' (a mixture of experts"),
     "DeepSeek-V3": ({"model_type": "deepseek_v3", "n_routed_experts": 256}, "'deepseek_v3' (a mixture of experts"),
     "gemma-2-2b-it": ({"model_type": "gemma2", "final_logit_softcapping": 30.0}, "capped logits"),
-    "gemma-3-1b-it": (GEMMA3, "norm weights plus 1"),
-    "gemma-3-4b-it": ({"model_type": "gemma3", "text_config": GEMMA3}, "norm weights plus 1"),
+    "gemma-3n-E4B-it": ({"model_type": "gemma3n", "text_config": GEMMA3}, "embeddings per layer"),
     "Phi-3-mini-4k-instruct": (PHI3, "queries, keys and values in one matrix"),
     "Phi-4-mini-instruct": (PHI3 | {"partial_rotary_factor": 0.75}, "queries, keys and values in one matrix"),
     "Qwen2-VL-2B-Instruct": (HUB_3B | {"model_type": "qwen2_vl"}, "another vision tower"),

@@ -31,16 +31,16 @@ def test_all_errors_are_listed_at_once():
         "partial_rotary_factor = 0.5; supported: 1",
         "quantization_config = {'bits': 4}; supported: None",
         "num_experts = 60 (a mixture of experts); supported: none",
-        "layer_types = sliding_attention; supported: full_attention",
         "rope type = 'longrope'; supported: 'default', 'linear', 'llama3', 'yarn'",
+        "layer_types has 2 entries; supported: one for each layer",
     ]
 
 
 def test_unknown_family_is_named_once():
     """Its other fields follow from the family, and are not listed as errors of their own."""
-    gemma = {"model_type": "gemma3_text", "hidden_act": "gelu_pytorch_tanh", "query_pre_attn_scalar": 256}
+    gemma = {"model_type": "gemma2", "hidden_act": "gelu_pytorch_tanh", "query_pre_attn_scalar": 256}
     (error,) = families.config_errors(QWEN | gemma)
-    assert error.startswith("model_type = 'gemma3_text' (norm weights plus 1, ")
+    assert error.startswith("model_type = 'gemma2' (capped logits and attention scores); supported: ")
     assert "; supported: llama, qwen2, qwen3" in error
     assert not set(families.UNSUPPORTED) & set(families.FAMILIES)
 
@@ -52,7 +52,8 @@ def test_unknown_family_is_named_once():
         (QWEN, {"model_type": "qwen3_moe"}, "model_type = 'qwen3_moe' (a mixture of experts)"),
         (LLAMA, {"model_type": "mixtral"}, "model_type = 'mixtral' (a mixture of experts)"),
         (LLAMA, {"model_type": "llamix"}, "model_type = 'llamix'; supported"),
-        (LLAMA, {"model_type": "mistral"}, "sliding_window = 4096, in use from layer 0 on"),
+        (LLAMA, {"model_type": "mistral", "sliding_window": -1}, "sliding_window = -1; supported: a positive integer"),
+        (LLAMA, {"model_type": "mistral", "layer_types": ["full_attention"] * 30}, "transformers does not read"),
         (LLAMA, {"model_type": "mistral", "attention_bias": True}, "attention_bias = True; supported: False"),
         (LLAMA, {"model_type": "seed_oss", "attention_bias": False}, "attention_bias = False; supported: True"),
         (LLAMA, {"model_type": "seed_oss", "attention_out_bias": True}, "attention_out_bias = True; supported: False"),
@@ -61,8 +62,10 @@ def test_unknown_family_is_named_once():
         (LLAMA, {"model_type": ["llama"]}, "model_type = ['llama']; supported"),
         (LLAMA, {"num_local_experts": 8}, "num_local_experts = 8"),
         (QWEN, {"moe_intermediate_size": 1408}, "moe_intermediate_size = 1408"),
-        (QWEN, QWEN_1M, "sliding_window = 4096, in use from layer 21 on"),
-        (QWEN, {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 0}, "in use from layer 0 on"),
+        (QWEN, QWEN_1M | {"max_window_layers": "21"}, "max_window_layers = '21'; supported: a number of layers"),
+        (QWEN, {"layer_types": ["sliding_attention"] * 24}, "but no sliding_window is in use; supported: full_att"),
+        (QWEN, {"layer_types": ["chunked_attention"] * 24}, "layer_types = chunked_attention; supported: full_att"),
+        (QWEN | {"model_type": "mimo"}, QWEN_1M | {"attention_bias": True}, "sliding_window = 4096, in use from l"),
         (LLAMA, {"sliding_window": 4096}, "sliding_window = 4096, in use from layer 0 on"),
         (QWEN, {"use_sliding_window": "yes"}, "use_sliding_window = 'yes'; supported: true or false"),
         (LLAMA, {"rope_interleaved": True}, "rope_interleaved = True; supported: False"),

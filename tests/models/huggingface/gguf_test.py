@@ -168,7 +168,8 @@ def test_rope_scaling_of_llama_3(tmp_path):
 
 
 UNSUPPORTED = {
-    "gemma": (dict(architecture="gemma"), r"'gemma' \(norm weights plus 1, .*\); supported: llama, qwen2, qwen3"),
+    "gemma": (dict(architecture="gemma"), r"'gemma' \(the first Gemma, .*\); supported: llama, qwen2, qwen3"),
+    "gemma3": (dict(architecture="gemma3"), r"'gemma3' \(norm weights plus 1, .*; give the folder in Hugging Face"),
     "experts": (dict(metadata={"expert_count": 8}), r"llama.expert_count = 8; supported: 0"),
     "window": (dict(metadata={"attention.sliding_window": 64}), r"llama.attention.sliding_window = 64"),
     "longrope": (dict(metadata={"rope.scaling.type": "longrope"}), "type = 'longrope'; supported: 'none', 'linear'"),
@@ -187,7 +188,7 @@ UNSUPPORTED = {
 @pytest.mark.parametrize("what", UNSUPPORTED)
 def test_unsupported_metadata_is_named(what, tmp_path):
     settings, message = UNSUPPORTED[what]
-    tensors = {} if what == "gemma" else checkpoint(LLAMA)
+    tensors = {} if what.startswith("gemma") else checkpoint(LLAMA)
     write(tmp_path / "tiny.gguf", LLAMA, tensors, **settings)
     with pytest.raises(UserError, match=message):
         gguf_file.read_config(tmp_path / "tiny.gguf")
