@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from mig_jax.models.decoder import DecoderConfig
-from mig_jax.models.families import decoder_tensors, qwen2
+from mig_jax.models.families import decoder_tensors, qwen2, vision_fields
 from mig_jax.models.families.decoder_tensors import TensorLayout
 from mig_jax.models.families.family import Family
 from mig_jax.models.families.known_fields import HARMLESS, unknown_fields
 from mig_jax.models.families.rope_fields import DICTS
 from mig_jax.models.families.text_errors import is_count, is_size
-from mig_jax.models.qwen2_vl import ROPE_THETA, VisionConfig
+from mig_jax.models.qwen2_vl import VisionConfig
 
 # Field of `VisionConfig` → field of `vision_config`.
 _SIZES = {
@@ -41,13 +41,6 @@ _TEXT_DEFAULTS = {
 }  # fmt: skip
 # Fields of `vision_config` for videos, which are not read, and a name of the patch size that nobody reads.
 _VISION_HARMLESS = ("in_chans", "tokens_per_second", "spatial_patch_size", "fullatt_block_indexes", "out_hidden_size")
-
-# Field of `VisionConfig` → field of config.json, and its value where absent.
-_TOKENS = {
-    "image_token_id": ("image_token_id", 151_655),
-    "start_token_id": ("vision_start_token_id", 151_652),
-    "end_token_id": ("vision_end_token_id", 151_653),
-}
 
 _TOWER_TENSORS = {
     "vision/patch_embedding": TensorLayout(
@@ -80,7 +73,7 @@ class _Qwen25VL(Family):
         if not isinstance(raw.get("text_config"), dict | None):
             yield f"text_config = {raw['text_config']!r}; supported: an object of fields"
             return
-        yield from _part_errors(raw)
+        yield from vision_fields.part_errors(raw, _PARTS)
         yield from _place_errors(raw)
         text = _text_fields(raw)
         yield from super().errors(text)
@@ -88,7 +81,7 @@ class _Qwen25VL(Family):
 
     def read(self, raw: dict[str, Any]) -> dict[str, Any]:
         text, vision = _text_fields(raw), raw["vision_config"]
-        tokens = {ours: raw.get(theirs, default) for ours, (theirs, default) in _TOKENS.items()}
+        tokens = vision_fields.read_tokens(raw)
         tower = VisionConfig(**_tower_sizes(vision), full_layers=tuple(_full_layers(vision)), **tokens)
         return super().read(text) | {"vision": tower, "rope_sections": tuple(_sections(text))}
 
@@ -106,10 +99,12 @@ class _Qwen25VL(Family):
                 "hidden_act": "silu",
             },
             "rope_scaling": scaling | {"mrope_section": list(config.rope_sections)},
-            **{theirs: tower[ours] for ours, (theirs, _) in _TOKENS.items()},
+            **vision_fields.write_tokens(config.vision),
         }
 
     def storage_error(self, config: DecoderConfig) -> str | None:
+        if not isinstance(config.vision, VisionConfig) or config.interleaved_sections:
+            return "another vision tower"
         if flags := super().storage_error(config):
             return f"{flags}; supported: True, False, False"
         if config.head_size * config.heads != config.width:
@@ -165,21 +160,6 @@ _PARTS = {
 }
 
 
-def _part_errors(raw: dict[str, Any]) -> Iterator[str]:
-    """Yield every part of another family, and sizes that have two names and two values."""
-    for part, supported in _PARTS.items():
-        fields = raw.get(part)
-        found = fields.get("model_type") if isinstance(fields, dict) else None
-        if found not in supported:
-            yield f"{part}.model_type = {found!r}; supported: {supported[1]!r}"
-    vision = raw.get("vision_config")
-    channels = (
-        [vision[name] for name in ("in_chans", "in_channels") if name in vision] if isinstance(vision, dict) else []
-    )
-    if len(channels) == 2 and channels[0] != channels[1]:
-        yield f"vision_config.in_chans = {channels[0]!r}, in_channels = {channels[1]!r}; supported: one value"
-
-
 def _vision_errors(raw: dict[str, Any], text: dict[str, Any]) -> Iterator[str]:
     """Yield every unsupported field about images, with what would be supported."""
     vision = raw.get("vision_config")
@@ -190,13 +170,16 @@ def _vision_errors(raw: dict[str, Any], text: dict[str, Any]) -> Iterator[str]:
     width = vision.get("out_hidden_size", _DEFAULTS["out_hidden_size"])
     if width != text.get("hidden_size"):
         yield f"vision_config.out_hidden_size = {width!r}; supported: hidden_size of the text"
-    yield from _section_errors(text)
-    for theirs, _ in _TOKENS.values():
-        if theirs in raw and not is_count(raw[theirs]):
-            yield f"{theirs} = {raw[theirs]!r}; supported: an id"
+    width, heads = text.get("hidden_size"), text.get("num_attention_heads")
+    half_head = width / heads / 2 if is_size(width) and is_size(heads) else None
+    yield from vision_fields.section_errors(_sections(text), half_head)
+    yield from vision_fields.token_errors(raw)
 
 
 def _tower_errors(vision: dict[str, Any]) -> Iterator[str]:
+    channels = [vision[name] for name in ("in_chans", "in_channels") if name in vision]
+    if len(channels) == 2 and channels[0] != channels[1]:
+        yield f"vision_config.in_chans = {channels[0]!r}, in_channels = {channels[1]!r}; supported: one value"
     sizes, layers = _raw_sizes(vision), _full_layers(vision)
     wrong = [name for name, value in sizes.items() if not is_size(value)]
     for name in wrong:
@@ -210,31 +193,14 @@ def _tower_errors(vision: dict[str, Any]) -> Iterator[str]:
             yield f"vision_config: {error}"
     if vision.get("hidden_act", "silu") != "silu":
         yield f"vision_config.hidden_act = {vision['hidden_act']!r}; supported: 'silu'"
-    rope = vision.get("rope_parameters") or {}
-    if not isinstance(rope, dict):
-        yield f"vision_config.rope_parameters = {rope!r}; supported: an object of fields"
-    else:
-        if rope.get("rope_theta", ROPE_THETA) != ROPE_THETA:
-            yield f"vision_config.rope_theta = {rope['rope_theta']!r}; supported: {ROPE_THETA}"
-        if rope.get("rope_type", "axial") not in ("axial", "default"):
-            yield f"vision_config.rope_parameters.rope_type = {rope['rope_type']!r}; supported: 'axial'"
-        yield from unknown_fields(rope, ("rope_theta", "rope_type"), inside="vision_config.rope_parameters.")
+    yield from vision_fields.tower_rope_errors(vision)
     known = (*_SIZES.values(), *_VISION_HARMLESS, "hidden_act", "rope_parameters")
     yield from unknown_fields(vision, known, inside="vision_config.")
 
 
-def _section_errors(text: dict[str, Any]) -> Iterator[str]:
-    sections, heads = _sections(text), text.get("num_attention_heads")
-    if not isinstance(sections, list) or len(sections) != 3 or not all(map(is_count, sections)):
-        yield f"mrope_section = {sections!r}; supported: three numbers, for time, height and width"
-    elif is_count(heads) and is_count(text.get("hidden_size")) and 2 * heads * sum(sections) != text["hidden_size"]:
-        yield f"mrope_section = {sections!r}; supported: numbers that add up to half a head's size"
-
-
 def _sections(text: dict[str, Any]) -> Any:
     """Return `mrope_section`: how many frequencies belong to time, height and width."""
-    given = [text[name] for name in DICTS if isinstance(text.get(name), dict)]
-    return next((fields["mrope_section"] for fields in given if "mrope_section" in fields), None)
+    return vision_fields.read_rope_field(text, "mrope_section")
 
 
 def _full_layers(vision: dict[str, Any]) -> Any:
