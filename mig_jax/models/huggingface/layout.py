@@ -1,12 +1,15 @@
 """Layout of tensors on disk: every parameter of the decoder as the tensors of a checkpoint, and back.
 
 The names and layouts are those of `models/families`. A parameter that is stacked over layers has a tensor on disk for
-each layer.
+each layer; one that is also stacked over experts has a tensor for each layer and expert.
 """
 
 import dataclasses
 import functools
+import itertools
 import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,24 +60,29 @@ def disk_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def is_stacked(tensor: TensorLayout) -> bool:
-    """Return whether a parameter is stacked over layers."""
-    return "{}" in tensor.name
+def stacked_axes(tensor: TensorLayout) -> int:
+    """Return how many leading axes of a parameter count tensors on disk: layers, or layers and experts, or none."""
+    return tensor.name.count("{}")
+
+
+def disk_indices(tensor: TensorLayout, param: Any) -> list[tuple[int, ...]]:
+    """Return the layer, or layer and expert, of each of a parameter's tensors on disk; () for one that is alone."""
+    return list(itertools.product(*map(range, param.shape[: stacked_axes(tensor)])))
 
 
 def disk_names(tensor: TensorLayout, param: Any) -> list[str]:
-    """Return the names of a parameter's tensors on disk: one for each layer, or one alone."""
-    return [tensor.name.format(layer) for layer in range(param.shape[0] if is_stacked(tensor) else 1)]
+    """Return the names of a parameter's tensors on disk, in the order of `disk_indices`."""
+    return [tensor.name.format(*index) for index in disk_indices(tensor, param)]
 
 
 def layer_shape(tensor: TensorLayout, param: Any) -> tuple[int, ...]:
     """Return the shape of one layer of a parameter, or of all of it where it is not stacked."""
-    return param.shape[1:] if is_stacked(tensor) else param.shape
+    return param.shape[1:] if stacked_axes(tensor) else param.shape
 
 
 def disk_shape(tensor: TensorLayout, param: Any, config: DecoderConfig) -> tuple[int, ...]:
     """Return the shape on disk of each tensor of a parameter."""
-    shape, (_, inputs, window) = layer_shape(tensor, param), tensor
+    shape, (_, inputs, window) = param.shape[stacked_axes(tensor) :], tensor
     if inputs is None:
         return shape
     size_in, size_out = math.prod(shape[:inputs]), math.prod(shape[inputs:])
@@ -84,7 +92,7 @@ def disk_shape(tensor: TensorLayout, param: Any, config: DecoderConfig) -> tuple
 
 
 def to_disk(x: np.ndarray, inputs: int | None, shape: tuple[int, ...]) -> np.ndarray:
-    """Return one layer of a parameter in its layout on disk, which has `shape`."""
+    """Return what one tensor on disk holds of a parameter, in its layout on disk, which has `shape`."""
     return x if inputs is None else x.reshape(math.prod(x.shape[:inputs]), -1).T.reshape(shape)
 
 
@@ -110,6 +118,22 @@ def from_disk(tensor: DiskTensor, shape: tuple[int, ...], inputs: int | None, in
     return x.T.reshape(in_shape + out_shape)[in_rest + out_rest]
 
 
+def layer_from_disk(
+    tensors: Sequence[DiskTensor], layout: TensorLayout, shape: tuple[int, ...], index: Slices
+) -> np.ndarray:
+    """Read the part `index` of one layer of a parameter, see `from_disk`.
+
+    Args:
+      tensors: the layer's tensor, or those of its experts.
+      layout: of each of them.
+      shape: of the whole layer in our layout; the first axis of `index` chooses among the experts.
+      index: one slice per axis of `shape`.
+    """
+    if stacked_axes(layout) < 2:
+        return from_disk(tensors[0], shape, layout.inputs, index)
+    return np.stack([from_disk(tensor, shape[1:], layout.inputs, index[1:]) for tensor in tensors[index[0]]])
+
+
 def _fold(shape: tuple[int, ...], index: Slices) -> tuple[slice, tuple[int, ...], Slices]:
     """Fold axes into the one axis that they are on disk.
 
@@ -119,3 +143,29 @@ def _fold(shape: tuple[int, ...], index: Slices) -> tuple[slice, tuple[int, ...]
     start, stop, _ = index[0].indices(shape[0])
     inner = math.prod(shape[1:])
     return slice(start * inner, stop * inner), (stop - start, *shape[1:]), (slice(None), *index[1:])
+
+
+# Tensors of all experts of a layer, which transformers 5 can write, and the projections that their rows hold.
+_OF_ALL_EXPERTS = re.compile(r"(.*\.mlp\.experts)\.(gate_up_proj|down_proj)")
+_PROJECTIONS = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
+
+
+def split_experts(name: str, tensor: DiskTensor | None) -> dict[str, DiskTensor | None]:
+    """Return the tensors of single experts that a tensor of all holds, by name; any other tensor as it is."""
+    found = _OF_ALL_EXPERTS.fullmatch(name)
+    if not found or not tensor or len(tensor.shape) != 3:
+        return {name: tensor}
+    experts, rows, columns = tensor.shape
+    names = _PROJECTIONS[found[2]]
+    rows //= len(names)
+    parts = {}
+    for expert, (number, projection) in itertools.product(range(experts), enumerate(names)):
+        read = functools.partial(_read_rows, tensor, expert, number * rows, rows)
+        parts[f"{found[1]}.{expert}.{projection}.weight"] = tensor._replace(shape=(rows, columns), read=read)
+    return parts
+
+
+def _read_rows(tensor: DiskTensor, expert: int, first: int, rows: int, index: Slices) -> np.ndarray:
+    """Read a part of `rows` rows of one expert, from row `first` on."""
+    start, stop, _ = index[0].indices(rows)
+    return tensor.read((slice(expert, expert + 1), slice(first + start, first + stop), index[1]))[0]

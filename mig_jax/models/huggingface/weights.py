@@ -68,8 +68,8 @@ def load(path: str | os.PathLike, config: DecoderConfig, *, shardings: Any = Non
     # Those read in the largest pieces go first, while nothing else is in memory yet.
     table = layout.tensor_table(config)
     for key in sorted(expected, key=lambda key: -math.prod(layout.layer_shape(table[key], expected[key]))):
-        layers = [complete[name] for name in layout.disk_names(table[key], expected[key])]
-        params[key] = _load_param(table[key], expected[key], layers, sharding_of[key])
+        found = [complete[name] for name in layout.disk_names(table[key], expected[key])]
+        params[key] = _load_param(table[key], expected[key], found, sharding_of[key])
     return traverse_util.unflatten_dict({key: params[key] for key in expected}, sep="/")
 
 
@@ -107,9 +107,9 @@ def save(
     tensors = {}
     for path, param in layout.flatten(params).items():
         tensor = layout.tensor_table(config)[path]
-        shape, is_stacked = layout.disk_shape(tensor, param, config), layout.is_stacked(tensor)
-        for layer, name in enumerate(layout.disk_names(tensor, param)):
-            fetch = functools.partial(_fetch, param, layer if is_stacked else None, dtype, tensor.inputs, shape)
+        shape = layout.disk_shape(tensor, param, config)
+        for index, name in zip(layout.disk_indices(tensor, param), layout.disk_names(tensor, param), strict=True):
+            fetch = functools.partial(_fetch, param, index, dtype, tensor.inputs, shape)
             tensors[name] = NewTensor(math.prod(shape) * jnp.dtype(dtype).itemsize, fetch)
     if jax.process_index():
         for tensor in tensors.values():  # in the order in which the first process asks for them
@@ -130,10 +130,11 @@ def _open(path: str | os.PathLike, config: DecoderConfig) -> tuple[Tensors, list
     tensors: Tensors = {}
     name_of = {layout.canonical_name(name): name for name in names}
     for name, tensor in found.items():
-        known = name_of.get(canonical := layout.canonical_name(name), canonical)
-        if known in tensors:
-            errors.append(f"on disk twice: {known} and {name}")
-        tensors[known] = tensor
+        for canonical, part in layout.split_experts(layout.canonical_name(name), tensor).items():
+            known = name_of.get(canonical, canonical)
+            if known in tensors:
+                errors.append(f"on disk twice: {known} and {name}")
+            tensors[known] = part
     return tensors, errors
 
 
@@ -186,16 +187,18 @@ def _are_equal(a: DiskTensor, b: DiskTensor) -> bool:
 
 
 def _load_param(
-    tensor: TensorLayout, want: jax.ShapeDtypeStruct, layers: list[DiskTensor], sharding: NamedSharding | None
+    tensor: TensorLayout, want: jax.ShapeDtypeStruct, found: list[DiskTensor], sharding: NamedSharding | None
 ) -> jax.Array:
-    """Load one parameter; its layers are written one by one into the array that holds them all."""
-    shape, inputs = layout.layer_shape(tensor, want), tensor.inputs
-    if not layout.is_stacked(tensor):
-        return _load_layer(layers[0], shape, inputs, sharding).astype(want.dtype)
+    """Load one parameter from its tensors; its layers are written one by one into the array that holds them all."""
+    read = functools.partial(layout.layer_from_disk, layout=tensor, shape=layout.layer_shape(tensor, want))
+    if not layout.stacked_axes(tensor):
+        return _load_layer(functools.partial(read, found), want.shape, sharding).astype(want.dtype)
     layer_sharding = sharding and NamedSharding(sharding.mesh, P(*sharding.spec[1:]))
     stack = jnp.zeros(want.shape, want.dtype, device=sharding)
-    for number, layer in enumerate(layers):
-        stack = _make_writer(sharding)(stack, _load_layer(layer, shape, inputs, layer_sharding), number)
+    per_layer = len(found) // len(stack)
+    for number in range(len(stack)):
+        layer = functools.partial(read, found[number * per_layer : (number + 1) * per_layer])
+        stack = _make_writer(sharding)(stack, _load_layer(layer, want.shape[1:], layer_sharding), number)
     return stack
 
 
@@ -209,29 +212,37 @@ def _make_writer(sharding: NamedSharding | None) -> Callable[[jax.Array, jax.Arr
     return jax.jit(write, donate_argnums=0, out_shardings=sharding)
 
 
-def _load_layer(
-    tensor: DiskTensor, shape: tuple[int, ...], inputs: int | None, sharding: NamedSharding | None
-) -> jax.Array:
-    """Load a tensor to its devices, in our layout and its own dtype; parts that several devices hold are read once."""
+def _load_layer(read: Callable[..., np.ndarray], shape: tuple[int, ...], sharding: NamedSharding | None) -> jax.Array:
+    """Load one layer to its devices, in our layout and its own dtype; parts that several devices hold are read once.
+
+    Args:
+      read: reads the part `index` of the layer, see `layout.layer_from_disk`.
+      shape: of the layer.
+      sharding: of the layer; None: all on the default device.
+    """
     if sharding is None:
-        return jnp.asarray(layout.from_disk(tensor, shape, inputs, (slice(None),) * len(shape)))
+        return jnp.asarray(read(index=(slice(None),) * len(shape)))
     loaded = {}
 
-    def read(index):
+    def read_once(index):
         key = tuple((part.start, part.stop) for part in index)
         if key not in loaded:
-            loaded[key] = layout.from_disk(tensor, shape, inputs, index)
+            loaded[key] = read(index=index)
         return loaded[key]
 
-    return jax.make_array_from_callback(shape, sharding, read)
+    return jax.make_array_from_callback(shape, sharding, read_once)
 
 
 @jax.jit
-def _select_layer(stack: jax.Array, layer: int) -> jax.Array:
-    return jax.lax.dynamic_index_in_dim(stack, layer, axis=0, keepdims=False)
+def _select(stack: jax.Array, index: tuple[int, ...]) -> jax.Array:
+    for number in index:
+        stack = jax.lax.dynamic_index_in_dim(stack, number, axis=0, keepdims=False)
+    return stack
 
 
-def _fetch(param: jax.Array, layer: int | None, dtype: str, inputs: int | None, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a parameter, or one layer of it, in its layout on disk."""
-    x = sharding.to_host(param if layer is None else _select_layer(param, layer)).astype(dtype)
+def _fetch(
+    param: jax.Array, index: tuple[int, ...], dtype: str, inputs: int | None, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return a parameter, or one layer or expert of it, in its layout on disk."""
+    x = sharding.to_host(_select(param, index) if index else param).astype(dtype)
     return layout.to_disk(x, inputs, shape)

@@ -78,7 +78,7 @@ def to_params(config, tensors):
         shape, inputs = layout.layer_shape(tensor, want), tensor.inputs
         parts = [tensors[name] for name in layout.disk_names(tensor, want)]
         parts = [part if inputs is None else part.T.reshape(shape) for part in parts]
-        flat[path] = np.stack(parts) if layout.is_stacked(tensor) else parts[0]
+        flat[path] = np.stack(parts) if layout.stacked_axes(tensor) else parts[0]
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
