@@ -3,7 +3,7 @@
 Values were typed from the published files. Those that differ only in sizes are in `published`.
 """
 
-from tests.models.families import published
+from tests.models.families import published, qwen3_vl_test
 from tests.models.families.qwen2_5_vl_test import HUB_3B, LARGER, nested
 
 QWEN2 = published.CONFIGS["Qwen2.5-7B"] | {"architectures": ["Qwen2ForCausalLM"], "transformers_version": "4.43.1"}
@@ -194,6 +194,10 @@ ACCEPTED = published.CONFIGS | {
     "Qwen2.5-VL-7B-Instruct": HUB_3B | LARGER,
     "Qwen2.5-VL-7B, transformers 4.49": HUB_3B | LARGER | {"vision_config": VL_SHORT},
     "Qwen2.5-VL-3B, transformers 5": nested(HUB_3B),
+    **{
+        f"Qwen3-VL-{size}-{kind}": raw
+        for size, raw in qwen3_vl_test.PUBLISHED.items() for kind in ("Instruct", "Thinking")},
+    "Qwen3-VL-4B, transformers 5": qwen3_vl_test.saved_by_transformers_5(qwen3_vl_test.HUB_4B),
 }
 # Name → config.json and the words that the reason must have.
 REFUSED = {
@@ -212,7 +216,8 @@ REFUSED = {
     "Phi-3-mini-4k-instruct": (PHI3, "queries, keys and values in one matrix"),
     "Phi-4-mini-instruct": (PHI3 | {"partial_rotary_factor": 0.75}, "queries, keys and values in one matrix"),
     "Qwen2-VL-2B-Instruct": (HUB_3B | {"model_type": "qwen2_vl"}, "another vision tower"),
-    "Qwen3-VL-4B-Instruct": ({"model_type": "qwen3_vl", "vision_config": {}}, "enter several layers"),
+    "Qwen3-VL-30B-A3B-Instruct": (
+        qwen3_vl_test.HUB_4B | {"model_type": "qwen3_vl_moe"}, "Qwen3-VL with a mixture of experts"),
     "Mistral-Small-3.1-24B": ({"model_type": "mistral3", "text_config": MISTRAL}, "another vision tower"),
     "glm-4-9b-chat-hf": ({"model_type": "glm", "partial_rotary_factor": 0.5}, "a partial rotary embedding"),
     "OLMo-2-1124-7B": ({"model_type": "olmo2", "hidden_size": 4096}, "norms after each part"),

@@ -39,7 +39,7 @@ def test_every_field_counts_or_is_known_to_be_harmless(name):
 def test_refused_checkpoint(name):
     raw, reason = REFUSED[name]
     (error,) = families.config_errors(raw)
-    assert reason in error and "supported: " in error and len(error) < 200
+    assert reason in error and "supported: " in error and len(error) < 240
 
 
 def test_no_harmless_field_is_one_that_counts():
