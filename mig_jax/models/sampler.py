@@ -17,6 +17,7 @@ import numpy as np
 
 from mig_jax.distributed import sharding
 from mig_jax.models.decoder import Decoder, ImageFeatures, KVCache, cache_slots
+from mig_jax.models.draw import draw_tokens
 from mig_jax.models.vision import Images
 
 
@@ -59,6 +60,7 @@ class DecodeState(NamedTuple):
     is_open_b: `[B]` bool, no end-of-sequence yet.
     start_b: `[B]` slot of the first token of each row's prompt.
     position_b: `[B]` position of the first token after the prompt, for the rotary embedding.
+    row_b: `[B]` index of each row among all rows, from which its random numbers are derived.
     """
 
     t: jax.Array
@@ -69,6 +71,7 @@ class DecodeState(NamedTuple):
     is_open_b: jax.Array
     start_b: jax.Array
     position_b: jax.Array
+    row_b: jax.Array
 
 
 def row_positions(start_b: jax.Array, slots: int, images: Images | None = None) -> tuple[jax.Array, jax.Array]:
@@ -135,6 +138,7 @@ def prefill(
         is_open_b=sharding.constrain_batch(jnp.ones(rows, bool)),
         start_b=start_b,
         position_b=position_b,
+        row_b=sharding.constrain_batch(jnp.arange(rows)),
     )
     return state, jax.tree.map(sharding.constrain_kv_cache, prompt_cache)
 
@@ -179,8 +183,11 @@ def decode(
 
     def decode_token(carry: tuple[DecodeState, KVCache]) -> tuple[DecodeState, KVCache]:
         state, chunk = carry
-        token_key = jax.random.fold_in(key, state.t)
-        sampled_b, logprob_b = _sample_token(state.hidden_bd, unembed_dv, token_key, temperature, is_token_v)
+        logit_bv = jnp.einsum("bd,dv->bv", state.hidden_bd, unembed_dv, preferred_element_type=jnp.float32)
+        if is_token_v is not None:
+            logit_bv = jnp.where(is_token_v, logit_bv, -jnp.inf)
+        uniform_b2 = _random_numbers(jax.random.fold_in(key, state.t), state.row_b) if temperature else None
+        sampled_b, logprob_b = draw_tokens(logit_bv / (temperature or 1), uniform_b2)
         token_b = jnp.where(state.is_open_b, sampled_b, pad_id)
         is_stop_b = (token_b[:, None] == jnp.array(stop_ids)[None, :]).any(1)
         visible_bs = (slot_1s >= state.start_b[:, None]) & (slot_1s < prompt_slots + state.t)
@@ -202,20 +209,9 @@ def decode(
     return jax.lax.while_loop(is_running, decode_token, (state, chunk))
 
 
-def _sample_token(
-    hidden_bd: jax.Array, unembed_dv: jax.Array, key: jax.Array, temperature: float, is_token_v: np.ndarray | None
-) -> tuple[jax.Array, jax.Array]:
-    """Return one token for every row, and its log-prob in nats; see `decode`."""
-    logit_bv = jnp.einsum("bd,dv->bv", hidden_bd, unembed_dv, preferred_element_type=jnp.float32)
-    if is_token_v is not None:
-        logit_bv = jnp.where(is_token_v, logit_bv, -jnp.inf)
-    if temperature == 0:
-        token_b = jnp.argmax(logit_bv, axis=-1)
-    else:
-        logit_bv = logit_bv / temperature
-        token_b = jax.random.categorical(key, logit_bv)
-    token_logit_b = jnp.take_along_axis(logit_bv, token_b[:, None], axis=1)[:, 0]
-    return token_b, token_logit_b - jax.nn.logsumexp(logit_bv, axis=-1)
+def _random_numbers(key: jax.Array, row_b: jax.Array) -> jax.Array:
+    """Return two uniform numbers `[B, 2]` for each row, which depend on the key and the row alone."""
+    return jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(key, row), (2,)))(row_b)
 
 
 def _empty_chunk(prompt_cache: KVCache, rows: int, width: int) -> KVCache:
