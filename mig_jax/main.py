@@ -72,10 +72,8 @@ def main() -> None:
 
 
 def silence_orbax() -> None:
-    """Drop the traces that orbax's threads print before it raises their error, and a warning of grain."""
+    """Drop the traces that orbax's threads print before it raises their error."""
     logging.get_absl_handler().addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
-    # grain warns at import that jax before 0.11 cannot profile its worker processes; no command starts any.
-    logging.get_absl_handler().addFilter(lambda record: "multiprocess worker profiling" not in record.getMessage())
     print_unraisable = sys.unraisablehook
 
     def print_others(unraisable):

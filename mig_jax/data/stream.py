@@ -3,10 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import grain
+from absl import logging
 
 from mig_jax.data.problem import Problem
 from mig_jax.errors import UserError
+
+# grain warns at import that jax before 0.11 cannot profile its worker processes; it starts none here.
+logging.get_absl_logger().addFilter(lambda record: "multiprocess worker profiling" not in record.getMessage())
+import grain  # noqa: E402
 
 
 def iterate(

@@ -6,9 +6,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import grain
 import jax
 
 from mig_jax.check_config import COMPUTE_ONLY, check_unchanged, evaluates
@@ -38,6 +37,9 @@ from mig_jax.trainer.keys import purpose_key
 from mig_jax.trainer.kl_reference import make_kl_reference
 from mig_jax.trainer.update import build_update
 
+if TYPE_CHECKING:
+    import grain
+
 
 class RunState:
     """A run between two steps: its compiled functions, open files, and training state.
@@ -59,7 +61,7 @@ class RunState:
         policy: Policy,
         verifier: Verifier,
         outcome_rewards: OutcomeRewards | None,
-        prompt_batches: grain.DatasetIterator,
+        prompt_batches: "grain.DatasetIterator",
         eval_problems: FilteredDataset | None,
         fingerprints: dict[str, str],
     ):
@@ -214,7 +216,7 @@ class RunData(NamedTuple):
     """
 
     train_problems: Sequence[FilteredDataset]
-    prompt_batches: grain.DatasetIterator
+    prompt_batches: "grain.DatasetIterator"
     eval_problems: FilteredDataset | None
     fingerprints: dict[str, str]
 
@@ -264,7 +266,7 @@ def keys_free_to_change(config: dict[str, Any], *, mode: str) -> list[str]:
     free = ["log", "eval", "checkpoint", "verifier", "mesh", "data.read_ahead", "data.columns.response"]
     free += ["reward.outcome_args.deadline_s", "reward.outcome_args.workers"]
     free += ["model.param_dtype", "loss.kl_reference_on_host", *COMPUTE_ONLY]
-    free += [f"optimizer.{name}" for name in ("microbatches", "logprob_chunk", "max_skipped", "state_dtype")]
+    free += [f"optimizer.{name}" for name in ("microbatches", "logprob_tokens", "max_skipped", "state_dtype")]
     if config["optimizer"]["decay"] == "constant":
         free.append("steps")  # a cosine schedule depends on the total number of steps
     if mode == "sft":
