@@ -12,7 +12,19 @@ from typing import Any
 
 from mig_jax.errors import UserError
 from mig_jax.models.decoder import DecoderConfig
-from mig_jax.models.families import gemma3, llama, mimo, mistral, qwen2, qwen2_5_vl, qwen3, qwen3_vl, seed_oss, smollm3
+from mig_jax.models.families import (
+    gemma3,
+    llama,
+    mimo,
+    mistral,
+    qwen2,
+    qwen2_5_vl,
+    qwen3,
+    qwen3_moe,
+    qwen3_vl,
+    seed_oss,
+    smollm3,
+)
 from mig_jax.models.families.family import Family
 from mig_jax.models.families.unsupported import UNSUPPORTED
 
@@ -21,6 +33,7 @@ FAMILIES: dict[str, Family] = {
     "llama": llama.FAMILY,
     "qwen2": qwen2.FAMILY,
     "qwen3": qwen3.FAMILY,
+    "qwen3_moe": qwen3_moe.FAMILY,
     "qwen2_5_vl": qwen2_5_vl.FAMILY,
     "qwen3_vl": qwen3_vl.FAMILY,
     "mistral": mistral.FAMILY,

@@ -12,7 +12,7 @@ from mig_jax.models.families.text_errors import SIZES
 # Fields of `DecoderConfig` that most families lack → their value where a family lacks them.
 _RARE = {field.name: field.default for field in dataclasses.fields(DecoderConfig) if field.name in (
     "no_rope_layers", "window", "full_layers", "window_rope_theta", "score_divisor", "post_norms", "shifted_norms",
-    "scaled_embedding", "activation",
+    "scaled_embedding", "activation", "experts",
 )}  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def text_errors(
         if not isinstance(raw.get(field), bool | None):
             yield f"{field} = {raw[field]!r}; supported: true or false"
     for field in _EXPERTS:
-        if raw.get(field):
+        if raw.get(field) and field not in own:
             yield f"{field} = {raw[field]!r} (a mixture of experts); supported: none"
     if not has_windows:
         yield from _window_errors(raw)

@@ -110,11 +110,18 @@ SMOLLM3 = {
     "tie_word_embeddings": True, "torch_dtype": "bfloat16", "transformers_version": "4.54.0.dev0", "use_cache": False,
     "use_sliding_window": False, "vocab_size": 128256,
 }
-QWEN3_MOE = QWEN3 | {
-    "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "decoder_sparse_step": 1, "head_dim": 128,
-    "mlp_only_layers": [], "moe_intermediate_size": 768, "norm_topk_prob": True, "num_experts": 128,
-    "num_experts_per_tok": 8, "output_router_logits": False, "router_aux_loss_coef": 0.001,
+QWEN3_MOE = {
+    "architectures": ["Qwen3MoeForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": 151643,
+    "decoder_sparse_step": 1, "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 2048,
+    "initializer_range": 0.02, "intermediate_size": 6144, "max_position_embeddings": 40960, "max_window_layers": 48,
+    "mlp_only_layers": [], "model_type": "qwen3_moe", "moe_intermediate_size": 768, "norm_topk_prob": True,
+    "num_attention_heads": 32, "num_experts": 128, "num_experts_per_tok": 8, "num_hidden_layers": 48,
+    "num_key_value_heads": 4, "output_router_logits": False, "rms_norm_eps": 1e-06, "rope_scaling": None,
+    "rope_theta": 1000000.0, "router_aux_loss_coef": 0.001, "sliding_window": None, "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16", "transformers_version": "4.51.0", "use_cache": True, "use_sliding_window": False,
+    "vocab_size": 151936,
 }
+QWEN3_MOE_2507 = QWEN3_MOE | {"max_position_embeddings": 262144, "rope_theta": 10000000}
 PHI3 = {
     "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "hidden_act": "silu", "hidden_size": 3072,
     "intermediate_size": 8192, "max_position_embeddings": 4096, "num_attention_heads": 32, "num_hidden_layers": 32,
@@ -139,6 +146,22 @@ ACCEPTED = published.CONFIGS | {
     "Qwen3-4B-Instruct-2507": published.CONFIGS["Qwen3-4B"] | {
         "max_position_embeddings": 262144, "rope_theta": 5000000},
     "Qwen3-8B-Base": QWEN3 | {"max_position_embeddings": 32768, "bos_token_id": 151643, "eos_token_id": 151643},
+    "Qwen3-30B-A3B": QWEN3_MOE,
+    "Qwen3-30B-A3B-Base": QWEN3_MOE | {
+        "max_position_embeddings": 32768, "eos_token_id": 151643, "router_aux_loss_coef": 0.001},
+    "Qwen3-30B-A3B-Instruct-2507": QWEN3_MOE_2507,
+    "Qwen3-30B-A3B-Thinking-2507": QWEN3_MOE_2507,
+    "Qwen3-Coder-30B-A3B-Instruct": QWEN3_MOE_2507 | {
+        "intermediate_size": 5472, "max_window_layers": 28, "qkv_bias": False, "router_aux_loss_coef": 0.0,
+        "shared_expert_intermediate_size": 0, "transformers_version": "4.52.3", "use_qk_norm": True},
+    "Qwen3-235B-A22B": QWEN3_MOE | {
+        "hidden_size": 4096, "intermediate_size": 12288, "max_window_layers": 94, "moe_intermediate_size": 1536,
+        "num_attention_heads": 64, "num_hidden_layers": 94},
+    "Qwen3-30B-A3B, transformers 5": {
+        name: value for name, value in QWEN3_MOE.items()
+        if name not in ("num_experts", "rope_theta", "rope_scaling", "torch_dtype", "max_window_layers")} | {
+        "dtype": "bfloat16", "num_local_experts": 128, "rope_parameters": {
+            "rope_theta": 1000000.0, "rope_type": "default"}},
     "DeepSeek-R1-Distill-Qwen-1.5B": DISTILL_QWEN,
     "DeepSeek-R1-Distill-Llama-8B": LLAMA3 | {"eos_token_id": 128001, "transformers_version": "4.43.0.dev0"},
     "DeepSeek-R1-0528-Qwen3-8B": R1_QWEN3,
@@ -206,7 +229,9 @@ REFUSED = {
         "max_position_embeddings": 1010000}, "dual_chunk_attention_config"),
     "Qwen2.5-7B-Instruct-GPTQ-Int4": (QWEN2 | {"quantization_config": GPTQ}, "quantization_config"),
     "Llama-3.1-8B-Instruct-bnb-4bit": (LLAMA3 | {"quantization_config": BITSANDBYTES}, "quantization_config"),
-    "Qwen3-30B-A3B": (QWEN3_MOE, "'qwen3_moe' (a mixture of experts)"),
+    "Qwen1.5-MoE-A2.7B": (QWEN2 | {
+        "model_type": "qwen2_moe", "num_experts": 60, "shared_expert_intermediate_size": 5632},
+        "'qwen2_moe' (a mixture of experts)"),
     "Mixtral-8x7B-v0.1": (MISTRAL | {"model_type": "mixtral", "num_local_experts": 8}, "'mixtral' (a mixture of"),
     "gpt-oss-20b": ({"model_type": "gpt_oss", "num_local_experts": 32, "sliding_window": 128}, "attention sinks"),
     "Llama-4-Scout-17B-16E": ({"model_type": "llama4", "text_config": {}}, "'llama4' (a mixture of experts"),

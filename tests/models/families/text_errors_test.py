@@ -4,11 +4,12 @@ import pytest
 
 from mig_jax.models import families
 from mig_jax.models.families.text_errors import SUPPORTED
-from tests.models.families import published
+from tests.models.families import checkpoints, published
 from tests.models.families.published import read
 
 QWEN, LLAMA = published.CONFIGS["Qwen2.5-0.5B"], published.CONFIGS["SmolLM2-135M"]
 LLAMA3 = published.CONFIGS["Llama-3.1-8B"]["rope_scaling"]
+MOE = checkpoints.QWEN3_MOE
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
 QWEN_1M = {"use_sliding_window": True, "sliding_window": 4096}
 
@@ -49,7 +50,15 @@ def test_unknown_family_is_named_once():
     "raw, changes, want",
     [
         (QWEN, {"model_type": "qwen2_moe"}, "model_type = 'qwen2_moe' (a mixture of experts)"),
-        (QWEN, {"model_type": "qwen3_moe"}, "model_type = 'qwen3_moe' (a mixture of experts)"),
+        (MOE, {"decoder_sparse_step": 2}, "decoder_sparse_step = 2 (layers without experts); supported: 1"),
+        (MOE, {"mlp_only_layers": [0, 5]}, "mlp_only_layers = [0, 5] (layers without experts); supported: []"),
+        (MOE, {"shared_expert_intermediate_size": 512}, "(an expert that all tokens share); supported: 0"),
+        (MOE, {"num_experts": 0}, "num_experts = 0; supported: a positive integer"),
+        (MOE, {"num_experts_per_tok": 129}, "num_experts_per_tok = 129; supported: up to num_experts = 128"),
+        (MOE, {"num_local_experts": 64}, "num_experts = 128, num_local_experts = 64; supported: one"),
+        (MOE, {"norm_topk_prob": 1}, "norm_topk_prob = 1; supported: true or false"),
+        (MOE, {"use_sliding_window": True, "sliding_window": 4096}, "sliding_window = 4096, in use from layer 0 on"),
+        (MOE, {"n_shared_experts": 1}, "n_shared_experts = 1, which this family does not have; supported: absent"),
         (LLAMA, {"model_type": "mixtral"}, "model_type = 'mixtral' (a mixture of experts)"),
         (LLAMA, {"model_type": "llamix"}, "model_type = 'llamix'; supported"),
         (LLAMA, {"model_type": "mistral", "sliding_window": -1}, "sliding_window = -1; supported: a positive integer"),
