@@ -242,7 +242,8 @@ def load(
     fast.name_or_path = str(name)
     folders = [folder, *([Path(model_folder)] if model_folder else [])]
     files = [_read_json(place / file) for place in folders for file in ("generation_config.json", "config.json")]
-    eos_ids = [id for content in files for id in _as_list(content.get("eos_token_id"))]
+    parts = [part for content in files for part in (content, content.get("text_config")) if isinstance(part, dict)]
+    eos_ids = [id for part in parts for id in _as_list(part.get("eos_token_id"))]
     pad_ids = [id for content in files[::2] for id in _as_list(content.get("pad_token_id"))]
     tokenizer = wrap(fast, eos_ids, next(iter(pad_ids), None), format=format, eos=eos)
     return dataclasses.replace(tokenizer, files=tokenizer_files.read_files(folder))

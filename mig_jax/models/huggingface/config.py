@@ -15,6 +15,8 @@ from mig_jax.models.decoder import DecoderConfig
 _NOT_KEPT = (
     "_name_or_path", "transformers_version", "auto_map", "dtype", "text_config", "rope_scaling", "rope_parameters",
 )  # fmt: skip
+# Objects in config.json that describe a part of the model.
+_PARTS = ("text_config", "vision_config")
 
 
 def read_config(folder: str | os.PathLike) -> DecoderConfig:
@@ -71,12 +73,12 @@ def write_config(
     Raises:
       UserError: see `families.family_of`; nothing is written.
     """
-    raw = families.raw_config(config, preferred=str((base or {}).get("model_type")))
-    kept = _kept_fields(base or {}, raw["model_type"])
-    if "vision_config" in raw:
-        raw["vision_config"] = _kept_fields(kept.get("vision_config", {}), None) | raw["vision_config"]
-    content = kept | raw | {"torch_dtype": dtype} | _token_ids(base or {}, eos_ids, pad_id)
-    write_json(content, pathlib.Path(folder) / "config.json")
+    base = base or {}
+    raw = families.raw_config(config, preferred=str(base.get("model_type")))
+    content = _with_kept_fields(raw, base if base.get("model_type") == raw["model_type"] else {})
+    text = content["text_config"] if "text_config" in raw else content
+    text |= _token_ids(_without_nesting(base), eos_ids, pad_id)
+    write_json(content | {"torch_dtype": dtype}, pathlib.Path(folder) / "config.json")
 
 
 def write_generation_config(
@@ -103,18 +105,22 @@ def write_json(content: Mapping[str, Any], file: pathlib.Path) -> None:
     unfinished.replace(file)
 
 
-def _kept_fields(base: Mapping[str, Any], model_type: str | None) -> dict[str, Any]:
-    """Return the fields of config.json to keep, those of `text_config` beside the others, where transformers 4 looks.
+def _with_kept_fields(raw: dict[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config.json with the fields of the base model that it does not have itself, part by part.
 
-    Args:
-      base: config.json, or an object in it.
-      model_type: the family that is written; fields of other families are not kept. None: of any.
+    Fields of the text decoder are kept where `raw` has them: in `text_config`, or beside the others, where
+    transformers 4 looks for those of older families.
     """
-    if model_type not in (None, base.get("model_type")):
-        return {}
+    parts = {part: _with_kept_fields(raw[part], base.get(part) or {}) for part in _PARTS if part in raw}
+    outer = base if "text_config" in raw else _without_nesting(base)
+    return {name: value for name, value in outer.items() if name not in _NOT_KEPT} | raw | parts
+
+
+def _without_nesting(base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of config.json, those of `text_config` beside the others."""
     nested = base.get("text_config")
     text = {name: value for name, value in nested.items() if name != "model_type"} if isinstance(nested, dict) else {}
-    return {name: value for name, value in (text | dict(base)).items() if name not in _NOT_KEPT}
+    return text | dict(base)
 
 
 def _token_ids(base: Mapping[str, Any], eos_ids: tuple[int, ...], pad_id: int | None) -> dict[str, Any]:
