@@ -41,7 +41,7 @@ def get_config(folder: str, tensor: int) -> Any:
     c.model.path = folder
     c.data.max_prompt_tokens, c.rollout.max_new_tokens = 64, 192
     c.rollout.questions, c.rollout.group_size, c.optimizer.microbatches = 1024, 1, 1
-    c.optimizer.logprob_chunk = 32
+    c.optimizer.logprob_tokens = 512
     c.mesh.tensor = tensor
     return c
 

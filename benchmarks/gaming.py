@@ -234,7 +234,7 @@ class Scored(NamedTuple):
 def make_scorer(policy: Policy, config: Config, verifier: Verifier) -> Callable[[Sequence[Attempt]], Scored]:
     """Return a function that parses, probes and grades attempts as training does, with K = `reward.max_steps`."""
     reward, tokenizer, n_probes = config.reward, policy.tokenizer, config.reward.max_steps
-    likelihood = make_likelihood_fn(policy, reward, chunk=config.optimizer.logprob_chunk)
+    likelihood = make_likelihood_fn(policy, reward, chunk=config.optimizer.logprob_tokens)
 
     def score(attempts: Sequence[Attempt]) -> Scored:
         problems = [attempt.problem for attempt in attempts]

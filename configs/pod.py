@@ -22,7 +22,6 @@ def get_config():
     c.rollout.max_new_tokens = 2048
     c.rollout.kv_cache_chunks = 4
     c.optimizer.microbatches = 8  # each gathers all parameters once: use as few as fit
-    c.optimizer.logprob_chunk = 256
     c.mesh.data = 1
     c.mesh.fsdp = -1
     return c

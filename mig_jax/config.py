@@ -15,6 +15,7 @@ RENAMED_KEYS = {
     "loss.kappa": "loss.kl_coef",
     "loss.mean_over": "loss.aggregate",
     "loss.reference_on_host": "loss.kl_reference_on_host",
+    "optimizer.logprob_chunk": "optimizer.logprob_tokens",
     "reward.accuracy": 'reward.outcomes["accuracy"]',
     "reward.assign": "reward.credit_level",
     "reward.by_std": "reward.outcome_scale",
@@ -184,7 +185,7 @@ class OptimizerConfig(Section):
     b2: float
     clip_norm: PositiveFloat
     decay: str
-    logprob_chunk: PositiveInt
+    logprob_tokens: PositiveInt
     max_skipped: PositiveInt
     microbatches: PositiveInt
     minibatches: PositiveInt

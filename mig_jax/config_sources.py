@@ -79,7 +79,8 @@ def apply_run_config(config: Any, path: str) -> None:
     """
     parts.use_copies(os.path.join(os.path.dirname(path), parts.FOLDER))
     stored = read_json_object(path, keys=RUN_SECTIONS)
-    old = [key for key in RENAMED_KEYS if key.split(".")[1] in (stored.get(key.split(".")[0]) or {})]
+    used = [key.split(".") for key in RENAMED_KEYS if key.startswith(tuple(f"{name}." for name in RUN_SECTIONS))]
+    old = [f"{section}.{name}" for section, name in used if name in (stored.get(section) or {})]
     if old:
         names = ", ".join(f"{key} is now {RENAMED_KEYS[key]}" for key in old)
         raise UserError(f"{path} was written by an earlier version: {names}. Rename these keys in the file")

@@ -16,7 +16,7 @@ _SIZE = re.compile(r"allocat\w+ (\d[\d.]*) ?(bytes|[KMGT]iB)")
 
 _ROWS, _LENGTH = ("lower", "rollout.questions"), ("lower", "rollout.max_new_tokens")
 _PROBES = ("lower", "reward.max_variants"), ("lower", "reward.max_steps")
-_CACHE, _LOGITS = ("raise", "rollout.kv_cache_chunks"), ("lower", "optimizer.logprob_chunk")
+_CACHE, _LOGITS = ("raise", "rollout.kv_cache_chunks"), ("lower", "optimizer.logprob_tokens")
 _MOMENTS, _DEVICES = ("set", "optimizer.state_dtype=bfloat16"), ("raise", "mesh.fsdp")
 _REMAT, _REFERENCE = ("set", "model.remat=layer"), ("set", "loss.kl_reference_on_host=True")
 # Program -> the options that shrink it, the most effective first: what to do, and the key. Moments are in memory while

@@ -169,7 +169,7 @@ def copy_per_batch_shard(matrix: jax.Array, axes: tuple[str, ...], rows: int) ->
     if not splits_evenly(rows):
         return matrix[None]
     mesh = jax.sharding.get_abstract_mesh()
-    copies = jnp.broadcast_to(matrix[None], (count_batch_shards(mesh), *matrix.shape))
+    copies = jnp.broadcast_to(matrix[None], (batch_parts(rows), *matrix.shape))
     spec = partition_spec(matrix.shape, axes, mesh, RULES | {"embed": None})
     return jax.lax.with_sharding_constraint(copies, P(*BATCH_SPEC, *spec))
 
@@ -219,6 +219,11 @@ def splits_evenly(rows: int) -> bool:
     """Return whether the mesh of `jax.set_mesh` splits this many rows into equal shards; False without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     return not mesh.empty and rows % count_batch_shards(mesh) == 0
+
+
+def batch_parts(rows: int) -> int:
+    """Return the number of shards of the mesh of `jax.set_mesh` if it splits this many rows into equal ones, else 1."""
+    return count_batch_shards(jax.sharding.get_abstract_mesh()) if splits_evenly(rows) else 1
 
 
 def pad_to_multiple(rows: int, mesh: Mesh) -> int:

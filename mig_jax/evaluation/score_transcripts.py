@@ -115,7 +115,7 @@ def score_transcripts(
     rows.sort(key=_count_tokens)
     longest = _count_tokens(rows[-1]) if rows else 0
     check_positions(policy, longest, of="the longest transcript with its prompt", advice="leave it out")
-    likelihood = make_likelihood_fn(policy, config.reward, chunk=config.optimizer.logprob_chunk)
+    likelihood = make_likelihood_fn(policy, config.reward, chunk=config.optimizer.logprob_tokens)
     credit = jax.jit(functools.partial(compute_scores, reward=config.reward, group_size=1))
     params = make_rollout_params_fn(policy, gather=config.rollout.gather_params)(policy.params)
     scored = list(transcripts)

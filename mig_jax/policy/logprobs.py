@@ -1,6 +1,5 @@
 """Log-probs of completions under a policy, as the update and the KL reference compute them."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,21 +13,25 @@ from mig_jax.models import decoder, sampler
 from mig_jax.policy.load import Policy
 
 
-def make_logprob_fn(policy: Policy, *, temperature: float, chunk: int, need_sft: bool) -> Callable:
+def make_logprob_fn(
+    policy: Policy, *, temperature: float, chunk: int, need_sft: bool = False, need_entropy: bool = False
+) -> Callable:
     """Return the pure function (params, batch) -> log-prob, entropy and SFT log-prob of each completion token.
 
     Args:
       policy: the model's shape; the parameters are an argument of the function.
       temperature: divides the logits, as it did while sampling.
-      chunk: tokens of each row whose logits are in memory at once.
-      need_sft: give log-probs at temperature 1, too, for SFT; at another `temperature` this computes the logits twice.
+      chunk: tokens of a device whose logits are in memory at once, whatever the number of rows.
+      need_sft: give log-probs at temperature 1, too, for SFT; they come from the same logits.
+      need_entropy: give the entropy, too.
 
     Returns:
-      A function that gives three arrays `[B, T]`, in nats, 0 at padding. The third is the first if `temperature` is 1,
-      or without `need_sft`.
+      A function that gives three arrays `[B, T]`, in nats, 0 at padding. The second is None without `need_entropy`. The
+      third is the first if `temperature` is 1, or without `need_sft`.
     """
+    temperatures = (temperature, 1.0) if need_sft and temperature != 1 else (temperature,)
 
-    def logprobs(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def logprobs(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array | None, jax.Array]:
         model = decoder.bind(policy.config, params)
         rows, slots = batch.token_bs.shape
         width = batch.full_mask_bt.shape[1]
@@ -45,21 +48,18 @@ def make_logprob_fn(policy: Policy, *, temperature: float, chunk: int, need_sft:
             features=sampler.row_features(images, rows, slots - 1),
         )
         unembed_pdv = sharding.copy_per_batch_shard(model.unembed_dv(), ("embed", "vocab"), rows)
-
-        def per_shard(x_bt):
-            return x_bt.reshape(len(unembed_pdv), -1, *x_bt.shape[1:])
-
-        def logprobs_at(temperature: float) -> tuple[jax.Array, ...]:
-            row_logprobs = functools.partial(
-                rewards.token_logprobs, temperature=temperature, chunk=chunk, is_token_v=policy.is_token_v
-            )
-            found = jax.vmap(jax.vmap(row_logprobs, in_axes=(0, None, 0)))(
-                per_shard(hidden_bsd[:, -width:]), unembed_pdv, per_shard(batch.token_bs[:, -width:])
-            )
-            # Padding that is no token has log-prob −∞.
-            return tuple(jnp.where(batch.full_mask_bt, x_pbt.reshape(rows, width), 0.0) for x_pbt in found)
-
-        logprob_bt, entropy_bt = logprobs_at(temperature)
-        return logprob_bt, entropy_bt, logprobs_at(1.0)[0] if need_sft and temperature != 1 else logprob_bt
+        found = rewards.batch_logprobs(
+            hidden_bsd[:, -width:],
+            unembed_pdv,
+            batch.token_bs[:, -width:],
+            temperatures=temperatures,
+            need_entropy=need_entropy,
+            chunk=chunk,
+            parts=len(unembed_pdv),
+            is_token_v=policy.is_token_v,
+        )
+        # Padding that is no token has log-prob −∞.
+        all_logprobs, entropy_bt = jax.tree.map(lambda x_bt: jnp.where(batch.full_mask_bt, x_bt, 0.0), found)
+        return all_logprobs[0], entropy_bt, all_logprobs[-1]
 
     return logprobs

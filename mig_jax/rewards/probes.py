@@ -69,7 +69,8 @@ def score_packed(
     cuts: Cuts,
     answers: Answers,
     *,
-    chunk: int = 128,
+    chunk: int = 512,
+    parts: int = 1,
     over_tokens: str = "mean_logprob",
     over_spellings: str = "max",
     is_token_v: Array | None = None,
@@ -81,7 +82,7 @@ def score_packed(
       head: `[D, V]` output matrix, or a function from hidden states to logits; see `token_logprobs`.
       token_bs: `[B, S]` token ids of the trunks.
       trunk, cuts, answers: with a leading axis B on every field.
-      chunk: tokens of a row whose logits are in memory at once.
+      chunk, parts: tokens of a part of the rows whose logits are in memory at once, see `batch_logprobs`.
       over_tokens, over_spellings: as in `answer_likelihood`.
       is_token_v: as in `token_logprobs`.
 
@@ -103,11 +104,13 @@ def score_packed(
         cuts,
         answers,
         chunk=chunk,
+        parts=parts,
         over_tokens=over_tokens,
         over_spellings=over_spellings,
         is_token_v=is_token_v,
     )
-    logprob_bs = _token_logprobs(hidden_bsd[:, :-1], head, token_bs[:, 1:], chunk, is_token_v)
+    options: dict[str, Any] = {"chunk": chunk, "parts": parts, "is_token_v": is_token_v}
+    (logprob_bs,), _ = likelihood.batch_logprobs(hidden_bsd[:, :-1], head, token_bs[:, 1:], **options)
     return ell_bk, jax.lax.stop_gradient(jnp.pad(logprob_bs, ((0, 0), (1, 0))))
 
 
@@ -119,7 +122,8 @@ def score_on_cache(
     cuts: Cuts,
     answers: Answers,
     *,
-    chunk: int = 128,
+    chunk: int = 512,
+    parts: int = 1,
     over_tokens: str = "mean_logprob",
     over_spellings: str = "max",
     is_token_v: Array | None = None,
@@ -135,7 +139,7 @@ def score_on_cache(
       cache: keys and values of the S slots of the trunks, passed to `forward` as they are. Its entries have B rows, or
         B / n rows of which each is shared by n neighboring responses.
       trunk, cuts, answers: with a leading axis B on every field.
-      chunk: leaf tokens of a row whose logits are in memory at once.
+      chunk, parts: leaf tokens of a part of the rows whose logits are in memory at once, see `batch_logprobs`.
       over_tokens, over_spellings: as in `answer_likelihood`.
       is_token_v: as in `token_logprobs`.
 
@@ -145,7 +149,8 @@ def score_on_cache(
     _assert_batch(trunk, cuts, answers)
     leaves = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), jax.vmap(build_leaves)(trunk, cuts, answers))
     hidden_rpd, _ = forward(leaves.token_rp, leaves.position_rp, leaves.visible_rs, cache)
-    logprob_bkay = _leaf_logprobs(hidden_rpd, head, cuts, answers, chunk, is_token_v)
+    options = {"chunk": chunk, "parts": parts, "is_token_v": is_token_v}
+    logprob_bkay = _leaf_logprobs(hidden_rpd, head, cuts, answers, options)
     ell = functools.partial(likelihood.answer_likelihood, over_tokens=over_tokens, over_spellings=over_spellings)
     return jax.lax.stop_gradient(jax.vmap(ell)(logprob_bkay, jnp.asarray(answers.scored_ay)))
 
@@ -212,15 +217,18 @@ def _next_positions(trunk: Trunk, cut_k: Array) -> jax.Array:
 
 
 def _leaf_logprobs(
-    hidden_rpd: jax.Array, head: Head, cuts: Cuts, answers: Answers, chunk: int, is_token_v: Array | None
+    hidden_rpd: jax.Array, head: Head, cuts: Cuts, answers: Answers, options: dict[str, Any]
 ) -> jax.Array:
-    """Return the log-probs of the scored targets `[B, K+1, A, Y]` from the hidden states of all leaves."""
+    """Return the log-probs of the scored targets `[B, K+1, A, Y]` from the hidden states of all leaves.
+
+    `options` are those of `batch_logprobs`.
+    """
     rows, n_cuts = cuts.cut_k.shape
     _, n_variants, n_scored, n_ids = answers.target_aye.shape
     hidden_ryd = _scored_positions(hidden_rpd, cuts, answers)
     hidden = hidden_ryd.reshape(rows, -1, hidden_ryd.shape[-1])
     target = jnp.broadcast_to(answers.target_aye[:, None], (rows, n_cuts, *answers.target_aye.shape[1:]))
-    logprob = _token_logprobs(hidden, head, target.reshape(rows, -1, n_ids), chunk, is_token_v)
+    (logprob,), _ = likelihood.batch_logprobs(hidden, head, target.reshape(rows, -1, n_ids), **options)
     return logprob.reshape(rows, n_cuts, n_variants, n_scored)
 
 
@@ -233,14 +241,3 @@ def _scored_positions(hidden_rpd: jax.Array, cuts: Cuts, answers: Answers) -> ja
     first_r = first + jnp.repeat(jnp.asarray(cuts.prefix_length_k), n_variants, axis=1).reshape(-1)
     index_ry = first_r[:, None] + jnp.arange(n_scored)[None]
     return jnp.take_along_axis(hidden_rpd, index_ry[:, :, None], axis=1)
-
-
-def _token_logprobs(
-    hidden_btd: jax.Array, head: Head, target: jax.Array, chunk: int, is_token_v: Array | None
-) -> jax.Array:
-    """Return the log-prob of each target `[B, T]` in nats; targets are ids `[B, T]` or sets of ids `[B, T, E]`."""
-
-    def logprobs(hidden_td, target_t):
-        return likelihood.token_logprobs(hidden_td, head, target_t, chunk=chunk, is_token_v=is_token_v)[0]
-
-    return jax.vmap(logprobs)(hidden_btd, target)

@@ -59,10 +59,9 @@ class RolloutFunctions(NamedTuple):
 
 
 def make_rollout_functions(policy: Policy, config: Config) -> RolloutFunctions:
-    """Return the compiled functions of a rollout. Chunks are sized so that peak logit memory equals an update's."""
+    """Return the compiled functions of a rollout."""
     r, row_sharding = config.rollout, sharding.batch_sharding(policy.mesh)
-    chunk = max(1, config.optimizer.logprob_chunk // config.optimizer.microbatches)
-    logprob_options: dict[str, Any] = {"temperature": r.temperature, "chunk": chunk, "need_sft": False}
+    logprob_options: dict[str, Any] = {"temperature": r.temperature, "chunk": config.optimizer.logprob_tokens}
     ref_logprobs = make_logprob_fn(strip_adapters(policy), **logprob_options)
     logprobs = make_logprob_fn(policy, **logprob_options)
 
@@ -77,7 +76,7 @@ def make_rollout_functions(policy: Policy, config: Config) -> RolloutFunctions:
         rollout_params=make_rollout_params_fn(policy, gather=r.gather_params),
         encode_images=make_encode_images_fn(policy),
         sample=make_sampler(policy, r, group_size=r.group_size, temperature=r.temperature),
-        likelihood=make_likelihood_fn(policy, config.reward, chunk=chunk),
+        likelihood=make_likelihood_fn(policy, config.reward, chunk=config.optimizer.logprob_tokens),
         make_train_batch=make_train_batch_fn(config, row_sharding, group_size=r.group_size),
         ref_logprobs=jax.jit(ref_logprobs, out_shardings=row_sharding),
         recompute_logprobs=jax.jit(recompute_logprobs, out_shardings=row_sharding),

@@ -11,6 +11,7 @@ import numpy as np
 from mig_jax import rewards
 from mig_jax.config import RewardConfig
 from mig_jax.data.problem import Problem
+from mig_jax.distributed import sharding
 from mig_jax.models import decoder, sampler
 from mig_jax.models.sampler import Completions, Prompts
 from mig_jax.policy import encoding
@@ -103,7 +104,7 @@ def make_likelihood_fn(policy: Policy, reward: RewardConfig, *, chunk: int) -> C
     Args:
       policy: the model's shape.
       reward: how the likelihood of an answer is taken from its tokens and variants.
-      chunk: probe tokens of each row whose logits are in memory at once.
+      chunk: probe tokens of a device whose logits are in memory at once, whatever the number of rows.
 
     The function's arguments:
       params: parameters to score with.
@@ -128,12 +129,14 @@ def make_likelihood_fn(policy: Policy, reward: RewardConfig, *, chunk: int) -> C
         slots = decoder.cache_slots(cache)
         trunk = rewards.Trunk(*sampler.row_positions(to_rows(prompts.start_q), slots, prompts.images))
         cuts = cuts._replace(cut_k=cuts.cut_k + prompt_width)
-        ell_bk = score(cache, trunk, cuts, row_probes.answers)
+        parts, question_parts = (sharding.batch_parts(n) for n in (rows, questions))
+        ell_bk = score(cache, trunk, cuts, row_probes.answers, parts=parts)
         if not completions.cache:
-            first_b1 = score(cache, trunk, opening_cuts(row_probes, prompt_width), row_probes.answers)
+            first_b1 = score(cache, trunk, opening_cuts(row_probes, prompt_width), row_probes.answers, parts=parts)
             return jnp.concatenate([first_b1, ell_bk], axis=1)
         prompt_trunk = rewards.Trunk(*sampler.row_positions(prompts.start_q, prompt_width, prompts.images))
-        first_q1 = score(cache[:1], prompt_trunk, opening_cuts(probes, prompt_width), probes.answers)
+        first_cuts = opening_cuts(probes, prompt_width)
+        first_q1 = score(cache[:1], prompt_trunk, first_cuts, probes.answers, parts=question_parts)
         return jnp.concatenate([to_rows(first_q1), ell_bk], axis=1)
 
     return likelihood

@@ -99,7 +99,9 @@ def build_step(policy: Policy, config: Config, mode: str) -> CompiledStep:
     temperature = config.rollout.temperature if mode == "train" else 1.0
     row_sharding = sharding.batch_sharding(policy.mesh)
     step = make_train_step(
-        make_logprob_fn(policy, temperature=temperature, chunk=o.logprob_chunk, need_sft=settings.gamma > 0),
+        make_logprob_fn(
+            policy, temperature=temperature, chunk=o.logprob_tokens, need_sft=settings.gamma > 0, need_entropy=True
+        ),
         functools.partial(losses.total_loss, config=settings),
         tx,
         key=purpose_key(config.seed, "rounding"),

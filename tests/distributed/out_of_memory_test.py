@@ -34,17 +34,17 @@ def test_messages_of_all_devices(message, size):
 
 
 def test_only_what_is_left_to_do_is_suggested():
-    before = explain("RESOURCE_EXHAUSTED", optimizer__logprob_chunk=4)
+    before = explain("RESOURCE_EXHAUSTED", optimizer__logprob_tokens=4)
     assert "raise optimizer.microbatches (now 1), set model.remat=layer (now 'none')" in before
-    assert "optimizer.logprob_chunk" in before and "kl_reference_on_host" not in before
+    assert "optimizer.logprob_tokens" in before and "kl_reference_on_host" not in before
     after = explain(
         "RESOURCE_EXHAUSTED",
         model__remat="layer",
-        optimizer__logprob_chunk=1,
+        optimizer__logprob_tokens=1,
         optimizer__state_dtype="bfloat16",
         loss__kl_coef=0.1,
     )
-    assert not any(key in after for key in ("remat", "logprob_chunk", "state_dtype"))
+    assert not any(key in after for key in ("remat", "logprob_tokens", "state_dtype"))
     assert "set loss.kl_reference_on_host=True (now False)" in after
 
 

@@ -1,6 +1,7 @@
 """Log-probs of the trainer: those of the sampler, also where rows of the output matrix are no tokens; SFT log-probs."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +58,8 @@ def sample(policy, temperature):
 
 
 def logprobs_of(policy, batch, *, temperature, need_sft=False):
-    return jax.jit(make_logprob_fn(policy, temperature=temperature, chunk=16, need_sft=need_sft))(policy.params, batch)
+    logprobs = make_logprob_fn(policy, temperature=temperature, chunk=16, need_sft=need_sft, need_entropy=True)
+    return jax.jit(logprobs)(policy.params, batch)
 
 
 def test_rows_without_a_token_are_known(start, padded):
@@ -121,12 +123,37 @@ def test_sft_logprobs_are_at_temperature_1(start, temperature, need_sft, is_same
     assert bool(jnp.allclose(logprob_bt, sft_logprob_bt, atol=1e-3)) == is_same
 
 
-def test_second_matmul_is_made_only_where_it_is_needed(start):
+def test_logits_are_computed_once_and_exponentials_once_for_each_temperature(start):
     _, batch = sample(start, 1.0)
 
-    def matmuls(temperature, need_sft):
-        logprobs = make_logprob_fn(start, temperature=temperature, chunk=16, need_sft=need_sft)
-        return str(jax.make_jaxpr(logprobs)(start.params, batch)).count("dot_general")
+    def count(operation, temperature, need_sft, need_entropy=True):
+        logprobs = make_logprob_fn(
+            start, temperature=temperature, chunk=16, need_sft=need_sft, need_entropy=need_entropy
+        )
+        program = str(jax.make_jaxpr(logprobs)(start.params, batch))
+        return len(re.findall(rf":f32\[\d+,{start.config.vocab_size}\] = {operation}\b", program))
 
-    once = matmuls(1.0, False)
-    assert [matmuls(*case) for case in ((1.0, True), (0.7, False), (0.7, True))] == [once, once, once + 1]
+    for case in ((1.0, False, False), (1.0, False), (1.0, True), (0.7, False)):
+        assert [count(operation, *case) for operation in ("dot_general", "exp")] == [1, 1]
+    assert [count(operation, 0.7, True) for operation in ("dot_general", "exp")] == [1, 2]
+
+
+def test_entropy_is_computed_only_where_it_is_asked_for(start):
+    _, batch = sample(start, 1.0)
+    with_it, without = (
+        make_logprob_fn(start, temperature=0.7, chunk=16, need_entropy=need)(start.params, batch)
+        for need in (True, False)
+    )
+    assert without[1] is None
+    np.testing.assert_allclose(with_it[0], without[0], atol=1e-5)
+    assert float(with_it[1].max()) > 0.01
+
+
+@pytest.mark.parametrize("chunk", [7, 64, 10_000])
+def test_memory_of_logits_does_not_depend_on_rows(start, chunk):
+    _, batch = sample(start, 1.0)
+    logprobs = make_logprob_fn(start, temperature=1.0, chunk=chunk, need_entropy=True)
+    program = str(jax.make_jaxpr(jax.grad(lambda params: logprobs(params, batch)[0].sum()))(start.params))
+    tokens = batch.full_mask_bt.size
+    rows = {int(n) for n in re.findall(rf":f32\[(\d+),{start.config.vocab_size}\] = exp\b", program)}
+    assert rows == {-(-tokens // -(-tokens // chunk))}

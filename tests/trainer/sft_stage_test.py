@@ -36,7 +36,7 @@ def no_training(monkeypatch):
     [
         {},
         {"steps": 7, "optimizer__peak_lr": 0.5, "optimizer__decay": "cosine", "optimizer__updates_per_rollout": 2},
-        {"optimizer__minibatches": 2, "optimizer__microbatches": 2, "optimizer__logprob_chunk": 3},
+        {"optimizer__minibatches": 2, "optimizer__microbatches": 2, "optimizer__logprob_tokens": 3},
         {
             "loss__alpha": 0.5,
             "loss__gamma": 0.0,

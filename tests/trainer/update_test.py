@@ -35,7 +35,9 @@ def test_chunks_of_logprobs_send_no_matrix(monkeypatch, mesh, tied, padded):
         model__init__layers=LAYERS, model__init__tied_head=tied, optimizer__microbatches=MICROBATCHES, mesh__data=1
     )
     config.mesh.update(mesh)
-    config.optimizer.logprob_chunk = config.rollout.max_new_tokens // CHUNKS
+    parts = config.mesh.data * config.mesh.fsdp
+    tokens = config.rollout.questions * config.rollout.group_size * config.rollout.max_new_tokens // MICROBATCHES
+    config.optimizer.logprob_tokens = tokens // parts // CHUNKS
     training = TrainingPrograms(config, jax.devices()[: math.prod(mesh.values())])
     collectives = training.compile("update", 8).collectives
     of_chunks = {c.kind: traffic for c, traffic in collectives.items() if c.trip_counts == (MICROBATCHES, CHUNKS)}
