@@ -34,6 +34,8 @@ PROJECTIONS = {
     "up": Projection("mlp", 1),
     "down": Projection("mlp", 1),
 }
+# Those that a mixture of experts has, too: its experts have no adapters.
+ATTENTION = tuple(name for name, projection in PROJECTIONS.items() if projection.module == "attention")
 
 
 @dataclasses.dataclass(frozen=True)

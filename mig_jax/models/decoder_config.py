@@ -3,7 +3,7 @@
 import dataclasses
 
 from mig_jax.errors import UserError
-from mig_jax.models.adapters import LoraConfig
+from mig_jax.models.adapters import ATTENTION, LoraConfig
 from mig_jax.models.experts import ExpertsConfig
 from mig_jax.models.rope import RopeScaling
 from mig_jax.models.vision import VisionShape
@@ -35,7 +35,7 @@ class DecoderConfig:
     activation: of the gate in the MLP, a key of `layers.ACTIVATIONS`.
     experts: mixture of experts in place of the MLP of every layer, whose `mlp_width` is then unused; None for none.
     vision: shape of the vision tower; None for text alone.
-    lora: projections that have adapters; None for none.
+    lora: projections that have adapters, with `experts` those of attention; None for none.
     max_positions: longest sequence that the model was trained for, in tokens; it computes longer ones, too.
     dtype: of activations and caches, "float32" or "bfloat16". Norms, rotary angles and softmax are always float32.
     param_dtype: of the parameters.
@@ -44,7 +44,7 @@ class DecoderConfig:
 
     Raises:
       UserError: kv_heads does not divide heads, head_size is odd, or there is no layer of `no_rope_layers` or
-        `full_layers`.
+        `full_layers`; or experts have adapters.
     """
 
     vocab_size: int
@@ -90,3 +90,8 @@ class DecoderConfig:
         for name in ("no_rope_layers", "full_layers"):
             if not set(vars(self)[name]) <= set(range(self.layers)):
                 raise UserError(f"{name}={vars(self)[name]}: there are layers 0 to {self.layers - 1}")
+        if self.experts and self.lora and not set(self.lora.modules) <= set(ATTENTION):
+            raise UserError(
+                f"adapters of {', '.join(self.lora.modules)}: in a mixture of experts only attention can have them; "
+                f"set model.lora.modules={ATTENTION}"
+            )

@@ -40,6 +40,11 @@ class _SelectedProjections(qwix.LoraProvider):
         super().__init__(module_path=".*", rank=rank, alpha=alpha)
         self.selected = modules
 
+    def get_intercept_map(self) -> dict[str, Any]:
+        """Leave alone what no projection calls: it is for quantized arrays, and warns."""
+        unused = ("jax.numpy.asarray", "jax.numpy.dot", "jax.lax.dot_general")
+        return {name: fn for name, fn in super().get_intercept_map().items() if name not in unused}
+
     def process_model_inputs(self, model: nnx.Module, model_args: Any, model_kwargs: Any) -> tuple[Any, Any, Any]:
         with _ignore_deprecations():
             return super().process_model_inputs(model, model_args, model_kwargs)

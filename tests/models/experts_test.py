@@ -1,5 +1,7 @@
 """A mixture of experts is the weighted sum of the chosen experts of each token, alone or split over a mesh."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,8 @@ from jax.sharding import NamedSharding
 
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
+from mig_jax.models.adapters import LoraConfig
+from mig_jax.models.decoder_config import DecoderConfig
 from mig_jax.models.experts import Experts, ExpertsConfig
 from mig_jax.models.layers import Initializer
 
@@ -50,6 +54,16 @@ def test_no_token_is_dropped_when_all_choose_the_same():
 def test_experts_per_token_are_at_most_all():
     with pytest.raises(UserError, match="9 experts per token: must be 1 to 8"):
         ExpertsConfig(8, 9, 5, True)
+
+
+def test_experts_have_no_adapters():
+    shape = DecoderConfig(
+        vocab_size=9, width=6, layers=1, heads=1, kv_heads=1, head_size=2, mlp_width=4, experts=CONFIG,
+        lora=LoraConfig(2, 4.0, ("query", "out")),
+    )  # fmt: skip
+    assert shape.lora
+    with pytest.raises(UserError, match="adapters of query, up: in a mixture of experts only attention can have them"):
+        dataclasses.replace(shape, lora=LoraConfig(2, 4.0, ("query", "up")))
 
 
 MESHES = [{"tensor": 8}, {"fsdp": 2, "tensor": 4}, {"data": 2, "fsdp": 2, "tensor": 2}, {"data": 4, "fsdp": 2}]

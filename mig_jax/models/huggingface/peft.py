@@ -19,7 +19,7 @@ from flax import traverse_util
 
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
-from mig_jax.models.adapters import PROJECTIONS, LoraConfig
+from mig_jax.models.adapters import ATTENTION, PROJECTIONS, LoraConfig
 from mig_jax.models.decoder import DecoderConfig
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import layout, tensor_files
@@ -105,7 +105,8 @@ def load(
     raw, opened = hf_config.read_json(folder / _CONFIG), _open(folder / _TENSORS)
     name_of = {_known_name(name, config): name for name in opened.keys()}
     found = set(name_of)
-    modules = [name for name in PROJECTIONS if not found.isdisjoint(_tensor_names(name, 0, config))]
+    possible = ATTENTION if config.experts else PROJECTIONS
+    modules = [name for name in possible if not found.isdisjoint(_tensor_names(name, 0, config))]
     expected = _expected_tensors(modules, config, raw.get("r"), flat)
     errors = [*_config_errors(raw), *_tensor_errors(expected, opened, name_of)]
     if errors or not modules:
@@ -208,5 +209,8 @@ def _tensor_errors(expected: dict[str, _AdapterTensors], opened: Any, name_of: d
             if header.get_dtype() not in tensor_files.FLOAT_DTYPES:
                 types = ", ".join(tensor_files.FLOAT_DTYPES)
                 yield f"unsupported dtype: {name} is {header.get_dtype()}, not one of {types}"
-    for name in sorted(found.difference(*(names for _, names in expected.values()))):
+    unexpected = found.difference(*(names for _, names in expected.values()))
+    if of_experts := sorted(name for name in unexpected if ".mlp.experts." in name):
+        yield f"adapters of experts, which only attention can have here: {of_experts[0]} and {len(of_experts) - 1} more"
+    for name in sorted(unexpected.difference(of_experts)):
         yield f"unexpected: {name}"
