@@ -27,7 +27,7 @@ from mig_jax.distributed import sharding
 from mig_jax.models import adapters, image_features, remat
 from mig_jax.models.attention import KeyValue, Window, attend, make_window
 from mig_jax.models.decoder_config import DecoderConfig
-from mig_jax.models.experts import Experts
+from mig_jax.models.experts import Experts, RouterLoad
 from mig_jax.models.image_features import ImageFeatures
 from mig_jax.models.layers import ACTIVATIONS, Initializer, rms_norm
 from mig_jax.models.rope import Rope, apply_rope, attention_factor, make_rope, rope_frequencies
@@ -137,13 +137,15 @@ class Layer(nnx.Module):
         visible_bx: jax.Array,
         kv_cache: tuple[KeyValue, ...],
         window: Window | None = None,
-    ) -> tuple[jax.Array, KeyValue]:
+        counted_bt: jax.Array | None = None,
+    ) -> tuple[jax.Array, KeyValue, RouterLoad | None]:
         c = self.config
         norm = functools.partial(rms_norm, eps=c.norm_eps, is_shifted=c.shifted_norms)
         y_btd, new_kv = self.attention(norm(x_btd, self.attention_norm), rope, visible_bx, kv_cache, window)
         x_btd = x_btd + (norm(y_btd, self.attention_post_norm) if c.post_norms else y_btd)
-        y_btd = self.mlp(norm(x_btd, self.mlp_norm))
-        return x_btd + (norm(y_btd, self.mlp_post_norm) if c.post_norms else y_btd), new_kv
+        y_btd = norm(x_btd, self.mlp_norm)
+        y_btd, load = self.mlp(y_btd, counted_bt) if isinstance(self.mlp, Experts) else (self.mlp(y_btd), None)
+        return x_btd + (norm(y_btd, self.mlp_post_norm) if c.post_norms else y_btd), new_kv, load
 
 
 class Decoder(nnx.Module):
@@ -192,6 +194,26 @@ class Decoder(nnx.Module):
         Returns:
           `[B, T, D]` hidden states after the final norm, and the keys and values of the T new tokens only.
         """
+        return self.run(token_bt, position_bt, visible_bx, kv_cache, features=features)[:2]
+
+    def run(
+        self,
+        token_bt: jax.Array,
+        position_bt: jax.Array,
+        visible_bx: jax.Array,
+        kv_cache: tuple[KVCache, ...] = (),
+        *,
+        features: ImageFeatures | None = None,
+        counted_bt: jax.Array | None = None,
+    ) -> tuple[jax.Array, KVCache, RouterLoad | None]:
+        """Run the decoder as a call of it does, and return the load of the routers, too.
+
+        Args:
+          counted_bt: `[B, T]` bool, which tokens the load counts; None: no load is computed.
+
+        Returns:
+          What a call returns, and the load with a leading axis L; None without `counted_bt` or `DecoderConfig.experts`.
+        """
         slots = cache_slots(kv_cache) if kv_cache else token_bt.shape[1]
         chex.assert_shape(visible_bx, (token_bt.shape[0], slots))
         c = self.config
@@ -211,18 +233,18 @@ class Decoder(nnx.Module):
             layer_rope = rope if window_rope is None else _select(has_window, window_rope, rope)
             layer_rope = layer_rope if is_rotated is None else _rotate_if(is_rotated, layer_rope)
             layer_window = window and window._replace(is_on=has_window)
-            x_btd, new_kv = layer(x_btd, layer_rope, visible_bx, layer_cache, layer_window)
+            x_btd, new_kv, load = layer(x_btd, layer_rope, visible_bx, layer_cache, layer_window, counted_bt)
             if features is not None and layer_index is not None:
                 x_btd = image_features.add_deepstack(x_btd, features, layer_index)
-            return sharding.constrain_batch(x_btd), new_kv
+            return sharding.constrain_batch(x_btd), (new_kv, load)
 
         x_btd = sharding.embed_lookup(self.embedding[...], token_bt, c.dtype)
         if c.scaled_embedding:
             x_btd *= jnp.asarray(c.width**0.5, x_btd.dtype)
         x_btd = sharding.constrain_batch(x_btd if features is None else image_features.insert(x_btd, features))
         per_layer = params, kv_cache, is_rotated_l, has_window_l, layer_l
-        x_btd, new_kv = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, per_layer)
-        return rms_norm(x_btd, self.norm, c.norm_eps, is_shifted=c.shifted_norms), KVCache(*new_kv)
+        x_btd, (new_kv, load) = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, per_layer)
+        return rms_norm(x_btd, self.norm, c.norm_eps, is_shifted=c.shifted_norms), KVCache(*new_kv), load
 
     def _window(
         self, position_bt: jax.Array, visible_bx: jax.Array, *, has_cache: bool

@@ -16,6 +16,7 @@ Sources: Qwen3 (arXiv 2505.09388), Switch Transformers (2101.03961).
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,17 @@ class ExpertsConfig:
             raise UserError(f"{self.per_token} experts per token: must be 1 to {self.count}, the number of experts")
 
 
+class RouterLoad(NamedTuple):
+    """What a router has done with some tokens; with a leading axis L for all layers.
+
+    assigned_e: `[E]` float32 number of tokens that chose each expert.
+    prob_e: `[E]` float32 sum of the tokens' probabilities of each expert.
+    """
+
+    assigned_e: jax.Array
+    prob_e: jax.Array
+
+
 class Experts(nnx.Module):
     """Router and experts; parameters as in `decoder.Attention`."""
 
@@ -61,13 +73,27 @@ class Experts(nnx.Module):
         shape, axes = (c.count, c.width, width), ("experts", "expert_mlp", "embed")
         self.down = init.residual(shape, axes, inputs=c.width)
 
-    def __call__(self, x_btd: jax.Array) -> jax.Array:
+    def __call__(self, x_btd: jax.Array, counted_bt: jax.Array | None = None) -> tuple[jax.Array, RouterLoad | None]:
+        """Return the outputs `[B, T, D]`, and the load of the router by the counted tokens.
+
+        Args:
+          x_btd: `[B, T, D]` tokens.
+          counted_bt: `[B, T]` bool, which tokens the load counts; None: no load is returned.
+        """
         score_bte = jnp.einsum("btd,de->bte", x_btd, self.router[...], preferred_element_type=jnp.float32)
-        weight_btc, expert_btc = jax.lax.top_k(jax.nn.softmax(score_bte, axis=-1), self.config.per_token)
+        prob_bte = jax.nn.softmax(score_bte, axis=-1)
+        weight_btc, expert_btc = jax.lax.top_k(prob_bte, self.config.per_token)
         if self.config.is_normalized:
             weight_btc /= weight_btc.sum(-1, keepdims=True)
         rows = x_btd, weight_btc.astype(x_btd.dtype), expert_btc
-        return sharding.sum_over_experts(_apply, rows, (self.gate[...], self.up[...], self.down[...]))
+        out_btd = sharding.sum_over_experts(_apply, rows, (self.gate[...], self.up[...], self.down[...]))
+        return out_btd, None if counted_bt is None else _count(prob_bte, expert_btc, counted_bt)
+
+
+def _count(prob_bte: jax.Array, expert_btc: jax.Array, counted_bt: jax.Array) -> RouterLoad:
+    chosen_btce = expert_btc[..., None] == jnp.arange(prob_bte.shape[-1])[None, None, None, :]
+    counted_bt1 = counted_bt[..., None].astype(jnp.float32)
+    return RouterLoad((chosen_btce.any(2) * counted_bt1).sum((0, 1)), (prob_bte * counted_bt1).sum((0, 1)))
 
 
 def _apply(first: jax.Array | int, rows: tuple[jax.Array, ...], experts: tuple[jax.Array, ...]) -> jax.Array:

@@ -43,12 +43,23 @@ def one_by_one(experts, x_btd):
 @pytest.mark.parametrize("normalized", [True, False])
 def test_formula(normalized):
     experts = make(ExpertsConfig(8, 3, 5, normalized))
-    np.testing.assert_allclose(experts(inputs()), one_by_one(experts, inputs()), atol=1e-5)
+    np.testing.assert_allclose(experts(inputs())[0], one_by_one(experts, inputs()), atol=1e-5)
 
 
 def test_no_token_is_dropped_when_all_choose_the_same():
     experts, x_btd = make(), jnp.broadcast_to(inputs(1, 1), (8, 7, WIDTH))
-    np.testing.assert_allclose(experts(x_btd), one_by_one(experts, x_btd), atol=1e-5)
+    np.testing.assert_allclose(experts(x_btd)[0], one_by_one(experts, x_btd), atol=1e-5)
+
+
+def test_load_counts_the_given_tokens():
+    experts, x_btd = make(), inputs()
+    counted_bt = np.random.default_rng(2).random(x_btd.shape[:2]) < 0.5
+    _, load = experts(x_btd, jnp.array(counted_bt))
+    score_ne = np.array(x_btd @ experts.router[...])[counted_bt]
+    chosen_nc = np.argsort(-score_ne)[:, :3]
+    np.testing.assert_array_equal(load.assigned_e, np.bincount(chosen_nc.ravel(), minlength=8))
+    np.testing.assert_allclose(load.prob_e, jax.nn.softmax(score_ne).sum(0), rtol=1e-5)
+    assert experts(x_btd)[1] is None
 
 
 def test_experts_per_token_are_at_most_all():
@@ -76,7 +87,7 @@ def test_mesh_of_eight(shape, rows):
     x_btd, mesh = inputs(rows), sharding.make_mesh(shape)
 
     def loss(params, x_btd):
-        return (nnx.merge(graphdef, params)(x_btd) ** 2).sum()
+        return (nnx.merge(graphdef, params)(x_btd)[0] ** 2).sum()
 
     def put(x):
         spec = sharding.partition_spec(x.shape, x.get_metadata()["axes"][-x.ndim :], mesh)
