@@ -115,17 +115,23 @@ class TokenWeights(NamedTuple):
     outcome_mean_bt: jax.Array
 
 
-def stream_token_weights(batch: Batch, *, aggregate: str) -> TokenWeights:
+def stream_token_weights(batch: Batch, *, aggregate: str, token_limit: int = 0) -> TokenWeights:
     """Return the token weights of all three streams of a whole batch.
 
     Args:
       batch: all rows of an update.
       aggregate: one of `AGGREGATES`, the same for all streams.
+      token_limit: T of the masks that `aggregate` gets, if the batch is cut to fewer tokens; 0: its own.
 
     Raises:
       ValueError: `aggregate` is unknown.
     """
-    weigh = find_part(aggregate, AGGREGATES, key="loss.aggregate")
+    weigh_all = find_part(aggregate, AGGREGATES, key="loss.aggregate")
+
+    def weigh(mask_bt: jax.Array) -> jax.Array:
+        width = mask_bt.shape[1]
+        return weigh_all(jnp.pad(mask_bt, ((0, 0), (0, max(token_limit - width, 0)))))[:, :width]
+
     process_bt, outcome_bt = weigh(batch.cot_mask_bt), weigh(batch.full_mask_bt)
     sft_bt = weigh(batch.full_mask_bt & batch.gate_b[:, None])
     means = (x_bt / jnp.maximum(x_bt.sum(), jnp.finfo(x_bt.dtype).tiny) for x_bt in (process_bt, outcome_bt))

@@ -92,6 +92,7 @@ def make_train_step(
     key: jax.Array,
     aggregate: str,
     microbatches: int,
+    token_limit: int = 0,
     trainable: Trainable = train_all,
 ) -> Callable[[TrainState, losses.Batch], tuple[TrainState, Metrics]]:
     """Return the pure step (state, batch) → (state, metrics).
@@ -106,6 +107,7 @@ def make_train_step(
       aggregate: how a mean over tokens is taken, one of `losses.AGGREGATES`.
       microbatches: number of parts of the batch whose gradients are computed one after the other; the update is the
         same for any number.
+      token_limit: see `losses.stream_token_weights`.
       trainable: that of `init_state`. The other parameters get no gradient and stay bit for bit.
     """
 
@@ -113,7 +115,7 @@ def make_train_step(
         return loss_fn(*logprob_fn(combine(trained, frozen), batch), batch, token_weights)
 
     def train_step(state: TrainState, batch: losses.Batch) -> tuple[TrainState, Metrics]:
-        token_weights = losses.stream_token_weights(batch, aggregate=aggregate)
+        token_weights = losses.stream_token_weights(batch, aggregate=aggregate, token_limit=token_limit)
         trained, frozen = partition(state.params, trainable)
         gradient_fn = functools.partial(jax.grad(microbatch_loss, has_aux=True), trained, frozen)
         gradients, metrics = sum_gradients(gradient_fn, (batch, token_weights), microbatches)

@@ -178,7 +178,7 @@ def _target_logprob_fwd(logit_tv: jax.Array, target_t: jax.Array, need_entropy: 
     entropy_t = None
     if need_entropy:
         product_tv = jnp.where(exp_tv > 0, exp_tv * logit_tv, 0.0)  # 0 · log 0 = 0
-        entropy_t = logsumexp_t - jnp.sum(product_tv, axis=-1) / sum_t
+        entropy_t = jnp.maximum(logsumexp_t - jnp.sum(product_tv, axis=-1) / sum_t, 0.0)  # rounding may go below 0
     return (_target_logits(logit_tv, target_t) - logsumexp_t, entropy_t), (logit_tv, target_t, logsumexp_t)
 
 

@@ -63,7 +63,7 @@ def make_outcome(
 
 
 def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -> Callable[..., TrainBatch]:
-    """Return a compiled function: (prompts, completions, outcome, steps, ell_bk) -> `TrainBatch`.
+    """Return a compiled function: (prompts, completions, outcome, steps, ell_bk, *, width) -> `TrainBatch`.
 
     Args:
       config: its section `reward` says how rewards become advantages.
@@ -75,13 +75,22 @@ def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -
       outcome: their grades.
       steps: their steps.
       ell_bk: `[B, K+1]` answer likelihoods in nats; None when nothing was probed.
+      width: of the completions of the batch, see `widths`; None for that of `completions`.
     """
     w = config.reward
 
     def make_train_batch(
-        prompts: Prompts, completions: Completions, outcome: Outcome, steps: ProbedSteps, ell_bk: jax.Array | None
+        prompts: Prompts,
+        completions: Completions,
+        outcome: Outcome,
+        steps: ProbedSteps,
+        ell_bk: jax.Array | None,
+        *,
+        width: int | None = None,
     ) -> TrainBatch:
-        width = completions.token_bt.shape[1]
+        width = width or completions.token_bt.shape[1]
+        token_bt, logprob_bt = completions.token_bt[:, :width], completions.logprob_bt[:, :width]
+        steps = steps._replace(step_bt=steps.step_bt[:, :width])
         is_kept_b = ~completions.is_truncated_b if w.overlong == "mask" else jnp.ones_like(completions.is_truncated_b)
         full_mask_bt = (jnp.arange(width)[None, :] < completions.length_b[:, None]) & is_kept_b[:, None]
         cot_mask_bt = (steps.step_bt >= 0) & is_kept_b[:, None]
@@ -92,11 +101,11 @@ def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -
         reward_b, rewarded_b = jnp.asarray(outcome.reward_b), jnp.asarray(outcome.is_rewarded_b)
         outcome_b = outcome_advantage(reward_b, rewarded_b, w, group_size=group_size)
         batch = Batch(
-            token_bs=jnp.concatenate([jnp.repeat(prompts.token_qs, group_size, axis=0), completions.token_bt], axis=1),
+            token_bs=jnp.concatenate([jnp.repeat(prompts.token_qs, group_size, axis=0), token_bt], axis=1),
             start_b=jnp.repeat(prompts.start_q, group_size),
             full_mask_bt=full_mask_bt,
             cot_mask_bt=cot_mask_bt,
-            old_logprob_bt=completions.logprob_bt,
+            old_logprob_bt=logprob_bt,
             sampler_weight_bt=None,
             ref_logprob_bt=None,
             process_advantage_bt=jnp.where(cot_mask_bt, process_bt, 0.0),
@@ -114,7 +123,7 @@ def make_train_batch_fn(config: Config, row_sharding: Any, *, group_size: int) -
         return TrainBatch(batch, metrics, scores, differs_q)
 
     shardings: Any = TrainBatch._make((row_sharding, None, row_sharding, None))
-    return jax.jit(make_train_batch, out_shardings=shardings)
+    return jax.jit(make_train_batch, static_argnames="width", out_shardings=shardings)
 
 
 def outcome_advantage(

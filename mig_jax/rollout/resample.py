@@ -9,6 +9,7 @@ import numpy as np
 
 from mig_jax.learning.losses import Batch
 from mig_jax.policy.prompts import PromptBatch
+from mig_jax.rollout import widths
 from mig_jax.rollout.rollout import RolloutResult
 
 # Metrics that count what is done or found; the times are others.
@@ -78,8 +79,10 @@ def choose_groups(has_signal_q: np.ndarray, other_signal_q: np.ndarray) -> np.nd
 
 
 def merge_batches(batch: Batch, other: Batch, chosen_q: jax.Array) -> Batch:
-    """Return the batch made of the chosen groups of two batches; see `choose_groups`."""
+    """Return the batch made of the chosen groups of two batches, as wide as both; see `choose_groups`."""
     questions = chosen_q.shape[0]
+    prompt, completion = map(max, zip(widths.widths_of(batch), widths.widths_of(other), strict=True))
+    batch, other = widths.widen(batch, prompt, completion), widths.widen(other, prompt, completion)
 
     def pick(x: jax.Array, y: jax.Array) -> jax.Array:
         both = jnp.concatenate([x, y]).reshape(2 * questions, -1, *x.shape[1:])

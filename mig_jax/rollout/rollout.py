@@ -23,6 +23,7 @@ from mig_jax.policy.load import Policy, strip_adapters
 from mig_jax.policy.logprobs import make_logprob_fn
 from mig_jax.policy.prompts import PromptBatch
 from mig_jax.records.transcripts import Transcript
+from mig_jax.rollout import widths
 from mig_jax.rollout.batch import make_outcome, make_train_batch_fn
 from mig_jax.rollout.grading import GradedAnswers, grade_completions
 from mig_jax.rollout.outcome_rewards import Earned, OutcomeRewards, make_samples
@@ -113,9 +114,11 @@ class Rollout:
         with self.memory_of("update"):
             jax.block_until_ready(params)  # do not count the end of the last update as rollout time
         watch = Stopwatch()
+        (longest,) = widths.longest_of_all(widths.longest_prompt(prompt_batch.prompts))
         with self.memory_of("sampling"):
             rollout_params = fns.rollout_params(params)
-            prompts = fns.encode_images(rollout_params, sharding.to_mesh(prompt_batch.prompts, self.policy.mesh))
+            prompts = sharding.to_mesh(widths.cut_prompts(prompt_batch.prompts, longest), self.policy.mesh)
+            prompts = fns.encode_images(rollout_params, prompts)
             completions = fns.sample(rollout_params, prompts, key)
             parsed = parse_completions(self.policy, completions, max_steps=w.max_steps, process_mask=w.process_mask)
         watch.lap("rollout")
@@ -138,7 +141,8 @@ class Rollout:
 
         is_well_formed = [completion.response.is_well_formed for completion in parsed]
         outcome = self.to_mesh(make_outcome(is_correct, is_well_formed, earned.reward_b, earned.is_valid_b))
-        made = fns.make_train_batch(prompts, completions, outcome, steps, ell_bk)
+        width = widths.choose_width(max(len(completion.ids) for completion in parsed), width)
+        made = fns.make_train_batch(prompts, completions, outcome, steps, ell_bk, width=width)
         with self.memory_of("reference"):
             batch = self.add_logprobs(params, made.batch)
             metrics, has_signal_q, scores = sharding.to_host((made.metrics, made.has_signal_q, made.scores))

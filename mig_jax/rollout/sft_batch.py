@@ -11,6 +11,7 @@ from mig_jax.models.sampler import Completions
 from mig_jax.policy import encoding
 from mig_jax.policy.load import Policy
 from mig_jax.policy.prompts import PromptBatch
+from mig_jax.rollout import widths
 from mig_jax.rollout.batch import make_outcome, make_train_batch_fn
 from mig_jax.rollout.rollout import RolloutResult, Stopwatch
 from mig_jax.rollout.scoring import ProbedSteps
@@ -32,7 +33,9 @@ class SftBatches:
         mesh, tokenizer, (problems, prompts) = self.policy.mesh, self.policy.tokenizer, prompt_batch
         rows = sharding.local_row_indices(mesh, len(problems))
         targets = [encoding.sft_target_ids(tokenizer, problems[row]) for row in rows]
-        token_bt, length_b = encoding.pad_right(targets, self.width, tokenizer.pad_id)
+        longest = widths.longest_of_all(widths.longest_prompt(prompts), max(map(len, targets)))
+        prompts, width = widths.cut_prompts(prompts, longest[0]), widths.choose_width(longest[1], self.width)
+        token_bt, length_b = encoding.pad_right(targets, width, tokenizer.pad_id)
         no_steps = ProbedSteps(
             valid_bk=np.ones((len(rows), 1), bool),
             count_bk=np.zeros((len(rows), 0), np.int32),

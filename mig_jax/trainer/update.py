@@ -107,6 +107,7 @@ def build_step(policy: Policy, config: Config, mode: str) -> CompiledStep:
         key=purpose_key(config.seed, "rounding"),
         aggregate=config.loss.aggregate,
         microbatches=o.microbatches,
+        token_limit=config.rollout.max_new_tokens,
         trainable=policy.is_trainable,
     )
     take_part = functools.partial(take_minibatch, parts=o.minibatches)

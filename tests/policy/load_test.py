@@ -46,7 +46,7 @@ def test_sampler_and_trainer_logprobs_agree(start, temperature):
         start_b=jnp.repeat(starts, 6),
         full_mask_bt=mask,
     )
-    logprobs = jax.jit(make_logprob_fn(start, temperature=temperature, chunk=32, need_sft=False))
+    logprobs = jax.jit(make_logprob_fn(start, temperature=temperature, chunk=32, need_entropy=True))
     logprob, entropy, _ = logprobs(start.params, batch)
     np.testing.assert_allclose(logprob, completions.logprob_bt, atol=1e-4)
     assert (entropy >= 0).all() and float(completions.logprob_bt.sum()) < -1
@@ -178,12 +178,12 @@ def test_loss_and_gradient_never_hold_every_logit():
         tokenizers.build_character_tokenizer(), config, mesh, decoder.init_params(config, jax.random.key(0))
     )
     assert largest_array(policy, chunk=CHUNK) < ROWS * WIDTH * VOCAB
-    assert largest_array(policy, chunk=WIDTH) >= ROWS * WIDTH * VOCAB
+    assert largest_array(policy, chunk=ROWS * WIDTH) >= ROWS * WIDTH * VOCAB
 
 
 def largest_array(policy, *, chunk):
     batch = random_batch(rows=ROWS, width=WIDTH)
-    logprobs = make_logprob_fn(policy, temperature=1.0, chunk=chunk, need_sft=True)
+    logprobs = make_logprob_fn(policy, temperature=1.0, chunk=chunk, need_sft=True, need_entropy=True)
 
     def loss(params):
         token_weights = losses.stream_token_weights(batch, aggregate="responses")

@@ -26,6 +26,7 @@ def rollout_of(signals):
         mark_b = 100 * prompt_batch + jnp.arange(rows)
         arrays: dict[str, Any] = dict.fromkeys(Batch._fields)
         arrays |= {"token_bs": jnp.tile(mark_b[:, None], (1, WIDTH)), "start_b": mark_b}
+        arrays["full_mask_bt"] = jnp.ones((rows, 1), bool)
         metrics = {"rollout/tokens": 10.0, "time/rollout": 1.0, "reward/accuracy": float(prompt_batch)}
         metrics |= {"verifier/timeouts": 2.0, "verifier/timeouts_paid": 1.0}
         return RolloutResult(Batch(**arrays), metrics, mark_b.tolist(), signal_q)

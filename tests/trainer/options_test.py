@@ -38,7 +38,7 @@ def random_batch(policy, *, seed=0):
         gate_b=rng.random(ROWS) < 0.5,
     )
     batch = jax.device_put(batch, sharding.batch_sharding(policy.mesh))
-    logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=8, need_sft=False))
+    logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=8))
     logprob_bt, *_ = logprobs(policy.params, batch)
     return batch._replace(old_logprob_bt=logprob_bt + rng.uniform(-0.15, 0.15, (ROWS, WIDTH)).astype(np.float32))
 

@@ -72,7 +72,7 @@ def batch_of(prompts, completions):
 def test_the_samplers_logprobs_are_the_trainers(policy, rollout):
     """One token at a time on a cache, or all at once: the same images at the same places."""
     batch = batch_of(*rollout)
-    logprobs = jax.jit(make_logprob_fn(policy, temperature=0.9, chunk=8, need_sft=False))
+    logprobs = jax.jit(make_logprob_fn(policy, temperature=0.9, chunk=8))
     logprob_bt = logprobs(policy.params, batch)[0]
     np.testing.assert_allclose(jnp.where(batch.full_mask_bt, logprob_bt, 0), batch.old_logprob_bt, atol=1e-4)
 
@@ -80,7 +80,7 @@ def test_the_samplers_logprobs_are_the_trainers(policy, rollout):
 def test_what_is_seen_matters(policy, rollout):
     """With the images of the other questions the same completions are worth something else."""
     batch = batch_of(*rollout)
-    logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=8, need_sft=False))
+    logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=8))
     swapped = batch._replace(images=batch.images._replace(feature_qid=batch.images.feature_qid[::-1]))
     assert jnp.abs(logprobs(policy.params, batch)[0] - logprobs(policy.params, swapped)[0]).max() > 1e-3
 
@@ -119,7 +119,7 @@ def test_probes_equal_prompts_written_out(policy, rollout):
         rewards.Cuts(cut_bk + width, jnp.ones_like(cut_bk, bool)),
         answers,
     )
-    logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=64, need_sft=False))
+    logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=64))
     target_bay = answers.target_aye[..., 0]
     lead_in = len(answers.token_ap[0, 0]) + 1 - target_bay.shape[-1]
     for k, cut in enumerate((0, 2, 5)):
