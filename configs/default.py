@@ -35,6 +35,10 @@ def get_config() -> ConfigDict:
     m.init.qkv_bias = True
     m.init.qk_norm = False
     m.init.rope_sections = ()  # frequencies for time, height and width, with a vision tower: (4, 6, 6)
+    m.init.experts = e = ConfigDict()  # mixture of experts like Qwen3-MoE's, in place of the MLP
+    e.count = 0  # experts of a layer; 0: an MLP
+    e.per_token = 2  # experts that are computed for a token
+    e.width = 64
     m.init.vision = v = ConfigDict()  # shape of a vision tower like Qwen2.5-VL's
     v.layers = 0  # 0: no vision tower
     v.width = 64
@@ -141,6 +145,7 @@ def get_config() -> ConfigDict:
     s.beta = 1.0  # weight of the outcome stream
     s.gamma = 0.1  # weight of SFT on correct and well-formed responses
     s.kl_coef = 0.0  # weight of the KL to the policy at the start; 0 keeps no second copy of it
+    s.router_balance = 0.0  # mixture of experts: weight of the balance of the routers, which is 1 where they are even
     s.kl_reference_on_host = False  # keep that copy in host memory, on the devices only for its log-probs
     s.policy_loss = "clip"  # clip (PPO), dual_clip, or cispo
     s.ratio = "token"  # of the policies: token, or sequence (GSPO; use clip bounds near 3e-4)

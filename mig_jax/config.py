@@ -117,12 +117,19 @@ class LossConfig(Section):
     old_logprobs: str
     policy_loss: str
     ratio: str
+    router_balance: NonNegativeFloat
 
 
 class MeshConfig(Section):
     data: int
     fsdp: int
     tensor: int
+
+
+class ModelInitExpertsConfig(Section):
+    count: NonNegativeInt
+    per_token: PositiveInt
+    width: PositiveInt
 
 
 class ModelInitVisionConfig(Section):
@@ -137,6 +144,7 @@ class ModelInitVisionConfig(Section):
 
 
 class ModelInitConfig(Section):
+    experts: ModelInitExpertsConfig
     head_size: PositiveInt
     heads: PositiveInt
     kv_heads: PositiveInt

@@ -15,6 +15,7 @@ from mig_jax.config import Config, ModelConfig, ModelLoraConfig
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
 from mig_jax.models import attention, decoder, families, lora
+from mig_jax.models.experts import ExpertsConfig
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import gguf as gguf_file
 from mig_jax.models.huggingface import peft
@@ -252,13 +253,18 @@ def _stored_config(path: str, model: ModelConfig, mesh: Mesh) -> decoder.Decoder
 
 
 def _random_config(model: ModelConfig, tokenizer: tokenizers.Tokenizer, mesh: Mesh) -> decoder.DecoderConfig:
-    """Return the shape of a model with random parameters; it has a vision tower if `init.vision.layers` > 0."""
+    """Return the shape of a model with random parameters.
+
+    It has a vision tower if `init.vision.layers` > 0, and a mixture of experts if `init.experts.count` > 0.
+    """
     shape = model.init.to_dict()
+    sizes: dict[str, int] = shape.pop("experts")
+    experts = ExpertsConfig(**sizes, is_normalized=True) if sizes["count"] else None
     vision: dict[str, Any] = shape.pop("vision")
     tokens: dict[str, Any] = images.image_tokens(tokenizer) if vision["layers"] else {}
     tower = VisionConfig(**vision, **tokens) if vision["layers"] else None
     options = _compute_options(model, mesh)
-    config = decoder.DecoderConfig(vocab_size=tokenizer.vocab_size, vision=tower, **shape, **options)
+    config = decoder.DecoderConfig(vocab_size=tokenizer.vocab_size, experts=experts, vision=tower, **shape, **options)
     families.family_of(config)  # refuse now what could not be saved at the end
     return config
 

@@ -14,7 +14,13 @@ from mig_jax.policy.load import Policy
 
 
 def make_logprob_fn(
-    policy: Policy, *, temperature: float, chunk: int, need_sft: bool = False, need_entropy: bool = False
+    policy: Policy,
+    *,
+    temperature: float,
+    chunk: int,
+    need_sft: bool = False,
+    need_entropy: bool = False,
+    need_load: bool = False,
 ) -> Callable:
     """Return the pure function (params, batch) -> log-prob, entropy and SFT log-prob of each completion token.
 
@@ -24,14 +30,15 @@ def make_logprob_fn(
       chunk: tokens of a device whose logits are in memory at once, whatever the number of rows.
       need_sft: give log-probs at temperature 1, too, for SFT; they come from the same logits.
       need_entropy: give the entropy, too.
+      need_load: give the load of the model's routers by the tokens of prompts and completions, too.
 
     Returns:
       A function that gives three arrays `[B, T]`, in nats, 0 at padding. The second is None without `need_entropy`. The
-      third is the first if `temperature` is 1, or without `need_sft`.
+      third is the first if `temperature` is 1, or without `need_sft`. With `need_load`, a `RouterLoad` comes fourth.
     """
     temperatures = (temperature, 1.0) if need_sft and temperature != 1 else (temperature,)
 
-    def logprobs(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array | None, jax.Array]:
+    def logprobs(params: Any, batch: Batch) -> tuple[Any, ...]:
         model = decoder.bind(policy.config, params)
         rows, slots = batch.token_bs.shape
         width = batch.full_mask_bt.shape[1]
@@ -41,11 +48,13 @@ def make_logprob_fn(
             images = images._replace(feature_qid=model.vision(images.pixels))
         position_bs, valid_bs = sampler.row_positions(batch.start_b, slots, images)
         # The last token predicts nothing, so it is not computed.
-        hidden_bsd, _ = model(
+        is_token_bs = jnp.concatenate([valid_bs[:, :-width], batch.full_mask_bt], axis=1) if need_load else None
+        hidden_bsd, _, load = model.run(
             batch.token_bs[:, :-1],
             position_bs[:, :-1],
             valid_bs[:, :-1],
             features=sampler.row_features(images, rows, slots - 1),
+            counted_bt=None if is_token_bs is None else is_token_bs[:, :-1],
         )
         unembed_pdv = sharding.copy_per_batch_shard(model.unembed_dv(), ("embed", "vocab"), rows)
         found = rewards.batch_logprobs(
@@ -60,6 +69,6 @@ def make_logprob_fn(
         )
         # Padding that is no token has log-prob −∞.
         all_logprobs, entropy_bt = jax.tree.map(lambda x_bt: jnp.where(batch.full_mask_bt, x_bt, 0.0), found)
-        return all_logprobs[0], entropy_bt, all_logprobs[-1]
+        return all_logprobs[0], entropy_bt, all_logprobs[-1], *([load] if need_load else [])
 
     return logprobs
