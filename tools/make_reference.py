@@ -34,6 +34,19 @@ LLAMA3 = {
 }
 YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 1024}
 
+# A layer with a window and one without, each with its rotary embedding, and scores that are not divided by √head_dim.
+GEMMA3 = {
+    "head_dim": 16,
+    "query_pre_attn_scalar": 24,
+    "sliding_window": 4,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "pad_token_id": None,
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+        "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+    },
+}
+
 # Together: tied and untied, all kinds of biases, N·H above the width, other and scaled ropes, square matrices.
 CONFIGS = {
     "qwen2": transformers.Qwen2Config(**SIZES, tie_word_embeddings=True, rms_norm_eps=1e-5),
@@ -50,6 +63,8 @@ CONFIGS = {
     ),
     "qwen3": transformers.Qwen3Config(**SIZES, head_dim=16, tie_word_embeddings=True),
     "smollm3": transformers.SmolLM3Config(**SIZES, no_rope_layers=[1, 0], pad_token_id=None),
+    "gemma3": transformers.Gemma3TextConfig(**SIZES, **GEMMA3),
+    "mistral": transformers.MistralConfig(**SIZES, sliding_window=5),
 }
 
 

@@ -24,7 +24,7 @@ from tools import make_reference  # noqa: E402
 # PEFT uses names that transformers has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
-FAMILIES = ("qwen2", "llama_biased", "qwen3", "smollm3")
+FAMILIES = ("qwen2", "llama_biased", "qwen3", "smollm3", "gemma3")
 INPUTS = make_reference.sample_inputs(seed=4)
 
 

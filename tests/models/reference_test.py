@@ -11,7 +11,18 @@ from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import weights as hf_weights
 
 FOLDER = pathlib.Path(__file__).parent / "reference"
-NAMES = ["llama", "llama_biased", "llama_llama3", "qwen2", "qwen2_untied", "qwen2_yarn", "qwen3", "smollm3"]
+NAMES = [
+    "llama",
+    "llama_biased",
+    "llama_llama3",
+    "qwen2",
+    "qwen2_untied",
+    "qwen2_yarn",
+    "qwen3",
+    "smollm3",
+    "gemma3",
+    "mistral",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -31,7 +31,7 @@ torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
 
 from tools import make_reference  # noqa: E402
-from tools.make_reference import LLAMA3, SIZES, YARN  # noqa: E402
+from tools.make_reference import GEMMA3, LLAMA3, SIZES, YARN  # noqa: E402
 
 CONFIG = {
     "llama": transformers.LlamaConfig,
@@ -40,6 +40,7 @@ CONFIG = {
     "mistral": transformers.MistralConfig,
     "seed_oss": transformers.SeedOssConfig,
     "smollm3": transformers.SmolLM3Config,
+    "gemma3_text": transformers.Gemma3TextConfig,
 }
 # Fields that choose biases, or turn off what the decoder does not compute. Qwen2 has biases of its own, Mistral none.
 FIELDS = {
@@ -47,6 +48,13 @@ FIELDS = {
     "mistral": {"sliding_window": None},
     "seed_oss": {"attention_out_bias": False, "pad_token_id": None},
     "smollm3": {"no_rope_layers": [0, 1], "pad_token_id": None},
+    "gemma3_text": {name: value for name, value in GEMMA3.items() if name not in ("head_dim", "rope_parameters")},
+}
+# Windows shorter than the inputs: in all layers, or from one on.
+WINDOWS = {
+    "mistral": {"sliding_window": 5},
+    "qwen2": {"sliding_window": 3, "use_sliding_window": True, "max_window_layers": 1},
+    "qwen3": {"sliding_window": 4, "use_sliding_window": True, "layer_types": ["sliding_attention", "full_attention"]},
 }
 ROPES = {
     "plain": {"rope_type": "default", "rope_theta": 1e6},
@@ -57,6 +65,8 @@ ROPES = {
     "yarn_all": YARN | {"attention_factor": 1.3, "beta_fast": 16.0, "beta_slow": 2.0, "truncate": False},
     "yarn_mscale": YARN | {"mscale": 1.0, "mscale_all_dim": 0.5},
 }
+# Those with which transformers reads all fields of the object of one kind of layer.
+GEMMA_ROPES = ("plain", "linear", "llama3", "yarn")
 # Query heads, key-value heads, head size: grouped, one key head for all, ungrouped. N·H is equal to, more than and less
 # than the width of 32.
 HEADS = [(4, 2, 8), (4, 1, 16), (2, 2, 10)]
@@ -65,26 +75,30 @@ HEADS = [(4, 2, 8), (4, 1, 16), (2, 2, 10)]
 def _flags() -> dict[str, transformers.PretrainedConfig]:
     biases = {
         "llama": (False, True), "qwen2": (True,), "qwen3": (False, True), "mistral": (False,), "seed_oss": (True,),
-        "smollm3": (False,),
+        "smollm3": (False,), "gemma3_text": (False,),
     }  # fmt: skip
     combinations = [
         (family, tied, bias, name)
         for family in CONFIG
         for tied, bias, name in itertools.product((False, True), biases[family], ROPES)
+        if family != "gemma3_text" or name in GEMMA_ROPES
     ]
     configs = {}
     for i, (family, tied, bias, name) in enumerate(combinations):
         heads, kv_heads, head_size = HEADS[i % len(HEADS)]
         sizes = {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_size}
         own = FIELDS.get(family, {"attention_bias": bias})
-        # A copy, because transformers keeps and extends the dict.
+        rope = dict(ROPES[name])  # a copy, because transformers keeps and extends it
+        if family == "gemma3_text":
+            rope = {"full_attention": rope, "sliding_attention": dict(GEMMA3["rope_parameters"]["sliding_attention"])}
         configs[f"{family}-{'tied' if tied else 'untied'}{'-bias' * bias}-{name}"] = CONFIG[family](
             **SIZES | sizes | {"max_position_embeddings": 4096, "eos_token_id": None, "bos_token_id": None},
             **own,
             tie_word_embeddings=tied,
-            rope_parameters=dict(ROPES[name]),
+            rope_parameters=rope,
         )
-    return configs
+    windows = {f"{family}-window": CONFIG[family](**SIZES, head_dim=8, **fields) for family, fields in WINDOWS.items()}
+    return configs | windows
 
 
 FLAGS = _flags()
@@ -98,6 +112,9 @@ SOME = [
     "mistral-untied-yarn",
     "seed_oss-untied-bias-plain",
     "smollm3-tied-yarn_all",
+    "gemma3_text-tied-linear",
+    "gemma3_text-untied-plain",
+    *(f"{family}-window" for family in WINDOWS),
 ]
 
 
@@ -116,7 +133,8 @@ def logits(config, params, token_bt, position_bt):
 
 
 def test_flags_hold_every_combination():
-    assert len(FLAGS) == (2 * 2 + 2 + 2 * 2 + 3 * 2) * len(ROPES) and set(SOME) < set(FLAGS)
+    others = (2 * 2 + 2 + 2 * 2 + 3 * 2) * len(ROPES)
+    assert len(FLAGS) == others + 2 * len(GEMMA_ROPES) + len(WINDOWS) and set(SOME) < set(FLAGS)
     wider = {c.num_attention_heads * c.head_dim - c.hidden_size for c in FLAGS.values()}
     assert wider == {0, 32, -12}
 
@@ -205,7 +223,7 @@ def test_cos_and_sin(kind):
 
 @pytest.mark.parametrize("name", SOME)
 def test_part_by_part(name, tmp_path):
-    """Norm, attention, MLP and a whole layer, each with the same inputs."""
+    """Norm, attention, MLP and a whole layer, each with the same inputs; attention to all tokens before."""
     model = make_reference.make_model(FLAGS[name], seed=7)
     config, params = read(model, tmp_path)
     theirs = model.model.layers[1]
@@ -218,16 +236,20 @@ def test_part_by_part(name, tmp_path):
     assert 1 not in config.no_rope_layers
     valid_bt = jnp.ones(position_bt.shape, bool)
     x, x_torch = jnp.array(x_btd), torch.tensor(x_btd)
-    both = {
-        "position_embeddings": model.model.rotary_emb(x_torch, torch.tensor(position_bt)),
+    kind = ("full_attention",) if config.window_rope_theta else ()
+    full = {
+        "position_embeddings": model.model.rotary_emb(x_torch, torch.tensor(position_bt), *kind),
         "attention_mask": torch.full((x_torch.shape[1],) * 2, -torch.inf).triu(1)[None, None],
     }
     with torch.no_grad():
         pairs = {
-            "norm": (rms_norm(x, ours.attention_norm, config.norm_eps), theirs.input_layernorm(x_torch)),
-            "attention": (ours.attention(x, rope, valid_bt, ())[0], theirs.self_attn(x_torch, **both)[0]),
+            "norm": (
+                rms_norm(x, ours.attention_norm, config.norm_eps, is_shifted=config.shifted_norms),
+                theirs.input_layernorm(x_torch),
+            ),
+            "attention": (ours.attention(x, rope, valid_bt, ())[0], theirs.self_attn(x_torch, **full)[0]),
             "mlp": (ours.mlp(x), theirs.mlp(x_torch)),
-            "layer": (ours(x, rope, valid_bt, ())[0], theirs(x_torch, **both)),
+            "layer": (ours(x, rope, valid_bt, ())[0], theirs(x_torch, **full)),
         }
     for part, (got, want) in pairs.items():
         np.testing.assert_allclose(got, want.numpy(), atol=1e-5, rtol=1e-5, err_msg=part)
