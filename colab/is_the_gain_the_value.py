@@ -7,15 +7,16 @@
 # like to know: how often the policy finishes correctly from there. It costs many continuations. This notebook measures
 # both for Qwen2.5-0.5B-Instruct on GSM8K, and how well one orders the other. TPU v5e-1 or T4 runtime, ten minutes.
 #
-# **Not tried yet on a real TPU or T4**: it was run with a tiny model on a CPU. A T4 has no bfloat16 units, so it
-# computes in float32.
+# **Different on a real TPU or T4**: all of this notebook was run on a CPU, with a tiny model and the packages that Colab
+# has. Not tried: the 0.5B model, so ten minutes are an estimate; GSM8K and the model come over the network. A T4 has no
+# bfloat16 units: it computes in float32, with XLA's attention, and takes longer.
 
 # %% Install: about a minute on Colab; moves no package that is installed already
 REPOSITORY = "https://github.com/OWNER/mig_jax"  # @param {type: "string"}
 import importlib.util
 
 if not importlib.util.find_spec("mig_jax"):
-    # %pip install -q "mig_jax[train] @ git+{REPOSITORY}" chex==0.1.90 "tensorflow-metadata<1.18"
+    # %pip install -q "mig_jax[train] @ git+{REPOSITORY}" chex==0.1.90
     pass
 
 # %%
@@ -36,7 +37,7 @@ if TINY:
 else:
     MODEL, PROBLEMS, SAMPLES = "Qwen/Qwen2.5-0.5B-Instruct", 32, 16
     OPTIONS = {
-        "data": {"train": "gsm8k", "max_prompt_tokens": 384},
+        "data": {"train": "hf:openai/gsm8k", "max_prompt_tokens": 384},
         "rollout": {"max_new_tokens": 320},
         "model": {"compute_dtype": "bfloat16" if jax.default_backend() == "tpu" else "float32"},
     }

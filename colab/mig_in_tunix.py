@@ -5,18 +5,21 @@
 #
 # tunix trains language models in JAX with Flax NNX. Its `GRPOLearner` rewards whole responses; `MIGLearner` is the same
 # learner with one more advantage, on the tokens of each reasoning step. Qwen2.5-0.5B-Instruct on GSM8K with LoRA, first
-# with the plain learner, then with ours. TPU v5e-1 runtime.
+# with the plain learner, then with ours. TPU v5e-1 runtime, about fifteen minutes; a T4 works, too, in float32.
 #
-# **Not tried yet on a TPU**: it was run with a tiny model on a CPU, with tunix 0.1.7. That version excludes jax 0.7.2,
-# which Colab has: the install cell moves jax and flax to 0.12. **Restart the session after it** (Runtime → Restart
-# session), then run the cells below.
+# **Different on a real TPU or T4**: all of this notebook was run with a tiny model on a CPU, with the packages that
+# Colab has (jax 0.7.2, flax 0.11.2). Not tried: the 0.5B model, so times and memory are estimates, and GSM8K and the
+# model come over the network. tunix warns of jax 0.7.2 on TPUs (its extra `prod` excludes it): if a step fails there,
+# run `%pip install -U "jax[tpu]" flax qwix` and restart the session.
 
-# %% Install: about two minutes on Colab, then restart the session
+# %% Install: about a minute on Colab; jax, flax, numpy and protobuf stay as they are, no restart
 REPOSITORY = "https://github.com/OWNER/mig_jax"  # @param {type: "string"}
 import importlib.util
 
 if not importlib.util.find_spec("mig_jax"):
-    # %pip install -q "mig_jax[train] @ git+{REPOSITORY}" "google-tunix>=0.1.7" "jax[tpu]"
+    # %pip install -q "mig_jax[train] @ git+{REPOSITORY}" chex==0.1.90 google-metrax jaxtyping hf_transfer pylatexenc
+    # tunix, the last qwix for flax 0.11, and a perfetto for protobuf 5: their own requirements would move jax.
+    # %pip install -q --no-deps google-tunix==0.1.7 qwix==0.1.1 perfetto==0.16.0
     pass
 
 # %%
@@ -24,6 +27,7 @@ import os
 import re
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import qwix
@@ -41,7 +45,7 @@ from mig_jax.text.step_format import FORMATS
 
 TINY = "MIG_JAX_TINY" in os.environ  # set by the tests: the quickstart's model and one question
 if jax.default_backend() == "cpu" and not TINY:
-    raise SystemExit("no accelerator: choose Runtime → Change runtime type → TPU v5e-1, and run again")
+    raise SystemExit("no accelerator: choose Runtime → Change runtime type → TPU v5e-1 or T4, and run again")
 STEPS, GROUP, TOKENS = (2, 4, 90) if TINY else (20, 8, 256)
 
 # %% [markdown]
@@ -76,7 +80,10 @@ def accuracy(prompts, completions, answer, **columns):
     return [float(re.sub(r"[\s,$]", "", text) == want.replace(",", "")) for text, want in zip(found, answer)]
 
 
-def make_cluster():
+CURVES = {}  # share of right samples of each step
+
+
+def make_cluster(name):
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("fsdp", "tp"))
     training = RLTrainingConfig(
         actor_optimizer=optax.adam(1e-5), eval_every_n_steps=1000, max_steps=STEPS, mini_batch_size=1,
@@ -92,7 +99,12 @@ def make_cluster():
     base = qwen2_params.create_model_from_safe_tensors(MODEL, sizes, mesh)
     lora = qwix.LoraProvider(module_path=".*(q|k|v|o|gate|up|down)_proj", rank=16, alpha=16.0)
     actor = qwix.apply_lora_to_model(base, lora, **base.get_model_input())
-    return RLCluster(actor=actor, tokenizer=tokenizer, cluster_config=config)
+
+    def record(row):
+        CURVES.setdefault(name, []).extend(map(np.mean, row.metrics.get("rewards/accuracy", [[]])[0]))
+
+    cluster = RLCluster(actor=actor, tokenizer=tokenizer, cluster_config=config)
+    return cluster.with_external_metrics_logger(record)
 
 
 # %% [markdown]
@@ -100,11 +112,20 @@ def make_cluster():
 
 # %%
 batches = [to_batch(row) for row in rows]
-GRPOLearner(make_cluster(), GRPOConfig(num_generations=GROUP, beta=0.0), reward_fns=[accuracy]).train(batches)
+learner = GRPOLearner(make_cluster("GRPO"), GRPOConfig(num_generations=GROUP, beta=0.0), reward_fns=[accuracy])
+learner.train(batches)
 
 # %%
-process = mig_reward(tokenizer, answers="answer", credit_level="step", alpha=1.0)
 learner = MIGLearner(
-    make_cluster(), GRPOConfig(num_generations=GROUP, beta=0.0), reward_fns=[accuracy], process=process
+    make_cluster("MIG"),
+    GRPOConfig(num_generations=GROUP, beta=0.0),
+    reward_fns=[accuracy],
+    process=mig_reward(tokenizer, answers="answer", credit_level="step", alpha=1.0),
 )
 learner.train(batches)
+
+# %%
+for name, curve in CURVES.items():
+    plt.plot(curve, label=name)
+plt.legend(title="share of right samples, by step")
+plt.show()

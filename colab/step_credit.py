@@ -6,6 +6,9 @@
 # A response solves a problem in steps. Its answer is right or wrong: one bit at the end. `mig_jax` gives a reward to
 # **each step**: how much more likely it made the reference answer than the best that any earlier step had reached.
 # This notebook shows it from the first formula to your own transcripts. CPU runtime, about two minutes.
+#
+# **Different on Colab**: all of this notebook was run on two CPU cores with the packages that Colab has, but not on
+# Colab itself; its CPU is about as fast. A GPU or TPU runtime works as well, and is no faster for so small a model.
 
 # %% Install: about a minute on Colab; moves no package that is installed already
 REPOSITORY = "https://github.com/OWNER/mig_jax"  # @param {type: "string"}
@@ -22,13 +25,13 @@ if not importlib.util.find_spec("mig_jax"):
 # per token. The **watermark** is the highest ℓ so far. A step **gains** what it adds to the watermark.
 
 # %%
-
 import jax.numpy as jnp
 import numpy as np
 from IPython.display import HTML, display
 
 import mig_jax
 from mig_jax import assets, rewards
+from mig_jax.records.html_page import fragment
 from mig_jax.records.svg_chart import likelihood_chart
 
 np.set_printoptions(precision=3, suppress=True, linewidth=110)
@@ -38,7 +41,8 @@ gain_k, watermark_k = rewards.watermark_gains(ell_k, jnp.ones(5, bool))
 print("ℓ        ", ell_k, "nats per token")
 print("watermark", watermark_k)
 print("gain     ", gain_k, "of steps 1 to 4: step 2 falls back, step 3 earns only what exceeds step 1")
-display(HTML(likelihood_chart(ell_k.tolist(), watermark_k.tolist())))
+chart = likelihood_chart(ell_k.tolist(), watermark_k.tolist())
+display(HTML(fragment([f'<div style="max-width: 400px">{chart}</div>'])))
 
 # %% [markdown]
 # ## Four responses of a small policy
@@ -54,10 +58,10 @@ mig_jax.sample(policy, [QUESTION], [ANSWER], samples=4, kind="text", seed=5)
 # %% [markdown]
 # ## Change a step, and see the gain move
 #
-# Edit `steps` and run the cell again. Here step 2 of the second response is wrong: 2−3 is 9, not 8.
+# Edit `steps` and run the cell again. Here step 2 of the second response is wrong: 2−3 is 9, not 8. The third guesses.
 
 
-# %%
+# %% tags=["picture"]
 def write(steps, answer):
     lines = "".join(f"### Step {n}: {step}\n" for n, step in enumerate(steps, start=1))
     response = f"<think>\n{lines}</think>\n<answer>{answer}</answer>"
@@ -68,7 +72,7 @@ steps = ["7+5=2", "2-3=9", "9*3=7", "7+8=5", "5-2=3", "3+6=9"]
 slipped = ["7+5=2", "2-3=8", "8*3=4", "4+8=2", "2-2=0", "0+6=6"]
 rows = [write(steps, "297539"), write(slipped, "284206"), write(steps[:1], "297539")]
 scored = mig_jax.score(policy, rows)
-scored
+scored.figure()
 
 # %% [markdown]
 # ## Other credit rules on the same responses

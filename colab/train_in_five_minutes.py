@@ -7,6 +7,9 @@
 # groups have none, so it learns from the format alone. MIG also rewards each step that made the answer more likely.
 # Both start from the same policy. CPU runtime, six to eight minutes. On two CPU cores, held-out accuracy went from 0.01
 # to 0.48 and 0.37 (MIG, two seeds), and to 0.00 (GRPO, both).
+#
+# **Different on Colab**: all of this notebook was run on two CPU cores with the packages that Colab has, but not on
+# Colab itself; its two cores may be slower. On another CPU, or with another version of jax, the curves differ.
 
 # %% Install: about a minute on Colab; moves no package that is installed already
 REPOSITORY = "https://github.com/OWNER/mig_jax"  # @param {type: "string"}
@@ -52,7 +55,7 @@ class Curves:
         pass
 
 
-# %%
+# %% tags=["picture"]
 import os
 import tempfile
 

@@ -18,6 +18,9 @@ NAMES = [path.stem for path in SOURCES]
 def test_notebook_is_that_of_its_source(source):
     stored = json.loads(source.with_suffix(".ipynb").read_text(encoding="utf-8"))
     made = notebooks.to_notebook(source.read_text(encoding="utf-8"))
+    pictures = [output for cell in stored["cells"] for output in cell.get("outputs", [])]
+    assert all(list(output["data"]) == ["image/png"] for output in pictures) and len(pictures) <= 1
+    notebooks.keep_picture(made, source.with_suffix(".ipynb"))
     assert stored == json.loads(nbformat.writes(made)), "run python -m tools.notebooks"
 
 
@@ -26,8 +29,7 @@ def test_notebook_is_short_and_has_a_badge(source):
     text = source.read_text(encoding="utf-8")
     assert notebooks.code_lines(text) < 80
     assert f"/mig_jax/blob/main/colab/{source.stem}.ipynb)" in text
-    if source.stem != "mig_in_tunix":  # tunix excludes the jax that Colab has
-        assert "chex==0.1.90" in text, "an install cell that moves no package of Colab's"
+    assert "chex==0.1.90" in text, "an install cell that moves no package of Colab's"
 
 
 # Notebooks that need another framework have its marker.
