@@ -90,7 +90,7 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
         (c.what, f"{c.mean:+.3f}", f"[{c.low:+.3f}, {c.high:+.3f}]", _p(c.p), _p(p))
         for c, p in zip(comparisons, corrected(comparisons), strict=True)
     ]
-    n_tests = sum(c.p is not None for c in comparisons)
+    n_tests = sum(map(_is_test, comparisons))
     note = (
         "Differences with 95 % intervals by bootstrap over problems and paired seeds; p corrected by Holm for "
         f"{n_tests} comparison{'s' * (n_tests != 1)}."
@@ -100,9 +100,14 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
 
 def corrected(comparisons: Sequence[Comparison]) -> list[float | None]:
     """Return the p-value of each comparison corrected by Holm for the number of all; None where it is no test."""
-    tested = [c.p for c in comparisons if c.p is not None]
+    tested = [c.p or 0.0 for c in comparisons if _is_test(c)]
     of_tests = iter(holm(tested))
-    return [None if c.p is None else next(of_tests) for c in comparisons]
+    return [next(of_tests) if _is_test(c) else None for c in comparisons]
+
+
+def _is_test(comparison: Comparison) -> bool:
+    """Return whether a comparison has a p-value; where nothing varies it is nan."""
+    return comparison.p is not None and not math.isnan(comparison.p)
 
 
 def table_dict(table: Table) -> dict[str, Any]:

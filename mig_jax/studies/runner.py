@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mig_jax.check_config import ConfigError
 from mig_jax.config_file import flatten
@@ -199,7 +199,7 @@ def _check_study(root: Path, study: Study, plan: Plan, overrides: Mapping[str, A
     Raises:
       UserError: it does not.
     """
-    base = flatten(load_config(plan.config or study.config))
+    base = flatten(cast(Any, load_config(plan.config or study.config)))
     kept = {"study": study.name, "smoke": plan.smoke, "model": plan.model, "overrides": dict(overrides), "base": base}
     mine, path = json.loads(json.dumps(kept, default=str)), root / "study.json"
     if path.is_file():

@@ -1,7 +1,8 @@
 """When does step credit help? Arms of the loss against the share of right samples at the start.
 
 The start policies know the arithmetic, but have learned solutions with slips: the more slips, the fewer of their
-samples are right. Decoded greedily they are right nearly always.
+samples are right. Decoded greedily they are right nearly always. One start is the quickstart's policy, sampled at a
+temperature at which it slips as often.
 """
 
 from collections.abc import Mapping
@@ -34,25 +35,37 @@ LABELS = {
     "accuracy": "β alone, without the format reward",
     "mig_step": "MIG with step credit",
 }
-# Name → slips of a step in the solutions that the start policy has learned. The order is that of the runs.
-STARTS = {"slips_42": 0.42, "slips_20": 0.2, "slips_58": 0.58, "slips_30": 0.3}
+# Name → slips of a step in the solutions that the start policy has learned; None: the quickstart's policy, sampled at
+# temperature 1.4. The order is that of the runs.
+STARTS = {"slips_58": 0.58, "hot": None, "slips_20": 0.2, "slips_42": 0.42, "slips_30": 0.3}
+HOT = {"rollout.temperature": 1.4}
+TAUGHT = {"steps": 60, "sft.batch_size": 32, "optimizer.peak_lr": 1e-3, "optimizer.warmup_steps": 10}
 METRICS = ("reward/format", "rollout/steps", "reward/zero_variance_groups")
 
 
 def plan_runs(plan: Plan) -> list[Run]:
     """Return the start policies with their evaluations; then, seed by seed, all arms from each of them."""
     runs = []
+    models = {start: f"start/{start}" if slip_prob else "" for start, slip_prob in STARTS.items()}
+    extra = {start: {} if slip_prob else HOT for start, slip_prob in STARTS.items()}
     for start, slip_prob in STARTS.items():
         source = f"chain:terms=7,slip_prob={slip_prob},early_guess_prob=0.2"
-        taught: dict[str, Any] = {} if plan.smoke else {"data.train": source, "steps": 150, "optimizer.peak_lr": 1e-3}
-        policy = f"start/{start}"
-        runs.append(Run(policy, actions.sft, taught, arm="start", setting=start))
-        runs.append(Run(f"{policy}_eval", actions.evaluate, arm="start_eval", setting=start, model=policy))
+        taught = {} if plan.smoke else {"data.train": source, **TAUGHT}
+        runs += [Run(models[start], actions.sft, taught, arm="start", setting=start)] if slip_prob else []
+        name = f"start/{start}_eval"
+        runs.append(Run(name, actions.evaluate, extra[start], 0, "start_eval", start, model=models[start]))
     for seed in range(plan.seeds):
         for start in STARTS:
             for arm, changes in ARMS.items():
-                policy = f"start/{start}"
-                runs += train_and_evaluate(arm, start, seed, changes, model=policy, after=(f"{policy}_eval",))
+                runs += train_and_evaluate(
+                    arm,
+                    start,
+                    seed,
+                    {**extra[start], **changes},
+                    model=models[start],
+                    after=(f"start/{start}_eval",),
+                    evaluation=extra[start],
+                )
     return runs
 
 
@@ -150,7 +163,7 @@ STUDY = Study(
     name="sparse",
     question="When does step credit help: how does it depend on the share of right samples at the start?",
     hypotheses=(
-        "Where groups are mostly all wrong (0.3 and 3 % right), GRPO has no gradient from accuracy and learns the "
+        "Where groups are mostly all wrong (about 0.3 to 3 % right), GRPO has no gradient from accuracy and learns the "
         "format alone; MIG learns.",
         "At 20 % the outcome alone is enough: MIG and GRPO do not differ.",
         "The gain is due to the process stream, not to the SFT term: MIG is ahead of outcome and SFT.",
@@ -161,7 +174,7 @@ STUDY = Study(
     settings={
         "steps": 30,
         "data.eval_size": 128,
-        "rollout.questions": 16,
+        "rollout.questions": 8,
         "optimizer.peak_lr": 6e-4,
         "eval.at_start": False,
         "eval.at_end": False,

@@ -11,6 +11,7 @@ from PIL import Image
 from mig_jax.data import sources
 from mig_jax.data.problem import Problem
 from mig_jax.data.synthetic import generators
+from mig_jax.errors import UserError
 
 CHAIN = "chain:terms=4,slip_prob=0.25"
 SCENES = "scenes:objects=3-4,size=56,slip_prob=0.25"
@@ -87,6 +88,15 @@ def test_scene_options_take_effect():
     assert all(p.solution[1] == p.answer for p in opened("objects=3,size=56"))
     assert {len(p.solution[0]) for p in opened("objects=9,early_guess_prob=0.5")} == {1, 2, 3}
     assert any("cyan" in step for p in opened("objects=9,colors=6") for step in p.solution[0])
+
+
+def test_chains_may_ask_for_the_last_digit():
+    digits, last = (open_source(f"chain:terms=5{o}", split="train", seed=0, size=20) for o in ("", ",asked=last"))
+    assert all(problem.question.startswith("Last digits of") and len(problem.answer) == 4 for problem in digits)
+    assert all(problem.question.startswith("Last digit of") for problem in last)
+    assert all(problem.answer == problem.solution[1] == problem.solution[0][-1][-1] for problem in last)
+    with pytest.raises(UserError, match="asked='first' is not digits or last"):
+        open_source("chain:terms=5,asked=first", split="train", seed=0, size=20)
 
 
 def test_reasoning_gym_ids_identify_the_entry():

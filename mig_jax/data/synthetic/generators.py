@@ -38,7 +38,14 @@ SOLUTION_OPTIONS = {
     "slip_prob": Option(float, "a float", 0.0),
     "early_guess_prob": Option(float, "a float", 0.0),
 }
-CHAIN_OPTIONS = {"terms": Option(int, "an int", None), **SOLUTION_OPTIONS}
+ASKED = ("digits", "last")
+CHAIN_SOLUTION = (*SOLUTION_OPTIONS, "merge_prob")
+CHAIN_OPTIONS = {
+    "terms": Option(int, "an int", None),
+    "asked": Option(lambda text: ASKED[ASKED.index(text)], "digits or last", "digits"),
+    **SOLUTION_OPTIONS,
+    "merge_prob": Option(float, "a float", 0.0),
+}
 SCENE_OPTIONS = {
     "objects": Option(_parse_range, "a number or range", None),
     "size": Option(int, "an int", 84),
@@ -91,12 +98,13 @@ def open_chains(name: str, options: str, *, split: str, seed: int, size: int) ->
         rng = np.random.default_rng((seed, index))
         candidates = (chains.draw_chain(rng, terms=o["terms"]) for _ in itertools.count())
         chain = next(chain for chain in candidates if _split_of(chain.question) == split)
-        solution = chains.write_solution(rng, chain, slip_prob=o["slip_prob"], early_guess_prob=o["early_guess_prob"])
+        steps, answer = chains.write_solution(rng, chain, **{name: o[name] for name in CHAIN_SOLUTION})
+        is_last = o["asked"] == "last"
         return Problem(
             id=f"{name}:{split}:{seed}:{index}",
-            question=chain.question,
-            answer=chain.answer,
-            solution=solution,
+            question=chain.question.replace("digits", "digit") if is_last else chain.question,
+            answer=chain.answer[-1] if is_last else chain.answer,
+            solution=(steps, answer[-1] if is_last else answer),
             source="chain",
         )
 
