@@ -70,7 +70,7 @@ def draw_chain(rng: np.random.Generator, *, terms: int) -> Chain:
 
 
 def write_solution(
-    rng: np.random.Generator, chain: Chain, *, slip_prob: float, early_guess_prob: float
+    rng: np.random.Generator, chain: Chain, *, slip_prob: float, early_guess_prob: float, merge_prob: float = 0.0
 ) -> tuple[tuple[str, ...], str]:
     """Return the steps and the answer of a solution with random slips and early guesses.
 
@@ -80,25 +80,42 @@ def write_solution(
     An early guess drops the last steps, but never the first one, and guesses the remaining digits of the answer. A
     model trained on such solutions learns to predict the answer after any number of steps, as probes require.
 
+    A merge writes an operation into the step of the one before it, without its result: `7+5-3=9` for `7+5=2` and
+    `2-3=9`. So the same problem is solved in few large steps or in many small ones.
+
     Args:
       rng: the only source of randomness.
       chain: the chain to solve.
       slip_prob: probability of a slip, independent for each step.
       early_guess_prob: probability of an early guess.
+      merge_prob: probability of a merge, independent for each operation but the first.
 
     Raises:
-      UserError: `slip_prob` or `early_guess_prob` is outside [0, 1].
+      UserError: a probability is outside [0, 1].
     """
-    check_probabilities(slip_prob=slip_prob, early_guess_prob=early_guess_prob)
+    check_probabilities(slip_prob=slip_prob, early_guess_prob=early_guess_prob, merge_prob=merge_prob)
     n_steps = len(chain.operations)
     is_slip_k = rng.random(n_steps) < slip_prob
     steps, answer = _evaluate(chain, np.where(is_slip_k, rng.integers(1, 10, size=n_steps), 0).tolist())
     guesses_early = rng.random() < early_guess_prob
     n_written = rng.integers(1, max(n_steps, 2))
     guess_k = rng.integers(0, 10, size=n_steps)
-    if not guesses_early or n_steps == 1:
-        return steps, answer
-    return steps[:n_written], answer[:n_written] + "".join(map(str, guess_k[n_written:]))
+    if guesses_early and n_steps > 1:
+        steps, answer = steps[:n_written], answer[:n_written] + "".join(map(str, guess_k[n_written:]))
+    is_merged_k = rng.random(n_steps) < merge_prob
+    return _merge(steps, is_merged_k.tolist()), answer
+
+
+def _merge(steps: tuple[str, ...], is_merged_k: list[bool]) -> tuple[str, ...]:
+    """Join steps to the ones before them where `is_merged_k` says so."""
+    merged: list[str] = []
+    for step, is_merged in zip(steps, is_merged_k, strict=False):
+        if merged and is_merged:
+            before, _ = merged[-1].split("=")
+            merged[-1] = before + step[1:]  # without its first digit, which is the result of the step before
+        else:
+            merged.append(step)
+    return tuple(merged)
 
 
 def _evaluate(chain: Chain, slip_k: list[int]) -> tuple[tuple[str, ...], str]:

@@ -95,3 +95,30 @@ def test_early_guess_completes_the_answer():
     assert chains.write_solution(rng, chain, slip_prob=0.0, early_guess_prob=1.0) == (chain.steps, chain.answer)
     with pytest.raises(ValueError, match="early_guess_prob must be a probability"):
         chains.write_solution(rng, chain, slip_prob=0.0, early_guess_prob=2.0)
+
+
+def test_merged_steps_write_several_operations_and_the_result_of_the_last():
+    chain = chains.Chain(7, (("+", 5), ("-", 3), ("*", 3)))
+    rng = np.random.default_rng(7)
+    steps, answer = chains.write_solution(rng, chain, slip_prob=0.0, early_guess_prob=0.0, merge_prob=1.0)
+    assert (steps, answer) == (("7+5-3*3=7",), "297")
+    found = {
+        chains.write_solution(rng, chain, slip_prob=0.0, early_guess_prob=0.0, merge_prob=0.5)[0] for _ in range(100)
+    }
+    assert found == {
+        ("7+5=2", "2-3=9", "9*3=7"),
+        ("7+5-3=9", "9*3=7"),
+        ("7+5=2", "2-3*3=7"),
+        ("7+5-3*3=7",),
+    }
+
+
+def test_merges_change_neither_slips_nor_early_guesses():
+    chain = _chains(1, terms=7)[0]
+    for seed in range(20):
+        options = {"slip_prob": 0.3, "early_guess_prob": 0.5}
+        small, answer = chains.write_solution(np.random.default_rng(seed), chain, **options)
+        large, same = chains.write_solution(np.random.default_rng(seed), chain, **options, merge_prob=0.5)
+        assert same == answer and len(large) <= len(small)
+        assert large[-1][-1] == small[-1][-1]
+        assert "".join(step[1:-2] for step in large) == "".join(step[1:-2] for step in small)
