@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mig_jax.models import attention
+from mig_jax.models.kernel_choice import choose_kernel
+from mig_jax.models.window import Window
 from tools.timing import Rows, time_call
 
 # Largest relative error of a kernel in bfloat16, whose numbers have three digits.
@@ -16,15 +18,21 @@ LIMIT = 1e-2
 
 
 class Heads(NamedTuple):
-    """Heads of a model: queries, keys and values, size."""
+    """Heads of a model: queries, keys and values, size, and the window in tokens (None: all earlier tokens)."""
 
     model: str
     heads: int
     kv_heads: int
     size: int
+    window: int | None = None
 
 
-MODELS = (Heads("Qwen2.5-0.5B", 14, 2, 64), Heads("Qwen2.5-7B", 28, 4, 128))
+MODELS = (
+    Heads("Qwen2.5-0.5B", 14, 2, 64),
+    Heads("Qwen2.5-7B", 28, 4, 128),
+    Heads("Gemma 3 1B", 4, 1, 256),
+    Heads("Gemma 3 1B, window", 4, 1, 256, 512),
+)
 TOWER = Heads("vision tower", 16, 16, 80)
 
 
@@ -33,10 +41,10 @@ def attention_parity(rows: Rows, *, is_small: bool) -> None:
 
     A kernel that does not run is reported, and the others still run.
     """
-    fastest = attention.choose_kernel("", device=jax.devices()[0], dtype="bfloat16")
-    kernels, shape = dict.fromkeys(("xla", fastest)), (2, 128) if is_small else (16, 2048)
+    shape = (2, 128) if is_small else (16, 2048)
     for heads in (*MODELS, TOWER):
-        for kernel in kernels:
+        fastest = choose_kernel("", device=jax.devices()[0], dtype="bfloat16", head_size=heads.size)
+        for kernel in dict.fromkeys(("xla", fastest)):
             name = f"{kernel}, {heads.model}"
             try:
                 report_errors(rows, f"{name}: relative error", kernel, heads, is_small=is_small)
@@ -79,7 +87,7 @@ def kernel_errors(kernel: str, heads: Heads, length: int, *, is_padded: bool) ->
         last = rng.integers(length // 2, length, (4, 1)) if is_padded else length
         segment_rt = jnp.array(np.where(slot_t < length // 3, 0, np.where(slot_t < last, 1, -1)), jnp.int32)
     is_real = (segment_rt >= (1 if is_causal else 0))[..., None, None]
-    qkv = draw_qkv(heads, 4, length)
+    qkv, window = draw_qkv(heads, 4, length), heads.window and Window(heads.window)
 
     def loss(attend: Callable, q, k, v):
         out = attend(q, k, v).astype(jnp.float32) * is_real
@@ -87,12 +95,13 @@ def kernel_errors(kernel: str, heads: Heads, length: int, *, is_padded: bool) ->
 
     def ours(q, k, v):
         if is_causal:
-            return attention.attend(q, (k, v), (), segment_rt > 0, kernel=kernel)
+            return attention.attend(q, (k, v), (), segment_rt > 0, kernel=kernel, window=window)
         return attention.attend_within(q, k, v, segment_rt, is_causal=False, kernel=kernel)
 
     def reference(q, k, v):
         mask_rtt = segment_rt[:, :, None] == segment_rt[:, None, :]
         mask_rtt = jnp.tril(mask_rtt) if is_causal else mask_rtt
+        mask_rtt = jnp.triu(mask_rtt, 1 - heads.window) if heads.window else mask_rtt
         k, v = (jnp.repeat(x, heads.heads // heads.kv_heads, axis=2) for x in (k, v))
         score = jnp.einsum("rtnh,rsnh->rnts", q, k) / heads.size**0.5
         return jnp.einsum("rnts,rsnh->rtnh", jax.nn.softmax(jnp.where(mask_rtt[:, None], score, -jnp.inf)), v)
@@ -116,10 +125,10 @@ def relative_error(x: jax.Array, reference: jax.Array) -> float:
 
 def time_kernel(kernel: str, heads: Heads, rows: int, length: int) -> str:
     """Return the milliseconds of the forward pass, and of forward and backward together."""
-    visible_rt = jnp.ones((rows, length), bool)
+    visible_rt, window = jnp.ones((rows, length), bool), heads.window and Window(heads.window)
 
     def out(q, k, v):
-        return attention.attend(q, (k, v), (), visible_rt, kernel=kernel)
+        return attention.attend(q, (k, v), (), visible_rt, kernel=kernel, window=window)
 
     qkv = draw_qkv(heads, rows, length)
     forward = time_call(jax.jit(out), *qkv)

@@ -30,7 +30,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for benchmarks/, and where mig_jax is not installed
 
-from mig_jax.models import attention  # noqa: E402
+from mig_jax.models import kernel_choice  # noqa: E402
 from tools.attention_parity import attention_parity  # noqa: E402
 from tools.timing import Rows, time_call  # noqa: E402
 
@@ -59,13 +59,14 @@ def environment(rows: Rows, *, is_small: bool) -> None:
     device = jax.devices()[0]
     version = device.client.platform_version
     backend = next((name for name in ("cuda", "rocm") if name in version), device.platform)
-    capability = attention.compute_capability(device)
+    capability = kernel_choice.compute_capability(device)
     rows.add("backend", backend)
     rows.add("devices", f"{jax.device_count()} × {device.device_kind}")
     rows.add("compute capability", ".".join(map(str, capability)) if capability else "–")
     rows.add("driver", nvidia_driver())
     rows.add("runtime", " ".join(version.split()))
-    kernels = {dtype: attention.choose_kernel("", device=device, dtype=dtype) for dtype in ("bfloat16", "float32")}
+    choose = functools.partial(kernel_choice.choose_kernel, "", device=device, head_size=128)
+    kernels = {dtype: choose(dtype=dtype) for dtype in ("bfloat16", "float32")}
     rows.add("attention kernel", ", ".join(f"{kernel} in {dtype}" for dtype, kernel in kernels.items()))
     rows.add("host", f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, Python {platform.python_version()}")
     rows.add("packages", ", ".join(f"{name} {package_version(name)}" for name in PACKAGES))

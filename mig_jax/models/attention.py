@@ -17,9 +17,7 @@ cached row of two slots (x is visible, · is masked):
 
 Samples of a group share their prompt in this way, and all probes of a response share the response: nothing is repeated.
 
-A layer may have a sliding window: a token then sees itself and the tokens right before it, no more than the window
-together. Padding does not count, and where a token is stored does not matter: with a cache, the distance of a token is
-the number of visible tokens from it to the query.
+A layer may have a sliding window, see `window`.
 
 Without a cache (training, prefill, images) the kernel is splash attention on TPUs, cuDNN flash attention on NVIDIA GPUs
 of compute capability 8.0 or newer, and XLA elsewhere. With a cache it is always XLA: one token at a time leaves nothing
@@ -27,103 +25,20 @@ to tile, and probes are scored in chunks.
 """
 
 import functools
-import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mig_jax.errors import UserError
 from mig_jax.models.flash_attention import cudnn_attention, splash_attention
+from mig_jax.models.window import Window
 
 # Finite, so that a row without visible keys (padding) gets a harmless average instead of NaN.
 _MASKED = -1e30
 # Queries per row of keys whose scores are in memory at once.
 _MAX_QUERIES = 256
 
-# Compute capability from which NVIDIA GPUs have cuDNN's flash attention, and units for bfloat16.
-_AMPERE = (8, 0)
-
 KeyValue = tuple[jax.Array, jax.Array]
-
-
-def choose_kernel(wanted: str, *, device: Any, dtype: str) -> str:
-    """Return `wanted`, or the fastest kernel of the device if that is "".
-
-    Args:
-      wanted: a key of `KERNELS`, or "".
-      device: one of the `jax.Device`s that run the model.
-      dtype: of the activations; cuDNN's kernel needs bfloat16 or float16.
-
-    Raises:
-      UserError: the kernel does not run on this device.
-    """
-    fastest = "xla"
-    if device.platform == "tpu":
-        fastest = "splash"
-    elif dtype in ("bfloat16", "float16") and (compute_capability(device) or (0, 0)) >= _AMPERE:
-        fastest = "cudnn"
-    if wanted not in ("", "xla", fastest):
-        raise UserError(
-            f"model.attention={wanted!r} does not run on {describe_device(device)} in {dtype}: model.attention='' "
-            f"selects {fastest}"
-        )
-    return wanted or fastest
-
-
-def compute_capability(device: Any) -> tuple[int, int] | None:
-    """Return the compute capability of an NVIDIA GPU, such as (9, 0); None for any other `jax.Device`."""
-    version = str(getattr(device, "compute_capability", ""))  # AMD's GPUs have names here, such as "gfx90a"
-    found = re.fullmatch(r"(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2])) if found else None
-
-
-def lacks_bfloat16(device: Any) -> bool:
-    """Return whether a `jax.Device` is an NVIDIA GPU without units for bfloat16, such as a T4 or V100."""
-    return (compute_capability(device) or _AMPERE) < _AMPERE
-
-
-def describe_device(device: Any) -> str:
-    """Return the name of a `jax.Device` for messages, with its compute capability if it has one."""
-    capability = compute_capability(device)
-    if capability is None:
-        return f"a {device.platform}"
-    return f"a {device.platform} ({device.device_kind}, compute capability {capability[0]}.{capability[1]})"
-
-
-class Window(NamedTuple):
-    """The sliding window of a layer: a token sees itself and the size − 1 tokens before it.
-
-    size: in tokens.
-    after_rx: `[R, S]` number of visible cached tokens after each slot; None without a cache.
-    is_on: `[]` bool, False if the layer has no window; None: all layers have it.
-    """
-
-    size: int
-    after_rx: jax.Array | None = None
-    is_on: jax.Array | None = None
-
-    def limit(self) -> int | jax.Array:
-        """Return the number of tokens that the layer sees at most."""
-        return self.size if self.is_on is None else jnp.where(self.is_on, self.size, jnp.iinfo(jnp.int32).max)
-
-
-def make_window(size: int | None, length: int, visible_rx: jax.Array, *, has_cache: bool) -> Window | None:
-    """Return the window for all layers that have one; None if it hides nothing, or `size` is None.
-
-    Args:
-      size: of the window in tokens.
-      length: T, number of new tokens.
-      visible_rx: as in `attend`.
-      has_cache: there is a cache.
-    """
-    slots = visible_rx.shape[1] if has_cache else 0
-    if size is None or size >= slots + length:
-        return None
-    if not has_cache:
-        return Window(size)
-    count_rx = jnp.cumsum(visible_rx, axis=1, dtype=jnp.int32)
-    return Window(size, count_rx[:, -1:] - count_rx)
 
 
 def attend(
@@ -147,7 +62,7 @@ def attend(
         of its own tokens are not padding.
       kernel: a key of `KERNELS`, used when there is no cache.
       scale: factor of the scores; None for 1 / √H.
-      window: of this layer, see `make_window`; None if each token sees all earlier ones.
+      window: of this layer, see `window.make_window`; None if each token sees all earlier ones.
 
     Returns:
       `[R, T, N, H]` averages of the values, in the dtype of the queries.

@@ -25,12 +25,13 @@ from flax import nnx, traverse_util
 
 from mig_jax.distributed import sharding
 from mig_jax.models import adapters, image_features, remat
-from mig_jax.models.attention import KeyValue, Window, attend, make_window
+from mig_jax.models.attention import KeyValue, attend
 from mig_jax.models.decoder_config import DecoderConfig
 from mig_jax.models.experts import Experts, RouterLoad
 from mig_jax.models.image_features import ImageFeatures
 from mig_jax.models.layers import ACTIVATIONS, Initializer, rms_norm
 from mig_jax.models.rope import Rope, apply_rope, attention_factor, make_rope, rope_frequencies
+from mig_jax.models.window import Window, make_window
 
 
 class KVCache(NamedTuple):

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from mig_jax.config import Config, ModelConfig, ModelLoraConfig
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
-from mig_jax.models import attention, decoder, families, lora
+from mig_jax.models import decoder, families, kernel_choice, lora
 from mig_jax.models.experts import ExpertsConfig
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import gguf as gguf_file
@@ -249,7 +249,8 @@ def _read_origin(base_path: str, *, has_other_tokenizer: bool) -> Origin:
 def _stored_config(path: str, model: ModelConfig, mesh: Mesh) -> decoder.DecoderConfig:
     """Read the shape of the model in a folder or file."""
     read_config = gguf_file.read_config if gguf_file.is_gguf(path) else hf_config.read_config
-    return dataclasses.replace(read_config(path), **_compute_options(model, mesh))
+    config = read_config(path)
+    return dataclasses.replace(config, **_compute_options(model, mesh, config.head_size))
 
 
 def _random_config(model: ModelConfig, tokenizer: tokenizers.Tokenizer, mesh: Mesh) -> decoder.DecoderConfig:
@@ -263,32 +264,32 @@ def _random_config(model: ModelConfig, tokenizer: tokenizers.Tokenizer, mesh: Me
     vision: dict[str, Any] = shape.pop("vision")
     tokens: dict[str, Any] = images.image_tokens(tokenizer) if vision["layers"] else {}
     tower = VisionConfig(**vision, **tokens) if vision["layers"] else None
-    options = _compute_options(model, mesh)
+    options = _compute_options(model, mesh, shape["head_size"])
     config = decoder.DecoderConfig(vocab_size=tokenizer.vocab_size, experts=experts, vision=tower, **shape, **options)
     families.family_of(config)  # refuse now what could not be saved at the end
     return config
 
 
-def _compute_options(model: ModelConfig, mesh: Mesh) -> dict[str, Any]:
+def _compute_options(model: ModelConfig, mesh: Mesh, head_size: int) -> dict[str, Any]:
     """Return the fields of `DecoderConfig` that say how the model is computed."""
-    device = mesh.devices.flat[0]
+    device, dtype = mesh.devices.flat[0], model.compute_dtype
     warn_no_bfloat16(model, device)
     return {
-        "dtype": model.compute_dtype,
+        "dtype": dtype,
         "param_dtype": model.param_dtype,
         "remat": model.remat,
-        "attention": attention.choose_kernel(model.attention, device=device, dtype=model.compute_dtype),
+        "attention": kernel_choice.choose_kernel(model.attention, device=device, dtype=dtype, head_size=head_size),
     }
 
 
 def warn_no_bfloat16(model: ModelConfig, device: Any) -> None:
     """Warn when activations are bfloat16 and the GPU has no units for it: XLA then converts around every operation."""
-    if model.compute_dtype == "bfloat16" and attention.lacks_bfloat16(device):
+    if model.compute_dtype == "bfloat16" and kernel_choice.lacks_bfloat16(device):
         logging.warning(
             "model.compute_dtype=bfloat16, but %s has no bfloat16 units: every operation is emulated, which is slower "
             "and less exact than float32. Set model.compute_dtype=float32, or use a GPU of compute capability 8.0 or "
             "newer (A100, L4, H100)",
-            attention.describe_device(device),
+            kernel_choice.describe_device(device),
         )
 
 
