@@ -14,10 +14,10 @@ from mig_jax.learning.microbatches import split_microbatches, sum_gradients
 
 Metrics = dict[str, jax.Array]
 # (params, batch) → logprob_bt, entropy_bt and sft_logprob_bt of the completions, `[B, T]`, in nats; the last one is at
-# temperature 1, the others at that of sampling.
-LogprobFn = Callable[[Any, losses.Batch], tuple[jax.Array, jax.Array, jax.Array]]
-# (logprob_bt, entropy_bt, sft_logprob_bt, batch, token_weights) → the loss and its metrics.
-LossFn = Callable[[jax.Array, jax.Array, jax.Array, losses.Batch, losses.TokenWeights], tuple[jax.Array, Metrics]]
+# temperature 1, the others at that of sampling. What else it returns is for the loss as well.
+LogprobFn = Callable[[Any, losses.Batch], tuple[Any, ...]]
+# (logprob_bt, entropy_bt, sft_logprob_bt, …, batch, token_weights) → the loss and its metrics.
+LossFn = Callable[..., tuple[jax.Array, Metrics]]
 # Which parameters are trained: a predicate on their paths, such as "layers/mlp/up", or a tree of bools like theirs.
 Trainable = Callable[[str], bool] | Any
 
@@ -94,6 +94,7 @@ def make_train_step(
     microbatches: int,
     token_limit: int = 0,
     trainable: Trainable = train_all,
+    summarize: Callable[[Metrics], Metrics] = dict,
 ) -> Callable[[TrainState, losses.Batch], tuple[TrainState, Metrics]]:
     """Return the pure step (state, batch) → (state, metrics).
 
@@ -109,6 +110,7 @@ def make_train_step(
         same for any number.
       token_limit: see `losses.stream_token_weights`.
       trainable: that of `init_state`. The other parameters get no gradient and stay bit for bit.
+      summarize: metrics, summed over the micro-batches → those to report.
     """
 
     def microbatch_loss(trained, frozen, batch, token_weights):
@@ -119,6 +121,7 @@ def make_train_step(
         trained, frozen = partition(state.params, trainable)
         gradient_fn = functools.partial(jax.grad(microbatch_loss, has_aux=True), trained, frozen)
         gradients, metrics = sum_gradients(gradient_fn, (batch, token_weights), microbatches)
+        metrics = summarize(metrics)
         gradients = optax.tree.cast(gradients, jnp.float32)
         metrics["gradient/norm"] = optax.tree.norm(gradients)
         # The norm is not finite if the gradient of any parameter is not.

@@ -10,7 +10,8 @@ import optax
 
 from mig_jax.config import Config
 from mig_jax.distributed import sharding
-from mig_jax.learning import losses
+from mig_jax.errors import UserError
+from mig_jax.learning import losses, router
 from mig_jax.learning.optimizer import make_optimizer, make_schedule
 from mig_jax.learning.train_step import TrainState, compile_train_step, init_state, make_train_step, take_minibatch
 from mig_jax.models import decoder
@@ -19,7 +20,7 @@ from mig_jax.policy.logprobs import make_logprob_fn
 from mig_jax.trainer.keys import purpose_key
 
 # Prefixes of the metrics that SFT reports: the others compare with a sampling policy.
-SFT_METRICS = ("loss/sft", "policy/", "gradient/")
+SFT_METRICS = ("loss/sft", "policy/", "gradient/", "router/")
 
 
 def build_optimizer(config: Config) -> optax.GradientTransformation:
@@ -50,6 +51,20 @@ def build_loss_settings(config: Config, mode: str) -> losses.LossSettings:
     if mode == "sft":
         return dataclasses.replace(settings, alpha=0.0, beta=0.0, gamma=1.0, kl_coef=0.0)
     return settings
+
+
+def build_loss(config: Config, settings: losses.LossSettings, *, has_experts: bool) -> Callable:
+    """Return the loss; with experts, the balance of their routers is a term of it and among its metrics.
+
+    Raises:
+      UserError: the balance has a weight, but the model has no experts.
+    """
+    loss_fn, coef = functools.partial(losses.total_loss, config=settings), config.loss.router_balance
+    if coef and not has_experts:
+        raise UserError(f"loss.router_balance={coef}: the model has no mixture of experts; set it to 0")
+    if not has_experts:
+        return loss_fn
+    return router.add_balance(loss_fn, coef=coef, microbatches=config.optimizer.microbatches)
 
 
 def build_update(policy: Policy, config: Config, mode: str) -> tuple[TrainState, Callable]:
@@ -98,17 +113,24 @@ def build_step(policy: Policy, config: Config, mode: str) -> CompiledStep:
     # SFT imitates text, at temperature 1; the policy gradient is that of the distribution that was sampled from.
     temperature = config.rollout.temperature if mode == "train" else 1.0
     row_sharding = sharding.batch_sharding(policy.mesh)
+    has_experts = policy.config.experts is not None
     step = make_train_step(
         make_logprob_fn(
-            policy, temperature=temperature, chunk=o.logprob_tokens, need_sft=settings.gamma > 0, need_entropy=True
+            policy,
+            temperature=temperature,
+            chunk=o.logprob_tokens,
+            need_sft=settings.gamma > 0,
+            need_entropy=True,
+            need_load=has_experts,
         ),
-        functools.partial(losses.total_loss, config=settings),
+        build_loss(config, settings, has_experts=has_experts),
         tx,
         key=purpose_key(config.seed, "rounding"),
         aggregate=config.loss.aggregate,
         microbatches=o.microbatches,
         token_limit=config.rollout.max_new_tokens,
         trainable=policy.is_trainable,
+        summarize=router.summarize if has_experts else dict,
     )
     take_part = functools.partial(take_minibatch, parts=o.minibatches)
     return CompiledStep(
