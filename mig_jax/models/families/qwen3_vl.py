@@ -164,7 +164,7 @@ def _rope_errors(text: dict[str, Any]) -> Iterator[str]:
     sections = vision_fields.read_rope_field(text, "mrope_section")
     errors = list(vision_fields.section_errors(sections, head_size / 2 if is_size(head_size) else None))
     yield from errors
-    if not errors and is_size(head_size) and 3 * max(sections[1] - 1, sections[2] - 1) + 2 >= head_size // 2:
+    if not errors and is_size(head_size) and max(3 * sections[1] - 2, 3 * sections[2] - 1) >= head_size // 2:
         yield f"mrope_section = {sections!r}; supported: about as many numbers of height and width as of time"
     interleaved = vision_fields.read_rope_field(text, "mrope_interleaved")
     if interleaved is not True:
