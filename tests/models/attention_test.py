@@ -12,6 +12,7 @@ from jax.experimental.pallas.ops.tpu import splash_attention
 from mig_jax.distributed import sharding
 from mig_jax.models import attention, decoder, flash_attention
 from mig_jax.models.qwen2_vl import Pixels, VisionConfig
+from mig_jax.models.window import Window, make_window
 
 HEADS, KV_HEADS, HEAD_SIZE = 4, 2, 16
 
@@ -97,6 +98,72 @@ def test_kernels_on_several_devices(kernel, shape, rows, monkeypatch):
         # Replicated: jax 0.7 has no name for the sharding of two heads over four devices.
         got = jax.jit(gradient, out_shardings=jax.sharding.PartitionSpec())(q, k, v)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), got, want)
+
+
+@pytest.mark.parametrize("is_on", [*(pytest.param(value, marks=pytest.mark.slow) for value in (None, False)), True])
+@pytest.mark.parametrize("kernel", ["xla", "splash", "cudnn"])
+def test_every_kernel_has_windows(kernel, is_on, monkeypatch):
+    """Values and gradients, in a layer with a window, and in one without in a model that has some."""
+    interpret_pallas(monkeypatch)
+    monkeypatch.setattr(flash_attention, "_dot_product", jax.nn.dot_product_attention)
+    length, size, scale = 150, 20, 0.1
+    qkv_rtnh = tuple(qkv(2, length))
+    visible_rt = segments(2, length, left_padded=True) > 0
+    mask_rtt = jnp.tril(visible_rt[:, :, None] == visible_rt[:, None, :])
+    if is_on is not False:
+        mask_rtt &= jnp.triu(jnp.ones_like(mask_rtt), 1 - size)
+    scaled = HEAD_SIZE**0.5 * scale
+
+    def ours(q, k, v, is_on):
+        window = Window(size, is_on=is_on)
+        out = attention.attend(q, (k, v), (), visible_rt, kernel=kernel, scale=scale, window=window)
+        return (jnp.sin(out) * visible_rt[..., None, None]).sum()
+
+    def plain(q, k, v, is_on):
+        out = plain_attention(q * scaled, k, v, mask_rtt)
+        return (jnp.sin(out) * visible_rt[..., None, None]).sum()
+
+    on = None if is_on is None else jnp.array(is_on)
+    got, want = (jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2)))(*qkv_rtnh, on) for f in (ours, plain))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), got, want)
+
+
+def test_windows_that_hide_nothing_are_left_out():
+    visible_rx = jnp.ones((1, 6), bool)
+    assert make_window(None, 4, visible_rx, has_cache=True) is None
+    assert make_window(10, 4, visible_rx, has_cache=True) is None
+    assert make_window(6, 6, visible_rx, has_cache=False) is None
+    assert make_window(9, 4, visible_rx, has_cache=True) is not None
+
+
+@pytest.mark.parametrize("is_on", [*(pytest.param(value, marks=pytest.mark.slow) for value in (None, False)), True])
+@pytest.mark.parametrize("per_row", [pytest.param(3, marks=pytest.mark.slow), 40])
+def test_windows_with_a_cache(per_row, is_on):
+    """Hidden slots do not count, wherever they are; many sequences of a row are processed in chunks."""
+    rows, length, slots, size = 2, 12, 10, 9
+    sequences = rows * per_row
+    shared = (random_array(rows, slots, KV_HEADS, HEAD_SIZE, seed=i) for i in range(2))
+    own = (random_array(sequences, 4, KV_HEADS, HEAD_SIZE, seed=i) for i in range(2))
+    q, *new_kv = qkv(sequences, length)
+    visible_rs = jnp.array(np.random.default_rng(2).random((sequences, slots + 4)) < 0.6)
+    shared, own = tuple(shared), tuple(own)
+    on = None if is_on is None else jnp.array(is_on)
+
+    @jax.jit
+    def attend(q, new_kv, kv_cache, visible_rs):
+        window = make_window(size, length, visible_rs, has_cache=True)._replace(is_on=on)
+        return attention.attend(q, new_kv, kv_cache, visible_rs, kernel="xla", window=window)
+
+    got = attend(q, tuple(new_kv), (shared, own), visible_rs)
+    repeated = (jnp.repeat(x, per_row, axis=0) for x in shared)
+    key, value = (jnp.concatenate(parts, axis=1) for parts in zip(repeated, own, new_kv, strict=True))
+    # The number of each token among the visible ones of its sequence.
+    seen_rx = np.concatenate([visible_rs, np.ones((sequences, length), bool)], axis=1)
+    number_rx = np.cumsum(seen_rx, axis=1)
+    distance_rtx = number_rx[:, -length:, None] - number_rx[:, None, :]
+    mask_rtx = seen_rx[:, None] & (distance_rtx >= 0) & ((distance_rtx < size) | (is_on is False))
+    want = jax.jit(plain_attention)(q, key, value, jnp.array(mask_rtx))
+    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_cudnn_takes_text_without_a_mask(monkeypatch):

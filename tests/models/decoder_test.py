@@ -11,6 +11,7 @@ import pytest
 
 from mig_jax.distributed import sharding
 from mig_jax.models import decoder, remat
+from tests.models.slow_decoder import slow_decoder
 
 PLAIN = decoder.DecoderConfig(
     vocab_size=19, width=12, layers=3, heads=4, kv_heads=2, head_size=6, mlp_width=20, rope_theta=100.0, norm_eps=1e-3
@@ -21,6 +22,11 @@ FLAGS = {
     "qwen2": {"qkv_bias": True, "tied_head": False},
     "qwen3": {"qk_norm": True},
     "smollm3": {"no_rope_layers": (0, 2)},
+    "mistral": {"window": 3},
+    "gemma3": {
+        **{"window": 3, "full_layers": (1,), "window_rope_theta": 20.0, "score_divisor": 9.0, "qk_norm": True},
+        **{"post_norms": True, "shifted_norms": True, "scaled_embedding": True, "activation": "gelu_tanh"},
+    },
 }
 FULL = dataclasses.replace(PLAIN, qkv_bias=True, o_bias=True, qk_norm=True, tied_head=False, no_rope_layers=(1,))
 ROWS, LENGTH = 2, 6
@@ -48,72 +54,19 @@ def run(config, params, token_bt, position_bt, visible_bx, kv_cache=()):
     return decoder.bind(config, params)(token_bt, position_bt, visible_bx, kv_cache)
 
 
-# --- the slow reference: float64, one token, one head, one key at a time ---
-
-
-def slow_norm(x, scale, eps):
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * scale
-
-
-def slow_rotate(x_h, position, theta):
-    """Rotate the complex numbers (i, i + H/2) by position · theta^(−2i/H)."""
-    half = x_h.size // 2
-    rotated = (x_h[:half] + 1j * x_h[half:]) * np.exp(1j * position * theta ** (-np.arange(half) / half))
-    return np.concatenate([rotated.real, rotated.imag])
-
-
-def slow_projections(c, p, y_d, position):
-    """Return queries `[N, H]`, keys and values `[M, H]` of one token; a token is not rotated at position 0."""
-    q_nh, k_mh, v_mh = (np.tensordot(y_d, p[name], 1) for name in ("query", "key", "value"))
-    if c.qkv_bias:
-        q_nh, k_mh, v_mh = q_nh + p["query_bias"], k_mh + p["key_bias"], v_mh + p["value_bias"]
-    if c.qk_norm:
-        q_nh, k_mh = slow_norm(q_nh, p["query_norm"], c.norm_eps), slow_norm(k_mh, p["key_norm"], c.norm_eps)
-    rotated = [np.stack([slow_rotate(x, position, c.rope_theta) for x in heads]) for heads in (q_nh, k_mh)]
-    return *rotated, v_mh
-
-
-def slow_attention(c, p, y_td, position_t, visible_ts):
-    q, k, v = zip(
-        *(slow_projections(c, p, y, position) for y, position in zip(y_td, position_t, strict=True)), strict=True
-    )
-    out_td = np.zeros_like(y_td)
-    for t, visible_s in enumerate(visible_ts):
-        for head in range(c.heads):
-            group = head // (c.heads // c.kv_heads)
-            visible = np.flatnonzero(visible_s)
-            weight = np.exp([q[t][head] @ k[s][group] / np.sqrt(c.head_size) for s in visible])
-            mixed_h = sum(w * v[s][group] for w, s in zip(weight / weight.sum(), visible, strict=True))
-            out_td[t] += mixed_h @ p["out"][head]
-    return out_td + p["out_bias"] if c.o_bias else out_td
-
-
-def slow_decoder(c, params, token_t, position_t, visible_ts):
-    """Return hidden states `[T, D]` of one row."""
-    params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
-    x_td = params["embedding"][token_t]
-    for layer in range(c.layers):
-        p = jax.tree.map(lambda x: x[layer], params["layers"])  # noqa: B023
-        y_td = slow_norm(x_td, p["attention_norm"], c.norm_eps)
-        angle_t = position_t * (layer not in c.no_rope_layers)
-        x_td = x_td + slow_attention(c, p["attention"], y_td, angle_t, visible_ts)
-        y_td = slow_norm(x_td, p["mlp_norm"], c.norm_eps)
-        gate_tf = y_td @ p["mlp"]["gate"]
-        x_td = x_td + (gate_tf / (1 + np.exp(-gate_tf)) * (y_td @ p["mlp"]["up"])) @ p["mlp"]["down"]
-    return slow_norm(x_td, params["norm"], c.norm_eps)
-
-
 @pytest.mark.parametrize("family", FLAGS)
 def test_decoder_equals_slow_reference(family):
     config = dataclasses.replace(PLAIN, **FLAGS[family])
     params, (token_bt, position_bt, valid_bt) = random_params(config), inputs()
+    if config.window:  # without a cache, padding comes before the tokens or after them
+        valid_bt = jnp.arange(LENGTH)[None] >= jnp.array([[2], [0]])
     assert not valid_bt.all()
     hidden_btd, _ = run(config, params, token_bt, position_bt, valid_bt)
     for row in range(ROWS):
         valid_t = np.asarray(valid_bt[row])
         visible_tt = np.tril(valid_t[None] == valid_t[:, None])
         want = slow_decoder(config, params, *(np.asarray(x[row]) for x in (token_bt, position_bt)), visible_tt)
-        np.testing.assert_allclose(hidden_btd[row][valid_t], want[valid_t], atol=2e-5)
+        np.testing.assert_allclose(hidden_btd[row][valid_t], want[valid_t], atol=4e-5 if config.shifted_norms else 2e-5)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +87,25 @@ def test_cached_pieces_equal_full_forward(pieces):
     np.testing.assert_allclose(jnp.concatenate(hidden, 1), want_btd, atol=1e-5)
     for mine, full in zip(jax.tree.map(lambda *parts: jnp.concatenate(parts, 2), *kv_cache), want, strict=True):
         np.testing.assert_allclose(mine, full, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", [pytest.param("mistral", marks=pytest.mark.slow), "gemma3"])
+def test_cached_pieces_with_windows_equal_full_forward(family):
+    """Rows padded on the left, so that slots are not positions; windows are shorter than the cache."""
+    config = dataclasses.replace(PLAIN, **FLAGS[family])
+    params, (token_bt, position_bt, _) = random_params(config), inputs()
+    valid_bt = jnp.arange(LENGTH)[None] >= jnp.array([[2], [0]])
+    want_btd, want = run(config, params, token_bt, position_bt, valid_bt)
+    kv_cache, hidden = (), []
+    for part in (slice(0, 3), slice(3, 4), slice(4, 6)):
+        visible_bx = valid_bt[:, : part.start] if kv_cache else valid_bt[:, part]
+        hidden_btd, new_kv = run(config, params, token_bt[:, part], position_bt[:, part], visible_bx, kv_cache)
+        kv_cache = (*kv_cache, new_kv)
+        hidden.append(hidden_btd)
+    got_btd = jnp.concatenate(hidden, 1)
+    np.testing.assert_allclose(got_btd[valid_bt], want_btd[valid_bt], atol=1e-5)
+    for mine, full in zip(jax.tree.map(lambda *parts: jnp.concatenate(parts, 2), *kv_cache), want, strict=True):
+        np.testing.assert_allclose(mine[:, valid_bt], full[:, valid_bt], atol=1e-5)
 
 
 def test_masked_tokens_have_no_influence():
