@@ -1,8 +1,9 @@
 """FLOPs of a training step by formula, and the peak rates of chips. Nothing here is compiled or measured.
 
 The FLOPs are those of the model: two per matrix element and token, four per query element and visible token. Work that
-is masked away or recomputed (`model.remat`) is not counted. The compiler's own count is not used, because it counts the
-body of a loop once. All prompts and completions have their maximum lengths.
+is masked away or recomputed (`model.remat`) is not counted; nor are experts that a token does not choose. The
+compiler's own count is not used, because it counts the body of a loop once. All prompts and completions have their
+maximum lengths.
 
     forward = 2 · matrix parameters · tokens + 4 · L·N·H · pairs + 2 · D·V · logits        backward = 2 · forward
     minimum time of a step = FLOPs / (chips · peak rate)
@@ -163,7 +164,7 @@ def step_flops(config: Config, shape: DecoderConfig) -> dict[str, float]:
 def forward_flops(work: Work, shape: DecoderConfig) -> float:
     """Return the FLOPs of a forward pass, by the formula above."""
     sizes = count_matrix_params(shape)
-    total = 2.0 * sizes.layers * work.tokens + 4 * shape.layers * shape.heads * shape.head_size * work.pairs
+    total = 2.0 * sizes.per_token * work.tokens + 4 * shape.layers * shape.heads * shape.head_size * work.pairs
     total += 2 * shape.width * shape.vocab_size * work.logits
     if v := shape.vision:
         total += 2 * (sizes.vision + sizes.merger / v.patches_per_unit) * work.patches + 4 * v.width * work.patch_pairs
@@ -171,9 +172,16 @@ def forward_flops(work: Work, shape: DecoderConfig) -> float:
 
 
 class MatrixParams(NamedTuple):
-    """Parameters in matrices, without norms and biases. merger: of the vision tower, which `vision` leaves out."""
+    """Parameters in matrices, without norms and biases.
+
+    layers: of the decoder's layers.
+    per_token: of these, those that a token is multiplied by: all but the experts that it does not choose.
+    vision: of the vision tower without its merger.
+    merger: of the merger.
+    """
 
     layers: int
+    per_token: int
     vision: int
     merger: int
 
@@ -186,17 +194,27 @@ def count_matrix_params(shape: DecoderConfig) -> MatrixParams:
         part = "merger" if "merger" in path else path.split("/")[0]
         if part in sizes and "norm" not in path and "bias" not in path:
             sizes[part] += math.prod(x.shape)
-    return MatrixParams(**sizes)
+    return MatrixParams(**sizes | {"per_token": sizes["layers"] - unused_expert_params(shape)})
+
+
+def unused_expert_params(shape: DecoderConfig) -> int:
+    """Count the parameters of the experts that a token does not choose, in all layers."""
+    e = shape.experts
+    return 3 * shape.layers * shape.width * e.width * (e.count - e.per_token) if e else 0
 
 
 def decode_seconds(config: Config, shape: DecoderConfig, *, chips: int, tensor: int, chip: Chip) -> float:
     """Return the minimum seconds that decoding takes by memory bandwidth.
 
     For each token, a chip reads the parameters of its shard along the mesh axis `tensor`, and its share of the KV cache
-    at half of the completion's length.
+    at half of the completion's length. Of a mixture of experts it reads those that its rows choose, if they choose
+    independently.
     """
     r, itemsize = config.rollout, 2 if shape.dtype == "bfloat16" else 4
     params = count_matrix_params(shape).layers + shape.width * shape.vocab_size
+    if e := shape.experts:
+        rows, unused = r.questions * r.group_size * tensor / chips, 1 - e.per_token / e.count
+        params -= 3 * shape.layers * shape.width * e.width * e.count * unused**rows
     slots = r.questions * r.group_size * (config.data.max_prompt_tokens + r.max_new_tokens / 2)
     cache = 2 * shape.layers * shape.kv_heads * shape.head_size * slots
     return r.max_new_tokens * itemsize * (params / tensor + cache / chips) / (chip.gb_per_s * 1e9)

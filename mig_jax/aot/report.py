@@ -13,7 +13,7 @@ from jaxlib import version as jaxlib_version
 from tqdm import tqdm
 
 from mig_jax.aot.compile import CompiledProgram, largest_that_fits, open_topology
-from mig_jax.aot.flops import decode_seconds, step_flops
+from mig_jax.aot.flops import decode_seconds, step_flops, unused_expert_params
 from mig_jax.aot.programs import TrainingPrograms
 from mig_jax.check_config import check_config
 from mig_jax.config import Config
@@ -59,6 +59,7 @@ def compile_run(config: Config, topology: str) -> dict[str, Any]:
         "jaxlib": jaxlib_version.__version__,
         "mesh": mesh,
         "weights": sum(math.prod(x.shape) for x in jax.tree.leaves(decoder.abstract_params(shape))),
+        "unused_weights": unused_expert_params(shape),
         "model": training.config.model.to_dict() | {"attention": shape.attention},
         "rollout": config.rollout.to_dict(),
         "optimizer": config.optimizer.to_dict(),
@@ -183,9 +184,11 @@ def render(report: dict[str, Any]) -> str:
 def _setup(report: dict[str, Any]) -> str:
     r, m, o = report["rollout"], report["model"], report["optimizer"]
     mesh = " × ".join(f"{axis} {size}" for axis, size in report["mesh"].items())
+    unused = f" ({(report['weights'] - report['unused_weights']) / 1e9:.2f}B per token)"
     instead = " (in place of cuDNN's, which takes less memory but cannot be compiled without cuDNN)"
     return (
-        f"{report['devices']} devices ({report['device_kind']}), {mesh}; {report['weights'] / 1e9:.2f}B parameters in "
+        f"{report['devices']} devices ({report['device_kind']}), {mesh}; {report['weights'] / 1e9:.2f}B parameters"
+        f"{unused if report['unused_weights'] else ''} in "
         f"{m['param_dtype']}, computed in {m['compute_dtype']}, remat {m['remat']}, attention {m['attention']}"
         f"{instead if report['platform'] == 'gpu' else ''}; {r['questions']} questions × {r['group_size']} samples of "
         f"{r['max_new_tokens']} tokens, {o['microbatches']} micro-batches."

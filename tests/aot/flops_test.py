@@ -8,9 +8,10 @@ import jax
 import pytest
 
 from mig_jax import assets
-from mig_jax.aot.flops import CHIPS, Chip, decode_seconds, step_flops
+from mig_jax.aot.flops import CHIPS, Chip, count_matrix_params, decode_seconds, step_flops, unused_expert_params
 from mig_jax.models import decoder
 from mig_jax.models.decoder import DecoderConfig
+from mig_jax.models.experts import ExpertsConfig
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.lora import LoraConfig
 from mig_jax.models.qwen2_vl import VisionConfig
@@ -71,6 +72,27 @@ def test_options_change_flops():
     adapted = step_flops(get_config(), dataclasses.replace(SHAPE, lora=LoraConfig(1, 1.0, ("up",))))
     # A = 8 × 1 and B = 1 × 10 in three layers, for 6 · 8 tokens; two thirds of the passes.
     assert adapted["update"] == plain["update"] * 2 / 3 + 2 * 6 * 8 * 3 * 2 * (8 + 10)
+
+
+def test_experts_of_a_token_count_and_all_are_kept():
+    """Two of four experts: a router, and as many FLOPs as an MLP of twice their width."""
+    experts = dataclasses.replace(SHAPE, experts=ExpertsConfig(4, 2, 5, True))
+    flops, dense = step_flops(get_config(), experts), step_flops(get_config(), SHAPE)
+    assert flops["decode"] - dense["decode"] == pytest.approx(6 * 4 * 3 * matmul(1, 8, 4))
+    sizes = count_matrix_params(experts)
+    assert sizes.layers - sizes.per_token == 3 * 3 * 8 * 5 * 2 == unused_expert_params(experts)
+    published = hf_config.read_config(assets.SHAPES / "qwen3_30b_a3b")
+    params = sum(math.prod(x.shape) for x in jax.tree.leaves(decoder.abstract_params(published)))
+    assert (params - unused_expert_params(published)) / 1e9 == pytest.approx(3.3, rel=0.02)
+
+
+def test_decode_reads_the_experts_that_its_rows_choose():
+    """One chip, six rows: an expert is read unless none of them chooses it."""
+    experts = dataclasses.replace(SHAPE, experts=ExpertsConfig(4, 2, 5, True))
+    chip = Chip(1.0, 1.0, 1e-9, "")
+    seconds = [decode_seconds(get_config(), shape, chips=1, tensor=1, chip=chip) for shape in (experts, SHAPE)]
+    read = 3 * 3 * 8 * 5 * 4 * (1 - 0.5**6)
+    assert seconds[0] - seconds[1] == pytest.approx(4 * 4 * (3 * 8 * 4 + read - 3 * 3 * 8 * 10))
 
 
 def test_flops_of_vision_tower():

@@ -29,6 +29,7 @@ def test_program_that_does_not_fit_is_reported_with_suggestions():
     report = {
         "programs": {"update": section}, "hbm_gib": 15.75, "most_questions": 0, "unit": 3, "topology": "v5e:2x2",
         "devices": 4, "device_kind": "TPU v5 lite", "jaxlib": "1", "mesh": {"fsdp": 4}, "weights": 3e9,
+        "unused_weights": 0,
         "limited_by": "update", "platform": "gpu",
         "model": config.model.to_dict() | {"attention": "xla"},
         "rollout": config.rollout.to_dict(), "optimizer": config.optimizer.to_dict(),
