@@ -43,8 +43,8 @@ class DecoderConfig:
     attention: kernel for sequences without a cache, a key of `attention.KERNELS`.
 
     Raises:
-      UserError: kv_heads does not divide heads, head_size is odd, or there is no layer of `no_rope_layers` or
-        `full_layers`; or experts have adapters.
+      UserError: kv_heads does not divide heads, head_size is odd, there is no layer of `no_rope_layers` or
+        `full_layers`, or no window of which some layers are without; or experts have adapters.
     """
 
     vocab_size: int
@@ -87,6 +87,8 @@ class DecoderConfig:
                 f"heads={self.heads} must be a multiple of kv_heads={self.kv_heads}, and head_size={self.head_size} "
                 "must be even"
             )
+        if self.window is None and (self.full_layers or self.window_rope_theta is not None):
+            raise UserError("full_layers and window_rope_theta need a window")
         for name in ("no_rope_layers", "full_layers"):
             if not set(vars(self)[name]) <= set(range(self.layers)):
                 raise UserError(f"{name}={vars(self)[name]}: there are layers 0 to {self.layers - 1}")

@@ -1,5 +1,6 @@
 """Answer likelihoods of a rollout: on its cache, without one, and written out; few shapes are compiled."""
 
+import dataclasses
 import functools
 
 import jax
@@ -29,8 +30,16 @@ WRITTEN_WIDTH = 160
 @pytest.fixture(scope="module")
 def rollout():
     """Sample four responses to each of two problems with the quickstart's policy."""
+    return roll_out()
+
+
+def roll_out(**changes):
+    """Return what `score` needs; `changes` are of the model's config."""
     config = tiny.get_quickstart(rollout__group_size=GROUP, reward__max_variants=2)
     policy = load_policy(config.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
+    if changes:
+        shape = dataclasses.replace(policy.config, **changes)
+        policy = dataclasses.replace(policy, config=shape, params=decoder.init_params(shape, jax.random.key(0)))
     problems = list(open_source(config, "chain:terms=7", split="test"))[:2]
     prompts = sharding.to_mesh(encode_prompts(policy, config, problems).prompts, policy.mesh)
     sample = make_sampler(policy, config.rollout, group_size=GROUP, temperature=1.0)
@@ -82,7 +91,26 @@ def last_logprobs(config, params, ids, start_b, *, n):
 
 
 def test_likelihoods_equal_those_written_out(rollout):
-    """Every probe equals one forward pass over the text that it stands for; ℓ₀ is one number for a group."""
+    assert_written_out(rollout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("window", [4, 25])
+def test_likelihoods_with_windows_equal_those_written_out(window):
+    """As Gemma 3: a layer with a window and one without; it is shorter than a probe, or than the response."""
+    rollout = roll_out(
+        window=window, full_layers=(1,), window_rope_theta=100.0, qk_norm=True, post_norms=True, shifted_norms=True,
+        scaled_embedding=True, activation="gelu_tanh",
+    )  # fmt: skip
+    ell_bk, valid_bk = assert_written_out(rollout)
+    config, policy, *rest = rollout
+    wide = dataclasses.replace(policy, config=dataclasses.replace(policy.config, window=10**6))
+    difference_bk = np.abs(score((config, wide, *rest), reward__max_variants=1)[0] - ell_bk)
+    assert (difference_bk[valid_bk] > 1e-3).mean() > 0.9
+
+
+def assert_written_out(rollout):
+    """Check that every probe equals one forward pass over its text, and that ℓ₀ is one number for a group."""
     _, policy, problems, prompts, completions = rollout
     ell_bk, steps, parsed = score(rollout, reward__max_variants=1)
     assert ell_bk.shape == steps.valid_bk.shape
@@ -98,6 +126,7 @@ def test_likelihoods_equal_those_written_out(rollout):
             assert ell_bk[row, k] == pytest.approx(expected, abs=1e-4)
     first_qg = ell_bk[:, 0].reshape(-1, GROUP)
     assert (first_qg == first_qg[:, :1]).all() and first_qg[0, 0] != first_qg[1, 0]
+    return ell_bk, steps.valid_bk
 
 
 def test_likelihoods_need_no_cache(rollout, every):
