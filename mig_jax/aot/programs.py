@@ -21,7 +21,7 @@ from mig_jax.config import Config
 from mig_jax.distributed import sharding
 from mig_jax.learning.losses import Batch
 from mig_jax.learning.train_step import partition
-from mig_jax.models import lora, sampler
+from mig_jax.models import leaving, lora, sampler
 from mig_jax.models.decoder import KVCache
 from mig_jax.models.vision import Images, Pixels
 from mig_jax.policy.encoding import bucket_size
@@ -114,20 +114,25 @@ class TrainingPrograms:
         prefill = self._rollout_program(
             sample.prefill, prompts, operands={"KV cache": cache, "batch": (prompts, state)}
         )
-        for width in sample.widths[:-1]:
-            cache = (*cache, self._chunk_cache(state, cache, key, width))
-        width = sample.widths[-1]
-        full_cache = (*cache, self._chunk_cache(state, cache, key, width))
+        rows, shards = state.row_b.shape[0], sharding.batch_parts(prompts.start_q.shape[0])
+        for width in sample.widths:
+            empty_chunk = functools.partial(sampler.empty_chunk, rows=rows, width=width)
+            cache = (*cache, self._shard_cache(jax.eval_shape(empty_chunk, prompt_cache)))
         decode = self._rollout_program(
             sample.decode,
             state,
-            cache,
+            cache[:-1],
+            cache[-1],
             key,
-            operands={"KV cache": full_cache, "batch": state},
+            operands={"KV cache": cache, "batch": state},
             resident={"prompts": prompts},
         )
-        programs = {"prefill": prefill, "decode": decode._replace(static_kwargs={"width": width})}
-        return programs, sampler.to_completions(state, full_cache)
+        leave_at = max(leaving.subset_sizes(rows // shards), default=0)
+        programs = {
+            "prefill": prefill,
+            "decode": decode._replace(static_kwargs={"leave_at": leave_at, "shards": shards}),
+        }
+        return programs, sampler.to_completions(state, cache)
 
     def _update_programs(self, batch: Batch) -> dict[str, Program]:
         """Return the recomputed old log-probs and those of the KL reference, where they are on, and the update."""
@@ -195,11 +200,6 @@ class TrainingPrograms:
         """Shard rows over the data axes and heads over `tensor`, as the compiler shards this result."""
         spec = sharding.kv_cache_spec(self.policy.config.kv_heads, self.mesh)
         return sharding.with_shardings(cache, NamedSharding(self.mesh, spec))
-
-    def _chunk_cache(self, state: sampler.DecodeState, cache: tuple[KVCache, ...], key: Any, width: int) -> KVCache:
-        """Return the cache of `width` more tokens."""
-        decode = functools.partial(self._functions.sample.decode, width=width)
-        return self._shard_cache(jax.eval_shape(decode, self._rollout_params, state, cache, key)[1])
 
 
 def with_compilable_attention(config: Config, devices: Sequence[Any]) -> Config:

@@ -240,16 +240,16 @@ def constrain_batch(x_b: jax.Array) -> jax.Array:
 
 
 def kv_cache_spec(kv_heads: int, mesh: Mesh | AbstractMesh) -> P:
-    """Return the spec of keys and values `[L, B, S, M, H]`: rows as in batches, heads as in their projections."""
-    return P(None, *BATCH_SPEC, None, *partition_spec((kv_heads,), ("kv_heads",), mesh))
+    """Return the spec of keys and values `[L, B, M, S, H]`: rows as in batches, heads as in their projections."""
+    return P(None, *BATCH_SPEC, *partition_spec((kv_heads,), ("kv_heads",), mesh))
 
 
-def constrain_kv_cache(kv_lbsmh: jax.Array) -> jax.Array:
+def constrain_kv_cache(kv_lbmsh: jax.Array) -> jax.Array:
     """Constrain keys or values to `kv_cache_spec`, under the same conditions as `constrain_batch`."""
-    _, rows, _, kv_heads, _ = kv_lbsmh.shape
+    _, rows, kv_heads, _, _ = kv_lbmsh.shape
     if not splits_evenly(rows):
-        return kv_lbsmh
-    return jax.lax.with_sharding_constraint(kv_lbsmh, kv_cache_spec(kv_heads, jax.sharding.get_abstract_mesh()))
+        return kv_lbmsh
+    return jax.lax.with_sharding_constraint(kv_lbmsh, kv_cache_spec(kv_heads, jax.sharding.get_abstract_mesh()))
 
 
 # ---------------------------------------------------------------------------------------------- host arrays and meshes

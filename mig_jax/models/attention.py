@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mig_jax.models.flash_attention import cudnn_attention, splash_attention
 from mig_jax.models.window import Window
@@ -41,10 +42,28 @@ _MAX_QUERIES = 256
 KeyValue = tuple[jax.Array, jax.Array]
 
 
+class GrowingPart(NamedTuple):
+    """The part of a cache that decoding fills. One layer of it is read, and few more slots than are filled.
+
+    A slice of a layer in a loop over layers would copy all slots on CPUs.
+
+    key_lbmsh, value_lbmsh: `[L, B, M, S, H]`, of all layers.
+    filled: `[]` int32, number of slots that hold tokens.
+    widths: numbers of slots that may be read, in ascending order; the last is S.
+    layer: `[]` int32, index of the layer.
+    """
+
+    key_lbmsh: jax.Array
+    value_lbmsh: jax.Array
+    filled: jax.Array
+    widths: tuple[int, ...]
+    layer: jax.Array
+
+
 def attend(
     q_rtnh: jax.Array,
     new_kv: KeyValue,
-    kv_cache: tuple[KeyValue, ...],
+    kv_cache: tuple[KeyValue | GrowingPart, ...],
     visible_rx: jax.Array,
     *,
     kernel: str,
@@ -56,8 +75,8 @@ def attend(
     Args:
       q_rtnh: `[R, T, N, H]` queries.
       new_kv: keys and values of the same tokens, `[R, T, M, H]` each; M divides N.
-      kv_cache: parts, keys and values `[B, S, M, H]` each. R / B neighboring sequences share a row; B may differ
-        between parts.
+      kv_cache: parts, keys and values `[B, M, S, H]` each, or of all layers. R / B neighboring sequences share a row;
+        B may differ between parts.
       visible_rx: `[R, S]` bool, which slots of all parts together each sequence sees. Without a cache `[R, T]`: which
         of its own tokens are not padding.
       kernel: a key of `KERNELS`, used when there is no cache.
@@ -78,12 +97,16 @@ def attend(
         mask_1tt &= _is_near(length, window.limit())
         # The last of the new tokens that sees each slot.
         visible_rx = jnp.where(visible_rx, window.limit() - 2 - window.after_rx, -1)
-    softmax = _attend_part(q_rtnh, new_kv, mask_1tt, factor)
+    softmax = _attend_part(q_rtnh, _by_head(*new_kv), mask_1tt, factor)
     start = 0
-    for key_bsmh, value_bsmh in kv_cache:
-        end = start + key_bsmh.shape[1]
+    for part in kv_cache:
+        end = start + part[0].shape[-2]
         visible_r1s = jax.lax.slice_in_dim(visible_rx, start, end, axis=1)[:, None, :]
-        softmax = _merge_softmax(softmax, _attend_part(q_rtnh, (key_bsmh, value_bsmh), visible_r1s, factor))
+        if isinstance(part, GrowingPart):
+            of_part = _attend_growing(q_rtnh, part, visible_r1s, factor)
+        else:
+            of_part = _attend_part(q_rtnh, part, visible_r1s, factor)
+        softmax = _merge_softmax(softmax, of_part)
         start = end
     return _normalize(softmax).astype(q_rtnh.dtype)
 
@@ -137,7 +160,7 @@ def _xla_attention(
         mask_rtt = jnp.tril(mask_rtt)
     if window is not None:
         mask_rtt &= _is_near(q_rtnh.shape[1], window)
-    return _normalize(_attend_part(q_rtnh, (k_rtmh, v_rtmh), mask_rtt, scale)).astype(q_rtnh.dtype)
+    return _normalize(_attend_part(q_rtnh, _by_head(k_rtmh, v_rtmh), mask_rtt, scale)).astype(q_rtnh.dtype)
 
 
 def _is_near(length: int, window: int | jax.Array) -> jax.Array:
@@ -178,6 +201,26 @@ def _normalize(softmax: _PartialSoftmax) -> jax.Array:
     return softmax.numerator_rtnh / softmax.denominator_rtn[..., None]
 
 
+def _by_head(k_rtmh: jax.Array, v_rtmh: jax.Array) -> KeyValue:
+    """Return keys and values in the layout of the cache, `[R, M, T, H]`: a matrix for each row and head."""
+    return k_rtmh.swapaxes(1, 2), v_rtmh.swapaxes(1, 2)
+
+
+def _attend_growing(q_rtnh: jax.Array, part: GrowingPart, mask: jax.Array, scale: float) -> _PartialSoftmax:
+    """Attend to the filled slots of a layer of a part; see `_attend_part`."""
+
+    def attend_to(width: int) -> _PartialSoftmax:
+        def read(x_lbmsh: jax.Array) -> jax.Array:
+            _, *rows_and_heads, _, head_size = x_lbmsh.shape
+            size = (1, *rows_and_heads, width, head_size)
+            return jax.lax.dynamic_slice(x_lbmsh, (part.layer, 0, 0, 0, 0), size)[0]
+
+        return _attend_part(q_rtnh, (read(part.key_lbmsh), read(part.value_lbmsh)), mask[..., :width], scale)
+
+    index = (part.filled > np.array(part.widths[:-1], np.int32)).sum()
+    return jax.lax.switch(index, [functools.partial(attend_to, width) for width in part.widths])
+
+
 def _attend_part(q_rtnh: jax.Array, kv: KeyValue, mask: jax.Array, scale: float) -> _PartialSoftmax:
     """Attend to B rows of keys, each shared by R / B sequences.
 
@@ -214,22 +257,22 @@ def _join_chunks(x: jax.Array) -> jax.Array:
 
 def _attend_rows(q_bgtnh: jax.Array, kv: KeyValue, mask_bgts: jax.Array, scale: float) -> _PartialSoftmax:
     """Attend from G sequences to each of B rows of keys; the fields of the result are `[B, G, T, N, …]`."""
-    key_bsmh, value_bsmh = kv
+    key_bmsh, value_bmsh = kv
     rows, per_row, length, heads, head_size = q_bgtnh.shape
-    kv_heads = key_bsmh.shape[2]
+    kv_heads = key_bmsh.shape[1]
     # All queries of a row that share a key head are stacked into one matrix of Z = G · N/M · T rows, so that all large
     # arrays are batches of plain matrices, in the backward pass too.
     q_split = q_bgtnh.reshape(rows, per_row, length, kv_heads, heads // kv_heads, head_size)
     q_stacked = q_split.transpose(0, 3, 1, 4, 2, 5)  # [B, M, G, N/M, T, H]
     q_bmzh = q_stacked.reshape(rows, kv_heads, -1, head_size)
-    score_bmzs = jnp.einsum("bmzh,bsmh->bmzs", q_bmzh, key_bsmh, preferred_element_type=jnp.float32) * scale
+    score_bmzs = jnp.einsum("bmzh,bmsh->bmzs", q_bmzh, key_bmsh, preferred_element_type=jnp.float32) * scale
     if mask_bgts.dtype != bool:  # computed here, for one chunk: it is the only mask with an axis for each token
         mask_bgts = jnp.arange(length)[None, None, :, None] <= mask_bgts
     score = jnp.where(mask_bgts[:, None, :, None], score_bmzs.reshape(*q_stacked.shape[:-1], -1), _MASKED)
     largest = jax.lax.stop_gradient(score.max(-1, keepdims=True))
     weight = jnp.exp(score - largest)
     weight_bmzs = weight.astype(q_bgtnh.dtype).reshape(*q_bmzh.shape[:-1], -1)
-    out_bmzh = jnp.einsum("bmzs,bsmh->bmzh", weight_bmzs, value_bsmh, preferred_element_type=jnp.float32)
+    out_bmzh = jnp.einsum("bmzs,bmsh->bmzh", weight_bmzs, value_bmsh, preferred_element_type=jnp.float32)
 
     def unstack(x):
         """Reshape `[B, M, G, N/M, T, …]` to `[B, G, T, N, …]`."""

@@ -25,7 +25,7 @@ from flax import nnx, traverse_util
 
 from mig_jax.distributed import sharding
 from mig_jax.models import adapters, image_features, remat
-from mig_jax.models.attention import KeyValue, attend
+from mig_jax.models.attention import GrowingPart, KeyValue, attend
 from mig_jax.models.decoder_config import DecoderConfig
 from mig_jax.models.experts import Experts, RouterLoad
 from mig_jax.models.image_features import ImageFeatures
@@ -35,15 +35,26 @@ from mig_jax.models.window import Window, make_window
 
 
 class KVCache(NamedTuple):
-    """Keys, already rotated, and values of S tokens of B rows: `[L, B, S, M, H]` each."""
+    """Keys, already rotated, and values of S tokens of B rows: `[L, B, M, S, H]` each."""
 
-    key_lbsmh: jax.Array
-    value_lbsmh: jax.Array
+    key_lbmsh: jax.Array
+    value_lbmsh: jax.Array
+
+
+class Filled(NamedTuple):
+    """How far the last part of a cache is filled, so that attention costs no more than that.
+
+    slots: `[]` int32, number of slots that hold tokens.
+    widths: numbers of slots that attention may read, in ascending order; the last is that of all. Each is compiled.
+    """
+
+    slots: jax.Array
+    widths: tuple[int, ...]
 
 
 def cache_slots(cache: tuple[KVCache, ...]) -> int:
     """Return S, summed over all parts of a cache."""
-    return sum(part.key_lbsmh.shape[2] for part in cache)
+    return sum(part.key_lbmsh.shape[3] for part in cache)
 
 
 # ------------------------------------------------------------------------------------------------------------- modules
@@ -74,7 +85,7 @@ class Attention(nnx.Module):
         x_btd: jax.Array,
         rope: Rope,
         visible_bx: jax.Array,
-        kv_cache: tuple[KeyValue, ...],
+        kv_cache: tuple[KeyValue | GrowingPart, ...],
         window: Window | None = None,
     ) -> tuple[jax.Array, KeyValue]:
         c = self.config
@@ -88,10 +99,10 @@ class Attention(nnx.Module):
         if c.qk_norm:
             q_btnh = rms_norm(q_btnh, self.query_norm, c.norm_eps, is_shifted=c.shifted_norms)
             k_btmh = rms_norm(k_btmh, self.key_norm, c.norm_eps, is_shifted=c.shifted_norms)
-        new_kv = apply_rope(k_btmh, rope), v_btmh
+        k_btmh = apply_rope(k_btmh, rope)
         out_btnh = attend(
             apply_rope(q_btnh, rope),
-            new_kv,
+            (k_btmh, v_btmh),
             kv_cache,
             visible_bx,
             kernel=c.attention,
@@ -101,7 +112,7 @@ class Attention(nnx.Module):
         out_btd = jnp.einsum("btnh,nhd->btd", out_btnh, self.out[...])
         if c.o_bias:
             out_btd += self.out_bias[None, None]
-        return out_btd, new_kv
+        return out_btd, (k_btmh.swapaxes(1, 2), v_btmh.swapaxes(1, 2))
 
 
 class Mlp(nnx.Module):
@@ -136,7 +147,7 @@ class Layer(nnx.Module):
         x_btd: jax.Array,
         rope: Rope,
         visible_bx: jax.Array,
-        kv_cache: tuple[KeyValue, ...],
+        kv_cache: tuple[KeyValue | GrowingPart, ...],
         window: Window | None = None,
         counted_bt: jax.Array | None = None,
     ) -> tuple[jax.Array, KeyValue, RouterLoad | None]:
@@ -180,6 +191,7 @@ class Decoder(nnx.Module):
         kv_cache: tuple[KVCache, ...] = (),
         *,
         features: ImageFeatures | None = None,
+        filled: Filled | None = None,
     ) -> tuple[jax.Array, KVCache]:
         """Run B sequences of T new tokens, each causal in itself, after the tokens of the cache.
 
@@ -191,11 +203,12 @@ class Decoder(nnx.Module):
           kv_cache: parts in the order of their tokens; not modified. A part may have fewer rows than there are
             sequences: neighboring sequences then share a row, as samples share their prompt.
           features: outputs of `vision` that replace image tokens, and add to their hidden states.
+          filled: of the last part of the cache; None if it is full.
 
         Returns:
           `[B, T, D]` hidden states after the final norm, and the keys and values of the T new tokens only.
         """
-        return self.run(token_bt, position_bt, visible_bx, kv_cache, features=features)[:2]
+        return self.run(token_bt, position_bt, visible_bx, kv_cache, features=features, filled=filled)[:2]
 
     def run(
         self,
@@ -205,6 +218,7 @@ class Decoder(nnx.Module):
         kv_cache: tuple[KVCache, ...] = (),
         *,
         features: ImageFeatures | None = None,
+        filled: Filled | None = None,
         counted_bt: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache, RouterLoad | None]:
         """Run the decoder as a call of it does, and return the load of the routers, too.
@@ -225,7 +239,9 @@ class Decoder(nnx.Module):
         # None, not an array, where all layers are alike: the program is then the same as without these fields.
         is_rotated_l = ~np.isin(np.arange(c.layers), c.no_rope_layers) if c.no_rope_layers else None
         has_window_l = ~np.isin(np.arange(c.layers), c.full_layers) if c.window and c.full_layers else None
-        layer_l = np.arange(c.layers) if image_features.count_deepstack(features, c.width) else None
+        needs_index = filled or image_features.count_deepstack(features, c.width)
+        layer_l = np.arange(c.layers) if needs_index else None
+        full_parts, growing = (kv_cache[:-1], kv_cache[-1]) if filled else (kv_cache, None)
         graphdef, params = nnx.split(self.layers)
 
         def run_layer(x_btd, inputs):
@@ -234,6 +250,8 @@ class Decoder(nnx.Module):
             layer_rope = rope if window_rope is None else _select(has_window, window_rope, rope)
             layer_rope = layer_rope if is_rotated is None else _rotate_if(is_rotated, layer_rope)
             layer_window = window and window._replace(is_on=has_window)
+            if filled and growing:
+                layer_cache = *layer_cache, GrowingPart(*growing, *filled, layer=layer_index)
             x_btd, new_kv, load = layer(x_btd, layer_rope, visible_bx, layer_cache, layer_window, counted_bt)
             if features is not None and layer_index is not None:
                 x_btd = image_features.add_deepstack(x_btd, features, layer_index)
@@ -243,7 +261,7 @@ class Decoder(nnx.Module):
         if c.scaled_embedding:
             x_btd *= jnp.asarray(c.width**0.5, x_btd.dtype)
         x_btd = sharding.constrain_batch(x_btd if features is None else image_features.insert(x_btd, features))
-        per_layer = params, kv_cache, is_rotated_l, has_window_l, layer_l
+        per_layer = params, full_parts, is_rotated_l, has_window_l, layer_l
         x_btd, (new_kv, load) = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, per_layer)
         return rms_norm(x_btd, self.norm, c.norm_eps, is_shifted=c.shifted_norms), KVCache(*new_kv), load
 

@@ -1,12 +1,13 @@
 """Sampling: each prompt is prefilled once for its group, then all rows are decoded together until every one has ended.
 
     state, prompt = prefill(model, prompts, …)                   # keys and values of the prompts, a row for each group
-    state, chunk = decode(model, state, (prompt,), …)            # those of the first tokens of every completion
-    state, other = decode(model, state, (prompt, chunk), …)      # those of the next ones, unless all rows have ended
+    chunk = empty_chunk(prompt, rows, width)                     # room for those of the first tokens of all completions
+    state, chunk = decode(model, state, (prompt,), chunk, …)     # until it is full, or few rows are left
+    state, other = decode(model, state, (prompt, chunk), …)      # the next ones, unless all rows have ended
 
 Rows have the layout of training: the prompt padded on the left, the completion on the right. So slot s of all parts of
-the cache together holds token s of the row, and scoring reuses the cache as it is. A cache that grows by chunks is
-never copied, and chunks after the end of the last row are never allocated.
+the cache together holds token s of the row, and scoring reuses the cache as it is. Attention reads few
+more slots than are filled. A row's random numbers depend on its index and on the token's, not on other rows.
 """
 
 from typing import NamedTuple
@@ -16,9 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mig_jax.distributed import sharding
-from mig_jax.models.decoder import Decoder, ImageFeatures, KVCache, cache_slots
+from mig_jax.models.decoder import Decoder, Filled, ImageFeatures, KVCache, cache_slots
 from mig_jax.models.draw import draw_tokens
 from mig_jax.models.vision import Images
+
+# Widths in which attention reads a chunk of the cache, each compiled, and tokens below which finer ones do not pay.
+_READ_WIDTHS, _MIN_READ = 8, 64
 
 
 class Prompts(NamedTuple):
@@ -143,43 +147,54 @@ def prefill(
     return state, jax.tree.map(sharding.constrain_kv_cache, prompt_cache)
 
 
+def count_open(is_open_b: jax.Array, *, shards: int) -> jax.Array:
+    """Return the number of open rows of the shard of rows that has the most."""
+    return is_open_b.reshape(shards, -1).sum(1).max()
+
+
 def decode(
     model: Decoder,
     state: DecodeState,
     kv_cache: tuple[KVCache, ...],
+    chunk: KVCache,
     key: jax.Array,
     *,
-    width: int,
     temperature: float,
     stop_ids: tuple[int, ...],
     pad_id: int,
     is_token_v: np.ndarray | None = None,
+    leave_at: int = 0,
+    shards: int = 1,
+    read_widths: int = _READ_WIDTHS,
 ) -> tuple[DecodeState, KVCache]:
-    """Decode the next `width` tokens of every row, or fewer if all rows end before.
+    """Decode tokens until the chunk is full, or no shard has more than `leave_at` open rows.
 
     Args:
       model: a decoder with its parameters.
-      state: from `prefill` or an earlier call.
-      kv_cache: of the prompts, then chunks of the completions so far.
+      state: from `prefill`, `leave` or an earlier call.
+      kv_cache: of the prompts, then full chunks of the completions.
+      chunk: the next one, filled as far as the state has come.
       key: one for the whole completion; use a different one in every training step (`jax.random.fold_in`).
-      width: slots of the new chunk, in tokens.
       temperature: divides the logits. 0 takes the most likely token and reports its log-prob at temperature 1.
       stop_ids: every id that ends a completion.
       pad_id: as in `prefill`.
       is_token_v: `[V]` bool, False at ids that are never sampled, as in `rewards.token_logprobs`. None: all may be.
+      leave_at: open rows of a shard that are few enough to go on without the others (`leaving`).
+      shards: number of shards that the rows are split into.
+      read_widths: most widths in which attention reads the chunk; 1 always reads all of it.
 
     Returns:
-      The state after these tokens, and their keys and values.
+      The state after these tokens, and the chunk with their keys and values.
     """
     unembed_dv = model.unembed_dv()
-    prompt_cache, *_ = kv_cache
-    prompt_slots, filled_slots = cache_slots((prompt_cache,)), cache_slots(kv_cache)
-    first = filled_slots - prompt_slots  # index of the first token to decode
-    slot_1s = jnp.arange(filled_slots + width)[None, :]
+    prompt_slots, full_slots, width = cache_slots(kv_cache[:1]), cache_slots(kv_cache), cache_slots((chunk,))
+    first = full_slots - prompt_slots  # index of the first token of the chunk
+    slot_1s = jnp.arange(full_slots + width)[None, :]
+    widths = _choose_read_widths(width, read_widths)
 
     def is_running(carry: tuple[DecodeState, KVCache]) -> jax.Array:
         state, _ = carry
-        return (state.t < first + width) & state.is_open_b.any()
+        return (state.t < first + width) & (count_open(state.is_open_b, shards=shards) > leave_at)
 
     def decode_token(carry: tuple[DecodeState, KVCache]) -> tuple[DecodeState, KVCache]:
         state, chunk = carry
@@ -191,8 +206,8 @@ def decode(
         token_b = jnp.where(state.is_open_b, sampled_b, pad_id)
         is_stop_b = (token_b[:, None] == jnp.array(stop_ids)[None, :]).any(1)
         visible_bs = (slot_1s >= state.start_b[:, None]) & (slot_1s < prompt_slots + state.t)
-        position_b1 = (state.position_b + state.t)[:, None]
-        hidden_b1d, new_kv = model(token_b[:, None], position_b1, visible_bs, (*kv_cache, chunk))
+        position_b1, filled = (state.position_b + state.t)[:, None], Filled(state.t - first, widths)
+        hidden_b1d, new_kv = model(token_b[:, None], position_b1, visible_bs, (*kv_cache, chunk), filled=filled)
         next_state = state._replace(
             t=state.t + 1,
             hidden_bd=hidden_b1d[:, 0],
@@ -202,11 +217,16 @@ def decode(
             is_open_b=state.is_open_b & ~is_stop_b,
         )
         return next_state, jax.tree.map(
-            lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, state.t - first, axis=2), chunk, new_kv
+            lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, state.t - first, axis=3), chunk, new_kv
         )
 
-    chunk = _empty_chunk(prompt_cache, state.start_b.shape[0], width)
     return jax.lax.while_loop(is_running, decode_token, (state, chunk))
+
+
+def _choose_read_widths(width: int, most: int) -> tuple[int, ...]:
+    """Return at most so many equally spaced widths up to that of the chunk, none much narrower than `_MIN_READ`."""
+    steps = max(1, min(most, width // _MIN_READ))
+    return tuple(-(-width * (n + 1) // steps) for n in range(steps))
 
 
 def _random_numbers(key: jax.Array, row_b: jax.Array) -> jax.Array:
@@ -214,12 +234,12 @@ def _random_numbers(key: jax.Array, row_b: jax.Array) -> jax.Array:
     return jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(key, row), (2,)))(row_b)
 
 
-def _empty_chunk(prompt_cache: KVCache, rows: int, width: int) -> KVCache:
+def empty_chunk(prompt_cache: KVCache, rows: int, width: int) -> KVCache:
     """Return zeros for keys and values of `width` tokens of B rows."""
 
-    def zeros(x_lqsmh: jax.Array) -> jax.Array:
-        layers, _, _, *head_axes = x_lqsmh.shape
-        return sharding.constrain_kv_cache(jnp.zeros((layers, rows, width, *head_axes), x_lqsmh.dtype))
+    def zeros(x_lqmsh: jax.Array) -> jax.Array:
+        layers, _, heads, _, head_size = x_lqmsh.shape
+        return sharding.constrain_kv_cache(jnp.zeros((layers, rows, heads, width, head_size), x_lqmsh.dtype))
 
     return jax.tree.map(zeros, prompt_cache)
 
@@ -241,17 +261,9 @@ def sample(
     See `prefill` and `decode` for the arguments.
     """
     state, prompt_cache = prefill(model, prompts, group_size=group_size, max_new_tokens=max_new_tokens, pad_id=pad_id)
-    state, chunk = decode(
-        model,
-        state,
-        (prompt_cache,),
-        key,
-        width=max_new_tokens,
-        temperature=temperature,
-        stop_ids=stop_ids,
-        pad_id=pad_id,
-        is_token_v=is_token_v,
-    )
+    chunk = empty_chunk(prompt_cache, state.start_b.shape[0], max_new_tokens)
+    options = {"temperature": temperature, "stop_ids": stop_ids, "pad_id": pad_id, "is_token_v": is_token_v}
+    state, chunk = decode(model, state, (prompt_cache,), chunk, key, **options)
     return to_completions(state, (prompt_cache, chunk))
 
 

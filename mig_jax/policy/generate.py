@@ -8,7 +8,7 @@ import jax
 
 from mig_jax.config import RolloutConfig
 from mig_jax.distributed import sharding
-from mig_jax.models import decoder, sampler
+from mig_jax.models import decoder, leaving, sampler
 from mig_jax.policy.load import Policy
 
 
@@ -73,15 +73,16 @@ def encode_images(model: decoder.Decoder, prompts: sampler.Prompts) -> sampler.P
 class Sampler:
     """Samples `group_size` completions of every prompt: (params, prompts, key) -> `sampler.Completions`.
 
-    The KV cache grows in chunks, each about as long as all before it. Between chunks the host checks whether all rows
-    have ended, so short completions take neither the memory nor the time of the longest possible one.
+    Rows that have ended leave as soon as few enough are open (`models.leaving`), so that a few long completions do not
+    cost what as many as there are rows would. The KV cache grows in chunks, each about as long as all before it. So
+    short completions do not take the memory of the longest possible one.
 
     Args:
       policy: the policy's shape, tokenizer and mesh.
       group_size: completions per prompt.
       max_new_tokens: limit of a completion, in tokens.
       temperature: divides the logits; 0 is greedy.
-      kv_cache_chunks: maximum number of chunks; each compiles one program.
+      kv_cache_chunks: maximum number of chunks. Each compiles one program for every number of rows.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Sampler:
         prefill_prompts = functools.partial(
             sampler.prefill, group_size=group_size, max_new_tokens=max_new_tokens, pad_id=tokenizer.pad_id
         )
-        decode_chunk = functools.partial(
+        decode_tokens = functools.partial(
             sampler.decode,
             temperature=temperature,
             stop_ids=tokenizer.eos_ids,
@@ -104,22 +105,60 @@ class Sampler:
             model = decoder.bind(policy.config, params)
             return prefill_prompts(model, encode_images(model, prompts))
 
-        @functools.partial(jax.jit, static_argnames="width", donate_argnames="state")
-        def decode(params: Any, state: sampler.DecodeState, cache: tuple, key: jax.Array, *, width: int):
-            state, chunk = decode_chunk(decoder.bind(policy.config, params), state, cache, key, width=width)
-            return state, chunk, state.is_open_b.any()
+        @functools.partial(jax.jit, static_argnames=("leave_at", "shards"), donate_argnames=("state", "chunk"))
+        def decode(
+            params: Any, state: sampler.DecodeState, cache: tuple, chunk: Any, key: jax.Array, *, leave_at, shards
+        ):
+            model = decoder.bind(policy.config, params)
+            state, chunk = decode_tokens(model, state, cache, chunk, key, leave_at=leave_at, shards=shards)
+            return state, chunk, (state.t, sampler.count_open(state.is_open_b, shards=shards))
 
         self.prefill, self.decode = prefill, decode
+        self.empty_chunk = jax.jit(sampler.empty_chunk, static_argnames=("rows", "width"))
+        self.leave = jax.jit(leaving.leave, static_argnames=("shards", "size"))
+        self.rejoin_state = jax.jit(leaving.rejoin_state, donate_argnames="state")
+        self.rejoin_chunk = jax.jit(leaving.rejoin_chunk, donate_argnames="chunk")
 
     def __call__(self, params: Any, prompts: sampler.Prompts, key: jax.Array) -> sampler.Completions:
+        shards = sharding.batch_parts(prompts.start_q.shape[0])
         state, prompt_cache = self.prefill(params, prompts)
-        cache, any_open = (prompt_cache,), True
+        rows, cache, everyone, end = state.row_b.shape[0], (prompt_cache,), None, 0
+        sizes = leaving.subset_sizes(rows // shards)
         for width in self.widths:
-            if len(cache) > 1 and not jax.device_get(any_open):
+            end += width
+            cache = (*cache, self.empty_chunk(prompt_cache, rows=state.row_b.shape[0], width=width))
+            while True:
+                leave_at = max((size for size in sizes if size * shards < state.row_b.shape[0]), default=0)
+                state, chunk, progress = self.decode(
+                    params, state, cache[:-1], cache[-1], key, leave_at=leave_at, shards=shards
+                )
+                cache = (*cache[:-1], chunk)
+                t, n_open = jax.device_get(progress)
+                if t == end or n_open == 0:
+                    break
+                if everyone is not None:
+                    state, cache = self._rejoin(everyone, state, cache)
+                size = min(size for size in sizes if size >= n_open)
+                few, few_cache, index_sb = self.leave(state, cache, shards=shards, size=size)
+                everyone, state, cache = (state, cache, index_sb), few, few_cache
+            if n_open == 0:
                 break
-            state, chunk, any_open = self.decode(params, state, cache, key, width=width)
-            cache = (*cache, chunk)
+        if everyone is not None:
+            state, cache = self._rejoin(everyone, state, cache)
         return sampler.to_completions(state, cache)
+
+    def _rejoin(self, everyone: tuple, few: sampler.DecodeState, few_cache: tuple) -> tuple[Any, tuple]:
+        """Return the state and cache of all rows, with what has become of the few since they were taken."""
+        state, cache, index_sb = everyone
+        *same, chunk = cache  # only chunks from the last one on have changed
+        chunks = []
+        for few_chunk in few_cache[len(same) :]:
+            if chunk is None:
+                width = decoder.cache_slots((few_chunk,))
+                chunk = self.empty_chunk(few_chunk, rows=state.row_b.shape[0], width=width)
+            chunks.append(self.rejoin_chunk(chunk, few_chunk, index_sb))
+            chunk = None
+        return self.rejoin_state(state, few, index_sb), (*same, *chunks)
 
 
 def make_sampler(policy: Policy, rollout: RolloutConfig, *, group_size: int, temperature: float) -> Sampler:

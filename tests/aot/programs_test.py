@@ -57,7 +57,8 @@ def test_arguments_equal_those_of_training():
     assert layout(programs["update"].arguments[1]) == layout(batch)
     assert layout(programs["score"].arguments[:3]) == layout((params, prompts, completions))
     assert len(completions.cache) == 3
-    assert programs["decode"].static_kwargs == {"width": completions.cache[-1].key_lbsmh.shape[2]}
+    assert layout(programs["decode"].arguments[3]) == layout(completions.cache[-1])
+    assert programs["decode"].static_kwargs == {"leave_at": 0, "shards": 8}
     assert layout(programs["encode_images"].arguments[1]) == layout(host_prompts)
 
 

@@ -208,14 +208,15 @@ def test_shared_cache_equals_a_copy_for_each_sequence(per_row, length):
     rows, slots = 2, 9
     sequences = rows * per_row
     q, *new_kv = qkv(sequences, length)
-    shared = tuple(random_array(rows, slots, KV_HEADS, HEAD_SIZE, seed=i + 5) for i in range(2))
-    own = tuple(random_array(sequences, 4, KV_HEADS, HEAD_SIZE, seed=i + 7) for i in range(2))
+    shared = tuple(random_array(rows, KV_HEADS, slots, HEAD_SIZE, seed=i + 5) for i in range(2))
+    own = tuple(random_array(sequences, KV_HEADS, 4, HEAD_SIZE, seed=i + 7) for i in range(2))
     visible_rs = jnp.array(np.random.default_rng(0).random((sequences, slots + 4)) < 0.6)
     attend = jax.jit(functools.partial(attention.attend, kernel="xla"))
     got = attend(q, tuple(new_kv), (shared, own), visible_rs)
 
     repeated = (jnp.repeat(x, per_row, axis=0) for x in shared)
-    key, value = (jnp.concatenate(parts, axis=1) for parts in zip(repeated, own, new_kv, strict=True))
+    parts = ((*(x.swapaxes(1, 2) for x in cached), new) for *cached, new in zip(repeated, own, new_kv, strict=True))
+    key, value = (jnp.concatenate(of_one, axis=1) for of_one in parts)
     cache_rts = jnp.broadcast_to(visible_rs[:, None], (sequences, length, slots + 4))
     causal_rtt = jnp.broadcast_to(jnp.tri(length, dtype=bool), (sequences, length, length))
     want = jax.jit(plain_attention)(q, key, value, jnp.concatenate([cache_rts, causal_rtt], axis=2))
@@ -224,7 +225,7 @@ def test_shared_cache_equals_a_copy_for_each_sequence(per_row, length):
 
 def test_memory_stays_below_all_scores_at_once():
     """400 probes of 10 tokens on 1,000 slots: no mask of 4,000 × 5,000 is allocated, and scores only by chunks."""
-    key = jax.ShapeDtypeStruct((1, 1000, 1, HEAD_SIZE), jnp.float32)
+    key = jax.ShapeDtypeStruct((1, 1, 1000, HEAD_SIZE), jnp.float32)
     q, new_key = (jax.ShapeDtypeStruct((400, 10, n, HEAD_SIZE), jnp.float32) for n in (2, 1))
     visible_rs = jax.ShapeDtypeStruct((400, 1000), jnp.bool_)
     attend = functools.partial(attention.attend, kernel="xla")

@@ -81,11 +81,11 @@ def test_cached_pieces_equal_full_forward(pieces):
         part = slice(start, start + size)
         visible_bx = valid_bt[:, :start] if kv_cache else valid_bt[:, part]
         hidden_btd, new_kv = run(FULL, params, token_bt[:, part], position_bt[:, part], visible_bx, kv_cache)
-        assert new_kv.key_lbsmh.shape == (FULL.layers, ROWS, size, FULL.kv_heads, FULL.head_size)
+        assert new_kv.key_lbmsh.shape == (FULL.layers, ROWS, FULL.kv_heads, size, FULL.head_size)
         kv_cache, start = (*kv_cache, new_kv), start + size
         hidden.append(hidden_btd)
     np.testing.assert_allclose(jnp.concatenate(hidden, 1), want_btd, atol=1e-5)
-    for mine, full in zip(jax.tree.map(lambda *parts: jnp.concatenate(parts, 2), *kv_cache), want, strict=True):
+    for mine, full in zip(jax.tree.map(lambda *parts: jnp.concatenate(parts, 3), *kv_cache), want, strict=True):
         np.testing.assert_allclose(mine, full, atol=1e-5)
 
 
@@ -118,7 +118,7 @@ def test_masked_tokens_have_no_influence():
 
     visible_bs = jnp.ones((ROWS, LENGTH), bool).at[:, 2].set(False)
     before, _ = run(PLAIN, params, token_bt, position_bt, visible_bs, (cache,))
-    changed = jax.tree.map(lambda x: x.at[:, :, 2].set(1e3), cache)
+    changed = jax.tree.map(lambda x: x.at[:, :, :, 2].set(1e3), cache)
     np.testing.assert_array_equal(run(PLAIN, params, token_bt, position_bt, visible_bs, (changed,))[0], before)
     after, _ = run(PLAIN, params, token_bt.at[:, 4].set(other_bt[:, 4]), position_bt, visible_bs, (cache,))
     np.testing.assert_array_equal(after[:, :4], before[:, :4])
@@ -228,7 +228,7 @@ def test_bfloat16_computes_close_to_float32_from_the_same_parameters():
     config, params = dataclasses.replace(FULL, dtype="bfloat16"), random_params(FULL)
     hidden_btd, cache = run(config, params, *inputs())
     want_btd, _ = run(FULL, params, *inputs())
-    assert hidden_btd.dtype == cache.key_lbsmh.dtype == decoder.bind(config, params).unembed_dv().dtype == jnp.bfloat16
+    assert hidden_btd.dtype == cache.key_lbmsh.dtype == decoder.bind(config, params).unembed_dv().dtype == jnp.bfloat16
     np.testing.assert_allclose(hidden_btd.astype(jnp.float32), want_btd, atol=0.1)
 
 

@@ -64,12 +64,12 @@ def test_cache_equals_full_forward(params):
     completions = run(params, jax.random.key(0))
     _, cache = full_forward(params, *rows_of(completions))
     prompt, chunk = completions.cache
-    assert prompt.key_lbsmh.shape[1:3] == (3, 5) and chunk.key_lbsmh.shape[1:3] == (12, 12)
-    joined = jax.tree.map(lambda p, c: jnp.concatenate([jnp.repeat(p, 4, axis=1), c], axis=2), prompt, chunk)
-    slots = jnp.arange(cache.key_lbsmh.shape[2])[None]
+    assert prompt.key_lbmsh.shape == (2, 3, 2, 5, 4) and chunk.key_lbmsh.shape == (2, 12, 2, 12, 4)
+    joined = jax.tree.map(lambda p, c: jnp.concatenate([jnp.repeat(p, 4, axis=1), c], axis=3), prompt, chunk)
+    slots = jnp.arange(cache.key_lbmsh.shape[3])[None]
     _, start_b = rows_of(completions)
     is_real = (slots >= start_b[:, None]) & (slots < 5 + completions.length_b[:, None])
-    is_real = is_real[None, ..., None, None]
+    is_real = is_real[None, :, None, :, None]
     for mine, full in zip(joined, cache, strict=True):
         np.testing.assert_allclose(mine * is_real, full * is_real, atol=1e-4)
 
@@ -91,7 +91,7 @@ def test_decoding_stops_when_all_rows_have_ended(params):
     """If every id ends a completion, only the first slot after the prompt is written."""
     completions = run(params, jax.random.key(0), stop_ids=tuple(range(19)))
     assert (completions.length_b == 1).all()
-    written = jnp.abs(completions.cache[1].key_lbsmh).sum((0, 1, 3, 4)) > 0
+    written = jnp.abs(completions.cache[1].key_lbmsh).sum((0, 1, 2, 4)) > 0
     np.testing.assert_array_equal(written, [True] + [False] * 11)
 
 

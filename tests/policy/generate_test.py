@@ -36,11 +36,11 @@ def test_chunked_cache_equals_a_whole_one(start, stop_early):
     )
     np.testing.assert_array_equal(whole.token_bt, grown.token_bt)
     np.testing.assert_allclose(whole.logprob_bt, grown.logprob_bt, atol=1e-5)
-    slots = [chunk.key_lbsmh.shape[2] for chunk in grown.cache]
+    slots = [chunk.key_lbmsh.shape[3] for chunk in grown.cache]
     length = len(prompt)
     assert slots == ([length, 6, 5, 11] if not stop_early else [length, 6]) and int(whole.length_b.max()) > 1
-    joined = jnp.concatenate([chunk.key_lbsmh for chunk in grown.cache[1:]], axis=2)
-    np.testing.assert_allclose(joined, whole.cache[1].key_lbsmh[:, :, : joined.shape[2]], atol=1e-5)
+    joined = jnp.concatenate([chunk.key_lbmsh for chunk in grown.cache[1:]], axis=3)
+    np.testing.assert_allclose(joined, whole.cache[1].key_lbmsh[:, :, :, : joined.shape[3]], atol=1e-5)
 
 
 def test_chunk_widths():
