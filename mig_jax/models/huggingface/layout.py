@@ -22,7 +22,14 @@ from mig_jax.models.families.decoder_tensors import TensorLayout
 from mig_jax.models.huggingface.tensor_files import DiskTensor, Slices
 
 # Prefixes with which some families and versions of transformers write the names of others.
-_ALIASES = {"model.language_model.": "model.", "model.visual.": "visual."}
+_ALIASES = {
+    "model.language_model.": "model.",
+    "language_model.model.": "model.",
+    "language_model.lm_head.": "lm_head.",
+    "model.visual.": "visual.",
+    "model.vision_tower.": "vision_tower.",
+    "model.multi_modal_projector.": "multi_modal_projector.",
+}
 
 
 @functools.cache

@@ -35,8 +35,12 @@ from mig_jax.models.huggingface.tensor_files import DiskTensor, NewTensor, Tenso
 _DTYPES = ("float32", "bfloat16", "float16")
 # Tables of rotary frequencies that some files hold; they follow from the config.
 _ROTARY = ("rotary_emb.inv_freq", "rope_freqs.weight")
-# Heads that predict further tokens, which are not computed: neither training nor sampling needs them.
-_FURTHER_HEADS = "model.mtp_layers."
+# Tensors that are not loaded → what they are for, which neither training nor sampling of text needs.
+_NOT_LOADED = {
+    "model.mtp_layers.": "they predict further tokens",
+    "vision_tower.": "they read images, which are refused",
+    "multi_modal_projector.": "they read images, which are refused",
+}
 
 
 def load(path: str | os.PathLike, config: DecoderConfig, *, shardings: Any = None) -> dict[str, Any]:
@@ -59,10 +63,9 @@ def load(path: str | os.PathLike, config: DecoderConfig, *, shardings: Any = Non
         errors += _head_errors(cast("dict[str, DiskTensor]", tensors), config)
     if errors:
         raise UserError(f"{path}: the tensors are not those of the config:\n  " + "\n  ".join(errors))
-    if any(name.startswith(_FURTHER_HEADS) for name in tensors):
-        logging.warning(
-            "%s: %s* are not loaded, they predict further tokens; saved models lack them", path, _FURTHER_HEADS
-        )
+    for prefix, purpose in _NOT_LOADED.items():
+        if any(name.startswith(prefix) for name in tensors):
+            logging.warning("%s: %s* are not loaded, %s; saved models lack them", path, prefix, purpose)
     complete = cast("dict[str, DiskTensor]", tensors)
     params = {}
     # Those read in the largest pieces go first, while nothing else is in memory yet.
@@ -148,7 +151,7 @@ def _tensor_errors(tensors: Tensors, config: DecoderConfig) -> Iterator[str]:
             yield from _header_errors(name, tensor, shape, config)
     for name in sorted(set(tensors) - set(shapes)):
         is_copy_of_embedding = config.tied_head and name == head
-        if not is_copy_of_embedding and not name.endswith(_ROTARY) and not name.startswith(_FURTHER_HEADS):
+        if not is_copy_of_embedding and not name.endswith(_ROTARY) and not name.startswith(tuple(_NOT_LOADED)):
             yield f"unexpected: {name}"
 
 

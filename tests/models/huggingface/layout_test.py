@@ -92,6 +92,7 @@ def test_table_is_that_of_a_family_with_all_parameters():
 def test_aliases():
     canonical_name = hf_layout.canonical_name
     assert canonical_name("model.language_model.layers.3.mlp.up_proj.weight") == "model.layers.3.mlp.up_proj.weight"
+    assert canonical_name("language_model.model.norm.weight") == "model.norm.weight"
     assert canonical_name("model.visual.merger.ln_q.weight") == "visual.merger.ln_q.weight"
     for name in ("model.norm.weight", "visual.merger.ln_q.weight", "lm_head.weight"):
         assert canonical_name(name) == name

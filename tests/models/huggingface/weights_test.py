@@ -133,9 +133,12 @@ def test_heads_for_further_tokens_are_left_out_with_a_warning(saved, monkeypatch
     monkeypatch.setattr(hf_weights.logging, "warning", lambda text, *values: warnings.append(text % values))
     folder, tensors, rewrite = saved
     tensors["model.mtp_layers.0.mlp.up_proj.weight"] = np.ones((8, 8), np.float32)
+    for place in ("vision_tower.", "model.vision_tower."):
+        tensors[f"{place}{len(place)}.weight"] = np.ones(8, np.float32)
     rewrite()
     chex.assert_trees_all_equal(hf_weights.load(folder, TIED), random_params(TIED))
-    assert len(warnings) == 1 and "model.mtp_layers.* are not loaded" in warnings[0]
+    assert len(warnings) == 2 and "model.mtp_layers.* are not loaded" in warnings[0]
+    assert "vision_tower.* are not loaded, they read images, which are refused" in warnings[1]
 
 
 def test_all_errors_are_listed_at_once(saved, monkeypatch):
