@@ -22,6 +22,9 @@ PARAMETERS = {
     "qwen2_5_vl_3b": 3_754_622_976,
     "smollm3_3b": 3_075_098_624,
     "qwen3_30b_a3b": 30_532_122_624,
+    "qwen3_vl_4b": 4_437_815_808,
+    # Gemma 3 4B has 4,300,079,472 with its vision tower and projector.
+    "gemma3_4b_text": 4_300_079_472 - 419_816_304,
 }
 
 
