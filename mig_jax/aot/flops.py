@@ -111,10 +111,10 @@ def step_work(config: Config, shape: DecoderConfig) -> dict[str, Work]:
     steps, variants = config.reward.max_steps, config.reward.max_variants
     fixed = probe_tokens(config)
     scored = config.data.max_answer_tokens + fixed.closing
-    probe = fixed.lead_in + scored - 1
     # Probes after each step, and those of the question, which also write the opening.
-    probes = _leaf_work(rows * steps * variants, fixed.prefix + probe, prompt + completion * (steps + 1) / (2 * steps))
-    opened = _leaf_work(questions * variants, fixed.opening + probe, prompt)
+    mean_cut = prompt + completion * (steps + 1) / (2 * steps)
+    probes = _probe_work(rows * steps, variants, fixed.prefix + fixed.lead_in, scored - 1, mean_cut)
+    opened = _probe_work(questions, variants, fixed.opening + fixed.lead_in, scored - 1, prompt)
     score = Work(
         probes.tokens + opened.tokens,
         probes.pairs + opened.pairs,
@@ -220,9 +220,14 @@ def decode_seconds(config: Config, shape: DecoderConfig, *, chips: int, tensor: 
     return r.max_new_tokens * itemsize * (params / tensor + cache / chips) / (chip.gb_per_s * 1e9)
 
 
-def _leaf_work(leaves: int, tokens: int, visible: float) -> Work:
-    """Return the work of leaves of so many tokens, of which each also sees so many tokens of the trunk."""
-    return Work(leaves * tokens, leaves * (tokens * visible + _causal_pairs(tokens)))
+def _probe_work(cuts: int, variants: int, common: int, rest: int, visible: float) -> Work:
+    """Return the work of the probes after so many cuts, each of which sees so many tokens of the trunk.
+
+    The variants of a cut have `common` tokens in common, which are computed once, and `rest` tokens each.
+    """
+    branches = cuts * (common * visible + _causal_pairs(common))
+    leaves = cuts * variants * (rest * (visible + common) + _causal_pairs(rest))
+    return Work(cuts * (common + variants * rest), branches + leaves)
 
 
 def _causal_pairs(length: int) -> float:

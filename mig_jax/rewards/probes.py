@@ -3,8 +3,9 @@
 A prompt with its response is the *trunk*. It has K+1 cuts: before the first step, after the first step, and so on.
 After each cut come A *leaves*, one for each variant of the answer: the lead-in, the answer and its ending. A leaf
 attends to the trunk up to its cut and, causally, to itself. Its positions continue from the cut. The trunk attends to
-no leaf. The mask of the leaves, drawn for a trunk of four tokens, one variant and leaves of three tokens (x attends,
-· does not):
+no leaf. What the leaves of a cut have in common, the lead-in, is their *branch*: it is computed once, and they attend
+to its keys and values as to those of the trunk. With one variant, the branch is the leaf. The mask, drawn for a trunk
+of four tokens, one variant and leaves of three tokens (x attends, · does not):
 
                      trunk      itself
                   ┌──────────┬─────────┐
@@ -16,9 +17,9 @@ no leaf. The mask of the leaves, drawn for a trunk of four tokens, one variant a
                   │ x x x ·  │ x x x   │
                   └──────────┴─────────┘
 
-So leaves are short sequences that share the keys and values of the trunk, and no square mask over all of them is ever
-built. One pass gives what (K+1)·A passes would give, one for each prefix and variant. With the KV cache of the rollout
-(`score_on_cache`), only the leaves are computed; without it (`score_packed`), the trunk is computed first.
+So branches and leaves are short sequences that share the keys and values of the trunk, and no square mask over all of
+them is ever built. They give what (K+1)·A passes would give, one for each prefix and variant. With the KV cache of the
+rollout (`score_on_cache`), only they are computed; without it (`score_packed`), the trunk is computed first.
 
 Leaves of a cut may write ids of their own before the lead-in, the *prefix* of the cut: the opening of the response
 where the trunk is the prompt alone, or the part of a token that belongs to the step when the cut splits it.
@@ -75,7 +76,7 @@ def score_packed(
     over_spellings: str = "max",
     is_token_v: Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return ℓ after every step and the log-probs of the trunk, by one pass over the trunk and one over the leaves.
+    """Return ℓ after every step and the log-probs of the trunk, by passes over the trunk, the branches and the leaves.
 
     Args:
       forward: the model, see `Forward`.
@@ -147,56 +148,95 @@ def score_on_cache(
       ell_bk `[B, K+1]` in nats per token, meaningless where a cut is not valid.
     """
     _assert_batch(trunk, cuts, answers)
-    leaves = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), jax.vmap(build_leaves)(trunk, cuts, answers))
-    hidden_rpd, _ = forward(leaves.token_rp, leaves.position_rp, leaves.visible_rs, cache)
-    options = {"chunk": chunk, "parts": parts, "is_token_v": is_token_v}
-    logprob_bkay = _leaf_logprobs(hidden_rpd, head, cuts, answers, options)
+    branches = jax.vmap(build_branches)(trunk, cuts, answers)
+    hidden_bkayd = _scored_hidden(forward, cache, branches, cuts, answers)
+    rows, n_cuts, n_variants, n_scored, width = hidden_bkayd.shape
+    target = jnp.broadcast_to(answers.target_aye[:, None], (rows, n_cuts, *answers.target_aye.shape[1:]))
+    (logprob,), _ = likelihood.batch_logprobs(
+        hidden_bkayd.reshape(rows, -1, width),
+        head,
+        target.reshape(rows, -1, target.shape[-1]),
+        chunk=chunk,
+        parts=parts,
+        is_token_v=is_token_v,
+    )
     ell = functools.partial(likelihood.answer_likelihood, over_tokens=over_tokens, over_spellings=over_spellings)
+    logprob_bkay = logprob.reshape(rows, n_cuts, n_variants, n_scored)
     return jax.lax.stop_gradient(jax.vmap(ell)(logprob_bkay, jnp.asarray(answers.scored_ay)))
 
 
-class Leaves(NamedTuple):
-    """All leaves of one response: R = (K+1)·A sequences of P tokens, ordered by cut, then by variant.
+class Branches(NamedTuple):
+    """What the leaves of each cut of one response have in common: K+1 sequences of C tokens.
 
-    Here P is the width of the packed answers and of the widest prefix together.
+    token_kc: `[K+1, C]` token ids: prefix of the cut, lead-in, and the answer if it has one variant; then padding.
+    position_kc: `[K+1, C]` positions; or with a last axis like those of the trunk.
+    visible_ks: `[K+1, S]` bool, the slots of the trunk that each cut is after.
+    length_k: `[K+1]` number of tokens without padding.
+    """
+
+    token_kc: jax.Array
+    position_kc: jax.Array
+    visible_ks: jax.Array
+    length_k: jax.Array
+
+
+class Leaves(NamedTuple):
+    """The rest of the leaves of one response: R = (K+1)·A sequences of P tokens, ordered by cut, then by variant.
 
     token_rp: `[R, P]` token ids, padded on the right.
     position_rp: `[R, P]` positions; or with a last axis like those of the trunk.
-    visible_rs: `[R, S]` bool, the slots of the trunk that each leaf attends to.
+    visible_rx: `[R, S + C]` bool, the slots of the trunk and of their branch that each leaf attends to.
     """
 
     token_rp: jax.Array
     position_rp: jax.Array
-    visible_rs: jax.Array
+    visible_rx: jax.Array
 
 
-def build_leaves(trunk: Trunk, cuts: Cuts, answers: Answers) -> Leaves:
-    """Return the leaves of one response, with the mask drawn at the head of this module."""
+def build_branches(trunk: Trunk, cuts: Cuts, answers: Answers) -> Branches:
+    """Return the branches of one response, with the mask drawn at the head of this module."""
     chex.assert_rank([trunk.valid_s, cuts.cut_k], 1)
-    n_variants = answers.token_ap.shape[0]
-    token_rp = _leaf_tokens(cuts, answers)
-    position_kp = _next_positions(trunk, cuts.cut_k)[:, None] + jnp.arange(token_rp.shape[1])[None, :]
-    position_rp = jnp.repeat(position_kp, n_variants, axis=0)
+    token_kc, length_k = _branch_tokens(cuts, jnp.asarray(answers.token_ap)[0, : _n_common(answers)])
+    position_kc = _next_positions(trunk, cuts.cut_k)[:, None] + jnp.arange(token_kc.shape[1])[None, :]
     if trunk.position_s.ndim == 2:
-        position_rp = jnp.broadcast_to(position_rp[..., None], (*position_rp.shape, trunk.position_s.shape[1]))
+        position_kc = jnp.broadcast_to(position_kc[..., None], (*position_kc.shape, trunk.position_s.shape[1]))
     before_cut_ks = jnp.arange(trunk.valid_s.shape[0])[None, :] < cuts.cut_k[:, None]
-    visible_rs = jnp.repeat(before_cut_ks & trunk.valid_s[None, :], n_variants, axis=0)
-    return Leaves(token_rp, position_rp, visible_rs)
+    return Branches(token_kc, position_kc, before_cut_ks & trunk.valid_s[None, :], length_k)
 
 
-def _leaf_tokens(cuts: Cuts, answers: Answers) -> jax.Array:
-    """Return the ids of all leaves of one response: prefix of the cut, lead-in, answer, padding."""
-    (n_cuts,), width = cuts.cut_k.shape, answers.token_ap.shape[1]
-    token_rp = jnp.tile(answers.token_ap, (n_cuts, 1))
+def build_leaves(branches: Branches, answers: Answers) -> Leaves:
+    """Return the leaves of one response, which continue its branches."""
+    n_cuts, width = branches.token_kc.shape
+    n_variants = answers.token_ap.shape[0]
+    token_rp = jnp.tile(jnp.asarray(answers.token_ap)[:, _n_common(answers) :], (n_cuts, 1))
+    extra_axes = (1,) * (branches.position_kc.ndim - 2)
+    after_p = jnp.arange(token_rp.shape[1]).reshape(1, -1, *extra_axes)
+    position_kp = branches.position_kc[:, :1] + branches.length_k.reshape(-1, 1, *extra_axes) + after_p
+    in_branch_kc = jnp.arange(width)[None, :] < branches.length_k[:, None]
+    visible_kx = jnp.concatenate([branches.visible_ks, in_branch_kc], axis=1)
+    return Leaves(token_rp, *(jnp.repeat(x, n_variants, axis=0) for x in (position_kp, visible_kx)))
+
+
+def _n_common(answers: Answers) -> int:
+    """Return the number of tokens that begin every variant: those of the lead-in, or all if there is one variant."""
+    n_variants, width = answers.token_ap.shape[-2:]
+    return width if n_variants == 1 else _n_lead_in(answers)
+
+
+def _n_lead_in(answers: Answers) -> int:
+    return answers.token_ap.shape[-1] - answers.scored_ay.shape[-1] + 1
+
+
+def _branch_tokens(cuts: Cuts, common_c: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the ids of all branches of one response, `[K+1, C]`, and their lengths."""
+    (n_cuts,), (width,) = cuts.cut_k.shape, common_c.shape
     if cuts.prefix_kx is None or cuts.prefix_length_k is None:
-        return token_rp
-    repeat = functools.partial(jnp.repeat, repeats=answers.token_ap.shape[0], axis=0)
-    prefix_rx, length_r1 = repeat(jnp.asarray(cuts.prefix_kx)), repeat(jnp.asarray(cuts.prefix_length_k))[:, None]
-    longest = prefix_rx.shape[1]
-    after_prefix_rp = jnp.arange(longest + width)[None] - length_r1
-    shifted_rp = jnp.take_along_axis(token_rp, jnp.clip(after_prefix_rp, 0, width - 1), axis=1)
-    shifted_rp = jnp.where(after_prefix_rp < width, shifted_rp, 0)
-    return jnp.where(after_prefix_rp < 0, jnp.pad(prefix_rx, ((0, 0), (0, width))), shifted_rp)
+        return jnp.tile(common_c, (n_cuts, 1)), jnp.full(n_cuts, width)
+    prefix_kx, length_k = jnp.asarray(cuts.prefix_kx), jnp.asarray(cuts.prefix_length_k)
+    after_prefix_kc = jnp.arange(prefix_kx.shape[1] + width)[None] - length_k[:, None]
+    shifted_kc = jnp.where(after_prefix_kc < width, common_c[jnp.clip(after_prefix_kc, 0, width - 1)], 0)
+    padded_kc = jnp.pad(prefix_kx, ((0, 0), (0, width)))
+    return jnp.where(after_prefix_kc < 0, padded_kc, shifted_kc), length_k + width
 
 
 def _assert_batch(trunk: Trunk, cuts: Cuts, answers: Answers) -> None:
@@ -216,28 +256,25 @@ def _next_positions(trunk: Trunk, cut_k: Array) -> jax.Array:
     return jax.lax.cummax(jnp.where(trunk.valid_s, greatest_s, -1))[cut_k - 1] + 1
 
 
-def _leaf_logprobs(
-    hidden_rpd: jax.Array, head: Head, cuts: Cuts, answers: Answers, options: dict[str, Any]
-) -> jax.Array:
-    """Return the log-probs of the scored targets `[B, K+1, A, Y]` from the hidden states of all leaves.
+def _scored_hidden(forward: Forward, cache: tuple, branches: Branches, cuts: Cuts, answers: Answers) -> jax.Array:
+    """Return the hidden states that predict the scored targets, `[B, K+1, A, Y, D]`.
 
-    `options` are those of `batch_logprobs`.
+    `branches` has a leading axis B on every field. The first target of each variant is predicted by the lead-in.
     """
-    rows, n_cuts = cuts.cut_k.shape
-    _, n_variants, n_scored, n_ids = answers.target_aye.shape
-    hidden_ryd = _scored_positions(hidden_rpd, cuts, answers)
-    hidden = hidden_ryd.reshape(rows, -1, hidden_ryd.shape[-1])
-    target = jnp.broadcast_to(answers.target_aye[:, None], (rows, n_cuts, *answers.target_aye.shape[1:]))
-    (logprob,), _ = likelihood.batch_logprobs(hidden, head, target.reshape(rows, -1, n_ids), **options)
-    return logprob.reshape(rows, n_cuts, n_variants, n_scored)
-
-
-def _scored_positions(hidden_rpd: jax.Array, cuts: Cuts, answers: Answers) -> jax.Array:
-    """Return the hidden states that predict the scored targets, `[R, Y, D]`: the last Y of lead-in and answer."""
     n_variants, n_scored = answers.scored_ay.shape[1:]
-    first = answers.token_ap.shape[2] - n_scored
-    if cuts.prefix_length_k is None:
-        return hidden_rpd[:, first:]
-    first_r = first + jnp.repeat(jnp.asarray(cuts.prefix_length_k), n_variants, axis=1).reshape(-1)
-    index_ry = first_r[:, None] + jnp.arange(n_scored)[None]
-    return jnp.take_along_axis(hidden_rpd, index_ry[:, :, None], axis=1)
+    token, position, visible, _ = (jax.lax.collapse(x, 0, 2) for x in branches)
+    hidden_rcd, keys_values = forward(token, position, visible, cache)
+    hidden_bkcd = hidden_rcd.reshape(*branches.token_kc.shape, -1)
+    first_bk = jnp.full(cuts.cut_k.shape, _n_lead_in(answers) - 1)
+    if cuts.prefix_length_k is not None:
+        first_bk += cuts.prefix_length_k
+    n_in_branch = _n_common(answers) - _n_lead_in(answers) + 1
+    index_bky = first_bk[:, :, None] + jnp.arange(n_in_branch)[None, None]
+    hidden_bk1yd = jnp.take_along_axis(hidden_bkcd, index_bky[..., None], axis=2)[:, :, None]
+    if n_in_branch == n_scored:
+        return hidden_bk1yd
+    leaves = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), jax.vmap(build_leaves)(branches, answers))
+    hidden_rpd, _ = forward(leaves.token_rp, leaves.position_rp, leaves.visible_rx, (*cache, keys_values))
+    hidden_bkapd = hidden_rpd.reshape(*cuts.cut_k.shape, n_variants, *hidden_rpd.shape[1:])
+    repeated = jnp.broadcast_to(hidden_bk1yd, (*hidden_bkapd.shape[:3], *hidden_bk1yd.shape[3:]))
+    return jnp.concatenate([repeated, hidden_bkapd], axis=3)

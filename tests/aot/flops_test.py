@@ -54,9 +54,12 @@ def test_flops_of_every_program():
     # A leaf: six tokens of lead-in, two of answer, three of closing tag. The last one is only predicted.
     # Those of the two questions come after the prompt, and write three tokens of the opening themselves.
     cuts = [7, 9]
-    leaf = sum(token_flops(cut + p + 1) for cut in cuts for p in range(6 + 2 + 3 - 1))
-    opened = sum(token_flops(5 + p + 1) for p in range(3 + 6 + 2 + 3 - 1))
-    expected["score"] = 6 * 2 * (leaf + len(cuts) * 5 * logits) + 2 * 2 * (opened + 5 * logits)
+    # Both variants share what comes before the answer.
+    branch = sum(token_flops(cut + p + 1) for cut in cuts for p in range(6))
+    leaf = sum(token_flops(cut + p + 1) for cut in cuts for p in range(6, 6 + 2 + 3 - 1))
+    opening = sum(token_flops(5 + p + 1) for p in range(3 + 6))
+    opened = sum(token_flops(5 + p + 1) for p in range(3 + 6, 3 + 6 + 2 + 3 - 1))
+    expected["score"] = 6 * (branch + 2 * (leaf + len(cuts) * 5 * logits)) + 2 * (opening + 2 * (opened + 5 * logits))
     assert step_flops(get_config(), SHAPE) == pytest.approx(expected)
 
 

@@ -25,21 +25,26 @@ def count_errors(start, length, cuts, step_t):
     slots = cuts._replace(cut_k=cuts.cut_k + PROMPT)
     lead_in_ap, scored_ay = jnp.full((2, 3), LEAD_IN), jnp.ones((2, 2), bool)
     answers = rewards.Answers(lead_in_ap, jnp.zeros((2, 2, 1), jnp.int32), scored_ay)
-    leaves = probes.build_leaves(trunk, slots, answers)
-    sees_trunk_kas = leaves.visible_rs.reshape(MAX_STEPS, 2, PROMPT + WIDTH)
+    branches = probes.build_branches(trunk, slots, answers)
+    leaves = probes.build_leaves(branches, answers)
+    sees_trunk_kas = leaves.visible_rx.reshape(MAX_STEPS, 2, -1)[:, :, : PROMPT + WIDTH]
     allowed_ks = trunk.valid_s[None] & (slot_s[None] < slots.cut_k[:, None])
     is_inside_t = jnp.arange(WIDTH) < length
-    # Leaves write the prefix of their cut, then the lead-in.
+    # Branches write the prefix of their cut, then the lead-in; leaves see all of it.
     n_prefix_k = cuts.prefix_length_k
-    is_lead_in_kap = leaves.token_rp.reshape(MAX_STEPS, 2, -1) == LEAD_IN
-    first_k = jnp.argmax(is_lead_in_kap[:, 0], axis=1)
+    n_branch_k = n_prefix_k + 2
+    first_position_ka = leaves.position_rp.reshape(MAX_STEPS, 2, -1)[:, :, 0]
+    is_lead_in_kc = branches.token_kc == LEAD_IN
+    first_k = jnp.argmax(is_lead_in_kc, axis=1)
+    n_seen_ka = leaves.visible_rx.reshape(MAX_STEPS, 2, -1)[:, :, PROMPT + WIDTH :].sum(2)
     return jnp.array([
         (cuts.cut_k < 0).sum() + (cuts.cut_k > length).sum(),
         (jnp.where(cuts.valid_k[1:], jnp.diff(cuts.cut_k), 0) < 0).sum(),
         (sees_trunk_kas != allowed_ks[:, None]).sum(),
-        (leaves.position_rp.reshape(MAX_STEPS, 2, -1)[:, :, 0] != (slots.cut_k - start)[:, None]).sum(),
+        (branches.position_kc[:, 0] != slots.cut_k - start).sum(),
+        (first_position_ka != (slots.cut_k - start + n_branch_k)[:, None]).sum(),
         ((step_t >= 0) & ~is_inside_t).sum() + (step_t > cuts.valid_k.sum()).sum(),
-        (first_k != n_prefix_k).sum() + (is_lead_in_kap.sum(2) != 3).sum(),
+        (first_k != n_prefix_k).sum() + (is_lead_in_kc.sum(1) != 2).sum() + (n_seen_ka != n_branch_k[:, None]).sum(),
     ])  # fmt: skip
 
 

@@ -273,17 +273,19 @@ def test_scores_have_no_gradient(packed):
 
 def test_mask_of_leaves_is_the_one_drawn_in_the_docstring():
     trunk = rewards.Trunk(jnp.arange(4), jnp.ones(4, bool))
-    leaves = probes.build_leaves(trunk, rewards.Cuts(jnp.array([2, 3]), jnp.ones(2, bool)), build_one_variant(width=3))
+    cuts = rewards.Cuts(jnp.array([2, 3]), jnp.ones(2, bool))
+    branches = probes.build_branches(trunk, cuts, build_one_variant(width=3))
     rows = [line.split("│")[1] for line in probes.__doc__.splitlines() if "│ x" in line]
     drawn = [[mark == "x" for mark in row.split()] for row in rows]
-    np.testing.assert_array_equal(jnp.repeat(leaves.visible_rs, 3, axis=0), drawn)
-    np.testing.assert_array_equal(leaves.position_rp, [[2, 3, 4], [3, 4, 5]])
+    np.testing.assert_array_equal(jnp.repeat(branches.visible_ks, 3, axis=0), drawn)
+    np.testing.assert_array_equal(branches.position_kc, [[2, 3, 4], [3, 4, 5]])
 
 
 def test_padding_of_the_trunk_is_not_visible():
     trunk = rewards.Trunk(jnp.arange(3), jnp.array([False, True, True]))
-    leaves = probes.build_leaves(trunk, rewards.Cuts(jnp.array([3]), jnp.ones(1, bool)), build_one_variant(width=1))
-    np.testing.assert_array_equal(leaves.visible_rs, [[False, True, True]])
+    cuts = rewards.Cuts(jnp.array([3]), jnp.ones(1, bool))
+    branches = probes.build_branches(trunk, cuts, build_one_variant(width=1))
+    np.testing.assert_array_equal(branches.visible_ks, [[False, True, True]])
 
 
 def test_leaves_continue_from_the_greatest_position():
@@ -291,31 +293,51 @@ def test_leaves_continue_from_the_greatest_position():
     position_sx = jnp.array([[0, 0, 0], [1, 1, 1], [1, 3, 1], [1, 2, 2], [9, 9, 9]])
     trunk = rewards.Trunk(position_sx, jnp.array([True, True, True, True, False]))
     cuts = rewards.Cuts(jnp.array([2, 4, 5]), jnp.ones(3, bool))
-    leaves = probes.build_leaves(trunk, cuts, build_one_variant(width=2))
     expected = jnp.repeat(jnp.array([[2, 3], [4, 5], [4, 5]])[..., None], 3, axis=-1)
-    np.testing.assert_array_equal(leaves.position_rp, expected)
+    branches = probes.build_branches(trunk, cuts, build_one_variant(width=2))
+    np.testing.assert_array_equal(branches.position_kc, expected)
+    answers = rewards.pack_answers((3, 4), [(7,), (8, 9)], [(5,)], max_variants=2, max_tokens=2)
+    leaves = probes.build_leaves(probes.build_branches(trunk, cuts, answers), answers)
+    np.testing.assert_array_equal(leaves.position_rp, np.repeat(expected + 2, 2, axis=0))
 
 
 def build_one_variant(width):
     return rewards.Answers(jnp.zeros((1, width), jnp.int32), jnp.zeros((1, 1, 1), jnp.int32), jnp.ones((1, 1), bool))
 
 
-def test_leaves_write_their_prefix_first():
-    """Cut 0 has a prefix of one id, cut 1 none, cut 2 one of two; the padding is on the right."""
+def test_branches_write_their_prefix_first():
+    """Cut 0 has a prefix of one id, cut 1 none, cut 2 one of two; the padding is on the right, and no leaf sees it."""
     answers = rewards.pack_answers((3, 4), [(7,), (8, 9)], [(5,)], max_variants=2, max_tokens=2)
     prefix_kx, length_k = jnp.array([[11, 0], [0, 0], [11, 12]]), jnp.array([1, 0, 2])
     cuts = rewards.Cuts(jnp.array([2, 3, 3]), jnp.ones(3, bool), prefix_kx, length_k)
-    leaves = probes.build_leaves(rewards.Trunk(jnp.arange(3), jnp.ones(3, bool)), cuts, answers)
-    expected = [
-        [11, 3, 4, 7, 0, 0],
-        [11, 3, 4, 8, 9, 0],
-        [3, 4, 7, 0, 0, 0],
-        [3, 4, 8, 9, 0, 0],
-        [11, 12, 3, 4, 7, 0],
-        [11, 12, 3, 4, 8, 9],
-    ]
-    np.testing.assert_array_equal(leaves.token_rp, expected)
-    np.testing.assert_array_equal(leaves.position_rp, np.repeat([[2], [3], [3]], 2, axis=0) + np.arange(6))
+    branches = probes.build_branches(rewards.Trunk(jnp.arange(3), jnp.ones(3, bool)), cuts, answers)
+    np.testing.assert_array_equal(branches.token_kc, [[11, 3, 4, 0], [3, 4, 0, 0], [11, 12, 3, 4]])
+    np.testing.assert_array_equal(branches.position_kc, [[2, 3, 4, 5], [3, 4, 5, 6], [3, 4, 5, 6]])
+    np.testing.assert_array_equal(branches.length_k, [3, 2, 4])
+    leaves = probes.build_leaves(branches, answers)
+    np.testing.assert_array_equal(leaves.token_rp, [[7, 0], [8, 9]] * 3)
+    np.testing.assert_array_equal(leaves.position_rp, [[5, 6]] * 4 + [[7, 8]] * 2)
+    sees = [[1, 1, 0, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1, 1]]
+    np.testing.assert_array_equal(leaves.visible_rx, np.repeat(sees, 2, axis=0))
+
+
+@pytest.mark.parametrize("variants, tokens", [(((19,), (20, 21)), 4), (((19,),), 4)])
+def test_what_variants_have_in_common_is_computed_once(variants, tokens):
+    """Two cuts: two lead-ins of two tokens and, for two variants, four leaves; one variant takes a single pass."""
+    forward, unembed = toy_model.make_forward()
+    answers = rewards.pack_answers(LEAD_IN, variants, CLOSINGS, max_variants=len(variants), max_tokens=3)
+    trunk, cuts, _ = pack()
+    cuts = jax.tree.map(lambda x: x[:, :2], cuts)
+    shapes = []
+
+    def counted(token_rt, *others):
+        shapes.append(token_rt.shape)
+        return forward(token_rt, *others)
+
+    _, cache = forward(TOKENS, trunk.position_s, trunk.valid_s, ())
+    answers = jax.tree.map(lambda x: jnp.stack([x, x]), answers)
+    rewards.score_on_cache(counted, unembed, (cache,), trunk, cuts, answers)
+    assert shapes == ([(4, 2), (8, tokens)] if len(variants) > 1 else [(4, 2 + tokens)])
 
 
 def test_pack_answers_leaves_out_variants_that_do_not_fit():
