@@ -31,8 +31,14 @@ CONFIG = tiny.get_scenes()
 
 
 @pytest.fixture(scope="module")
-def policy():
-    return load_policy(CONFIG.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
+def scenes():
+    """Return the function that makes a config, as `tiny.get_scenes`."""
+    return tiny.get_scenes
+
+
+@pytest.fixture(scope="module")
+def policy(scenes):
+    return load_policy(scenes().model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -135,11 +141,11 @@ def test_probes_equal_prompts_written_out(policy, rollout):
 
 
 @pytest.mark.slow
-def test_micro_batches_with_images(problems):
+def test_micro_batches_with_images(problems, scenes):
     """Rows stay with the images of their prompts: the update is the same, the vision tower's too."""
     results = []
     for microbatches in (1, 2):
-        config = tiny.get_scenes(model__vision__freeze=False, optimizer__microbatches=microbatches)
+        config = scenes(model__vision__freeze=False, optimizer__microbatches=microbatches)
         policy = load_policy(config.model, sharding.make_mesh({}, devices=jax.devices()[:1]), seed=0)
         start = jax.device_get(policy.params)
         prompts = make_encode_images_fn(policy)(policy.params, encode_prompts(policy, config, problems).prompts)
@@ -162,12 +168,10 @@ def test_frozen_vision_tower_is_not_trained(policy):
 
 
 @pytest.mark.slow
-def test_run_from_sft_stage_to_score(tmp_path, monkeypatch, capsys):
+def test_run_from_sft_stage_to_score(tmp_path, scenes, monkeypatch, capsys):
     """A run writes its images, resumes without repeating the SFT stage, and its transcripts can be scored."""
     first = jax.devices()[:1]
-    config = tiny.get_scenes(
-        steps=1, sft__steps=2, sft__data_size=32, model__vision__freeze=False, log__transcripts_every=1
-    )
+    config = scenes(steps=1, sft__steps=2, sft__data_size=32, model__vision__freeze=False, log__transcripts_every=1)
     train.run(config, str(tmp_path), mode="train", devices=first)
     assert "start → after SFT → start of RL → end" in capsys.readouterr().out
     file = tmp_path / "transcripts" / "step_000001.jsonl"
