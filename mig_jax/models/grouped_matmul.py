@@ -59,7 +59,7 @@ def _ragged_dot(x_pd: jax.Array, w_edf: jax.Array, size_e: jax.Array) -> jax.Arr
 
 
 def _ragged_outer(x_pd: jax.Array, dy_pf: jax.Array, size_e: jax.Array) -> jax.Array:
-    return jax.lax.ragged_dot_general(x_pd, dy_pf, size_e, _OUTER, preferred_element_type=jnp.float32)
+    return jax.lax.ragged_dot_general(x_pd, dy_pf, size_e, _OUTER)
 
 
 # ------------------------------------------------------------------------------------------------------ blocks of rows

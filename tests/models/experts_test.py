@@ -77,10 +77,18 @@ def test_experts_have_no_adapters():
         dataclasses.replace(shape, lora=LoraConfig(2, 4.0, ("query", "up")))
 
 
-MESHES = [{"tensor": 8}, {"fsdp": 2, "tensor": 4}, {"data": 2, "fsdp": 2, "tensor": 2}, {"data": 4, "fsdp": 2}]
+ALL_AXES = {"data": 2, "fsdp": 2, "tensor": 2}
+MESHES = [{"tensor": 8}, {"fsdp": 2, "tensor": 4}, {"data": 4, "fsdp": 2}]
 
 
-@pytest.mark.parametrize("shape, rows", [(MESHES[0], 3), *((shape, 8) for shape in MESHES)], ids=str)
+@pytest.mark.parametrize(
+    "shape, rows",
+    [
+        (ALL_AXES, 8),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(ALL_AXES, 3), *((s, 8) for s in MESHES)]),
+    ],
+    ids=str,
+)
 def test_mesh_of_eight(shape, rows):
     """Outputs and gradients equal those of one device; three rows cannot be split."""
     graphdef, params = nnx.split(make())
