@@ -172,12 +172,12 @@ def forward_flops(work: Work, shape: DecoderConfig) -> float:
 
 
 class MatrixParams(NamedTuple):
-    """Parameters in matrices, without norms and biases.
+    """Parameters in matrices, without norms, biases and tables that are looked up.
 
     layers: of the decoder's layers.
     per_token: of these, those that a token is multiplied by: all but the experts that it does not choose.
     vision: of the vision tower without its merger.
-    merger: of the merger.
+    merger: of its mergers.
     """
 
     layers: int
@@ -187,12 +187,12 @@ class MatrixParams(NamedTuple):
 
 
 def count_matrix_params(shape: DecoderConfig) -> MatrixParams:
-    """Count the parameters in matrices of the decoder's layers, the vision tower and its merger."""
+    """Count the parameters in matrices of the decoder's layers, the vision tower and its mergers."""
     sizes = dict.fromkeys(MatrixParams._fields, 0)
     params: dict[str, Any] = traverse_util.flatten_dict(decoder.abstract_params(shape), sep="/")
     for path, x in params.items():
         part = "merger" if "merger" in path else path.split("/")[0]
-        if part in sizes and "norm" not in path and "bias" not in path:
+        if part in sizes and not any(word in path for word in ("norm", "bias", "position_embedding")):
             sizes[part] += math.prod(x.shape)
     return MatrixParams(**sizes | {"per_token": sizes["layers"] - unused_expert_params(shape)})
 

@@ -9,7 +9,7 @@ import pytest
 
 from mig_jax import assets
 from mig_jax.aot.flops import CHIPS, Chip, count_matrix_params, decode_seconds, step_flops, unused_expert_params
-from mig_jax.models import decoder
+from mig_jax.models import decoder, qwen3_vl
 from mig_jax.models.decoder import DecoderConfig
 from mig_jax.models.experts import ExpertsConfig
 from mig_jax.models.huggingface import config as hf_config
@@ -113,6 +113,18 @@ def test_flops_of_vision_tower():
     flops = step_flops(config, seeing)
     assert flops["encode_images"] == 2 * (slots * patch + slots // 4 * merger)
     assert flops["update"] == step_flops(config, SHAPE)["update"] + 3 * flops["encode_images"]
+
+
+def test_flops_of_a_tower_with_deepstack():
+    """One of two layers makes a feature of each unit, as the tower's end does; learned positions are looked up."""
+    vision = qwen3_vl.VisionConfig(8, 2, 2, 12, (0,), learned_positions=9, patch_size=2, temporal_patch_size=1)
+    slots, layers = 8, 2
+    layer = matmul(1, 8, 3 * 8) + matmul(1, 8, 8) + 2 * matmul(1, 8, 12) + slots * 2 * matmul(1, 8, 1)
+    patches = slots * (matmul(1, 3 * 2 * 2, 8) + layers * layer)
+    mergers = 2 * slots // 4 * (matmul(1, 4 * 8, 4 * 8) + matmul(1, 4 * 8, SHAPE.width))
+    seeing = dataclasses.replace(SHAPE, vision=vision, rope_sections=(1, 1, 1))
+    flops = step_flops(get_config(model__vision__max_patches=slots), seeing)
+    assert flops["encode_images"] == 2 * (patches + mergers)
 
 
 def test_decode_reads_parameters_and_cache():
