@@ -15,8 +15,8 @@ machine does hits all alike; what is printed is the median over the rounds, and 
     update      one update on given completions, at `--large_vocab`
     first_step  from the start of the process to the end of the first step, with an empty and a filled compilation cache
 
-`--ours=CHECKOUT` takes our side from another folder, such as a clone at an older commit. Without a peer's `--…_python`
-that peer is left out. One process holds at most 16 GiB at the default sizes; `--large_rows=16` takes a quarter of it.
+`--ours=CHECKOUT` takes our side from another folder, such as a clone at an older commit; `--before=CHECKOUT` adds one
+as a side of its own. Without a peer's `--…_python` that peer is left out. One process holds at most 16 GiB at the default sizes; `--large_rows=16` takes a quarter of it.
 """
 
 import argparse
@@ -101,6 +101,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--what", default="step,logprobs,update,first_step", help="comparisons, separated by commas")
     parser.add_argument("--ours", default=str(HERE.parent), help="checkout of our side")
+    parser.add_argument("--before", default="", help="a second checkout of our side, to compare with the first")
     parser.add_argument("--ours_python", default=sys.executable, help="Python of our side")
     parser.add_argument("--tunix_python", default="", help="Python that has tunix")
     parser.add_argument("--trl_python", default="", help="Python that has TRL")
@@ -167,10 +168,17 @@ def make_task(args: argparse.Namespace, what: str, scratch: Path) -> dict[str, A
 
 def make_commands(args: argparse.Namespace, task: dict[str, Any]) -> dict[str, list[str]]:
     """Return the command of each side that is asked for, ours first."""
-    pythons = {"ours": args.ours_python, "tunix": args.tunix_python, "trl": args.trl_python}
-    options = {"ours": json.loads(args.ours_options), "trl": json.loads(args.trl_options)}
+    pythons = {
+        "ours": args.ours_python, "before": args.before and args.ours_python, "tunix": args.tunix_python,
+        "trl": args.trl_python,
+    }  # fmt: skip
+    changes: dict[str, dict[str, Any]] = {
+        "ours": {"options": json.loads(args.ours_options)},
+        "before": {"checkout": os.path.abspath(args.before)},
+        "trl": {"options": json.loads(args.trl_options)},
+    }
     return {
-        side: [python, str(HERE / "peers" / "worker.py"), side, json.dumps(task | {"options": options.get(side, {})})]
+        side: [python, str(HERE / "peers" / "worker.py"), side, json.dumps(task | changes.get(side, {}))]
         for side, python in pythons.items()
         if python
     }

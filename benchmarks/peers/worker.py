@@ -13,7 +13,7 @@ import sys
 
 from protocol import Channel, Task
 
-SIDES = {"ours": "our_side", "tunix": "tunix_side", "trl": "trl_side"}
+SIDES = {"ours": "our_side", "before": "our_side", "tunix": "tunix_side", "trl": "trl_side"}
 
 
 def main() -> None:

@@ -70,10 +70,11 @@ def test_wrong_arguments_are_refused(against_peers, capsys, flags, message):
 
 
 def test_sides_without_a_python_are_left_out(against_peers):
-    args = against_peers.parse_args(["--trl_python=/trl", '--trl_options={"bf16": false}'])
-    commands = against_peers.make_commands(args, {"kind": "step"})
-    assert list(commands) == ["ours", "trl"] and commands["trl"][0] == "/trl"
+    args = against_peers.parse_args(["--trl_python=/trl", '--trl_options={"bf16": false}', "--before=/old"])
+    commands = against_peers.make_commands(args, {"kind": "step", "checkout": "/new"})
+    assert list(commands) == ["ours", "before", "trl"] and commands["trl"][0] == "/trl"
     assert json.loads(commands["trl"][-1])["options"] == {"bf16": False}
+    assert [json.loads(command[-1])["checkout"] for command in commands.values()] == ["/new", "/old", "/new"]
 
 
 def test_prompts_have_the_tokens_that_they_should(against_peers, tmp_path):
