@@ -16,7 +16,8 @@ machine does hits all alike; what is printed is the median over the rounds, and 
     first_step  from the start of the process to the end of the first step, with an empty and a filled compilation cache
 
 `--ours=CHECKOUT` takes our side from another folder, such as a clone at an older commit; `--before=CHECKOUT` adds one
-as a side of its own. Without a peer's `--…_python` that peer is left out. One process holds at most 16 GiB at the default sizes; `--large_rows=16` takes a quarter of it.
+as a side of its own. Without a peer's `--…_python` that peer is left out. One process holds at most 16 GiB at the
+default sizes; `--large_rows=16` takes a quarter of it.
 """
 
 import argparse
