@@ -10,7 +10,9 @@ maximum lengths.
 """
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flax import traverse_util
@@ -87,7 +89,7 @@ class Work:
     """Amounts that determine the FLOPs of a forward pass.
 
     tokens: tokens that pass through the decoder's layers.
-    pairs: pairs of a token and a token visible to it, in one layer.
+    pairs: pairs of a token and a token visible to it, in one layer; the mean of the layers if some have a window.
     logits: tokens whose logits are computed.
     patches: patches that pass through the vision tower.
     patch_pairs: pairs of a patch and a patch visible to it, summed over the tower's layers.
@@ -109,22 +111,22 @@ def step_work(config: Config, shape: DecoderConfig) -> dict[str, Work]:
     prompt, completion = config.data.max_prompt_tokens, config.rollout.max_new_tokens
     slots = prompt + completion - 1  # the last token predicts nothing
     steps, variants = config.reward.max_steps, config.reward.max_variants
-    fixed = probe_tokens(config)
+    fixed, count = probe_tokens(config), functools.partial(_count_pairs, shape)
     scored = config.data.max_answer_tokens + fixed.closing
     # Probes after each step, and those of the question, which also write the opening.
     mean_cut = prompt + completion * (steps + 1) / (2 * steps)
-    probes = _probe_work(rows * steps, variants, fixed.prefix + fixed.lead_in, scored - 1, mean_cut)
-    opened = _probe_work(questions, variants, fixed.opening + fixed.lead_in, scored - 1, prompt)
+    probes = _probe_work(count, rows * steps, variants, fixed.prefix + fixed.lead_in, scored - 1, mean_cut)
+    opened = _probe_work(count, questions, variants, fixed.opening + fixed.lead_in, scored - 1, prompt)
     score = Work(
         probes.tokens + opened.tokens,
         probes.pairs + opened.pairs,
         (rows * steps + questions) * variants * scored,
     )
     programs = {
-        "prefill": Work(questions * prompt, questions * _causal_pairs(prompt)),
-        "decode": Work(rows * completion, rows * (completion * prompt + _causal_pairs(completion)), rows * completion),
+        "prefill": Work(questions * prompt, questions * count(prompt)),
+        "decode": Work(rows * completion, rows * count(completion, prompt), rows * completion),
         "score": score,
-        "update": Work(rows * slots, rows * _causal_pairs(slots), rows * completion),
+        "update": Work(rows * slots, rows * count(slots), rows * completion),
     }
     if v := shape.vision:
         patches = config.model.vision.max_patches
@@ -220,16 +222,27 @@ def decode_seconds(config: Config, shape: DecoderConfig, *, chips: int, tensor: 
     return r.max_new_tokens * itemsize * (params / tensor + cache / chips) / (chip.gb_per_s * 1e9)
 
 
-def _probe_work(cuts: int, variants: int, common: int, rest: int, visible: float) -> Work:
+def _probe_work(count: Callable[..., float], cuts: int, variants: int, common: int, rest: int, visible: float) -> Work:
     """Return the work of the probes after so many cuts, each of which sees so many tokens of the trunk.
 
     The variants of a cut have `common` tokens in common, which are computed once, and `rest` tokens each.
     """
-    branches = cuts * (common * visible + _causal_pairs(common))
-    leaves = cuts * variants * (rest * (visible + common) + _causal_pairs(rest))
+    branches = cuts * count(common, visible)
+    leaves = cuts * variants * count(rest, visible + common)
     return Work(cuts * (common + variants * rest), branches + leaves)
 
 
-def _causal_pairs(length: int) -> float:
-    """Return the pairs among `length` tokens of which each sees itself and the tokens before it."""
-    return length * (length + 1) / 2
+def _count_pairs(shape: DecoderConfig, length: int, before: float = 0) -> float:
+    """Return the pairs of `length` tokens, each of which sees itself and those before it, in one layer on average.
+
+    Args:
+      before: number of tokens before the first of them.
+    """
+    everything = length * before + length * (length + 1) / 2
+    if shape.window is None:
+        return everything
+    # So many tokens see all before them; the others as many as the window has.
+    whole = min(max(shape.window - before, 0), length)
+    near = whole * before + whole * (whole + 1) / 2 + (length - whole) * shape.window
+    full = len(shape.full_layers) / shape.layers
+    return full * everything + (1 - full) * near

@@ -1,6 +1,7 @@
 """FLOPs against loops that count them, parameters against published numbers, chips against their data sheets."""
 
 import dataclasses
+import functools
 import json
 import math
 
@@ -34,17 +35,22 @@ def matmul(rows, inputs, outputs):
     return sum(2 for _ in range(rows) for _ in range(inputs) for _ in range(outputs))
 
 
-def token_flops(visible):
-    """Count the FLOPs of one token through the layers of SHAPE, with `visible` tokens visible to it."""
+def count_token_flops(shape, visible):
+    """Count the FLOPs of one token through the layers of SHAPE, with `visible` tokens up to it."""
     queries, keys = 4 * 6, 2 * 6
     total = 0
-    for _ in range(3):
+    for layer in range(3):
+        seen = visible if shape.window is None or layer in shape.full_layers else min(visible, shape.window)
         total += matmul(1, 8, queries) + 2 * matmul(1, 8, keys) + matmul(1, queries, 8) + 3 * matmul(1, 8, 10)
-        total += sum(matmul(1, 6, 1) + matmul(1, 1, 6) for _ in range(4) for _ in range(visible))  # scores, then values
+        total += sum(matmul(1, 6, 1) + matmul(1, 1, 6) for _ in range(4) for _ in range(seen))  # scores, then values
     return total
 
 
-def test_flops_of_every_program():
+@pytest.mark.parametrize("window", [None, 4])
+def test_flops_of_every_program(window):
+    """The layers 0 and 2 have the window, if there is one."""
+    shape = dataclasses.replace(SHAPE, window=window, full_layers=(1,) if window else ())
+    token_flops = functools.partial(count_token_flops, shape)
     prompt, logits = range(5), matmul(1, 8, 31)
     expected = {
         "prefill": 2 * sum(token_flops(t + 1) for t in prompt),
@@ -60,7 +66,7 @@ def test_flops_of_every_program():
     opening = sum(token_flops(5 + p + 1) for p in range(3 + 6))
     opened = sum(token_flops(5 + p + 1) for p in range(3 + 6, 3 + 6 + 2 + 3 - 1))
     expected["score"] = 6 * (branch + 2 * (leaf + len(cuts) * 5 * logits)) + 2 * (opening + 2 * (opened + 5 * logits))
-    assert step_flops(get_config(), SHAPE) == pytest.approx(expected)
+    assert step_flops(get_config(), shape) == pytest.approx(expected)
 
 
 def test_options_change_flops():
