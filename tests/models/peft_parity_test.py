@@ -19,7 +19,7 @@ peft = pytest.importorskip("peft")
 
 import transformers  # noqa: E402
 
-from tools import make_reference  # noqa: E402
+from tools import make_reference, make_vision_reference  # noqa: E402
 
 # PEFT uses names that transformers has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -80,26 +80,32 @@ def test_unsupported_adapters_are_rejected(base, tmp_path):
         hf_peft.load(tmp_path, config, params)
 
 
-def test_adapters_of_a_vision_model_skip_its_tower(tmp_path):
-    """The tower also has a gate_proj."""
-    text = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-            "intermediate_size": 48, "vocab_size": 96}  # fmt: skip
-    tower = {"hidden_size": 32, "num_heads": 2, "depth": 2, "intermediate_size": 48, "out_hidden_size": 32}
-    theirs = transformers.Qwen2_5_VLForConditionalGeneration(
-        transformers.Qwen2_5_VLConfig(text_config=text, vision_config=tower)
-    )
-    shape = decoder.DecoderConfig(
-        vocab_size=96, width=32, layers=2, heads=4, kv_heads=2, head_size=8, mlp_width=48,
-        lora=LoraConfig(3, 6.0, ("out", "gate")),
-    )  # fmt: skip
-    params = jax.tree_util.tree_map_with_path(_randomize_b, decoder.init_params(shape, jax.random.key(0)))
-    # Only whether there is a tower matters here, not its shape.
-    hf_peft.save(params, dataclasses.replace(shape, vision=object()), tmp_path, base="")
-    adapted = peft.PeftModel.from_pretrained(theirs, tmp_path)
+@pytest.mark.parametrize("family", make_vision_reference.FAMILIES)
+def test_adapters_of_a_vision_model_skip_its_tower(family, tmp_path):
+    """The tower of Qwen2.5-VL has a gate_proj, too."""
+    modules, names = ("out", "gate"), ("o_proj", "gate_proj")
+    theirs = make_vision_reference.make_model(make_vision_reference.make_config(family), seed=3)
+    theirs.save_pretrained(tmp_path / "base")
+    config = hf_config.read_config(tmp_path / "base")
+    params = hf_weights.load(tmp_path / "base", config)
+    config = dataclasses.replace(config, lora=LoraConfig(3, 6.0, modules))
+    params = jax.tree_util.tree_map_with_path(_randomize_b, lora.add(params, config, jax.random.key(0)))
+    hf_peft.save(params, config, tmp_path / "adapter", base="")
+    adapted = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval()
     found = {name: x.numpy() for name, x in adapted.state_dict().items() if "lora" in name}
-    assert len(found) == 2 * 2 * 2 and not any("visual" in name for name in found)
+    assert len(found) == config.layers * len(names) * 2 and not any("visual" in name for name in found)
     name = "base_model.model.model.language_model.layers.1.mlp.gate_proj.lora_B.default.weight"
     np.testing.assert_array_equal(found[name], params["layers"]["mlp"]["gate_lora_b"][1].T)
+    token_bt = np.random.default_rng(0).integers(0, make_vision_reference.IMAGE, (2, 11))  # text alone
+    with torch.no_grad():
+        want_btv = adapted(input_ids=torch.tensor(token_bt)).logits
+    model = decoder.bind(config, params)
+    position_bt = jnp.broadcast_to(jnp.arange(11)[None], token_bt.shape)
+    hidden_btd, _ = model(jnp.array(token_bt), position_bt, jnp.ones(token_bt.shape, bool))
+    np.testing.assert_allclose(jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv()), want_btv, atol=1e-4)
+    adapted.save_pretrained(tmp_path / "again")
+    _, again = hf_peft.load(tmp_path / "again", dataclasses.replace(config, lora=None), lora.strip(params))
+    np.testing.assert_array_equal(again["layers"]["mlp"]["gate_lora_b"], params["layers"]["mlp"]["gate_lora_b"])
 
 
 def _randomize_b(path, x):
