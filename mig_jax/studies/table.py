@@ -1,9 +1,9 @@
 """All studies by name. A study of a user's own is `package.module:STUDY` or `my_study.py:STUDY`."""
 
-from mig_jax.studies import sparse, value_proxy
+from mig_jax.studies import credit_rules, sparse, value_proxy
 from mig_jax.studies.study import Study
 
-STUDIES: dict[str, Study] = {study.name: study for study in (sparse.STUDY, value_proxy.STUDY)}
+STUDIES: dict[str, Study] = {study.name: study for study in (sparse.STUDY, value_proxy.STUDY, credit_rules.STUDY)}
 
 
 def overview() -> str:
