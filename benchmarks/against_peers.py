@@ -41,7 +41,7 @@ COLUMNS = {
     "step": ("rollout", "update", "wall", "rollout_cpu", "update_cpu", "cpu", "peak_mib"),
     "logprobs": ("wall", "cpu", "peak_mib"),
     "update": ("wall", "cpu", "peak_mib"),
-    "first_step": ("cold", "warm"),
+    "first_step": ("cold", "warm", "cold_cpu", "warm_cpu"),
 }
 Laps = dict[str, float]
 
@@ -210,7 +210,7 @@ def measure_first_steps(command: list[str], scratch: str) -> list[Laps]:
         for name in ("cold", "warm"):
             start = time.perf_counter()
             with open_worker(command, env) as worker:
-                worker()
+                laps[f"{name}_cpu"] = worker()["process_cpu"]
                 laps[name] = time.perf_counter() - start
     return [laps]
 

@@ -72,9 +72,9 @@ class Channel:
         return run
 
     def answer(self) -> None:
-        """Send the laps since `wait`, their sums, and the peak memory of the process."""
+        """Send the laps since `wait`, their sums, and peak memory and CPU seconds of the process so far."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        self.send(self.laps | {"peak_mib": peak})
+        self.send(self.laps | {"peak_mib": peak, "process_cpu": time.process_time()})
 
     def send(self, message: dict[str, Any]) -> None:
         print(json.dumps(message), file=self.out, flush=True)

@@ -3,8 +3,9 @@
     python benchmarks/peers/worker.py SIDE TASK_JSON
 
 Reads lines from stdin. For each it does one unit of work, and answers with a line of JSON on stdout: seconds (`wall`),
-CPU seconds of all threads (`cpu`) and the process's peak memory so far (`peak_mib`). Ends with its input. What
-libraries print goes to stderr. The first line it writes, before any work, is `{"ready": true}`.
+CPU seconds of all threads (`cpu`), and the process's peak memory (`peak_mib`) and CPU seconds (`process_cpu`) so far.
+Ends with its input. What libraries print goes to stderr. The first line it writes, before any work, is
+`{"ready": true}`.
 """
 
 import importlib
