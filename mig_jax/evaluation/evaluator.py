@@ -108,14 +108,15 @@ class EvalSampler:
         """Yield each slice with its completions, one slice late: the next one is sampled while the host grades."""
         last = None
         for loaded in slices:
-            completions = None
+            finish, completions = None, None
             if loaded.prompts:
                 prompts = sharding.to_mesh(loaded.prompts, self.policy.mesh)
-                completions = self.sampler(rollout_params, prompts, jax.random.fold_in(key, loaded.slice.first))
-                # Replicated before the next slice is sampled: afterwards it would wait for that.
-                completions = sharding.replicate(completions._replace(cache=()))
+                finish = self.sampler.start(rollout_params, prompts, jax.random.fold_in(key, loaded.slice.first))
             if last:
                 yield last
+            if finish:
+                # Replicated before the next slice is sampled: afterwards it would wait for that.
+                completions = sharding.replicate(finish()._replace(cache=()))
             last = loaded, completions
         if last:
             yield last

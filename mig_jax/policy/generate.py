@@ -120,32 +120,52 @@ class Sampler:
         self.rejoin_chunk = jax.jit(leaving.rejoin_chunk, donate_argnames="chunk")
 
     def __call__(self, params: Any, prompts: sampler.Prompts, key: jax.Array) -> sampler.Completions:
-        shards = sharding.batch_parts(prompts.start_q.shape[0])
+        return self.start(params, prompts, key)()
+
+    def start(self, params: Any, prompts: sampler.Prompts, key: jax.Array) -> Callable[[], sampler.Completions]:
+        """Start sampling, and return a function that waits for the completions.
+
+        Until that is called, the accelerator decodes as far as all rows go together, and the host is free.
+        """
         state, prompt_cache = self.prefill(params, prompts)
-        rows, cache, everyone, end = state.row_b.shape[0], (prompt_cache,), None, 0
+        shards, rows = sharding.batch_parts(prompts.start_q.shape[0]), state.row_b.shape[0]
         sizes = leaving.subset_sizes(rows // shards)
-        for width in self.widths:
-            end += width
-            cache = (*cache, self.empty_chunk(prompt_cache, rows=state.row_b.shape[0], width=width))
+
+        def decode(state: sampler.DecodeState, cache: tuple) -> tuple[sampler.DecodeState, tuple, Any]:
+            leave_at = max((size for size in sizes if size * shards < state.row_b.shape[0]), default=0)
+            state, chunk, progress = self.decode(
+                params, state, cache[:-1], cache[-1], key, leave_at=leave_at, shards=shards
+            )
+            return state, (*cache[:-1], chunk), progress
+
+        def add_chunk(state: sampler.DecodeState, cache: tuple, n: int) -> tuple:
+            rows = state.row_b.shape[0]
+            return *cache, self.empty_chunk(prompt_cache, rows=rows, width=self.widths[n])
+
+        first = decode(state, add_chunk(state, (prompt_cache,), 0))
+
+        def finish() -> sampler.Completions:
+            (state, cache, progress), everyone = first, None
             while True:
-                leave_at = max((size for size in sizes if size * shards < state.row_b.shape[0]), default=0)
-                state, chunk, progress = self.decode(
-                    params, state, cache[:-1], cache[-1], key, leave_at=leave_at, shards=shards
-                )
-                cache = (*cache[:-1], chunk)
                 t, n_open = jax.device_get(progress)
-                if t == end or n_open == 0:
+                chunks = len(cache) - 1
+                is_full = t == sum(self.widths[:chunks])
+                if n_open == 0 or (is_full and chunks == len(self.widths)):
                     break
-                if everyone is not None:
-                    state, cache = self._rejoin(everyone, state, cache)
-                size = min(size for size in sizes if size >= n_open)
-                few, few_cache, index_sb = self.leave(state, cache, shards=shards, size=size)
-                everyone, state, cache = (state, cache, index_sb), few, few_cache
-            if n_open == 0:
-                break
-        if everyone is not None:
-            state, cache = self._rejoin(everyone, state, cache)
-        return sampler.to_completions(state, cache)
+                if is_full:
+                    cache = add_chunk(state, cache, chunks)
+                else:
+                    if everyone:
+                        state, cache = self._rejoin(everyone, state, cache)
+                    size = min(size for size in sizes if size >= n_open)
+                    few, few_cache, index_sb = self.leave(state, cache, shards=shards, size=size)
+                    everyone, state, cache = (state, cache, index_sb), few, few_cache
+                state, cache, progress = decode(state, cache)
+            if everyone:
+                state, cache = self._rejoin(everyone, state, cache)
+            return sampler.to_completions(state, cache)
+
+        return finish
 
     def _rejoin(self, everyone: tuple, few: sampler.DecodeState, few_cache: tuple) -> tuple[Any, tuple]:
         """Return the state and cache of all rows, with what has become of the few since they were taken."""

@@ -1,6 +1,7 @@
 """Sampling: log-probs and cache equal those of a full forward pass; stop ids, keys, groups and temperature."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -146,3 +147,24 @@ def test_probes_on_the_rollout_cache_equal_packed_scoring(params):
     np.testing.assert_allclose(ell_bk, packed_ell_bk, atol=1e-5)
     is_sampled = jnp.arange(12)[None] < completions.length_b[:, None]
     np.testing.assert_allclose(completions.logprob_bt, jnp.where(is_sampled, logprob_bs[:, 5:], 0.0), atol=1e-4)
+
+
+def test_decoding_copies_no_cache(params):
+    """In the compiled program, keys and values of all layers are only passed on, and updated in place."""
+    width = 256
+
+    def start(params):
+        model = decoder.bind(CONFIG, params)
+        state, cache = sampler.prefill(
+            model, sampler.Prompts(PROMPTS, START), group_size=4, max_new_tokens=width, pad_id=0
+        )
+        return state, (cache,), sampler.empty_chunk(cache, 12, width)
+
+    def decode(params, state, kv_cache, chunk, key):
+        model, options = decoder.bind(CONFIG, params), {"temperature": 1.0, "stop_ids": STOP_IDS, "pad_id": 0}
+        return sampler.decode(model, state, kv_cache, chunk, key, **options)
+
+    compiled = jax.jit(decode, donate_argnums=(1, 3)).lower(params, *jax.eval_shape(start, params), jax.random.key(0))
+    operations = re.findall(r"= f32\[2,12,2,256,4\]\S* ([a-z-]+)\(", compiled.compile().as_text())
+    assert set(operations) <= {"parameter", "get-tuple-element", "dynamic-update-slice", "fusion"}
+    assert operations.count("fusion") == 2, "one update of the keys, one of the values"

@@ -13,7 +13,7 @@ from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.learning.losses import Batch
 from mig_jax.learning.train_step import partition
-from mig_jax.models import decoder, sampler
+from mig_jax.models import decoder, leaving, sampler
 from mig_jax.policy import encoding
 from mig_jax.policy.generate import Sampler, make_encode_images_fn
 from mig_jax.policy.load import load_policy
@@ -81,6 +81,23 @@ def test_the_samplers_logprobs_are_the_trainers(policy, rollout):
     logprobs = jax.jit(make_logprob_fn(policy, temperature=0.9, chunk=8))
     logprob_bt = logprobs(policy.params, batch)[0]
     np.testing.assert_allclose(jnp.where(batch.full_mask_bt, logprob_bt, 0), batch.old_logprob_bt, atol=1e-4)
+
+
+@pytest.mark.slow  # policy/leaving_test.py has the same without images
+def test_rows_with_images_leave(policy, rollout, monkeypatch):
+    """Those that go on without the others take their positions with them, and the same tokens come out."""
+    prompts, _ = rollout
+    stops = tuple(range(0, policy.tokenizer.vocab_size, 4))
+    short = dataclasses.replace(policy, tokenizer=dataclasses.replace(policy.tokenizer, eos_ids=stops))
+    completions = []
+    for sizes in ((), (6, 3)):
+        monkeypatch.setattr(leaving, "subset_sizes", lambda rows, sizes=sizes: sizes)
+        sample = Sampler(short, kv_cache_chunks=1, group_size=3, max_new_tokens=20, temperature=0.9)
+        completions.append(sample(policy.params, prompts, jax.random.key(0)))
+    together, left = completions
+    assert sample.decode._cache_size() > 1
+    np.testing.assert_array_equal(left.token_bt, together.token_bt)
+    np.testing.assert_allclose(left.logprob_bt, together.logprob_bt, atol=1e-5)
 
 
 def test_what_is_seen_matters(policy, rollout):
