@@ -11,6 +11,7 @@ import pytest
 
 from mig_jax.distributed import sharding
 from mig_jax.models import decoder, remat
+from mig_jax.models.experts import ExpertsConfig
 from tests.models.slow_decoder import slow_decoder
 
 PLAIN = decoder.DecoderConfig(
@@ -21,6 +22,7 @@ FLAGS = {
     "llama_biased": {"qkv_bias": True, "o_bias": True},
     "qwen2": {"qkv_bias": True, "tied_head": False},
     "qwen3": {"qk_norm": True},
+    "qwen3_moe": {"qk_norm": True, "experts": ExpertsConfig(count=5, per_token=2, width=7, is_normalized=True)},
     "smollm3": {"no_rope_layers": (0, 2)},
     "mistral": {"window": 3},
     "gemma3": {
@@ -245,7 +247,7 @@ def test_initial_parameters():
     assert (attention["key_bias"] == 0).all() and (params["norm"] == 1).all()
 
 
-@pytest.mark.parametrize("config", [PLAIN, FULL])
+@pytest.mark.parametrize("config", [PLAIN, FULL, dataclasses.replace(PLAIN, **FLAGS["qwen3_moe"])])
 def test_abstract_parameters_and_axes_match_initial_parameters(config):
     params = jax.eval_shape(lambda: decoder.init_params(config, jax.random.key(0)))
     chex.assert_trees_all_equal_shapes_and_dtypes(params, decoder.abstract_params(config))

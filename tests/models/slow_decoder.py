@@ -47,6 +47,22 @@ def slow_attention(c, p, y_td, position_t, visible_ts, theta):
     return out_td + p["out_bias"] if c.o_bias else out_td
 
 
+def slow_mlp(c, y_d, gate, up, down):
+    return slow_activation(c, y_d @ gate) * (y_d @ up) @ down
+
+
+def slow_experts(c, p, y_td):
+    """Add up the experts of each token, one after the other."""
+    out_td = np.zeros_like(y_td)
+    for t, y_d in enumerate(y_td):
+        prob_e = np.exp(y_d @ p["router"]) / np.exp(y_d @ p["router"]).sum()
+        chosen = np.argsort(-prob_e)[: c.experts.per_token]
+        total = prob_e[chosen].sum() if c.experts.is_normalized else 1
+        for e in chosen:
+            out_td[t] += prob_e[e] / total * slow_mlp(c, y_d, *(p[name][e] for name in ("gate", "up", "down")))
+    return out_td
+
+
 def slow_decoder(c, params, token_t, position_t, visible_ts):
     """Return hidden states `[T, D]` of one row."""
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
@@ -62,6 +78,6 @@ def slow_decoder(c, params, token_t, position_t, visible_ts):
         y_td = slow_attention(c, p["attention"], y_td, angle_t, seen_ts, theta)
         x_td = x_td + (slow_norm(c, y_td, p["attention_post_norm"]) if c.post_norms else y_td)
         y_td = slow_norm(c, x_td, p["mlp_norm"])
-        y_td = slow_activation(c, y_td @ p["mlp"]["gate"]) * (y_td @ p["mlp"]["up"]) @ p["mlp"]["down"]
+        y_td = slow_experts(c, p["mlp"], y_td) if c.experts else slow_mlp(c, y_td, **p["mlp"])
         x_td = x_td + (slow_norm(c, y_td, p["mlp_post_norm"]) if c.post_norms else y_td)
     return slow_norm(c, x_td, params["norm"])

@@ -12,6 +12,7 @@ from mig_jax import rewards
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
 from mig_jax.models import decoder, sampler
+from mig_jax.models.experts import ExpertsConfig
 from mig_jax.policy.completions import parse_completion, parse_completions
 from mig_jax.policy.encoding import bucket_size
 from mig_jax.policy.generate import make_sampler
@@ -107,6 +108,14 @@ def test_likelihoods_with_windows_equal_those_written_out(window):
     wide = dataclasses.replace(policy, config=dataclasses.replace(policy.config, window=10**6))
     difference_bk = np.abs(score((config, wide, *rest), reward__max_variants=1)[0] - ell_bk)
     assert (difference_bk[valid_bk] > 1e-3).mean() > 0.9
+
+
+@pytest.mark.slow
+def test_likelihoods_with_experts_equal_those_written_out():
+    """A token chooses the same experts alone and among all that are scored together."""
+    assert_written_out(
+        roll_out(qk_norm=True, experts=ExpertsConfig(count=8, per_token=2, width=16, is_normalized=True))
+    )
 
 
 def assert_written_out(rollout):
