@@ -167,7 +167,7 @@ def get_config() -> ConfigDict:
     o.state_dtype = ""  # of Adam's moments: float32 or bfloat16; "": as the parameters
     o.updates_per_rollout = 1  # passes over a rollout; with more than one update, clipping begins to matter
     o.minibatches = 1  # parts that a rollout is split into, with an update for each
-    o.microbatches = 1  # parts that the rows of an update are split into; the update is the same
+    o.microbatches = 0  # parts that an update is split into, which leave it the same; 0: a number chosen for the device
     o.logprob_tokens = 512  # tokens of a device whose logits are in memory at once, whatever the number of rows
     o.max_skipped = 5  # end the run after this many updates in a row with non-finite loss or gradient
 

@@ -377,7 +377,7 @@ def _divides(
     config: Config, n_devices: int, name: str, prompts: int, *, group_size: int, minibatches: int
 ) -> list[str]:
     """Check that prompts, a group of rows each, divide evenly into micro-batches and those over devices."""
-    microbatches, tensor = config.optimizer.microbatches, config.mesh.tensor
+    microbatches, tensor = config.optimizer.microbatches or 1, config.mesh.tensor  # 0: a number that divides
     parts = microbatches * minibatches
     # Whether a model in a folder has a vision tower is known only when it is read; `aot` checks it then.
     has_images = not config.model.path and config.model.init.vision.layers > 0

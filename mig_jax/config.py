@@ -195,7 +195,7 @@ class OptimizerConfig(Section):
     decay: str
     logprob_tokens: PositiveInt
     max_skipped: PositiveInt
-    microbatches: PositiveInt
+    microbatches: NonNegativeInt
     minibatches: PositiveInt
     peak_lr: PositiveFloat
     state_dtype: str

@@ -27,6 +27,7 @@ def get_config(**changes):
     c.reward.max_steps = 3
     c.reward.max_variants = 2
     c.optimizer.peak_lr = 1e-2
+    c.optimizer.microbatches = 1
     c.sft.batch_size = 16
     c.eval.batch_size = 8
     c.verifier.workers = 1

@@ -56,7 +56,7 @@ class TrainingPrograms:
         self._rollout_params = rollout_param_specs(self.policy, gather=config.rollout.gather_params)
         self.question_multiple = prompt_multiple(
             devices=sharding.count_batch_shards(self.mesh),
-            microbatches=config.optimizer.microbatches * config.optimizer.minibatches,
+            microbatches=max(1, config.optimizer.microbatches) * config.optimizer.minibatches,
             group_size=config.rollout.group_size,
             has_images=self.policy.config.vision is not None,
         )
@@ -118,6 +118,12 @@ class TrainingPrograms:
         for width in sample.widths:
             empty_chunk = functools.partial(sampler.empty_chunk, rows=rows, width=width)
             cache = (*cache, self._shard_cache(jax.eval_shape(empty_chunk, prompt_cache)))
+        leave_at = max(leaving.subset_sizes(rows // shards), default=0)
+        resident: dict[str, Any] = {"prompts": prompts}
+        if leave_at:  # when rows leave late, the cache of all rows waits beside that of the others
+            leave = functools.partial(leaving.leave, shards=shards, size=leave_at)
+            _, few_cache, _ = jax.eval_shape(leave, state, cache)
+            resident["KV cache of open rows"] = tuple(self._shard_cache(part) for part in few_cache)
         decode = self._rollout_program(
             sample.decode,
             state,
@@ -125,14 +131,10 @@ class TrainingPrograms:
             cache[-1],
             key,
             operands={"KV cache": cache, "batch": state},
-            resident={"prompts": prompts},
+            resident=resident,
         )
-        leave_at = max(leaving.subset_sizes(rows // shards), default=0)
-        programs = {
-            "prefill": prefill,
-            "decode": decode._replace(static_kwargs={"leave_at": leave_at, "shards": shards}),
-        }
-        return programs, sampler.to_completions(state, cache)
+        decode = decode._replace(static_kwargs={"leave_at": leave_at, "shards": shards})
+        return {"prefill": prefill, "decode": decode}, sampler.to_completions(state, cache)
 
     def _update_programs(self, batch: Batch) -> dict[str, Program]:
         """Return the recomputed old log-probs and those of the KL reference, where they are on, and the update."""

@@ -3,6 +3,7 @@
 Also the minimum time of a step by formula. Everything is compiled, not run.
 """
 
+import copy
 import functools
 import math
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from mig_jax.aot.programs import TrainingPrograms
 from mig_jax.check_config import check_config
 from mig_jax.config import Config
 from mig_jax.models import decoder
+from mig_jax.trainer.update import plan_microbatches
 
 GIB = 2**30
 PARTS = ("parameters", "optimizer", "reference", "rollout parameters", "KV cache", "prompts", "batch")
@@ -38,6 +40,9 @@ def compile_run(config: Config, topology: str) -> dict[str, Any]:
     check_config(config, mode="train", n_devices=len(devices))
     training, questions, available = TrainingPrograms(config, devices), config.rollout.questions, chip.hbm_gib * GIB
     shape, mesh = training.policy.config, dict(training.mesh.shape)
+    # What the run would choose stands in the report.
+    config = copy.deepcopy(config)
+    config.optimizer.microbatches = plan_microbatches(training.policy, config, "train")[0]
 
     @functools.cache
     def compiled(name: str, questions: int) -> CompiledProgram:

@@ -71,7 +71,8 @@ def _suggest(program: str, config: Config) -> list[str]:
         if action == "lower" and value == 1:
             is_done = True
         if not is_done:
-            suggestions.append(f"{action} {option} (now {value!r})")
+            shown = "chosen for the device" if key == "optimizer.microbatches" and not value else repr(value)
+            suggestions.append(f"{action} {option} (now {shown})")
     if jax.default_backend() == "gpu" and "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:
         suggestions.append("or give JAX more than 75 % of the GPU's memory: XLA_PYTHON_CLIENT_MEM_FRACTION=0.9")
     return suggestions

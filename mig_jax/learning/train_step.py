@@ -91,7 +91,7 @@ def make_train_step(
     *,
     key: jax.Array,
     aggregate: str,
-    microbatches: int,
+    microbatches: int | Callable[[losses.Batch], int],
     token_limit: int = 0,
     trainable: Trainable = train_all,
     summarize: Callable[[Metrics], Metrics] = dict,
@@ -107,7 +107,7 @@ def make_train_step(
       key: random key of the stochastic rounding of the parameters, see `stochastic_rounding.rounding_key`.
       aggregate: how a mean over tokens is taken, one of `losses.AGGREGATES`.
       microbatches: number of parts of the batch whose gradients are computed one after the other; the update is the
-        same for any number.
+        same for any number. Or a function of the batch, whose arrays are tracers, that returns it.
       token_limit: see `losses.stream_token_weights`.
       trainable: that of `init_state`. The other parameters get no gradient and stay bit for bit.
       summarize: metrics, summed over the micro-batches → those to report.
@@ -120,7 +120,8 @@ def make_train_step(
         token_weights = losses.stream_token_weights(batch, aggregate=aggregate, token_limit=token_limit)
         trained, frozen = partition(state.params, trainable)
         gradient_fn = functools.partial(jax.grad(microbatch_loss, has_aux=True), trained, frozen)
-        gradients, metrics = sum_gradients(gradient_fn, (batch, token_weights), microbatches)
+        parts = microbatches(batch) if callable(microbatches) else microbatches
+        gradients, metrics = sum_gradients(gradient_fn, (batch, token_weights), parts)
         metrics = summarize(metrics)
         gradients = optax.tree.cast(gradients, jnp.float32)
         metrics["gradient/norm"] = optax.tree.norm(gradients)

@@ -12,6 +12,7 @@ from mig_jax.data.sources import parse_mixture
 from mig_jax.learning.train_step import partition
 from mig_jax.policy.load import Policy
 from mig_jax.rollout.problem_set import FilteredDataset, eval_source
+from mig_jax.trainer.update import plan_microbatches
 
 
 def describe_devices(mesh: Mesh, *, mode: str, workdir: str) -> str:
@@ -34,6 +35,15 @@ def describe_model(policy: Policy, path: str) -> str:
     trained, frozen = (_count(part) for part in partition(policy.params, policy.is_trainable))
     split = f"{_short(trained)} trained, {_short(frozen)} frozen" if frozen else "all trained"
     return f"model: {path or 'random parameters'}, {_short(trained + frozen)} parameters ({split})"
+
+
+def describe_microbatches(policy: Policy, config: Config, *, mode: str) -> str:
+    """Return the micro-batches of an update: "micro-batches: 64 to an update, of 4 rows; chosen for cpu"."""
+    n, rows = plan_microbatches(policy, config, mode)
+    told = f"micro-batches: {n} to an update, of {rows} row{'s' if rows > 1 else ''}"
+    if config.optimizer.microbatches:
+        return f"{told} (optimizer.microbatches)"
+    return f"{told}; chosen for {policy.mesh.devices.flat[0].device_kind}, fewer where rows are short"
 
 
 def describe_problems(config: Config, train: Sequence[FilteredDataset], held_out: FilteredDataset | None) -> str:

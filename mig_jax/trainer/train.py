@@ -70,6 +70,7 @@ def run(
         )
         check_run_lengths(policy, config)
         print(announce.describe_model(policy, start.path))
+        print(announce.describe_microbatches(policy, config, mode=mode))
         multihost.broadcast_from_main(lambda: check_disk_space(policy, config, workdir))
         run_state = open_run(config, workdir, mode, policy, stack)
         was_finished = run_state.is_last and not run_state.eval_pending

@@ -17,6 +17,7 @@ from mig_jax.learning.train_step import TrainState, compile_train_step, init_sta
 from mig_jax.models import decoder
 from mig_jax.policy.load import Policy
 from mig_jax.policy.logprobs import make_logprob_fn
+from mig_jax.trainer.auto_microbatches import auto_microbatches
 from mig_jax.trainer.keys import purpose_key
 
 # Prefixes of the metrics that SFT reports: the others compare with a sampling policy.
@@ -41,6 +42,21 @@ def build_optimizer(config: Config) -> optax.GradientTransformation:
         state_dtype=o.state_dtype,
         key=purpose_key(config.seed, "rounding"),
     )
+
+
+def plan_microbatches(policy: Policy, config: Config, mode: str) -> tuple[int, int]:
+    """Return the number of micro-batches of an update whose rows have their greatest length, and the rows of each."""
+    prompts = config.rollout.questions if mode == "train" else config.sft.batch_size
+    rows, prompts = (
+        n // config.optimizer.minibatches
+        for n in (prompts * (config.rollout.group_size if mode == "train" else 1), prompts)
+    )
+    n = config.optimizer.microbatches
+    if not n:
+        slots = config.data.max_prompt_tokens + config.rollout.max_new_tokens
+        choice = auto_microbatches(policy, config, build_optimizer(config))
+        n = choice.choose(rows, slots, units=prompts if policy.config.vision else rows)
+    return n, rows // n
 
 
 def build_loss_settings(config: Config, mode: str) -> losses.LossSettings:
@@ -127,7 +143,7 @@ def build_step(policy: Policy, config: Config, mode: str) -> CompiledStep:
         tx,
         key=purpose_key(config.seed, "rounding"),
         aggregate=config.loss.aggregate,
-        microbatches=o.microbatches,
+        microbatches=o.microbatches or auto_microbatches(policy, config, tx),
         token_limit=config.rollout.max_new_tokens,
         trainable=policy.is_trainable,
         summarize=router.summarize if has_experts else dict,
