@@ -423,3 +423,33 @@ def test_remote_paths_are_refused_at_once(arguments, message):
 def test_version_is_printed():
     done = subprocess.run([sys.executable, "-m", "mig_jax", "--version"], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == f"mig-jax {mig_jax.__version__}"
+
+
+def test_study_needs_a_name_and_a_workdir(tmp_path):
+    listed = run_cli("study", "--list")
+    assert listed.returncode == 0 and "sparse" in listed.stdout and "value_proxy" in listed.stdout
+    for arguments, message in (
+        (["study"], "study needs a name, as in mig-jax study sparse"),
+        (["study", "sparse", "weights"], "2 studies are named: sparse, weights"),
+        (["study", "sparse"], "study needs --workdir=DIR"),
+        (["study", "spars", f"--workdir={tmp_path}"], "did you mean sparse"),
+        (["study", "sparse", f"--workdir={tmp_path}", "--part=3/2"], "must be I/N"),
+        (["study", "sparse", f"--workdir={tmp_path}", "--input=x"], "study has no flag --input"),
+    ):
+        refused = run_cli(*arguments)
+        assert refused.returncode == 1 and message in refused.stderr
+
+
+def test_study_runs_what_is_named(tmp_path, monkeypatch):
+    """Flags reach the runner: a study of the user's own, seeds, overrides."""
+    calls = []
+    monkeypatch.setattr(commands.runner, "run_study", lambda *args, **kwargs: calls.append((args, kwargs)))
+    file = tmp_path / "mine.py"
+    file.write_text("from mig_jax.studies.sparse import STUDY\n")
+    flags = ["--seeds=2", "--smoke", "--only=mig,grpo", "--part=1/3", "--config.steps=7"]
+    done = run_cli("study", f"{file}:STUDY", f"--workdir={tmp_path / 'out'}", *flags)
+    assert done.returncode == 0, done.stderr
+    (((study, workdir, plan), options),) = calls
+    assert study.name == "sparse" and workdir == str(tmp_path / "out") and (plan.seeds, plan.smoke) == (2, True)
+    assert (plan.config, plan.model, options["overrides"]) == ("", "", {"steps": 7})
+    assert options["selection"].only == ["mig", "grpo"] and options["selection"].part == (1, 3)

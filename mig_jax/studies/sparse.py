@@ -39,40 +39,39 @@ LABELS = {
 # temperature 1.4. The order is that of the runs.
 STARTS = {"slips_58": 0.58, "hot": None, "slips_20": 0.2, "slips_42": 0.42, "slips_30": 0.3}
 HOT = {"rollout.temperature": 1.4}
+GIVEN = "given"
 TAUGHT = {"steps": 60, "sft.batch_size": 32, "optimizer.peak_lr": 1e-3, "optimizer.warmup_steps": 10}
 METRICS = ("reward/format", "rollout/steps", "reward/zero_variance_groups")
 
 
 def plan_runs(plan: Plan) -> list[Run]:
-    """Return the start policies with their evaluations; then, seed by seed, all arms from each of them."""
+    """Return the start policies with their evaluations; then, seed by seed, all arms from each of them.
+
+    With --config or --model, the policy that they name is the only start.
+    """
+    starts = {GIVEN: None} if plan.config or plan.model else STARTS
+    models = {start: f"start/{start}" if slip_prob else "" for start, slip_prob in starts.items()}
+    extra = {start: HOT if start == "hot" else {} for start in starts}
     runs = []
-    models = {start: f"start/{start}" if slip_prob else "" for start, slip_prob in STARTS.items()}
-    extra = {start: {} if slip_prob else HOT for start, slip_prob in STARTS.items()}
-    for start, slip_prob in STARTS.items():
+    for start, slip_prob in starts.items():
         source = f"chain:terms=7,slip_prob={slip_prob},early_guess_prob=0.2"
         taught = {} if plan.smoke else {"data.train": source, **TAUGHT}
         runs += [Run(models[start], actions.sft, taught, arm="start", setting=start)] if slip_prob else []
         name = f"start/{start}_eval"
         runs.append(Run(name, actions.evaluate, extra[start], 0, "start_eval", start, model=models[start]))
     for seed in range(plan.seeds):
-        for start in STARTS:
+        for start in starts:
+            needed: dict[str, Any] = {"model": models[start], "after": (f"start/{start}_eval",)}
             for arm, changes in ARMS.items():
-                runs += train_and_evaluate(
-                    arm,
-                    start,
-                    seed,
-                    {**extra[start], **changes},
-                    model=models[start],
-                    after=(f"start/{start}_eval",),
-                    evaluation=extra[start],
-                )
+                changed = {**extra[start], **changes}
+                runs += train_and_evaluate(arm, start, seed, changed, evaluation=extra[start], **needed)
     return runs
 
 
 def analyze(results: Results) -> Analysis:
     """Compare the accuracy of every arm from every start policy."""
     starts: dict[str, float] = {}
-    for start in STARTS:
+    for start in dict.fromkeys(run.setting for run in results.planned):
         if runs := results.finished(arm="start_eval", setting=start):
             starts[start] = float(results.accuracies(runs).mean())
     starts = dict(sorted(starts.items(), key=lambda item: item[1]))

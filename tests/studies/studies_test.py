@@ -11,7 +11,7 @@ from mig_jax.configs import default
 from mig_jax.errors import UserError
 from mig_jax.parts import find_part
 from mig_jax.records.transcripts import Transcript
-from mig_jax.studies import credit_rules, gamed, runner, sparse, statistics, value_proxy
+from mig_jax.studies import actions, credit_rules, gamed, runner, sparse, statistics, value_proxy
 from mig_jax.studies.study import Plan
 from mig_jax.studies.table import STUDIES, overview
 from mig_jax.text.step_format import find_format
@@ -62,6 +62,13 @@ def test_sparse_tells_arms_apart(faked, monkeypatch, tmp_path):
     assert grpo["low"] > 0.5 and grpo["p_holm"] < 0.05 and sft["low"] > 0
     assert len(results["comparisons"]) == 10 and "GRPO is behind" in results["findings"][0]
     assert results["tables"][0]["rows"][0][:2] == ["MIG: α, β and γ", "2"]
+
+
+def test_given_policies_replace_those_of_a_study():
+    for plan in (Plan(2, config="mine.py"), Plan(2, model="mine")):
+        assert {run.setting for run in sparse.plan_runs(plan)} == {"given"}
+        assert {run.setting for run in value_proxy.plan_runs(plan)} == {"given"}
+        assert not [run for run in sparse.plan_runs(plan) if run.action is actions.sft]
 
 
 def test_value_proxy_finds_a_known_correlation(faked, monkeypatch, tmp_path):
