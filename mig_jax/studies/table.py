@@ -1,9 +1,30 @@
 """All studies by name. A study of a user's own is `package.module:STUDY` or `my_study.py:STUDY`."""
 
-from mig_jax.studies import credit_rules, sparse, value_proxy
+from mig_jax.studies import (
+    cold_start,
+    credit_rules,
+    scale,
+    sft_ablation,
+    sparse,
+    step_density,
+    strategies,
+    value_proxy,
+    weights,
+)
 from mig_jax.studies.study import Study
 
-STUDIES: dict[str, Study] = {study.name: study for study in (sparse.STUDY, value_proxy.STUDY, credit_rules.STUDY)}
+_MODULES = (
+    sparse,
+    value_proxy,
+    credit_rules,
+    sft_ablation,
+    weights,
+    cold_start,
+    step_density,
+    strategies,
+    scale,
+)
+STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in _MODULES}
 
 
 def overview() -> str:
