@@ -1,6 +1,7 @@
 """The studies: their grids, what they find in known results, and --smoke."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -116,6 +117,17 @@ def test_behaviors_are_responses():
     assert next(iter(written)) == gamed.HONEST and len(set(written.values())) == len(written)
     assert all(text.startswith("<think>\n### Step 1: ") for text in written.values())
     assert first.answer in written["the answer named at once, right"].partition("</think>")[0]
+
+
+def test_study_of_the_page_runs(faked, monkeypatch, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "studies" / "index.md").read_text(encoding="utf-8")
+    file = tmp_path / "my_study.py"
+    file.write_text(page.split("```python\n")[1].split("```")[0])
+    study = find_part(f"{file}:STUDY", STUDIES, key="study")
+    monkeypatch.setattr(fakes, "SKILL", {"small_groups": 0.0})
+    finish(study, tmp_path / "out")
+    rows = read_results(tmp_path / "out")["tables"][0]["rows"]
+    assert rows[0][:2] == ["small_groups", "2"] and rows[0][2].startswith("0.000") and rows[1][2] > rows[0][2]
 
 
 def test_own_study_is_found(tmp_path):
