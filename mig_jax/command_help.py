@@ -250,7 +250,7 @@ COMMANDS = {
         ("steps", "rollout.questions", "optimizer.peak_lr"),
         {
             "report.md, figure.png, results.json": "what was expected and what was found, from all finished runs",
-            "runs/": "the folder of each run: what its command writes, its output in log.txt, run.json at its end",
+            "runs/": "the folder of each run: what its command writes, its output in output.txt, run.json at its end",
         },
         "mig-jax study --list",
     ),

@@ -65,7 +65,7 @@ def test_finished_runs_are_not_run_again(tmp_path):
     page = read_page(tmp_path)
     assert "* b is more." in page[1] and "| a | [51, 52] |" in page[1] and "| b − a | +1.000 |" in page[1]
     assert "p corrected by Holm for 2 comparisons" in page[1] and "0.020 | 0.040 |" in page[1]
-    assert "said by the run" in (tmp_path / "runs" / "start" / "log.txt").read_text()
+    assert "said by the run" in (tmp_path / "runs" / "start" / "output.txt").read_text()
     run(tmp_path)
     assert len(STARTED) == 5 and read_page(tmp_path) == page
     record = json.loads((tmp_path / "runs" / "b" / "seed_1" / "run.json").read_text())
@@ -106,7 +106,7 @@ def test_failed_runs_are_named_and_tried_again(tmp_path):
     broken = dataclasses.replace(STUDY, plan_runs=plan_with(fail))
     with pytest.raises(UserError, match=r"2 runs failed \(a, c"):
         runner.run_study(broken, str(tmp_path), Plan(1), say=lambda line: None)
-    assert STARTED == ["b"] and "no memory" in (tmp_path / "runs" / "a" / "log.txt").read_text()
+    assert STARTED == ["b"] and "no memory" in (tmp_path / "runs" / "a" / "output.txt").read_text()
     mended = dataclasses.replace(STUDY, plan_runs=plan_with(write_seed))
     runner.run_study(mended, str(tmp_path), Plan(1), say=lambda line: None)
     assert STARTED == ["b", "a", "c"]
