@@ -62,6 +62,9 @@ CONFIGS = {
         **SIZES | {"max_position_embeddings": 4096}, tie_word_embeddings=True, head_dim=16, rope_parameters=YARN
     ),
     "qwen3": transformers.Qwen3Config(**SIZES, head_dim=16, tie_word_embeddings=True),
+    "qwen3_moe": transformers.Qwen3MoeConfig(
+        **SIZES, head_dim=16, moe_intermediate_size=20, num_experts=4, num_experts_per_tok=2, norm_topk_prob=True
+    ),
     "smollm3": transformers.SmolLM3Config(**SIZES, no_rope_layers=[1, 0], pad_token_id=None),
     "gemma3": transformers.Gemma3TextConfig(**SIZES, **GEMMA3),
     "mistral": transformers.MistralConfig(**SIZES, sliding_window=5),

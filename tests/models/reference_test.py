@@ -19,6 +19,7 @@ NAMES = [
     "qwen2_untied",
     "qwen2_yarn",
     "qwen3",
+    "qwen3_moe",
     "smollm3",
     "gemma3",
     "mistral",
