@@ -12,7 +12,7 @@ from mig_jax import parts
 from mig_jax.config import Config
 from mig_jax.distributed import multihost, sharding
 from mig_jax.errors import UserError
-from mig_jax.models import lora
+from mig_jax.models import families, lora
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import peft
 from mig_jax.models.huggingface import weights as hf_weights
@@ -44,7 +44,7 @@ def save_policy(policy: Policy, params: Any, folder: str, *, config: Config) -> 
     if shape.lora and config.model.lora.save == "adapter":
         if multihost.is_main_process():
             hf_config.write_generation_config(folder, base=origin.generation, **ids)
-        peft.save(params, shape, folder, base=policy.base)
+        peft.save(params, shape, folder, base=policy.base, base_has_tower=families.has_tower(origin.config))
         return
     if shape.lora:
         params, shape = lora.merge(params, shape), dataclasses.replace(shape, lora=None)

@@ -8,6 +8,7 @@ May import: `models/` (the decoder, its rope and vision tower) and `errors`.
 Main names: `FAMILIES`, `decoder_config` with `config_errors`, `raw_config` with `family_of`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from mig_jax.errors import UserError
@@ -69,6 +70,12 @@ def reason_of(model_type: Any) -> str:
 def decoder_config(raw: dict[str, Any]) -> DecoderConfig:
     """Return the decoder config for a config.json in which `config_errors` has found none."""
     return DecoderConfig(**FAMILIES[raw["model_type"]].read(raw))
+
+
+def has_tower(raw: Mapping[str, Any]) -> bool:
+    """Return whether a config.json is that of a model with a vision tower, whether the tower is read or not."""
+    family = FAMILIES.get(str(raw.get("model_type")))
+    return family is not None and (family.has_vision or family.has_unread_tower)
 
 
 def raw_config(config: DecoderConfig, *, preferred: str = "") -> dict[str, Any]:

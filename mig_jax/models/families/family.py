@@ -36,6 +36,7 @@ class Family:
     has_windows: layers may have a sliding window, see `window_fields`.
     stores: further fields of `DecoderConfig`, of those that most families lack, that it reads and writes.
     has_vision: the model has a vision tower.
+    has_unread_tower: it has one of which nothing is read, so that images are refused.
     is_written: transformers has the family, so that models are saved as they came; False: as another that computes the
       same.
     tensors: path of each parameter → its name and layout in a checkpoint.
@@ -53,6 +54,7 @@ class Family:
     has_windows: bool = False
     stores: tuple[str, ...] = ()
     has_vision: bool = False
+    has_unread_tower: bool = False
     is_written: bool = True
     tensors: dict[str, TensorLayout] = dataclasses.field(default_factory=lambda: decoder_tensors.TENSORS)
 

@@ -138,4 +138,6 @@ _SETTINGS: dict[str, Any] = {
     },
 }
 FAMILY = _Gemma3(architecture="Gemma3ForCausalLM", **_SETTINGS)
-FAMILY_WITH_TOWER = _Gemma3WithTower(architecture="Gemma3ForConditionalGeneration", is_written=False, **_SETTINGS)
+FAMILY_WITH_TOWER = _Gemma3WithTower(
+    architecture="Gemma3ForConditionalGeneration", is_written=False, has_unread_tower=True, **_SETTINGS
+)

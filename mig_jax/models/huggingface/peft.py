@@ -58,20 +58,29 @@ def find_base(folder: str | os.PathLike) -> str | None:
     raise UserError(f"{file}: base_model_name_or_path is empty: write the folder or hub name of the base model there")
 
 
-def save(params: dict[str, Any], config: DecoderConfig, folder: str | os.PathLike, base: str) -> None:
+def save(
+    params: dict[str, Any],
+    config: DecoderConfig,
+    folder: str | os.PathLike,
+    base: str,
+    *,
+    base_has_tower: bool = False,
+) -> None:
     """Write the adapters of `params`, so that PEFT and `load` can read them; other parameters are left out.
 
     All processes must call this; the first one writes.
 
     Args:
       base: path or hub name of the model that the adapters belong to.
+      base_has_tower: that model has a vision tower, although `config` has none: Gemma 3 from 4B on.
     """
     flat, lora, tensors = layout.flatten(params), require_lora(config), {}
+    has_tower = base_has_tower or bool(config.vision)
     for name in lora.modules:
         path = param_path(name)
         a, b = (sharding.to_host(flat[path + suffix]).astype(np.float32) for suffix in ("_lora_a", "_lora_b"))
         for layer in range(config.layers):
-            name_a, name_b = _tensor_names(name, layer, config)
+            name_a, name_b = _tensor_names(name, layer, config, has_tower=has_tower)
             tensors[name_a] = np.ascontiguousarray(a[layer].reshape(-1, lora.rank).T)
             tensors[name_b] = np.ascontiguousarray(b[layer].reshape(lora.rank, -1).T)
     if jax.process_index():
@@ -80,7 +89,7 @@ def save(params: dict[str, Any], config: DecoderConfig, folder: str | os.PathLik
     folder.mkdir(parents=True, exist_ok=True)
     tensor_files.write_file(tensors, folder / _TENSORS)
     unfinished = folder / f"{_CONFIG}.part"
-    unfinished.write_text(json.dumps(_adapter_config(config, base), indent=2), encoding="utf-8")
+    unfinished.write_text(json.dumps(_adapter_config(config, base, has_tower=has_tower), indent=2), encoding="utf-8")
     unfinished.replace(folder / _CONFIG)
 
 
@@ -106,7 +115,9 @@ def load(
     name_of = {_known_name(name, config): name for name in opened.keys()}
     found = set(name_of)
     possible = ATTENTION if config.experts else PROJECTIONS
-    modules = [name for name in possible if not found.isdisjoint(_tensor_names(name, 0, config))]
+    modules = [
+        name for name in possible if not found.isdisjoint(_tensor_names(name, 0, config, has_tower=bool(config.vision)))
+    ]
     expected = _expected_tensors(modules, config, raw.get("r"), flat)
     errors = [*_config_errors(raw), *_tensor_errors(expected, opened, name_of)]
     if errors or not modules:
@@ -126,25 +137,29 @@ def _open(file: pathlib.Path) -> Any:
         raise UserError(f"{file}: {error}") from error
 
 
-def _tensor_names(name: str, layer: int, config: DecoderConfig) -> tuple[str, str]:
+def _tensor_names(name: str, layer: int, config: DecoderConfig, *, has_tower: bool) -> tuple[str, str]:
     """Return PEFT's names of A and B of a projection: its name in the model of transformers, not in the files."""
     on_disk = layout.tensor_table(config)[param_path(name)].name.format(layer)
     module = layout.canonical_name(on_disk).removesuffix(".weight")
-    if config.vision:
+    if has_tower:
         module = module.replace("model.", "model.language_model.", 1)
     return f"base_model.model.{module}.lora_A.weight", f"base_model.model.{module}.lora_B.weight"
 
 
 def _known_name(name: str, config: DecoderConfig) -> str:
-    """Return the name that `_tensor_names` gives a tensor: those of vision models have changed with transformers."""
+    """Return the name that `_tensor_names` gives a tensor for `config`.
+
+    Names of models with a vision tower have changed with transformers; ours may have none although the base has one.
+    """
     prefix = "base_model.model."
-    if not config.vision or not name.startswith(prefix):
+    if not name.startswith(prefix):
         return name
     inner = layout.canonical_name(name.removeprefix(prefix))
-    return prefix + (f"model.language_model.{inner[6:]}" if inner.startswith("model.layers.") else inner)
+    is_nested = config.vision and inner.startswith("model.layers.")
+    return prefix + (f"model.language_model.{inner[6:]}" if is_nested else inner)
 
 
-def _adapter_config(config: DecoderConfig, base: str) -> dict[str, Any]:
+def _adapter_config(config: DecoderConfig, base: str, *, has_tower: bool) -> dict[str, Any]:
     """Return adapter_config.json."""
     lora = require_lora(config)
     names = [layout.tensor_table(config)[param_path(name)].name.split(".")[-2] for name in lora.modules]
@@ -155,7 +170,7 @@ def _adapter_config(config: DecoderConfig, base: str) -> dict[str, Any]:
         "r": lora.rank,
         "lora_alpha": int(lora.alpha) if float(lora.alpha).is_integer() else lora.alpha,
         # The vision tower has projections of the same names, which have no adapters.
-        "target_modules": rf".*language_model.*\.({'|'.join(names)})" if config.vision else names,
+        "target_modules": rf".*language_model.*\.({'|'.join(names)})" if has_tower else names,
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
@@ -170,7 +185,7 @@ def _expected_tensors(
     for name in modules:
         path, first_output = param_path(name), 1 + PROJECTIONS[name].inputs
         shape = flat[path].shape
-        names = [_tensor_names(name, layer, config) for layer in range(config.layers)]
+        names = [_tensor_names(name, layer, config, has_tower=bool(config.vision)) for layer in range(config.layers)]
         expected[path + "_lora_a"] = _AdapterTensors((*shape[1:first_output], rank), [a for a, _ in names])
         expected[path + "_lora_b"] = _AdapterTensors((rank, *shape[first_output:]), [b for _, b in names])
     return expected
