@@ -36,8 +36,8 @@ from mig_jax.models.window import Window
 
 # Finite, so that a row without visible keys (padding) gets a harmless average instead of NaN.
 _MASKED = -1e30
-# Queries per row of keys whose scores are in memory at once.
-_MAX_QUERIES = 256
+# Queries per row of keys whose scores are in memory at once, and slots of keys, where many sequences share a row.
+_MAX_QUERIES, _KEY_BLOCK = 128, 256
 
 KeyValue = tuple[jax.Array, jax.Array]
 
@@ -224,7 +224,8 @@ def _attend_growing(q_rtnh: jax.Array, part: GrowingPart, mask: jax.Array, scale
 def _attend_part(q_rtnh: jax.Array, kv: KeyValue, mask: jax.Array, scale: float) -> _PartialSoftmax:
     """Attend to B rows of keys, each shared by R / B sequences.
 
-    Sequences are processed in chunks where many share a row, as probes do: scores are the largest array here.
+    Sequences are processed in chunks where many share a row, as probes do: scores are the largest array here. A chunk
+    reads the slots that one of its sequences sees; neighbors among probes are after cuts that are close to each other.
 
     Args:
       mask: `[R or 1, T or 1, S]` bool; or `[R, 1, S]` int32, the last token that sees each key, −1 for none.
@@ -238,7 +239,7 @@ def _attend_part(q_rtnh: jax.Array, kv: KeyValue, mask: jax.Array, scale: float)
         softmax = _attend_rows(q_bgtnh, kv, mask_bgts, scale)
     else:
         chunks = _split_chunks(q_bgtnh, chunk), _split_chunks(mask_bgts, chunk)
-        softmax = jax.lax.map(lambda q_and_mask: _attend_rows(q_and_mask[0], kv, q_and_mask[1], scale), chunks)
+        softmax = jax.lax.map(lambda q_and_mask: _attend_blocks(q_and_mask[0], kv, q_and_mask[1], scale), chunks)
         softmax = jax.tree.map(lambda x: _join_chunks(x)[:, :per_row], softmax)
     return jax.tree.map(lambda x: x.reshape(sequences, *x.shape[2:]), softmax)
 
@@ -253,6 +254,29 @@ def _split_chunks(x_bg: jax.Array, chunk: int) -> jax.Array:
 def _join_chunks(x: jax.Array) -> jax.Array:
     """Reshape `[chunks, B, chunk, …]` to `[B, chunks · chunk, …]`, with the padding of `_split_chunks`."""
     return x.swapaxes(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
+
+
+def _attend_blocks(q_bgtnh: jax.Array, kv: KeyValue, mask_bgts: jax.Array, scale: float) -> _PartialSoftmax:
+    """Attend as `_attend_rows`, in blocks of keys, from the first to the last that is visible to any sequence."""
+    slots = kv[0].shape[2]
+    if slots <= _KEY_BLOCK:
+        return _attend_rows(q_bgtnh, kv, mask_bgts, scale)
+    is_bool = mask_bgts.dtype == bool
+    is_seen_s = (mask_bgts if is_bool else mask_bgts >= 0).any((0, 1, 2))
+    first, last = jnp.argmax(is_seen_s) // _KEY_BLOCK, (slots - 1 - jnp.argmax(is_seen_s[::-1])) // _KEY_BLOCK
+
+    def add_block(number: jax.Array, softmax: _PartialSoftmax) -> _PartialSoftmax:
+        # The last block overlaps the one before it, where S is not a multiple of blocks.
+        start = jnp.minimum(number * _KEY_BLOCK, slots - _KEY_BLOCK)
+        key_bmsh, value_bmsh = (jax.lax.dynamic_slice_in_dim(x_bmsh, start, _KEY_BLOCK, axis=2) for x_bmsh in kv)
+        mask = jax.lax.dynamic_slice_in_dim(mask_bgts, start, _KEY_BLOCK, axis=3)
+        is_new_s = start + jnp.arange(_KEY_BLOCK) >= number * _KEY_BLOCK
+        mask = jnp.where(is_new_s[None, None, None], mask, False if is_bool else -1)
+        return _merge_softmax(softmax, _attend_rows(q_bgtnh, (key_bmsh, value_bmsh), mask, scale))
+
+    none = jnp.zeros(q_bgtnh.shape[:-1])
+    start = _PartialSoftmax(jnp.zeros(q_bgtnh.shape), none, none + _MASKED)
+    return jax.lax.fori_loop(first, last + 1, add_block, start)
 
 
 def _attend_rows(q_bgtnh: jax.Array, kv: KeyValue, mask_bgts: jax.Array, scale: float) -> _PartialSoftmax:

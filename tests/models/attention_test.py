@@ -138,12 +138,13 @@ def test_windows_that_hide_nothing_are_left_out():
 
 @pytest.mark.parametrize("is_on", [*(pytest.param(value, marks=pytest.mark.slow) for value in (None, False)), True])
 @pytest.mark.parametrize("per_row", [pytest.param(3, marks=pytest.mark.slow), 40])
-def test_windows_with_a_cache(per_row, is_on):
-    """Hidden slots do not count, wherever they are; many sequences of a row are processed in chunks."""
+def test_windows_with_a_cache(per_row, is_on, monkeypatch):
+    """Hidden slots do not count, wherever they are; many sequences of a row take chunks, and blocks of keys."""
+    monkeypatch.setattr(attention, "_KEY_BLOCK", 4)
     rows, length, slots, size = 2, 12, 10, 9
     sequences = rows * per_row
-    shared = (random_array(rows, slots, KV_HEADS, HEAD_SIZE, seed=i) for i in range(2))
-    own = (random_array(sequences, 4, KV_HEADS, HEAD_SIZE, seed=i) for i in range(2))
+    shared = (random_array(rows, KV_HEADS, slots, HEAD_SIZE, seed=i) for i in range(2))
+    own = (random_array(sequences, KV_HEADS, 4, HEAD_SIZE, seed=i) for i in range(2))
     q, *new_kv = qkv(sequences, length)
     visible_rs = jnp.array(np.random.default_rng(2).random((sequences, slots + 4)) < 0.6)
     shared, own = tuple(shared), tuple(own)
@@ -156,7 +157,8 @@ def test_windows_with_a_cache(per_row, is_on):
 
     got = attend(q, tuple(new_kv), (shared, own), visible_rs)
     repeated = (jnp.repeat(x, per_row, axis=0) for x in shared)
-    key, value = (jnp.concatenate(parts, axis=1) for parts in zip(repeated, own, new_kv, strict=True))
+    parts = ((*(x.swapaxes(1, 2) for x in cached), new) for *cached, new in zip(repeated, own, new_kv, strict=True))
+    key, value = (jnp.concatenate(of_one, axis=1) for of_one in parts)
     # The number of each token among the visible ones of its sequence.
     seen_rx = np.concatenate([visible_rs, np.ones((sequences, length), bool)], axis=1)
     number_rx = np.cumsum(seen_rx, axis=1)
@@ -201,16 +203,20 @@ def test_models_use_the_kernel_of_their_config():
 
 
 @pytest.mark.parametrize(
-    ("per_row", "length"), [(5, 3), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 1), (7, 100)))]
+    ("per_row", "length", "block"),
+    [(5, 3, 4), *(pytest.param(*sizes, 256, marks=pytest.mark.slow) for sizes in ((1, 1), (5, 3), (7, 100)))],
 )
-def test_shared_cache_equals_a_copy_for_each_sequence(per_row, length):
-    """Also where more sequences share a row than fit in one chunk."""
+def test_shared_cache_equals_a_copy_for_each_sequence(per_row, length, block, monkeypatch):
+    """Also where more sequences share a row than fit in one chunk, and more slots than fit in a block."""
+    monkeypatch.setattr(attention, "_KEY_BLOCK", block)
+    monkeypatch.setattr(attention, "_MAX_QUERIES", min(128, 2 * block))
     rows, slots = 2, 9
     sequences = rows * per_row
     q, *new_kv = qkv(sequences, length)
     shared = tuple(random_array(rows, KV_HEADS, slots, HEAD_SIZE, seed=i + 5) for i in range(2))
     own = tuple(random_array(sequences, KV_HEADS, 4, HEAD_SIZE, seed=i + 7) for i in range(2))
     visible_rs = jnp.array(np.random.default_rng(0).random((sequences, slots + 4)) < 0.6)
+    visible_rs = visible_rs.at[: sequences // 2, block:].set(False)  # some chunks see the first block alone
     attend = jax.jit(functools.partial(attention.attend, kernel="xla"))
     got = attend(q, tuple(new_kv), (shared, own), visible_rs)
 
