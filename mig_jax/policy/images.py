@@ -39,7 +39,7 @@ _TOKENS = {"image_token_id": "<|image_pad|>", "start_token_id": "<|vision_start|
 
 
 class PromptImages(NamedTuple):
-    """The images of one prompt of S tokens, as J patch slots; only windows are padded.
+    """The images of one prompt of S tokens, as J patch slots; only windows are padded, if there are any.
 
     index_s: `[S]` index of the merged unit that replaces each token; −1 for text.
     position_s3: `[S, 3]` position of each token in time, height and width.
@@ -115,7 +115,7 @@ class ImageReader:
         slots = sum(self.config.count_slots(grid) for grid in grids)
         if slots > self.max_patches:
             errors.append(
-                f"{slots} patches, windows padded, model.vision.max_patches={self.max_patches}: raise it, or "
+                f"{slots} patches with padding, model.vision.max_patches={self.max_patches}: raise it, or "
                 "lower model.vision.max_pixels"
             )
         _raise_all(errors)
@@ -254,7 +254,8 @@ def make_reader(config: VisionShape, tokenizer: Tokenizer, folder: str, sizes: M
     if not 0 < smallest <= largest:
         errors.append(f"min_pixels={smallest} and max_pixels={largest} must be positive and in this order")
     if sizes.max_patches < 1 or sizes.max_patches % config.patches_per_window:
-        errors.append(f"max_patches={sizes.max_patches} must be a multiple of a window's {config.patches_per_window}")
+        unit = config.patches_per_window
+        errors.append(f"max_patches={sizes.max_patches} must be a multiple of {unit}, the patches of a window or unit")
     if errors:
         raise UserError(f"{folder or 'images'}: " + "; ".join(errors))
     return ImageReader(config, processor, sizes.max_patches, _read_files(folder) if folder else {})
