@@ -115,7 +115,7 @@ CASES = {
         "eval --model=Qwen/Qwen2.5-0.5B-Instrukt --workdir=new",
         "eval --model=notes --workdir=new",
         "eval --model=mixtral --workdir=new",
-        "eval --model=sliding --workdir=new",
+        "eval --model=capped --workdir=new",
         "eval --model=not_finite --workdir=new",
         "eval --model=truncated --workdir=new",
         "eval --model=without_tokenizer --workdir=new",
@@ -250,7 +250,7 @@ def _write_models(folder: Path) -> None:
     for name, change in {
         "short": {"max_position_embeddings": 40},
         "mixtral": {"model_type": "mixtral"},
-        "sliding": {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0},
+        "capped": {"final_logit_softcapping": 30.0},
     }.items():
         shutil.copytree(MODEL, folder / name)
         config = folder / name / "config.json"
