@@ -1,5 +1,6 @@
 """Problems become prompts, SFT targets and probes."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -11,6 +12,7 @@ from mig_jax.text import tokenizer as tokenizers
 from mig_jax.text.response_format import TRIAL_ANSWERS, parse_response
 from tests.policy.probes_as_written import check_probes
 from tests.text import byte_pairs
+from tests.text.template_shapes import SHAPES
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,16 @@ def test_prompt_with_images(tokenizer):
     image = "<|vision_start|><|image_pad|><|vision_end|>"
     assert tokenizer.decode(ids) == f"<|im_start|>user\n{image}{image}How many?<|im_end|>\n<|im_start|>assistant\n"
     assert ids.count(tokenizer.token_id("<|image_pad|>")) == 2
+
+
+def test_images_in_the_template_of_qwen3_vl(tokenizer):
+    fast = copy.deepcopy(tokenizer.fast)
+    fast.chat_template = SHAPES["qwen3 vl"].template
+    tokenizer = dataclasses.replace(tokenizer, fast=fast)
+    problem = Problem("1", "Is <image> like <image>?", "2", images=(b"", b""))
+    image = "<|vision_start|><|image_pad|><|vision_end|>"
+    want = f"<|im_start|>user\nIs {image} like {image}?<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.decode(encoding.prompt_ids(tokenizer, problem)) == want
 
 
 def test_choices_follow_the_question_with_their_letters(tokenizer):

@@ -141,6 +141,17 @@ ALTERNATING = (
     "{{ raise_exception('Conversation roles must alternate user/assistant/…') }}{% endif %}"
     "{{ '[INST] ' + m['content'] + ' [/INST]' if m['role'] == 'user' else m['content'] + '</s>' }}{% endfor %}"
 )
+# Content is a string, or a list of texts and images; images may be numbered.
+QWEN3_VL = (
+    "{% macro text(content) %}{% if content is string %}{{ content }}{% else %}{% for part in content %}{{ part.text }}{% endfor %}"
+    "{% endif %}{% endmacro %}{% set count = namespace(value=0) %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'user' and m.content is not string %}"
+    "{% for part in m.content %}{% if part.type == 'image' or 'image' in part %}{% set count.value = count.value + 1 %}"
+    "{% if add_vision_id %}Picture {{ count.value }}: {% endif %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}{% endfor %}"
+    "{% else %}{{ text(m.content) }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 SHAPES = {
     "chatml": Shape(CHATML),
@@ -148,6 +159,8 @@ SHAPES = {
     "qwen3": Shape(QWEN3),
     "qwen3 without thinking": Shape(QWEN3, opened="<think>\n\n</think>\n\n", args="enable_thinking=False"),
     "qwen3 thinking 2507": Shape(CHATML.replace("%}<|im_start|>assistant\n{% endif", "%}<|im_start|>assistant\n<think>\n{% endif"), opened="<think>\n"),
+    "qwen3 vl": Shape(QWEN3_VL),
+    "qwen3 vl thinking": Shape(QWEN3_VL.replace("assistant\n{% endif", "assistant\n<think>\n{% endif"), opened="<think>\n"),
     "llama 3": Shape(LLAMA),
     "llama 3.2": Shape(LLAMA_DATE),
     "llama 3.2 with a date": Shape(LLAMA_DATE, args="date_string=1 Jan 2026"),
