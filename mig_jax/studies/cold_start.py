@@ -17,7 +17,7 @@ from mig_jax.studies.arms import CELL_COLUMNS, cell_row, compare, count, read_ce
 from mig_jax.studies.study import Analysis, Job, Plan, Results, Run, Study, Table
 
 # Standard deviation of the noise, as a share of the root mean square of each parameter.
-STRENGTHS = (0.15, 0.25, 0.35)
+STRENGTHS = (0.12, 0.15, 0.18)
 ARMS: dict[str, Mapping[str, Any]] = {
     "mig_sft": {},
     "mig": {"loss.gamma": 0.0},
