@@ -22,7 +22,7 @@ from mig_jax.models.draw import draw_tokens
 from mig_jax.models.vision import Images
 
 # Widths in which attention reads a chunk of the cache, each compiled, and tokens below which finer ones do not pay.
-_READ_WIDTHS, _MIN_READ = 8, 64
+READ_WIDTHS, _MIN_READ = 8, 64
 
 
 class Prompts(NamedTuple):
@@ -165,7 +165,7 @@ def decode(
     is_token_v: np.ndarray | None = None,
     leave_at: int = 0,
     shards: int = 1,
-    read_widths: int = _READ_WIDTHS,
+    read_widths: int = READ_WIDTHS,
 ) -> tuple[DecodeState, KVCache]:
     """Decode tokens until the chunk is full, or no shard has more than `leave_at` open rows.
 

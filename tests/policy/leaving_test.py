@@ -20,11 +20,12 @@ PROMPTS = sampler.Prompts(jnp.array([[0, 0, 7, 8, 9], [1, 2, 4, 6, 8], [0, 0, 0,
 TOKENS, GROUP = 24, 4
 
 
-def tiny_sampler(temperature=1.0, **tokenizer):
-    """Return a sampler of 12 rows, in two chunks of 12 tokens; one id of six ends a completion."""
-    tokenizer = SimpleNamespace(pad_id=0, eos_ids=(3, 5, 12), **tokenizer)
-    policy = SimpleNamespace(config=CONFIG, tokenizer=tokenizer, is_token_v=None)
-    return Sampler(policy, group_size=GROUP, max_new_tokens=TOKENS, temperature=temperature, kv_cache_chunks=2)
+def tiny_sampler(chunks):
+    """Return a sampler of 12 rows and 24 tokens; one id of six ends a completion."""
+    tokenizer = SimpleNamespace(pad_id=0, eos_ids=(3, 5, 12))
+    mesh = sharding.make_mesh({}, devices=jax.devices()[:1])
+    policy = SimpleNamespace(config=CONFIG, tokenizer=tokenizer, is_token_v=None, mesh=mesh)
+    return Sampler(policy, group_size=GROUP, max_new_tokens=TOKENS, temperature=1.0, kv_cache_chunks=chunks)
 
 
 def assert_same(got, want, atol=1e-5):
@@ -48,29 +49,31 @@ def test_subset_sizes():
     assert leaving.subset_sizes(8) == leaving.subset_sizes(1) == ()
 
 
-def test_completions_are_the_same_without_those_that_have_ended(monkeypatch):
-    """From 12 rows to 6 and to 3, into the second chunk; a second call compiles nothing."""
+@pytest.mark.parametrize(
+    ("chunks", "sizes", "decode_programs"), [(1, (6,), 2), pytest.param(2, (6, 3), 4, marks=pytest.mark.slow)]
+)
+def test_completions_are_the_same_without_those_that_have_ended(monkeypatch, chunks, sizes, decode_programs):
+    """From 12 rows to 6, and to 3, which need the second chunk; a second call compiles nothing."""
     params = decoder.init_params(CONFIG, jax.random.key(1))
     monkeypatch.setattr(leaving, "subset_sizes", lambda rows: ())
-    together = tiny_sampler()(params, PROMPTS, jax.random.key(0))
+    together = tiny_sampler(chunks)(params, PROMPTS, jax.random.key(0))
     assert sorted(together.length_b.tolist())[-4] < 12 < together.length_b.max(), "the seed must have a tail"
-    monkeypatch.setattr(leaving, "subset_sizes", lambda rows: (6, 3))
-    sample = tiny_sampler()
-    programs = (sample.decode, sample.leave, sample.rejoin_state, sample.rejoin_chunk)
-    before = [program._cache_size() for program in programs]
+    monkeypatch.setattr(leaving, "subset_sizes", lambda rows: sizes)
+    sample = tiny_sampler(chunks)
     assert_same(sample(params, PROMPTS, jax.random.key(0)), together)
+    programs = (sample.decode, sample.leave, sample.rejoin_state, sample.rejoin_chunk)
     compiled = [program._cache_size() for program in programs]
-    # 12, 6 and 3 rows in the first chunk, 3 in the second.
-    assert [after - n for after, n in zip(compiled, before, strict=True)][:2] == [4, 2]
+    assert compiled[0] == decode_programs
     sample(params, PROMPTS, jax.random.key(0))
     assert [program._cache_size() for program in programs] == compiled
 
 
+@pytest.mark.slow
 def test_programs_are_bounded(monkeypatch):
     """Whatever the lengths are, one program decodes a number of rows in a chunk."""
     params = decoder.init_params(CONFIG, jax.random.key(1))
     monkeypatch.setattr(leaving, "subset_sizes", lambda rows: (6,))
-    sample = tiny_sampler()
+    sample = tiny_sampler(chunks=2)
     for seed in range(8):
         sample(params, PROMPTS, jax.random.key(seed))
     assert 2 <= sample.decode._cache_size() <= 4
