@@ -1,7 +1,7 @@
 """The page of a study: report.md, figure.png and results.json, from what its finished runs wrote.
 
-The page is the same whether or not runs were stopped and resumed; results.json has the seconds of each run, which are
-not, under `runs`.
+The page is the same whether or not runs were stopped and resumed. What depends on time is apart: timing.md, and in
+results.json `timing` and `runs`.
 """
 
 import json
@@ -31,6 +31,9 @@ def write_page(study: Study, results: Results, root: Path, overrides: Mapping[st
     }
     with replace_file(root / "report.md") as file:
         file.write(render(study, analysis, facts))
+    if analysis.timing:
+        with replace_file(root / "timing.md") as file:
+            file.write("\n\n".join([f"# {study.name}: time", *map(_section, analysis.timing)]) + "\n")
     if analysis.figure:
         plot_style.save_figure(analysis.figure, str(root / "figure.png"))
     content = {
@@ -45,6 +48,7 @@ def write_page(study: Study, results: Results, root: Path, overrides: Mapping[st
             for comparison, p in zip(analysis.comparisons, corrected(analysis.comparisons), strict=True)
         ],
         "numbers": dict(analysis.numbers),
+        "timing": [table_dict(table) for table in analysis.timing],
         "runs": records,
     }
     with replace_file(root / "results.json") as file:
@@ -63,8 +67,7 @@ def render(study: Study, analysis: Analysis, facts: Mapping[str, Any]) -> str:
     parts = [f"# {study.name}", study.question]
     parts += ["## Expected", _bullets(study.hypotheses), "## Found"]
     parts += [_bullets(analysis.findings) if analysis.findings else "No run is finished yet."]
-    for table in analysis.tables:
-        parts += [f"### {table.title}", _markdown(table.columns, table.rows)]
+    parts += map(_section, analysis.tables)
     if analysis.comparisons:
         parts += ["### Comparisons", _comparisons(analysis.comparisons)]
     if analysis.figure:
@@ -117,6 +120,10 @@ def table_dict(table: Table) -> dict[str, Any]:
 
 def _p(p: float | None) -> str:
     return "" if p is None or math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def _section(table: Table) -> str:
+    return f"### {table.title}\n\n{_markdown(table.columns, table.rows)}"
 
 
 def _bullets(lines: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Run a study: its unfinished runs in sequence, then its page.
 
 WORKDIR/study.json          the study, its config and its plan; another one is refused
-WORKDIR/runs/NAME/          what a run wrote; run.json, written last, says that it is finished; output.txt has its output
+WORKDIR/runs/NAME/          what a run wrote; run.json, written last, says that it is finished; output.txt
 WORKDIR/report.md, figure.png, results.json    the page, from all runs that are finished
 
 A run that is stopped resumes, and a finished one is never run again. Several processes may share a workdir: each takes
@@ -94,7 +94,9 @@ def run_study(
     page.write_page(study, results, root, overrides or {})
     say(f"report.md, figure.png and results.json are in {root}")
     if failed:
-        raise UserError(f"{len(failed)} runs failed ({', '.join(failed[:3])}, …); see output.txt in {root / 'runs'}/RUN")
+        raise UserError(
+            f"{len(failed)} runs failed ({', '.join(failed[:3])}, …); see output.txt in {root / 'runs'}/RUN"
+        )
     return results
 
 

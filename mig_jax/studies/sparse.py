@@ -85,10 +85,11 @@ def analyze(results: Results) -> Analysis:
     }
     return Analysis(
         findings=_findings(starts, comparisons),
-        tables=[_table(results, start, starts[start], cells[start]) for start in starts if any(cells[start].values())],
+        tables=[_table(starts[start], cells[start]) for start in starts if any(cells[start].values())],
         comparisons=list(comparisons.values()),
         figure=_draw(starts, cells) if any(cell for of_start in cells.values() for cell in of_start.values()) else None,
         numbers={"start": starts},
+        timing=[_timing(results, start, starts[start], cells[start]) for start in starts if any(cells[start].values())],
     )
 
 
@@ -110,15 +111,25 @@ def _verdict(found: Comparison) -> str:
     return "is behind" if found.low > 0 else "is ahead" if found.high < 0 else "differs by less than the interval tells"
 
 
-def _table(results: Results, start: str, share: float, cells: Mapping[str, Cell | None]) -> Table:
-    """Return the table of a start policy."""
-    columns = (*CELL_COLUMNS, "training accuracy at GRPO's time", "well formed", "steps", "groups without signal", "s")
-    rows = []
-    for arm, cell in cells.items():
-        if cell:
-            shown = (_at_equal_time(results, start, arm), *(cell.behavior[name] for name in METRICS))
-            rows.append(cell_row(LABELS[arm], cell, [*(f"{x:.3f}" for x in shown), f"{np.mean(cell.seconds):.0f}"]))
+def _table(share: float, cells: Mapping[str, Cell | None]) -> Table:
+    """Return what each arm reached from a start policy."""
+    columns = (*CELL_COLUMNS, "well formed", "steps", "groups without signal")
+    rows = [
+        cell_row(LABELS[arm], cell, [f"{cell.behavior[name]:.3f}" for name in METRICS])
+        for arm, cell in cells.items()
+        if cell
+    ]
     return Table(f"Start with {share:.1%} right samples", columns, rows)
+
+
+def _timing(results: Results, start: str, share: float, cells: Mapping[str, Cell | None]) -> Table:
+    """Return the seconds of each arm, and what it reached in those of GRPO."""
+    rows = [
+        [LABELS[arm], f"{np.mean(cell.seconds):.0f}", f"{_at_equal_time(results, start, arm):.3f}"]
+        for arm, cell in cells.items()
+        if cell
+    ]
+    return Table(f"Start with {share:.1%} right samples", ("arm", "s", "training accuracy at GRPO's time"), rows)
 
 
 def _at_equal_time(results: Results, start: str, arm: str, last: int = 5) -> float:

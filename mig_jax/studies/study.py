@@ -115,6 +115,8 @@ class Analysis:
     comparisons: all tests that were made, so that they can be corrected for their number.
     figure: None if there is nothing to draw yet.
     numbers: further numbers for results.json.
+    timing: tables that depend on the time that runs took. They are on a page of their own, timing.md: all else is the
+      same whenever and wherever a study is run again.
     """
 
     findings: Sequence[str]
@@ -122,6 +124,7 @@ class Analysis:
     comparisons: Sequence[Comparison] = ()
     figure: Figure | None = None
     numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    timing: Sequence[Table] = ()
 
 
 @dataclasses.dataclass(frozen=True)

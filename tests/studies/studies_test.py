@@ -1,5 +1,6 @@
 """The studies: their grids, what they find in known results, and --smoke."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mig_jax.studies import actions, credit_rules, gamed, runner, sparse, statis
 from mig_jax.studies.study import Plan
 from mig_jax.studies.table import STUDIES, overview
 from mig_jax.text.step_format import find_format
+from mig_jax.trainer.preemption import Preempted
 from tests.studies import fakes
 
 KEYS = set(flatten_dict(default.get_config().to_dict(), sep="."))
@@ -159,3 +161,27 @@ def test_smoke_with_stand_ins(name, faked, monkeypatch, tmp_path):
 def test_smoke(name, one_device, tmp_path):
     runner.run_study(STUDIES[name], str(tmp_path), Plan(1, smoke=True))
     assert (tmp_path / "report.md").read_text().startswith(f"# {name}")
+
+
+@pytest.mark.slow
+def test_killed_study_has_the_same_page(one_device, tmp_path):
+    """A study is stopped within a training run, and once more between runs."""
+    selection = runner.Selection(only=("hot/mig/seed_0",))
+    asked = iter(range(100))
+
+    def run(workdir, should_stop=lambda: False):
+        runner.run_study(
+            STUDIES["sparse"], str(workdir), Plan(1, smoke=True), selection=selection, should_stop=should_stop
+        )
+
+    stops = 0
+    for stop_at in ({3}, {5}):
+        with contextlib.suppress(Preempted):
+            run(tmp_path / "stopped", lambda at=stop_at: next(asked) in at)
+            stops -= 1
+        stops += 1
+    run(tmp_path / "stopped")
+    run(tmp_path / "whole")
+    assert stops == 2
+    for name in ("report.md", "figure.png"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
