@@ -218,6 +218,20 @@ def test_fully_masked_sequences_are_finite():
     assert jnp.isfinite(hidden_btd).all()
 
 
+def test_windows_that_hide_nothing_cost_nothing():
+    """The program is the same, letter by letter: for sequences as long as the window, and on a cache."""
+
+    def programs(config):
+        params, (token_bt, position_bt, valid_bt) = decoder.abstract_params(config), inputs()
+        cache = jax.eval_shape(functools.partial(run, config), params, token_bt, position_bt, valid_bt)[1]
+        caches = (), (cache,)
+        return [run.lower(config, params, token_bt, position_bt, valid_bt, kv).as_text() for kv in caches]
+
+    assert programs(dataclasses.replace(PLAIN, window=2 * LENGTH)) == programs(PLAIN)
+    narrow = programs(dataclasses.replace(PLAIN, window=2 * LENGTH - 1))
+    assert narrow[0] == programs(PLAIN)[0] and narrow[1] != programs(PLAIN)[1]
+
+
 def test_program_does_not_grow_with_depth():
     def lines(layers):
         config = dataclasses.replace(PLAIN, layers=layers)
