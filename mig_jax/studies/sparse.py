@@ -40,6 +40,11 @@ LABELS = {
 STARTS = {"slips_58": 0.58, "hot": None, "slips_20": 0.2, "slips_42": 0.42, "slips_30": 0.3}
 HOT = {"rollout.temperature": 1.4}
 GIVEN = "given"
+START_LABELS = {
+    **{start: f"taught with {slip_prob:.0%} slips" for start, slip_prob in STARTS.items() if slip_prob},
+    "hot": "temperature 1.4",
+    GIVEN: "given policy",
+}
 TAUGHT = {"steps": 60, "sft.batch_size": 32, "optimizer.peak_lr": 1e-3, "optimizer.warmup_steps": 10}
 METRICS = ("reward/format", "rollout/steps", "reward/zero_variance_groups")
 
@@ -81,15 +86,15 @@ def analyze(results: Results) -> Analysis:
         for start in starts
         for arm in ARMS
         if arm != "mig"
-        and (found := compare(cells[start], "mig", arm, what=f"MIG − {LABELS[arm]}, start {starts[start]:.1%}"))
+        and (found := compare(cells[start], "mig", arm, what=f"MIG − {LABELS[arm]}, {_name(start, starts[start])}"))
     }
     return Analysis(
         findings=_findings(starts, comparisons),
-        tables=[_table(starts[start], cells[start]) for start in starts if any(cells[start].values())],
+        tables=[_table(_name(start, starts[start]), cells[start]) for start in starts if any(cells[start].values())],
         comparisons=list(comparisons.values()),
         figure=_draw(starts, cells) if any(cell for of_start in cells.values() for cell in of_start.values()) else None,
         numbers={"start": starts},
-        timing=[_timing(results, start, starts[start], cells[start]) for start in starts if any(cells[start].values())],
+        timing=[_timing(results, start, cells[start]) for start in starts if any(cells[start].values())],
     )
 
 
@@ -103,15 +108,20 @@ def _findings(starts: Mapping[str, float], comparisons: Mapping[tuple[str, str],
             if of_start == start
         ]
         if parts:
-            lines.append(f"Start with {share:.1%} right samples; MIG against the others: {'; '.join(parts)}.")
+            lines.append(f"Start {_name(start, share)}; MIG against the others: {'; '.join(parts)}.")
     return lines
+
+
+def _name(start: str, share: float) -> str:
+    """Return a start policy in words, with its share of right samples."""
+    return f"{share:.1%} right ({START_LABELS[start]})"
 
 
 def _verdict(found: Comparison) -> str:
     return "is behind" if found.low > 0 else "is ahead" if found.high < 0 else "differs by less than the interval tells"
 
 
-def _table(share: float, cells: Mapping[str, Cell | None]) -> Table:
+def _table(title: str, cells: Mapping[str, Cell | None]) -> Table:
     """Return what each arm reached from a start policy."""
     columns = (*CELL_COLUMNS, "well formed", "steps", "groups without signal")
     rows = [
@@ -119,17 +129,17 @@ def _table(share: float, cells: Mapping[str, Cell | None]) -> Table:
         for arm, cell in cells.items()
         if cell
     ]
-    return Table(f"Start with {share:.1%} right samples", columns, rows)
+    return Table(f"Start {title}", columns, rows)
 
 
-def _timing(results: Results, start: str, share: float, cells: Mapping[str, Cell | None]) -> Table:
+def _timing(results: Results, start: str, cells: Mapping[str, Cell | None]) -> Table:
     """Return the seconds of each arm, and what it reached in those of GRPO."""
     rows = [
         [LABELS[arm], f"{np.mean(cell.seconds):.0f}", f"{_at_equal_time(results, start, arm):.3f}"]
         for arm, cell in cells.items()
         if cell
     ]
-    return Table(f"Start with {share:.1%} right samples", ("arm", "s", "training accuracy at GRPO's time"), rows)
+    return Table(f"Start {START_LABELS[start]}", ("arm", "s", "training accuracy at GRPO's time"), rows)
 
 
 def _at_equal_time(results: Results, start: str, arm: str, last: int = 5) -> float:
@@ -162,7 +172,10 @@ def _draw(starts: Mapping[str, float], cells: Mapping[str, Mapping[str, Cell | N
         errors = np.maximum(0.0, np.stack([mean - low, high - mean]))
         ax.errorbar(x, mean, errors, color=color, marker="o", ms=4, lw=1.2, capsize=2, label=LABELS[arm])
     ax.plot(range(len(starts)), list(starts.values()), color=plot_style.FAINT, ls=":", label="start")
-    ax.set_xticks(range(len(starts)), [f"{share:.1%}" for share in starts.values()])
+    ax.set_xticks(
+        range(len(starts)),
+        [_name(start, share).replace(" right (", "\n").rstrip(")") for start, share in starts.items()],
+    )
     ax.set(xlabel="right samples at the start", ylabel="held-out accuracy, sampled", ylim=(-0.02, 1.02))
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8)
