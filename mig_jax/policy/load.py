@@ -303,12 +303,17 @@ def _add_adapters(params: Any, config: decoder.DecoderConfig, mesh: Mesh, seed: 
 
 
 def warn_unsharded(config: decoder.DecoderConfig, mesh: Mesh) -> None:
-    """Warn when `mesh.fsdp` does not divide the width: such parameters are replicated (`sharding.partition_spec`)."""
+    """Warn when a mesh axis does not divide what it splits: such parameters are replicated (`partition_spec`)."""
     if config.width % mesh.shape["fsdp"]:
         logging.warning(
             "mesh.fsdp=%d does not divide the model's width of %d, so every chip holds all parameters and moments; "
             "choose a divisor, and put the remaining devices into mesh.data",
             mesh.shape["fsdp"], config.width,
+        )  # fmt: skip
+    if config.experts and config.experts.count % mesh.shape["tensor"]:
+        logging.warning(
+            "mesh.tensor=%d does not divide the %d experts, so each of its chips holds and computes all of them",
+            mesh.shape["tensor"], config.experts.count,
         )  # fmt: skip
 
 
