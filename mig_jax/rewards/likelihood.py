@@ -144,8 +144,6 @@ def _chunked_logprobs(
     target_chunks = jnp.pad(target_t, ((0, padding), *((0, 0),) * (target_t.ndim - 1)))
     target_chunks = target_chunks.reshape(n_chunks, chunk, *target_t.shape[1:])
 
-    # Only the log-sum-exps are stored for the backward pass, which computes the logits of a chunk again.
-    @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(_STORED))
     def chunk_logprobs(hidden_and_target):
         hidden_td, target_t = hidden_and_target
         logit_tv = _logits(hidden_td, head)
@@ -157,7 +155,11 @@ def _chunked_logprobs(
         ]
         return tuple(logprob_t for logprob_t, _ in found), found[0][1]
 
-    found = jax.lax.map(chunk_logprobs, (hidden_chunks, target_chunks))
+    if n_chunks == 1:
+        return chunk_logprobs((hidden_td, target_t))  # its logits are in memory anyway: nothing is computed again
+    # Only the log-sum-exps are stored for the backward pass, which computes the logits of a chunk again.
+    stored = jax.checkpoint_policies.save_only_these_names(_STORED)
+    found = jax.lax.map(jax.checkpoint(chunk_logprobs, policy=stored), (hidden_chunks, target_chunks))
     return jax.tree.map(lambda x: x.reshape(-1)[:length], found)
 
 
