@@ -16,8 +16,9 @@ machine does hits all alike; what is printed is the median over the rounds, and 
     first_step  from the start of the process to the end of the first step, with an empty and a filled compilation cache
 
 `--ours=CHECKOUT` takes our side from another folder, such as a clone at an older commit; `--before=CHECKOUT` adds one
-as a side of its own. Without a peer's `--…_python` that peer is left out. One process holds at most 16 GiB at the
-default sizes; `--large_rows=16` takes a quarter of it.
+as a side of its own. Without a peer's `--…_python` that peer is left out. `--cores=1` gives every side one core: on a
+busy machine, threads that wait for each other take CPU time of their own, torch's above all. One process holds at most
+16 GiB at the default sizes; `--large_rows=16` takes a quarter of it.
 """
 
 import argparse
@@ -49,9 +50,12 @@ Laps = dict[str, float]
 class Worker:
     """One side in its own process: each call is one unit of work, and returns what it measured."""
 
-    def __init__(self, command: Sequence[str], env: dict[str, str]):
+    def __init__(self, command: Sequence[str], env: dict[str, str], cores: int):
         self.name = command[-2]
         self.log = tempfile.TemporaryFile("w+")
+        if cores:
+            chosen = sorted(os.sched_getaffinity(0))[:cores]
+            command = ["taskset", "--cpu-list", ",".join(map(str, chosen)), *command]
         self.process = subprocess.Popen(
             command, env=os.environ | env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
         )
@@ -88,9 +92,9 @@ class Worker:
 
 
 @contextmanager
-def open_worker(command: Sequence[str], env: dict[str, str]) -> Iterator[Worker]:
-    """Start a worker and wait until it is ready; end it afterwards."""
-    worker = Worker(command, env)
+def open_worker(command: Sequence[str], *, cores: int = 0, env: dict[str, str] | None = None) -> Iterator[Worker]:
+    """Start a worker on so many cores, 0 for all, and wait until it is ready; end it afterwards."""
+    worker = Worker(command, env or {}, cores)
     try:
         worker.read()
         yield worker
@@ -112,6 +116,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name, value in {
         "questions": 8, "group_size": 8, "prompt": 64, "response": 128, "layers": 6, "width": 256, "vocab": 8192,
         "large_vocab": 151_936, "large_rows": 64, "rounds": 5, "large_rounds": 3, "warm_up": 2,
+        "cores": 0,
     }.items():  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args(argv)
@@ -132,10 +137,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             task = make_task(args, what, Path(scratch))
             commands = make_commands(args, task)
             if what == "first_step":
-                found[what] = {side: measure_first_steps(command, scratch) for side, command in commands.items()}
+                found[what] = {
+                    side: measure_first_steps(command, scratch, args.cores) for side, command in commands.items()
+                }
             else:
                 rounds = args.rounds if what == "step" else args.large_rounds
-                found[what] = take_turns(commands, warm_up=args.warm_up, rounds=rounds)
+                found[what] = take_turns(commands, warm_up=args.warm_up, rounds=rounds, cores=args.cores)
             report(what, found[what])
     if args.out:
         Path(args.out).write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -185,10 +192,10 @@ def make_commands(args: argparse.Namespace, task: dict[str, Any]) -> dict[str, l
     }
 
 
-def take_turns(commands: dict[str, list[str]], *, warm_up: int, rounds: int) -> dict[str, list[Laps]]:
+def take_turns(commands: dict[str, list[str]], *, warm_up: int, rounds: int, cores: int = 0) -> dict[str, list[Laps]]:
     """Return what each round measured, by side, without the rounds that compile."""
     with ExitStack() as stack:
-        workers = {side: stack.enter_context(open_worker(command, {})) for side, command in commands.items()}
+        workers = {side: stack.enter_context(open_worker(command, cores=cores)) for side, command in commands.items()}
         for worker in workers.values():
             for _ in range(warm_up):
                 worker()
@@ -199,7 +206,7 @@ def take_turns(commands: dict[str, list[str]], *, warm_up: int, rounds: int) -> 
         return laps
 
 
-def measure_first_steps(command: list[str], scratch: str) -> list[Laps]:
+def measure_first_steps(command: list[str], scratch: str, cores: int) -> list[Laps]:
     """Return the seconds from the start of a process to the end of its first step: compilation cache empty, then full.
 
     TRL compiles nothing; its second start shows what else is faster the second time.
@@ -209,7 +216,7 @@ def measure_first_steps(command: list[str], scratch: str) -> list[Laps]:
         laps = {}
         for name in ("cold", "warm"):
             start = time.perf_counter()
-            with open_worker(command, env) as worker:
+            with open_worker(command, cores=cores, env=env) as worker:
                 laps[f"{name}_cpu"] = worker()["process_cpu"]
                 laps[name] = time.perf_counter() - start
     return [laps]
