@@ -138,7 +138,13 @@ def layer_from_disk(
     """
     if stacked_axes(layout) < 2:
         return from_disk(tensors[0], shape, layout.inputs, index)
-    return np.stack([from_disk(tensor, shape[1:], layout.inputs, index[1:]) for tensor in tensors[index[0]]])
+    parts = (from_disk(tensor, shape[1:], layout.inputs, index[1:]) for tensor in tensors[index[0]])
+    first = next(parts)
+    # Filled one by one: a list of all experts would need the memory of a second layer.
+    x = np.empty((len(tensors[index[0]]), *first.shape), first.dtype)
+    for expert, part in enumerate(itertools.chain([first], parts)):
+        x[expert] = part
+    return x
 
 
 def _fold(shape: tuple[int, ...], index: Slices) -> tuple[slice, tuple[int, ...], Slices]:

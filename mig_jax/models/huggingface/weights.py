@@ -35,6 +35,8 @@ from mig_jax.models.huggingface.tensor_files import DiskTensor, NewTensor, Tenso
 _DTYPES = ("float32", "bfloat16", "float16")
 # Tables of rotary frequencies that some files hold; they follow from the config.
 _ROTARY = ("rotary_emb.inv_freq", "rope_freqs.weight")
+# Errors of a message: a mixture of experts has tens of thousands of tensors.
+_MAX_ERRORS = 500
 # Tensors that are not loaded → what they are for, which neither training nor sampling of text needs.
 _NOT_LOADED = {
     "model.mtp_layers.": "they predict further tokens",
@@ -52,7 +54,7 @@ def load(path: str | os.PathLike, config: DecoderConfig, *, shardings: Any = Non
 
     Raises:
       UserError: files are missing or damaged; or tensors are missing, unexpected, or of another shape, or their dtype
-        is not floating-point. Lists all of them.
+        is not floating-point. Lists all of them, up to `_MAX_ERRORS`.
     """
     expected = layout.flatten(decoder.abstract_params(config))
     sharding_of = layout.flatten(shardings) if shardings else dict.fromkeys(expected)
@@ -62,7 +64,8 @@ def load(path: str | os.PathLike, config: DecoderConfig, *, shardings: Any = Non
     if not errors:
         errors += _head_errors(cast("dict[str, DiskTensor]", tensors), config)
     if errors:
-        raise UserError(f"{path}: the tensors are not those of the config:\n  " + "\n  ".join(errors))
+        shown = [*errors[:_MAX_ERRORS], *([f"and {len(errors) - _MAX_ERRORS} more"] if errors[_MAX_ERRORS:] else [])]
+        raise UserError(f"{path}: the tensors are not those of the config:\n  " + "\n  ".join(shown))
     for prefix, purpose in _NOT_LOADED.items():
         if any(name.startswith(prefix) for name in tensors):
             logging.warning("%s: %s* are not loaded, %s; saved models lack them", path, prefix, purpose)
