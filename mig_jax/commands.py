@@ -27,8 +27,6 @@ from mig_jax.records.plots import draw_gains
 from mig_jax.records.transcript_list import TranscriptList
 from mig_jax.records.transcripts import Transcript, TranscriptWriter, write_transcripts
 from mig_jax.rollout.problem_set import open_source
-from mig_jax.studies import runner, table
-from mig_jax.studies.study import Plan
 from mig_jax.text.response_format import choices_by_letter
 from mig_jax.trainer import disk_space
 from mig_jax.trainer import export as trainer_export
@@ -210,6 +208,8 @@ def aot(config: Config, topology: str, workdir: str) -> None:
 
 def list_studies() -> None:
     """Print the names of all studies with their questions."""
+    from mig_jax.studies import table  # late: studies need scipy, which training does not
+
     print(table.overview())
 
 
@@ -242,6 +242,9 @@ def study(
     Raises:
       UserError: there is no such study, a run's config is wrong, or runs failed.
     """
+    from mig_jax.studies import runner, table
+    from mig_jax.studies.study import Plan
+
     found = find_part(name, table.STUDIES, key="study")
     selection = runner.Selection(only, runner.parse_part(part))
     disk_space.check_workdir(workdir)

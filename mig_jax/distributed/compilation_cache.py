@@ -9,6 +9,8 @@ import jax
 
 # The least recently used programs are dropped beyond this size.
 MAX_NBYTES = 4 * 2**30
+# Seconds of compiling from which a program is kept: dozens of small ones take seconds together.
+MIN_SECONDS = 0.0
 
 
 def enable() -> None:
@@ -26,6 +28,8 @@ def enable() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", MAX_NBYTES)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
 
 
 def _cpu_kind() -> str:
