@@ -1,4 +1,4 @@
-"""Parts that the decoder and the vision tower share, apart from attention: RMSNorm and parameter initialization."""
+"""Parts that the decoder and the vision tower share, apart from attention: norms and parameter initialization."""
 
 import functools
 import math
@@ -59,3 +59,18 @@ class Initializer:
     def norm(self, size: int, axis: str, *, is_shifted: bool) -> nnx.Param:
         """Return the scale of an RMSNorm that leaves magnitudes alone, see `rms_norm`."""
         return self.constant(0 if is_shifted else 1, (size,), (axis,))
+
+
+class LayerNorm(nnx.Module):
+    """(x − mean) / √(variance + eps) · scale + bias over the last axis, computed in float32, in the dtype of x."""
+
+    def __init__(self, width: int, eps: float, init: Initializer):
+        self.eps = eps
+        self.scale, self.bias = (init.constant(value, (width,), ("embed",)) for value in (1, 0))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x_f32, shape = x.astype(jnp.float32), (1,) * (x.ndim - 1) + (-1,)
+        x_f32 -= x_f32.mean(axis=-1, keepdims=True)
+        x_f32 *= jax.lax.rsqrt(jnp.mean(x_f32**2, axis=-1, keepdims=True) + self.eps)
+        scale, bias = (param.reshape(shape).astype(jnp.float32) for param in (self.scale, self.bias))
+        return (x_f32 * scale + bias).astype(x.dtype)

@@ -24,7 +24,7 @@ from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
 from mig_jax.models import image_layout, remat
 from mig_jax.models.attention import attend_within
-from mig_jax.models.layers import Initializer
+from mig_jax.models.layers import Initializer, LayerNorm
 from mig_jax.models.qwen2_vl import patch_rope
 from mig_jax.models.rope import Rope, apply_rope
 from mig_jax.models.vision import Grid, ImageLayout, Pixels
@@ -143,21 +143,6 @@ def interpolate(table_pd: jax.Array, position_qj2: jax.Array, size_qj2: jax.Arra
         return vector_qjd * (weights[row][..., 0] * weights[column][..., 1])[..., None]
 
     return corner(0, 0) + corner(0, 1) + corner(1, 0) + corner(1, 1)
-
-
-class LayerNorm(nnx.Module):
-    """(x − mean) / √(variance + eps) · scale + bias over the last axis, computed in float32, in the dtype of x."""
-
-    def __init__(self, width: int, eps: float, init: Initializer):
-        self.eps = eps
-        self.scale, self.bias = (init.constant(value, (width,), ("embed",)) for value in (1, 0))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x_f32, shape = x.astype(jnp.float32), (1,) * (x.ndim - 1) + (-1,)
-        x_f32 -= x_f32.mean(axis=-1, keepdims=True)
-        x_f32 *= jax.lax.rsqrt(jnp.mean(x_f32**2, axis=-1, keepdims=True) + self.eps)
-        scale, bias = (param.reshape(shape).astype(jnp.float32) for param in (self.scale, self.bias))
-        return (x_f32 * scale + bias).astype(x.dtype)
 
 
 class Attention(nnx.Module):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mig_jax.models.rope import FIELDS, RopeScaling, attention_factor, make_rope, rope_frequencies
+from mig_jax.models.rope import FIELDS, RopeScaling, attention_factor, make_rope, rope_frequencies, section_axes
 
 LLAMA3 = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
 YARN = dict(factor=4.0, original_max_position_embeddings=32768)
@@ -112,3 +112,15 @@ def test_invalid_scalings_are_rejected(kind, given, want):
 
 def test_scaling_is_hashable():
     assert len({RopeScaling("llama3", **LLAMA3), RopeScaling("llama3", **LLAMA3), RopeScaling("yarn", **YARN)}) == 2
+
+
+@pytest.mark.parametrize(
+    "sections, want",
+    [((3, 3, 2), [0, 1, 2, 0, 1, 2, 0, 1]), ((4, 2, 2), [0, 1, 2, 0, 1, 2, 0, 0]), ((2, 0, 0), [0, 0])],
+)
+def test_interleaved_sections(sections, want):
+    """The axes take turns for as long as height and width have frequencies left."""
+    np.testing.assert_array_equal(section_axes(sections, is_interleaved=True), want)
+    np.testing.assert_array_equal(np.bincount(want, minlength=3), sections)
+    consecutive = section_axes(sections, is_interleaved=False)
+    np.testing.assert_array_equal(consecutive, np.repeat([0, 1, 2], sections))
