@@ -2,8 +2,8 @@
 
 Lives here: one file per family with its `FAMILY`. What families share is in `family` (fields of a text decoder),
 `text_errors` and `known_fields` (fields that are refused, or change nothing), `rope_fields`, `vision_fields` and
-`decoder_tensors`. `unsupported` names other families with the reason. A new family is one file and one line of `FAMILIES`. Nothing here
-touches files: `huggingface/` reads and writes them.
+`decoder_tensors`. `unsupported` names other families with the reason. A new family is one file and one line of
+`FAMILIES`. Nothing here touches files: `huggingface/` reads and writes them.
 May import: `models/` (the decoder, its rope and vision tower) and `errors`.
 Main names: `FAMILIES`, `decoder_config` with `config_errors`, `raw_config` with `family_of`.
 """
