@@ -199,22 +199,27 @@ def _gamed_findings(shares: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def _draw(numbers: Mapping[str, Any], cells: Mapping[str, Cell | None]) -> Figure:
-    """Draw the correlation with changes of the value, and the accuracy after training, by rule."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    """Draw both correlations with the value, and, if there is any, the accuracy after training, by rule."""
+    is_trained = any(cells.values())
+    figure = Figure(figsize=(9 if is_trained else 6.4, 3.8), layout="constrained")
+    left, *others = figure.subplots(1, 1 + is_trained, sharey=True, squeeze=False)[0]
     places = np.arange(len(RULES))
-    if of_rules := numbers.get("gain and change of value"):
-        left.barh(places, [of_rules[name] for name in RULES], color=plot_style.COLORS[0])
-    for place, name in enumerate(RULES):
-        if cell := cells[name]:
-            interval = mean_interval(cell.sampled_sq)
-            errors = [[max(0.0, interval.mean - interval.low)], [max(0.0, interval.high - interval.mean)]]
-            right.barh([place], [interval.mean], xerr=errors, color=plot_style.COLORS[1])
-    left.set_yticks(places, [LABELS[name] for name in RULES])
+    for number, measure in enumerate(("gain and change of value", "earned and value")):
+        if of_rules := numbers.get(measure):
+            widths = [of_rules[name] for name in RULES]
+            left.barh(places + 0.4 * number, widths, 0.4, color=plot_style.COLORS[number], label=measure)
+    for ax in others:
+        for place, name in enumerate(RULES):
+            if cell := cells[name]:
+                interval = mean_interval(cell.sampled_sq)
+                errors = [[max(0.0, interval.mean - interval.low)], [max(0.0, interval.high - interval.mean)]]
+                ax.barh([place + 0.2], [interval.mean], xerr=errors, color=plot_style.COLORS[2])
+        ax.set(xlabel="held-out accuracy after training, sampled")
+    left.set_yticks(places + 0.2, [LABELS[name] for name in RULES])
     left.invert_yaxis()
-    left.set(xlabel="ρ of gain and change of value")
-    right.set(xlabel="held-out accuracy after training, sampled")
-    for ax in (left, right):
+    left.set(xlabel="Spearman's ρ")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    for ax in (left, *others):
         ax.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -92,7 +92,9 @@ def analyze(results: Results) -> Analysis:
         findings=_findings(starts, comparisons),
         tables=[_table(_name(start, starts[start]), cells[start]) for start in starts if any(cells[start].values())],
         comparisons=list(comparisons.values()),
-        figure=_draw(starts, cells) if any(cell for of_start in cells.values() for cell in of_start.values()) else None,
+        figure=_draw(results, starts, cells)
+        if any(cell for of_start in cells.values() for cell in of_start.values())
+        else None,
         numbers={"start": starts},
         timing=[_timing(results, start, cells[start]) for start in starts if any(cells[start].values())],
     )
@@ -157,28 +159,33 @@ def _at_equal_time(results: Results, start: str, arm: str, last: int = 5) -> flo
     return float(np.mean(found)) if found else float("nan")
 
 
-def _draw(starts: Mapping[str, float], cells: Mapping[str, Mapping[str, Cell | None]]) -> Figure:
-    """Draw the accuracy of each arm at the end against that at the start."""
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    ax = figure.subplots()
+def _draw(results: Results, starts: Mapping[str, float], cells: Mapping[str, Mapping[str, Cell | None]]) -> Figure:
+    """Draw the accuracy of each arm from each start, and the training from the first start of the table."""
+    figure = Figure(figsize=(9.6, 4.0), layout="constrained")
+    reached, training = figure.subplots(1, 2)
+    first = next(start for start in starts if any(cells[start].values()))
     for number, arm in enumerate(ARMS):
-        shown = [(place, cell) for place, start in enumerate(starts) if (cell := cells[start][arm])]
-        intervals = [mean_interval(cell.sampled_sq) for _, cell in shown]
-        if not intervals:
-            continue
-        x = [place + 0.07 * (number - len(ARMS) / 2) for place, _ in shown]
-        mean, low, high = (np.array([getattr(i, name) for i in intervals]) for name in ("mean", "low", "high"))
         color = plot_style.COLORS[number % len(plot_style.COLORS)]
-        errors = np.maximum(0.0, np.stack([mean - low, high - mean]))
-        ax.errorbar(x, mean, errors, color=color, marker="o", ms=4, lw=1.2, capsize=2, label=LABELS[arm])
-    ax.plot(range(len(starts)), list(starts.values()), color=plot_style.FAINT, ls=":", label="start")
-    ax.set_xticks(
-        range(len(starts)),
-        [_name(start, share).replace(" right (", "\n").rstrip(")") for start, share in starts.items()],
-    )
-    ax.set(xlabel="right samples at the start", ylabel="held-out accuracy, sampled", ylim=(-0.02, 1.02))
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize=8)
+        for place, start in enumerate(starts):
+            if cell := cells[start][arm]:
+                i = mean_interval(cell.sampled_sq)
+                errors = [[max(0.0, i.mean - i.low)], [max(0.0, i.high - i.mean)]]
+                x = place + 0.1 * (number - (len(ARMS) - 1) / 2)
+                reached.errorbar([x], [i.mean], errors, color=color, marker="o", ms=5, lw=0, elinewidth=1.2, capsize=2)
+        curves = [column(results.rows(run), "reward/accuracy") for run in results.finished(arm=arm, setting=first)]
+        if curves:
+            mean = np.mean([values for _, values in curves], axis=0)
+            training.plot(curves[0][0], mean, color=color, lw=1.6, label=f"{LABELS[arm]} ({len(curves)})")
+    for place, share in enumerate(starts.values()):
+        reached.plot([place - 0.35, place + 0.35], [share, share], color=plot_style.FAINT, ls=":", lw=1.2)
+    ticks = [f"{share:.1%}\n{START_LABELS[start]}" for start, share in starts.items()]
+    reached.set_xticks(range(len(starts)), ticks, fontsize=8)
+    reached.set(xlabel="right samples at the start (dotted)", ylabel="held-out accuracy, sampled")
+    training.set(xlabel=f"training step, {START_LABELS[first]}", ylabel="share of right samples, mean over (n) seeds")
+    for ax in (reached, training):
+        ax.set_ylim(bottom=-0.01)
+        ax.spines[["top", "right"]].set_visible(False)
+    training.legend(frameon=False, fontsize=8)
     return figure
 
 
