@@ -88,6 +88,7 @@ def run_study(
     results = Results(plan, runs, root / "runs")
     chosen = (selection or Selection()).of(runs)
     _check_study(root, study, plan, overrides or {})
+    _check_finished(results)
     waiting = [run for run in chosen if not results.is_finished(run)]
     say(f"{study.name}: {len(runs)} runs, {sum(map(results.is_finished, runs))} finished; {len(waiting)} to run here")
     failed = _run_all(study, waiting, results, overrides or {}, should_stop, say)
@@ -213,6 +214,25 @@ def _check_study(root: Path, study: Study, plan: Plan, overrides: Mapping[str, A
         return
     with replace_file(path) as file:
         json.dump(mine, file, indent=1)
+
+
+def _check_finished(results: Results) -> None:
+    """Check that finished runs are those of this version of the study.
+
+    Raises:
+      UserError: some were made with other changes or options; names them.
+    """
+    other = []
+    for run in results.finished():
+        record = results.record(run)
+        mine = json.loads(json.dumps([run.seed, dict(run.changes), dict(run.options)], default=str))
+        if mine != [record["seed"], record["changes"], record["options"]]:
+            other.append(run)
+    if other:
+        raise UserError(
+            f"{_names(other)} in {results.root} were made with other settings, by another version of the study; remove "
+            "their folders, or use another workdir"
+        )
 
 
 def _names(runs: Sequence[Run]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mig_jax.records import plot_style
+from mig_jax.records.transcripts import Transcript
 from mig_jax.studies import actions, statistics
 from mig_jax.studies.actions import VALUES
 from mig_jax.studies.statistics import Interval, clustered
@@ -71,28 +72,39 @@ PROBES: dict[str, Mapping[str, Any]] = {
 
 
 def plan_runs(plan: Plan) -> list[Run]:
-    """Return the runs of each policy and seed: SFT, samples, their values, and their scores by probe variant."""
+    """Return, for each policy, its SFT, and for each seed samples, their values, and their scores by probe variant."""
     runs = []
     policies = {"given": Policy("", None)} if plan.model or plan.config else POLICIES
     for setting, policy in policies.items():
-        folder = setting.replace(", ", "_").replace(" ", "_")
-        model, taught = "", policy.taught
-        if taught is not None:
-            model = f"{folder}/policy"
-            runs.append(Run(model, actions.sft, {} if plan.smoke else taught, arm="policy", setting=setting))
-        data = (
-            {"data.train": policy.held_out, "data.eval": policy.held_out} if policy.held_out and not plan.smoke else {}
-        )
-        samples = f"{folder}/samples"
-        n_problems, n_continuations = (4, 2) if plan.smoke else (PROBLEMS, CONTINUATIONS)
-        runs.append(Run(samples, actions.sample, data, 0, "samples", setting, model, options={"limit": n_problems}))
-        common: Any = {"setting": setting, "model": model, "after": (samples,)}
-        options = {"of": samples, "samples": n_continuations}
-        runs.append(Run(f"{folder}/values", actions.values, data, arm="values", options=options, **common))
-        for probe, changes in list(PROBES.items())[1:]:
-            name = f"{folder}/{probe.replace(', ', '_')}"
-            runs.append(Run(name, actions.score, {**data, **changes}, arm=probe, options={"of": samples}, **common))
+        model = f"{_folder(setting)}/policy" if policy.taught is not None else ""
+        data = {}
+        if policy.held_out and not plan.smoke:
+            data = {"data.train": policy.held_out, "data.eval": policy.held_out}
+        if policy.taught is not None:
+            runs.append(Run(model, actions.sft, {} if plan.smoke else policy.taught, arm="policy", setting=setting))
+        for seed in range(plan.seeds):
+            runs += _of_seed(setting, seed, model, data, smoke=plan.smoke)
     return runs
+
+
+def _of_seed(setting: str, seed: int, model: str, data: Mapping[str, Any], *, smoke: bool) -> list[Run]:
+    """Return the runs of a policy for one set of samples."""
+    folder, end = _folder(setting), f"_{seed}" if seed else ""
+    samples = f"{folder}/samples{end}"
+    n_problems, n_continuations = (4, 2) if smoke else (PROBLEMS, CONTINUATIONS)
+    common: Any = {"seed": seed, "setting": setting, "model": model}
+    runs = [Run(samples, actions.sample, data, arm="samples", options={"limit": n_problems}, **common)]
+    common |= {"after": (samples,)}
+    options = {"of": samples, "samples": n_continuations}
+    runs.append(Run(f"{folder}/values{end}", actions.values, data, arm="values", options=options, **common))
+    for probe, changes in list(PROBES.items())[1:]:
+        name = f"{folder}/{_folder(probe)}{end}"
+        runs.append(Run(name, actions.score, {**data, **changes}, arm=probe, options={"of": samples}, **common))
+    return runs
+
+
+def _folder(name: str) -> str:
+    return name.replace(", ", "_").replace(" ", "_")
 
 
 # ------------------------------------------------------------------------------------------------------------ analysis
@@ -114,24 +126,31 @@ class States(NamedTuple):
 
 
 def read_states(results: Results, setting: str) -> States | None:
-    """Return the states of a policy; None if their values are not there yet."""
-    sampled, valued = results.finished(arm="samples", setting=setting), results.finished(arm="values", setting=setting)
-    if not sampled or not valued:
+    """Return the states of a policy over all seeds; None if there are no values yet."""
+    seeds = [run.seed for run in results.finished(arm="values", setting=setting)]
+    if not seeds:
         return None
-    lines = (results.folder(valued[0].name) / VALUES).read_text(encoding="utf-8").splitlines()
-    values = [json.loads(line) for line in lines]
-    transcripts = results.transcripts(sampled[0])
-    scored = {"default": transcripts}
-    for probe in list(PROBES)[1:]:
-        for run in results.finished(arm=probe, setting=setting):
-            scored[probe] = results.transcripts(run)
+    values: list[list[float | None]] = []
+    scored: dict[str, list[Transcript]] = {}
+    for seed in seeds:
+        (run,) = results.finished(arm="values", setting=setting, seed=seed)
+        lines = (results.folder(run.name) / VALUES).read_text(encoding="utf-8").splitlines()
+        values += [json.loads(line) for line in lines]
+        for probe in PROBES:
+            arm = "samples" if probe == "default" else probe
+            for of_seed in results.finished(arm=arm, setting=setting, seed=seed):
+                scored.setdefault(probe, []).extend(results.transcripts(of_seed))
+    transcripts = scored["default"]
+    complete = {probe: of_probe for probe, of_probe in scored.items() if len(of_probe) == len(transcripts)}
     ids = {key: number for number, key in enumerate(dict.fromkeys(t.id or t.question for t in transcripts))}
-    known = [(row, k) for row, of_one in enumerate(values) for k, value in enumerate(of_one) if value is not None]
+    known = [
+        (row, k, value) for row, of_one in enumerate(values) for k, value in enumerate(of_one) if value is not None
+    ]
     return States(
-        np.array([ids[transcripts[row].id or transcripts[row].question] for row, _ in known]),
-        np.array([k / max(1, len(values[row]) - 1) for row, k in known]),
-        np.array([values[row][k] for row, k in known], float),
-        {probe: np.array([of_probe[row].ell_k[k] for row, k in known]) for probe, of_probe in scored.items()},
+        np.array([ids[transcripts[row].id or transcripts[row].question] for row, _, _ in known]),
+        np.array([k / max(1, len(values[row]) - 1) for row, k, _ in known]),
+        np.array([value for _, _, value in known]),
+        {probe: np.array([of_probe[row].ell_k[k] for row, k, _ in known]) for probe, of_probe in complete.items()},
     )
 
 
@@ -237,6 +256,6 @@ STUDY = Study(
     limits=(
         "Tiny policies on chains of digits; neither word problems, nor commonsense, nor pictures.",
         "A value from 32 continuations has a standard error of up to 0.09, which lowers every correlation.",
-        "One set of samples for each policy: the intervals are over problems, not over trained policies.",
+        "One policy of each kind: the intervals are over problems, not over trained policies.",
     ),
 )

@@ -121,6 +121,13 @@ def test_other_settings_are_refused(tmp_path):
         runner.run_study(other, str(tmp_path), Plan(2), overrides={"steps": 1}, say=lambda line: None)
 
 
+def test_runs_of_another_version_are_refused(tmp_path):
+    run(tmp_path)
+    changed = dataclasses.replace(STUDY, plan_runs=lambda plan: [Run("start", write_seed, {"steps": 9}, arm="start")])
+    with pytest.raises(UserError, match=r"start in .*runs were made with other settings"):
+        runner.run_study(changed, str(tmp_path), Plan(2), say=lambda line: None)
+
+
 def test_changes_of_arms_are_strongest(tmp_path):
     results = run(tmp_path, overrides={"steps": 7, "rollout.group_size": 2})
     config = runner.config_of(STUDY, Plan(2), results.planned[1], results, {"steps": 7, "rollout.group_size": 2})
