@@ -35,22 +35,23 @@ def largest_share(assigned_le: jax.Array) -> jax.Array:
     return (assigned_le / jnp.maximum(assigned_le.sum(-1, keepdims=True), 1)).max()
 
 
-def add_balance(loss_fn: Callable, *, coef: float, microbatches: int) -> Callable:
+def add_balance(loss_fn: Callable, *, coef: float) -> Callable:
     """Return `loss_fn` with `coef` times the balance of the routers added, and with the sums for `summarize`.
 
     Args:
       loss_fn: (logprob_bt, entropy_bt, sft_logprob_bt, batch, token_weights) → loss and metrics.
       coef: coefficient of the balance; 0 leaves loss and gradient as they are.
-      microbatches: parts of the batch. The term is the mean of theirs: experts are balanced within each of them.
 
     Returns:
       A function that takes the load of the routers before the batch: counts and summed probabilities, `[L, E]` each.
+      Of micro-batches, the term is the mean of theirs, with their shares of the outcome stream as weights: experts are
+      balanced within each of them.
     """
 
     def loss_with_balance(logprob_bt, entropy_bt, sft_logprob_bt, load, batch, token_weights):
         loss, metrics = loss_fn(logprob_bt, entropy_bt, sft_logprob_bt, batch, token_weights)
         if coef:
-            loss = loss + coef / microbatches * balance(*load)
+            loss = loss + coef * token_weights.outcome_mean_bt.sum() * balance(*load)
         sums = dict(zip(_SUMS, load, strict=True))
         return loss, jax.lax.stop_gradient(metrics | sums | {"loss/total": loss})
 

@@ -83,10 +83,13 @@ def stored_bytes(shape: DecoderConfig, rows: int, slots: int, *, tensor: int = 1
       tensor: number of devices that heads and MLP are split over.
     """
     c, tokens, itemsize = shape, rows * slots, 2 if shape.dtype == "bfloat16" else 4
-    mlp = c.experts.per_token * c.experts.width if c.experts else c.mlp_width
+    # Each device has room for all tokens of its rows with all of their experts.
+    mlp = c.experts.per_token * c.experts.width * tensor if c.experts else c.mlp_width
     heads = (c.heads + 2 * c.kv_heads) * c.head_size
     products = tokens * itemsize * (2 * c.width + (heads + 2 * mlp) / tensor)
     others = tokens * itemsize * (6 * c.width + (heads + 2 * c.heads * c.head_size + 2 * mlp) / tensor)
+    if c.experts:  # tokens sorted by expert, and their outputs, sorted and by token
+        others += tokens * itemsize * 4 * c.experts.per_token * c.width
     if c.attention == "xla":  # attention weights, in float32 and in the dtype of activations
         others += tokens * slots * c.heads / tensor * (4 + itemsize)
     stored = {"none": products + others, "matmuls": products, "layer": 0}[c.remat] + tokens * itemsize * c.width

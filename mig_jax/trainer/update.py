@@ -80,7 +80,7 @@ def build_loss(config: Config, settings: losses.LossSettings, *, has_experts: bo
         raise UserError(f"loss.router_balance={coef}: the model has no mixture of experts; set it to 0")
     if not has_experts:
         return loss_fn
-    return router.add_balance(loss_fn, coef=coef, microbatches=config.optimizer.microbatches)
+    return router.add_balance(loss_fn, coef=coef)
 
 
 def build_update(policy: Policy, config: Config, mode: str) -> tuple[TrainState, Callable]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mig_jax.learning import router
+from mig_jax.learning.losses import TokenWeights
 
 
 def test_extremes():
@@ -30,10 +31,12 @@ def test_sums_of_parts_are_summarized_as_the_whole():
     def loss_fn(*inputs):
         return jnp.float32(len(inputs)), {"loss/total": jnp.float32(0)}
 
-    loss_fn = router.add_balance(loss_fn, coef=0.3, microbatches=3)
-    found = [loss_fn(None, None, None, load, None, None) for load in parts]
-    for (loss, metrics), load in zip(found, parts, strict=True):
-        assert loss == metrics["loss/total"] == pytest.approx(5 + 0.1 * float(router.balance(*load)))
+    shares = [0.5, 0.3, 0.2]  # of the tokens of the batch
+    weights = [TokenWeights(*[jnp.full((2, 4), share / 8)] * 5) for share in shares]
+    loss_fn = router.add_balance(loss_fn, coef=0.3)
+    found = [loss_fn(None, None, None, load, None, w) for load, w in zip(parts, weights, strict=True)]
+    for (loss, metrics), load, share in zip(found, parts, shares, strict=True):
+        assert loss == metrics["loss/total"] == pytest.approx(5 + 0.3 * share * float(router.balance(*load)))
     metrics = router.summarize(jax.tree.map(lambda *x: sum(x), *[metrics for _, metrics in found]))
     whole = [sum(x) for x in zip(*parts, strict=True)]
     assert set(metrics) == {"loss/total", "router/balance", "router/largest_share"}
