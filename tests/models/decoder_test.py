@@ -106,8 +106,9 @@ def test_cached_pieces_with_windows_equal_full_forward(family):
         hidden.append(hidden_btd)
     got_btd = jnp.concatenate(hidden, 1)
     np.testing.assert_allclose(got_btd[valid_bt], want_btd[valid_bt], atol=1e-5)
-    for mine, full in zip(jax.tree.map(lambda *parts: jnp.concatenate(parts, 2), *kv_cache), want, strict=True):
-        np.testing.assert_allclose(mine[:, valid_bt], full[:, valid_bt], atol=1e-5)
+    for mine, full in zip(jax.tree.map(lambda *parts: jnp.concatenate(parts, 3), *kv_cache), want, strict=True):
+        got, expected = (x_lbmsh.swapaxes(2, 3)[:, valid_bt] for x_lbmsh in (mine, full))
+        np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_masked_tokens_have_no_influence():
