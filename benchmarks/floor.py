@@ -10,9 +10,10 @@ the KL reference), scoring and the update. What must be computed is counted by f
 
 Each term is an amount over a rate, and rates are measured here, in turns with the parts: the matrices of one layer and
 the output matrix at the number of tokens that the part has at once, exp of an array of logits, the two products of
-attention, and a copy. A backward pass counts as two forward ones. Decoding must read the KV cache for each token; an
-update must read parameters and gradients and read and write Adam's moments. Prints seconds of wall clock, and ratios to
-the floor by wall clock and by CPU time: the second depends less on what else the machine does.
+attention, and reading as many bytes as the KV cache has. A backward pass counts as two forward ones. Decoding must read
+the KV cache for each token; an update must read parameters and gradients, and read and write Adam's moments. Prints
+seconds of wall clock, and ratios to the floor by wall clock and by CPU time: the second depends less on what else the
+machine does. `taskset -c 0` gives it one core.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from mig_jax.text.answers.verifier import Verifier
 
 PARTS = ("sampling", "log-probs", "scoring", "update")
 # FLOPs, exponentials or bytes of one call of a program that measures a rate, at least.
-LEAST = {"matrices": 2e9, "logits": 2e9, "exp": 2e7, "attention": 5e8, "memory": 0.0}
+LEAST = {"matrices": 2e9, "logits": 2e9, "exp": 2e7, "attention": 5e8, "memory": 5e8}
 TERMS = ("matrices", "logits", "exp", "attention", "memory")
 
 
@@ -120,7 +121,7 @@ class Rates:
             ("logits", amounts.logits_at_once),
             ("exp", amounts.logits_at_once),
             ("attention", 1 if amounts.at_once == self.rows else 128),
-            ("memory", 0),
+            ("memory", 2 * self.rows * self.slots * self.shape.layers * self.shape.kv_heads * self.shape.head_size),
         ]
 
     @functools.cache  # noqa: B019
@@ -147,7 +148,7 @@ class Rates:
             "logits": 2.0 * size * s.width * s.vocab_size,
             "exp": float(size * s.vocab_size),
             "attention": 4.0 * self.rows * s.heads * s.head_size * size * self.slots,
-            "memory": 2.0 * 4 * 2**24,
+            "memory": 4.0 * size,
         }[kind]
 
     def _matrices(self, tokens: int) -> tuple[Callable, tuple]:
@@ -173,8 +174,8 @@ class Rates:
         k = jnp.ones((self.rows, s.kv_heads, self.slots, s.head_size))
         return lambda q, k, v: (q @ k.mT) @ v, (q, k, k)
 
-    def _memory(self, _: int) -> tuple[Callable, tuple]:
-        return lambda x: x + 1, (jnp.ones(2**24),)
+    def _memory(self, floats: int) -> tuple[Callable, tuple]:
+        return lambda x: x.sum(keepdims=True), (jnp.ones(floats),)
 
     def take(self, kind: str, size: int) -> None:
         """Measure one program once."""
