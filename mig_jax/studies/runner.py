@@ -30,6 +30,9 @@ from mig_jax.trainer.preemption import Preempted
 # Failed runs in a row after which no other is tried.
 MAX_FAILURES = 3
 
+# Where the package is: its model is the same one in another place.
+PACKAGE = str(Path(__file__).parents[1])
+
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
@@ -87,9 +90,9 @@ def run_study(
     _check_runs(runs)
     results = Results(plan, runs, root / "runs")
     chosen = (selection or Selection()).of(runs)
-    _check_study(root, study, plan, overrides or {})
-    _check_finished(results)
     waiting = [run for run in chosen if not results.is_finished(run)]
+    _check_study(root, study, plan, overrides or {}, is_running=bool(waiting))
+    _check_finished(results)
     say(f"{study.name}: {len(runs)} runs, {sum(map(results.is_finished, runs))} finished; {len(waiting)} to run here")
     failed = _run_all(study, waiting, results, overrides or {}, should_stop, say)
     page.write_page(study, results, root, overrides or {})
@@ -196,20 +199,25 @@ def _check_runs(runs: Sequence[Run]) -> None:
         seen.add(run.name)
 
 
-def _check_study(root: Path, study: Study, plan: Plan, overrides: Mapping[str, Any]) -> None:
+def _check_study(root: Path, study: Study, plan: Plan, overrides: Mapping[str, Any], *, is_running: bool) -> None:
     """Check that the workdir is new or has this study, with this config; the number of seeds may change.
+
+    Defaults that have changed since do not matter where nothing is left to run: then only the page is written.
 
     Raises:
       UserError: it does not.
     """
     base = flatten(cast(Any, load_config(plan.config or study.config)))
+    base = {key: str(value).replace(PACKAGE, "mig_jax") for key, value in base.items()}
     kept = {"study": study.name, "smoke": plan.smoke, "model": plan.model, "overrides": dict(overrides), "base": base}
     mine, path = json.loads(json.dumps(kept, default=str)), root / "study.json"
     if path.is_file():
         theirs = read_json_object(path, keys=tuple(mine))
         new = {**mine, "base": {k: v for k, v in mine["base"].items() if k in theirs["base"]}}
         old = {**theirs, "base": {k: v for k, v in theirs["base"].items() if k in mine["base"]}}
-        if changed := [key for key in new if new[key] != old.get(key)]:
+        keys = [key for key in new["base"] if new["base"][key] != old["base"].get(key)] if is_running else []
+        new["base"] = old["base"]
+        if changed := [key for key in new if new[key] != old.get(key)] + keys:
             raise UserError(f"{root} has a study with another {', '.join(changed)}; use another workdir")
         return
     with replace_file(path) as file:

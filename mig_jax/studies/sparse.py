@@ -54,7 +54,7 @@ def plan_runs(plan: Plan) -> list[Run]:
 
     With --config or --model, the policy that they name is the only start.
     """
-    starts = {GIVEN: None} if plan.config or plan.model else STARTS
+    starts = {GIVEN: None} if plan.config or plan.model else dict(list(STARTS.items())[: 2 if plan.smoke else None])
     models = {start: f"start/{start}" if slip_prob else "" for start, slip_prob in starts.items()}
     extra = {start: HOT if start == "hot" else {} for start in starts}
     runs = []

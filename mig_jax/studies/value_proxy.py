@@ -75,6 +75,7 @@ def plan_runs(plan: Plan) -> list[Run]:
     """Return, for each policy, its SFT, and for each seed samples, their values, and their scores by probe variant."""
     runs = []
     policies = {"given": Policy("", None)} if plan.model or plan.config else POLICIES
+    policies = dict(list(policies.items())[: 2 if plan.smoke else None])
     for setting, policy in policies.items():
         model = f"{_folder(setting)}/policy" if policy.taught is not None else ""
         data = {}

@@ -128,6 +128,17 @@ def test_runs_of_another_version_are_refused(tmp_path):
         runner.run_study(changed, str(tmp_path), Plan(2), say=lambda line: None)
 
 
+def test_changed_defaults_are_refused_where_runs_are_left(tmp_path):
+    run(tmp_path)
+    stored = json.loads((tmp_path / "study.json").read_text())
+    assert stored["base"]["model.path"] == "mig_jax/assets/quickstart"  # wherever the package is
+    stored["base"]["rollout.group_size"] = "3"
+    (tmp_path / "study.json").write_text(json.dumps(stored))
+    run(tmp_path)  # the page alone
+    with pytest.raises(UserError, match="another rollout.group_size; use another workdir"):
+        runner.run_study(STUDY, str(tmp_path), Plan(3), say=lambda line: None)
+
+
 def test_changes_of_arms_are_strongest(tmp_path):
     results = run(tmp_path, overrides={"steps": 7, "rollout.group_size": 2})
     config = runner.config_of(STUDY, Plan(2), results.planned[1], results, {"steps": 7, "rollout.group_size": 2})
