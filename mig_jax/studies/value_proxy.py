@@ -51,7 +51,15 @@ class Policy(NamedTuple):
 POLICIES: dict[str, Policy] = {
     "chains, 165K": Policy("chain:terms=7", None),
     "last digit, 165K": Policy(
-        "chain:terms=7,asked=last", {**_TAUGHT, "data.train": f"chain:terms=7,asked=last,{_SLIPS}"}
+        "chain:terms=7,asked=last",
+        {
+            "data.train": "chain:terms=7,asked=last,slip_prob=0.2,early_guess_prob=0.1",
+            "steps": 300,
+            "sft.batch_size": 32,
+            "optimizer.peak_lr": 2e-3,
+            "optimizer.warmup_steps": 20,
+            "optimizer.decay": "cosine",
+        },
     ),
     "chains, 165K with more slips": Policy(
         "chain:terms=7", {**_TAUGHT, "data.train": "chain:terms=7,slip_prob=0.42,early_guess_prob=0.2"}
