@@ -3,9 +3,7 @@
 A prompt with its response is the *trunk*. It has K+1 cuts: before the first step, after the first step, and so on.
 After each cut come A *leaves*, one for each variant of the answer: the lead-in, the answer and its ending. A leaf
 attends to the trunk up to its cut and, causally, to itself. Its positions continue from the cut. The trunk attends to
-no leaf. What the leaves of a cut have in common, the lead-in, is their *branch*: it is computed once, and they attend
-to its keys and values as to those of the trunk. With one variant, the branch is the leaf. The mask, drawn for a trunk
-of four tokens, one variant and leaves of three tokens (x attends, · does not):
+no leaf. The mask, drawn for a trunk of four tokens, one variant and leaves of three tokens (x attends, · does not):
 
                      trunk      itself
                   ┌──────────┬─────────┐
@@ -17,9 +15,13 @@ of four tokens, one variant and leaves of three tokens (x attends, · does not):
                   │ x x x ·  │ x x x   │
                   └──────────┴─────────┘
 
-So branches and leaves are short sequences that share the keys and values of the trunk, and no square mask over all of
-them is ever built. They give what (K+1)·A passes would give, one for each prefix and variant. With the KV cache of the
-rollout (`score_on_cache`), only they are computed; without it (`score_packed`), the trunk is computed first.
+So leaves are short sequences that share the keys and values of the trunk, and no square mask over all of them is ever
+built. They give what (K+1)·A passes would give, one for each prefix and variant. With the KV cache of the rollout
+(`score_on_cache`), only they are computed; without it (`score_packed`), the trunk is computed first.
+
+What the leaves of a cut have in common, the lead-in, can be computed once, if the model takes a cache of several
+entries: it is their *branch*, whose keys and values they attend to as to those of the trunk. Otherwise, and with one
+variant, a branch is a whole leaf.
 
 Leaves of a cut may write ids of their own before the lead-in, the *prefix* of the cut: the opening of the response
 where the trunk is the prompt alone, or the part of a token that belongs to the step when the cut splits it.
@@ -52,8 +54,9 @@ class Forward(Protocol):
           position_rt: `[R, T]` positions; or `[R, T, X]` where positions have several axes (M-RoPE).
           visible_rx: bool. With a cache, `[R, S]`: the cached tokens that each sequence attends to, S in all. Without
             one, `[R, T]`: its own tokens that are not padding.
-          cache: keys and values returned by earlier calls, one entry a call; () for none. An entry has B rows where
-            R = B·n, and n neighboring sequences share one row.
+          cache: keys and values that a call returned, one entry; () for none. The entry has B rows where R = B·n, and
+            n neighboring sequences share one row. There are several entries, each with its own B and n, where the
+            caller passes several, or asks for `share_lead_in`: S counts their tokens in this order.
 
         Returns:
           hidden_rtd `[R, T, D]` after the last norm, ready for the output layer, and the keys and values in a form of
@@ -75,8 +78,9 @@ def score_packed(
     over_tokens: str = "mean_logprob",
     over_spellings: str = "max",
     is_token_v: Array | None = None,
+    share_lead_in: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return ℓ after every step and the log-probs of the trunk, by passes over the trunk, the branches and the leaves.
+    """Return ℓ after every step and the log-probs of the trunk, by one pass over the trunk and one over the leaves.
 
     Args:
       forward: the model, see `Forward`.
@@ -86,6 +90,7 @@ def score_packed(
       chunk, parts: tokens of a part of the rows whose logits are in memory at once, see `batch_logprobs`.
       over_tokens, over_spellings: as in `answer_likelihood`.
       is_token_v: as in `token_logprobs`.
+      share_lead_in: as in `score_on_cache`.
 
     Returns:
       ell_bk `[B, K+1]` in nats per token, meaningless where a cut is not valid; and logprob_bs `[B, S]` in nats, the
@@ -109,6 +114,7 @@ def score_packed(
         over_tokens=over_tokens,
         over_spellings=over_spellings,
         is_token_v=is_token_v,
+        share_lead_in=share_lead_in,
     )
     options: dict[str, Any] = {"chunk": chunk, "parts": parts, "is_token_v": is_token_v}
     (logprob_bs,), _ = likelihood.batch_logprobs(hidden_bsd[:, :-1], head, token_bs[:, 1:], **options)
@@ -128,6 +134,7 @@ def score_on_cache(
     over_tokens: str = "mean_logprob",
     over_spellings: str = "max",
     is_token_v: Array | None = None,
+    share_lead_in: bool = False,
 ) -> jax.Array:
     """Return ℓ after every step, computing the leaves alone on a KV cache of the trunk.
 
@@ -143,13 +150,17 @@ def score_on_cache(
       chunk, parts: leaf tokens of a part of the rows whose logits are in memory at once, see `batch_logprobs`.
       over_tokens, over_spellings: as in `answer_likelihood`.
       is_token_v: as in `token_logprobs`.
+      share_lead_in: compute the lead-in of a cut once for all variants. `forward` is then called twice, the second time
+        with an entry more: the keys and values that the first call returned, of B·(K+1) rows. If False, it is called
+        once, with `cache`.
 
     Returns:
       ell_bk `[B, K+1]` in nats per token, meaningless where a cut is not valid.
     """
     _assert_batch(trunk, cuts, answers)
-    branches = jax.vmap(build_branches)(trunk, cuts, answers)
-    hidden_bkayd = _scored_hidden(forward, cache, branches, cuts, answers)
+    share_lead_in = share_lead_in and min(answers.scored_ay.shape[1:]) > 1  # else nothing is left for leaves
+    branches = jax.vmap(functools.partial(build_branches, share_lead_in=share_lead_in))(trunk, cuts, answers)
+    hidden_bkayd = _scored_hidden(forward, cache, branches, cuts, answers, share_lead_in=share_lead_in)
     rows, n_cuts, n_variants, n_scored, width = hidden_bkayd.shape
     target = jnp.broadcast_to(answers.target_aye[:, None], (rows, n_cuts, *answers.target_aye.shape[1:]))
     (logprob,), _ = likelihood.batch_logprobs(
@@ -166,9 +177,11 @@ def score_on_cache(
 
 
 class Branches(NamedTuple):
-    """What the leaves of each cut of one response have in common: K+1 sequences of C tokens.
+    """The sequences of C tokens that continue the trunk of one response, ordered by cut, then by variant.
 
-    token_kc: `[K+1, C]` token ids: prefix of the cut, lead-in, and the answer if it has one variant; then padding.
+    There are K+1 if the lead-in is shared, else (K+1)·A; the first axis is written K+1.
+
+    token_kc: `[K+1, C]` token ids: prefix of the cut, lead-in, and the answer if the lead-in is not shared; then padding.
     position_kc: `[K+1, C]` positions; or with a last axis like those of the trunk.
     visible_ks: `[K+1, S]` bool, the slots of the trunk that each cut is after.
     length_k: `[K+1]` number of tokens without padding.
@@ -193,10 +206,14 @@ class Leaves(NamedTuple):
     visible_rx: jax.Array
 
 
-def build_branches(trunk: Trunk, cuts: Cuts, answers: Answers) -> Branches:
+def build_branches(trunk: Trunk, cuts: Cuts, answers: Answers, *, share_lead_in: bool) -> Branches:
     """Return the branches of one response, with the mask drawn at the head of this module."""
     chex.assert_rank([trunk.valid_s, cuts.cut_k], 1)
-    token_kc, length_k = _branch_tokens(cuts, jnp.asarray(answers.token_ap)[0, : _n_common(answers)])
+    token_ac = jnp.asarray(answers.token_ap)
+    if share_lead_in:
+        token_ac = token_ac[:1, : _n_lead_in(answers)]
+    cuts = jax.tree.map(lambda x: jnp.repeat(x, len(token_ac), axis=0), cuts)
+    token_kc, length_k = _branch_tokens(cuts, jnp.tile(token_ac, (len(cuts.cut_k) // len(token_ac), 1)))
     position_kc = _next_positions(trunk, cuts.cut_k)[:, None] + jnp.arange(token_kc.shape[1])[None, :]
     if trunk.position_s.ndim == 2:
         position_kc = jnp.broadcast_to(position_kc[..., None], (*position_kc.shape, trunk.position_s.shape[1]))
@@ -205,10 +222,10 @@ def build_branches(trunk: Trunk, cuts: Cuts, answers: Answers) -> Branches:
 
 
 def build_leaves(branches: Branches, answers: Answers) -> Leaves:
-    """Return the leaves of one response, which continue its branches."""
+    """Return the leaves of one response, which continue the branches of their shared lead-in."""
     n_cuts, width = branches.token_kc.shape
     n_variants = answers.token_ap.shape[0]
-    token_rp = jnp.tile(jnp.asarray(answers.token_ap)[:, _n_common(answers) :], (n_cuts, 1))
+    token_rp = jnp.tile(jnp.asarray(answers.token_ap)[:, _n_lead_in(answers) :], (n_cuts, 1))
     extra_axes = (1,) * (branches.position_kc.ndim - 2)
     after_p = jnp.arange(token_rp.shape[1]).reshape(1, -1, *extra_axes)
     position_kp = branches.position_kc[:, :1] + branches.length_k.reshape(-1, 1, *extra_axes) + after_p
@@ -217,24 +234,19 @@ def build_leaves(branches: Branches, answers: Answers) -> Leaves:
     return Leaves(token_rp, *(jnp.repeat(x, n_variants, axis=0) for x in (position_kp, visible_kx)))
 
 
-def _n_common(answers: Answers) -> int:
-    """Return the number of tokens that begin every variant: those of the lead-in, or all if there is one variant."""
-    n_variants, width = answers.token_ap.shape[-2:]
-    return width if n_variants == 1 else _n_lead_in(answers)
-
-
 def _n_lead_in(answers: Answers) -> int:
     return answers.token_ap.shape[-1] - answers.scored_ay.shape[-1] + 1
 
 
-def _branch_tokens(cuts: Cuts, common_c: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the ids of all branches of one response, `[K+1, C]`, and their lengths."""
-    (n_cuts,), (width,) = cuts.cut_k.shape, common_c.shape
+def _branch_tokens(cuts: Cuts, token_kc: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the ids of branches, `[K+1, C]`, and their lengths: the prefix of the cut, then the given tokens."""
+    n_cuts, width = token_kc.shape
     if cuts.prefix_kx is None or cuts.prefix_length_k is None:
-        return jnp.tile(common_c, (n_cuts, 1)), jnp.full(n_cuts, width)
+        return token_kc, jnp.full(n_cuts, width)
     prefix_kx, length_k = jnp.asarray(cuts.prefix_kx), jnp.asarray(cuts.prefix_length_k)
     after_prefix_kc = jnp.arange(prefix_kx.shape[1] + width)[None] - length_k[:, None]
-    shifted_kc = jnp.where(after_prefix_kc < width, common_c[jnp.clip(after_prefix_kc, 0, width - 1)], 0)
+    shifted_kc = jnp.take_along_axis(token_kc, jnp.clip(after_prefix_kc, 0, width - 1), axis=1)
+    shifted_kc = jnp.where(after_prefix_kc < width, shifted_kc, 0)
     padded_kc = jnp.pad(prefix_kx, ((0, 0), (0, width)))
     return jnp.where(after_prefix_kc < 0, padded_kc, shifted_kc), length_k + width
 
@@ -256,25 +268,27 @@ def _next_positions(trunk: Trunk, cut_k: Array) -> jax.Array:
     return jax.lax.cummax(jnp.where(trunk.valid_s, greatest_s, -1))[cut_k - 1] + 1
 
 
-def _scored_hidden(forward: Forward, cache: tuple, branches: Branches, cuts: Cuts, answers: Answers) -> jax.Array:
+def _scored_hidden(
+    forward: Forward, cache: tuple, branches: Branches, cuts: Cuts, answers: Answers, *, share_lead_in: bool
+) -> jax.Array:
     """Return the hidden states that predict the scored targets, `[B, K+1, A, Y, D]`.
 
     `branches` has a leading axis B on every field. The first target of each variant is predicted by the lead-in.
     """
     n_variants, n_scored = answers.scored_ay.shape[1:]
+    per_cut, n_in_branch = (1, 1) if share_lead_in else (n_variants, n_scored)
     token, position, visible, _ = (jax.lax.collapse(x, 0, 2) for x in branches)
     hidden_rcd, keys_values = forward(token, position, visible, cache)
-    hidden_bkcd = hidden_rcd.reshape(*branches.token_kc.shape, -1)
+    hidden_bkacd = hidden_rcd.reshape(*cuts.cut_k.shape, per_cut, *hidden_rcd.shape[1:])
     first_bk = jnp.full(cuts.cut_k.shape, _n_lead_in(answers) - 1)
     if cuts.prefix_length_k is not None:
         first_bk += cuts.prefix_length_k
-    n_in_branch = _n_common(answers) - _n_lead_in(answers) + 1
     index_bky = first_bk[:, :, None] + jnp.arange(n_in_branch)[None, None]
-    hidden_bk1yd = jnp.take_along_axis(hidden_bkcd, index_bky[..., None], axis=2)[:, :, None]
-    if n_in_branch == n_scored:
-        return hidden_bk1yd
+    hidden_bkayd = jnp.take_along_axis(hidden_bkacd, index_bky[:, :, None, :, None], axis=3)
+    if not share_lead_in:
+        return hidden_bkayd
     leaves = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), jax.vmap(build_leaves)(branches, answers))
     hidden_rpd, _ = forward(leaves.token_rp, leaves.position_rp, leaves.visible_rx, (*cache, keys_values))
     hidden_bkapd = hidden_rpd.reshape(*cuts.cut_k.shape, n_variants, *hidden_rpd.shape[1:])
-    repeated = jnp.broadcast_to(hidden_bk1yd, (*hidden_bkapd.shape[:3], *hidden_bk1yd.shape[3:]))
+    repeated = jnp.broadcast_to(hidden_bkayd, (*hidden_bkapd.shape[:3], *hidden_bkayd.shape[3:]))
     return jnp.concatenate([repeated, hidden_bkapd], axis=3)

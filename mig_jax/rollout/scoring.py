@@ -122,7 +122,13 @@ def make_likelihood_fn(policy: Policy, reward: RewardConfig, *, chunk: int) -> C
         (rows, _), (questions, prompt_width) = completions.token_bt.shape, prompts.token_qs.shape
         to_rows = functools.partial(jnp.repeat, repeats=rows // questions, axis=0)
         score = functools.partial(
-            rewards.score_on_cache, model, model.unembed_dv(), is_token_v=policy.is_token_v, chunk=chunk, **options
+            rewards.score_on_cache,
+            model,
+            model.unembed_dv(),
+            is_token_v=policy.is_token_v,
+            chunk=chunk,
+            share_lead_in=True,
+            **options,
         )
         row_probes = jax.tree.map(to_rows, probes)
         cache = completions.cache or (compute_row_cache(model, prompts, completions),)

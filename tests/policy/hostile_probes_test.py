@@ -25,7 +25,7 @@ def count_errors(start, length, cuts, step_t):
     slots = cuts._replace(cut_k=cuts.cut_k + PROMPT)
     lead_in_ap, scored_ay = jnp.full((2, 3), LEAD_IN), jnp.ones((2, 2), bool)
     answers = rewards.Answers(lead_in_ap, jnp.zeros((2, 2, 1), jnp.int32), scored_ay)
-    branches = probes.build_branches(trunk, slots, answers)
+    branches = probes.build_branches(trunk, slots, answers, share_lead_in=True)
     leaves = probes.build_leaves(branches, answers)
     sees_trunk_kas = leaves.visible_rx.reshape(MAX_STEPS, 2, -1)[:, :, : PROMPT + WIDTH]
     allowed_ks = trunk.valid_s[None] & (slot_s[None] < slots.cut_k[:, None])

@@ -98,7 +98,9 @@ def test_packed_equals_loop(packed, seed):
     assert_equals_loop(ell_bk, forward, unembed)
 
     hidden, cache = forward(TOKENS, trunk.position_s, trunk.valid_s, ())
-    ell_on_cache_bk = rewards.score_on_cache(forward, unembed, (cache,), trunk, cuts, answers, chunk=7)
+    ell_on_cache_bk = rewards.score_on_cache(
+        forward, unembed, (cache,), trunk, cuts, answers, chunk=7, share_lead_in=True
+    )
     assert_equals_loop(ell_on_cache_bk, forward, unembed)
     for row in range(2):
         plain = np.array(jax.nn.log_softmax(hidden[row] @ unembed))
@@ -115,7 +117,7 @@ def test_prefixes_of_any_length_equal_loop(terminator, seed):
     ell_bk, _ = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers, chunk=5)
     assert_equals_loop(ell_bk, forward, unembed, prefixes=PREFIXES, terminator=terminator)
     _, cache = forward(TOKENS, trunk.position_s, trunk.valid_s, ())
-    ell_on_cache_bk = rewards.score_on_cache(forward, unembed, (cache,), trunk, cuts, answers)
+    ell_on_cache_bk = rewards.score_on_cache(forward, unembed, (cache,), trunk, cuts, answers, share_lead_in=True)
     assert_equals_loop(ell_on_cache_bk, forward, unembed, prefixes=PREFIXES, terminator=terminator)
 
 
@@ -214,7 +216,7 @@ def test_ell_0_of_a_question_is_that_of_each_of_its_responses():
         one = np.ones((rows, 1), int)
         cuts = rewards.Cuts(prompt * one, one > 0, np.tile(opening, (rows, 1, 1)), len(opening) * one)
         _, cache = forward(jnp.array(tokens), jnp.array(trunk.position_s), jnp.array(trunk.valid_s), ())
-        return rewards.score_on_cache(forward, unembed, (cache,), trunk, cuts, answers)
+        return rewards.score_on_cache(forward, unembed, (cache,), trunk, cuts, answers, share_lead_in=True)
 
     of_questions = score(token_bs[::group, :prompt], start_b, answers)
     repeated = jax.tree.map(lambda x: jnp.repeat(x, group, axis=0), answers)
@@ -274,7 +276,7 @@ def test_scores_have_no_gradient(packed):
 def test_mask_of_leaves_is_the_one_drawn_in_the_docstring():
     trunk = rewards.Trunk(jnp.arange(4), jnp.ones(4, bool))
     cuts = rewards.Cuts(jnp.array([2, 3]), jnp.ones(2, bool))
-    branches = probes.build_branches(trunk, cuts, build_one_variant(width=3))
+    branches = probes.build_branches(trunk, cuts, build_one_variant(width=3), share_lead_in=False)
     rows = [line.split("│")[1] for line in probes.__doc__.splitlines() if "│ x" in line]
     drawn = [[mark == "x" for mark in row.split()] for row in rows]
     np.testing.assert_array_equal(jnp.repeat(branches.visible_ks, 3, axis=0), drawn)
@@ -284,7 +286,7 @@ def test_mask_of_leaves_is_the_one_drawn_in_the_docstring():
 def test_padding_of_the_trunk_is_not_visible():
     trunk = rewards.Trunk(jnp.arange(3), jnp.array([False, True, True]))
     cuts = rewards.Cuts(jnp.array([3]), jnp.ones(1, bool))
-    branches = probes.build_branches(trunk, cuts, build_one_variant(width=1))
+    branches = probes.build_branches(trunk, cuts, build_one_variant(width=1), share_lead_in=False)
     np.testing.assert_array_equal(branches.visible_ks, [[False, True, True]])
 
 
@@ -294,10 +296,10 @@ def test_leaves_continue_from_the_greatest_position():
     trunk = rewards.Trunk(position_sx, jnp.array([True, True, True, True, False]))
     cuts = rewards.Cuts(jnp.array([2, 4, 5]), jnp.ones(3, bool))
     expected = jnp.repeat(jnp.array([[2, 3], [4, 5], [4, 5]])[..., None], 3, axis=-1)
-    branches = probes.build_branches(trunk, cuts, build_one_variant(width=2))
+    branches = probes.build_branches(trunk, cuts, build_one_variant(width=2), share_lead_in=False)
     np.testing.assert_array_equal(branches.position_kc, expected)
     answers = rewards.pack_answers((3, 4), [(7,), (8, 9)], [(5,)], max_variants=2, max_tokens=2)
-    leaves = probes.build_leaves(probes.build_branches(trunk, cuts, answers), answers)
+    leaves = probes.build_leaves(probes.build_branches(trunk, cuts, answers, share_lead_in=True), answers)
     np.testing.assert_array_equal(leaves.position_rp, np.repeat(expected + 2, 2, axis=0))
 
 
@@ -310,7 +312,8 @@ def test_branches_write_their_prefix_first():
     answers = rewards.pack_answers((3, 4), [(7,), (8, 9)], [(5,)], max_variants=2, max_tokens=2)
     prefix_kx, length_k = jnp.array([[11, 0], [0, 0], [11, 12]]), jnp.array([1, 0, 2])
     cuts = rewards.Cuts(jnp.array([2, 3, 3]), jnp.ones(3, bool), prefix_kx, length_k)
-    branches = probes.build_branches(rewards.Trunk(jnp.arange(3), jnp.ones(3, bool)), cuts, answers)
+    trunk = rewards.Trunk(jnp.arange(3), jnp.ones(3, bool))
+    branches = probes.build_branches(trunk, cuts, answers, share_lead_in=True)
     np.testing.assert_array_equal(branches.token_kc, [[11, 3, 4, 0], [3, 4, 0, 0], [11, 12, 3, 4]])
     np.testing.assert_array_equal(branches.position_kc, [[2, 3, 4, 5], [3, 4, 5, 6], [3, 4, 5, 6]])
     np.testing.assert_array_equal(branches.length_k, [3, 2, 4])
@@ -321,9 +324,16 @@ def test_branches_write_their_prefix_first():
     np.testing.assert_array_equal(leaves.visible_rx, np.repeat(sees, 2, axis=0))
 
 
-@pytest.mark.parametrize("variants, tokens", [(((19,), (20, 21)), 4), (((19,),), 4)])
-def test_what_variants_have_in_common_is_computed_once(variants, tokens):
-    """Two cuts: two lead-ins of two tokens and, for two variants, four leaves; one variant takes a single pass."""
+@pytest.mark.parametrize(
+    "variants, share, expected",
+    [
+        (((19,), (20, 21)), True, [(4, 2), (8, 4)]),
+        (((19,),), True, [(4, 6)]),
+        (((19,), (20, 21)), False, [(8, 6)]),
+    ],
+)
+def test_what_variants_have_in_common_is_computed_once(variants, share, expected):
+    """Two rows of two cuts: four lead-ins of two tokens, then eight leaves; a single pass unless it is asked for."""
     forward, unembed = toy_model.make_forward()
     answers = rewards.pack_answers(LEAD_IN, variants, CLOSINGS, max_variants=len(variants), max_tokens=3)
     trunk, cuts, _ = pack()
@@ -336,8 +346,8 @@ def test_what_variants_have_in_common_is_computed_once(variants, tokens):
 
     _, cache = forward(TOKENS, trunk.position_s, trunk.valid_s, ())
     answers = jax.tree.map(lambda x: jnp.stack([x, x]), answers)
-    rewards.score_on_cache(counted, unembed, (cache,), trunk, cuts, answers)
-    assert shapes == ([(4, 2), (8, tokens)] if len(variants) > 1 else [(4, 2 + tokens)])
+    rewards.score_on_cache(counted, unembed, (cache,), trunk, cuts, answers, share_lead_in=share)
+    assert shapes == expected
 
 
 def test_pack_answers_leaves_out_variants_that_do_not_fit():
