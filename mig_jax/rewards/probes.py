@@ -181,7 +181,7 @@ class Branches(NamedTuple):
 
     There are K+1 if the lead-in is shared, else (K+1)·A; the first axis is written K+1.
 
-    token_kc: `[K+1, C]` token ids: prefix of the cut, lead-in, and the answer if the lead-in is not shared; then padding.
+    token_kc: `[K+1, C]` token ids: prefix of the cut, lead-in, and the answer if no lead-in is shared; then padding.
     position_kc: `[K+1, C]` positions; or with a last axis like those of the trunk.
     visible_ks: `[K+1, S]` bool, the slots of the trunk that each cut is after.
     length_k: `[K+1]` number of tokens without padding.
