@@ -93,11 +93,11 @@ def change(config: Config, name: str) -> Config:
 def widen_vocabulary(policy: Policy, vocab_size: int) -> Policy:
     """Return a policy with random parameters whose vocabulary has `vocab_size` entries, which never ends a response.
 
-    Coordinate 0 is large and positive for every token, and negative in the output rows of the end-of-sequence.
+    Coordinate 0 is larger for every token than what layers add to it, and negative in the rows of the end-of-sequence.
     """
     config = dataclasses.replace(policy.config, vocab_size=vocab_size)
     params = decoder.init_params(config, jax.random.key(0))
-    embedding = params["embedding"].at[:, 0].set(1.0).at[np.array(policy.tokenizer.eos_ids), 0].set(-4.0)
+    embedding = params["embedding"].at[:, 0].set(8.0).at[np.array(policy.tokenizer.eos_ids), 0].set(-4.0)
     return dataclasses.replace(policy, config=config, params=params | {"embedding": embedding})
 
 
