@@ -1,8 +1,8 @@
 """Cost of sampling, scoring and the update against response length, group size G and number of steps K.
 
-    python -m benchmarks.response_growth --out=docs/response_growth
+    python -m benchmarks.response_growth --out=/tmp/response_growth
     pip install -e '.[aot]'
-    JAX_PLATFORMS=cpu python -m benchmarks.response_growth --compile --out=docs/response_growth
+    JAX_PLATFORMS=cpu python -m benchmarks.response_growth --compile --out=/tmp/response_growth
 
 Without `--compile`, a tiny model with random parameters does MIG steps on this machine, one number changed at a time;
 CPU seconds are recorded, summed over threads, since they depend least on what else the machine does. With `--compile`,
