@@ -98,8 +98,10 @@ def run_study(
     page.write_page(study, results, root, overrides or {})
     say(f"report.md, figure.png and results.json are in {root}")
     if failed:
+        more = ", …" if len(failed) > 3 else ""
         raise UserError(
-            f"{len(failed)} runs failed ({', '.join(failed[:3])}, …); see output.txt in {root / 'runs'}/RUN"
+            f"{len(failed)} run{'s' * (len(failed) > 1)} failed ({', '.join(failed[:3])}{more}); see output.txt in "
+            f"{root / 'runs'}/RUN, then run the same command again"
         )
     return results
 
@@ -209,19 +211,37 @@ def _check_study(root: Path, study: Study, plan: Plan, overrides: Mapping[str, A
     """
     base = flatten(cast(Any, load_config(plan.config or study.config)))
     base = {key: str(value).replace(PACKAGE, "mig_jax") for key, value in base.items()}
-    kept = {"study": study.name, "smoke": plan.smoke, "model": plan.model, "overrides": dict(overrides), "base": base}
+    kept = {"study": study.name, "smoke": plan.smoke, "model": plan.model, "config": Path(plan.config).name}
+    kept |= {"overrides": dict(overrides), "base": base}
     mine, path = json.loads(json.dumps(kept, default=str)), root / "study.json"
     if path.is_file():
-        theirs = read_json_object(path, keys=tuple(mine))
-        new = {**mine, "base": {k: v for k, v in mine["base"].items() if k in theirs["base"]}}
-        old = {**theirs, "base": {k: v for k, v in theirs["base"].items() if k in mine["base"]}}
-        keys = [key for key in new["base"] if new["base"][key] != old["base"].get(key)] if is_running else []
-        new["base"] = old["base"]
-        if changed := [key for key in new if new[key] != old.get(key)] + keys:
-            raise UserError(f"{root} has a study with another {', '.join(changed)}; use another workdir")
+        theirs = {"config": "", **read_json_object(path, keys=("study", "smoke", "model", "overrides", "base"))}
+        if changed := _changed_settings(mine, theirs, with_base=is_running):
+            more = f" and {len(changed) - 8} more" if len(changed) > 8 else ""
+            raise UserError(
+                f"{root} was started with other settings; use another workdir, or restore these: "
+                f"{', '.join(changed[:8])}{more}"
+            )
         return
     with replace_file(path) as file:
         json.dump(mine, file, indent=1)
+
+
+def _changed_settings(mine: Mapping[str, Any], theirs: Mapping[str, Any], *, with_base: bool) -> list[str]:
+    """Return the old values of changed settings of a study; those of its config only if all flags are the same."""
+    changed = [f"study {theirs['study']}"] if mine["study"] != theirs["study"] else []
+    flags = [(f"--{key}", theirs[key]) for key in ("smoke", "model", "config") if mine[key] != theirs[key]]
+    changed += [flag if value is True else f"{flag}={value}" if value else f"no {flag}" for flag, value in flags]
+    new, old = mine["overrides"], theirs["overrides"]
+    for key in sorted({*new, *old}):
+        if key not in old:
+            changed.append(f"no --config.{key}")
+        elif new.get(key) != old[key]:
+            changed.append(f"--config.{key}={old[key]}")
+    if with_base and not changed:  # keys that only one version has do not matter
+        new, old = mine["base"], theirs["base"]
+        changed = [f"{key}={old[key]}" for key in new if key in old and new[key] != old[key]]
+    return changed
 
 
 def _check_finished(results: Results) -> None:

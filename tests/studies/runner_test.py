@@ -114,11 +114,13 @@ def test_failed_runs_are_named_and_tried_again(tmp_path):
 
 def test_other_settings_are_refused(tmp_path):
     run(tmp_path)
-    with pytest.raises(UserError, match="has a study with another overrides; use another workdir"):
+    with pytest.raises(UserError, match="or restore these: no --config.rollout.group_size$"):
         run(tmp_path, overrides={"rollout.group_size": 2})
-    with pytest.raises(UserError, match="another study, overrides"):
+    with pytest.raises(UserError, match="or restore these: study toy, no --config.steps$"):
         other = dataclasses.replace(STUDY, name="other")
         runner.run_study(other, str(tmp_path), Plan(2), overrides={"steps": 1}, say=lambda line: None)
+    with pytest.raises(UserError, match="or restore these: no --smoke, no --config$"):
+        runner.run_study(STUDY, str(tmp_path), Plan(2, smoke=True, config="pod"), say=lambda line: None)
 
 
 def test_runs_of_another_version_are_refused(tmp_path):
@@ -135,7 +137,7 @@ def test_changed_defaults_are_refused_where_runs_are_left(tmp_path):
     stored["base"]["rollout.group_size"] = "3"
     (tmp_path / "study.json").write_text(json.dumps(stored))
     run(tmp_path)  # the page alone
-    with pytest.raises(UserError, match="another rollout.group_size; use another workdir"):
+    with pytest.raises(UserError, match="or restore these: rollout.group_size=3$"):
         runner.run_study(STUDY, str(tmp_path), Plan(3), say=lambda line: None)
 
 
