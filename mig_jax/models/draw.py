@@ -16,6 +16,8 @@ _BLOCK = 128
 # No block has ids of two parts of the vocabulary, so that one that is sharded over up to as many devices is never
 # gathered. Blocks do not depend on the devices, and so neither do tokens.
 _PARTS = 16
+# Half of the distance between uniform numbers.
+_HALF = 2**-24
 
 
 def draw_tokens(logit_bv: jax.Array, uniform_b2: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -56,9 +58,12 @@ def _split_blocks(logit_bv: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _invert_cdf(weight_bn: jax.Array, uniform_b: jax.Array) -> jax.Array:
     """Return the first index of each row whose cumulative weight exceeds the uniform share of all, never one of 0.
 
+    A number stands for an interval of 2⁻²³, and the share is its middle: that of 0 would choose the first index that is
+    possible at all, however unlikely it is.
+
     Rounding may let the cumulative weight rise, or fall, where nothing is added: such an index does not count. One
-    always exceeds, since the share, below 1 by at least 2⁻²³, rounds to less than the greatest.
+    always exceeds, since the share, below 1 by at least 2⁻²⁴, rounds to less than the greatest.
     """
     cumulative_bn = jnp.where(weight_bn > 0, jnp.cumsum(weight_bn, axis=-1), -1.0)
-    share_b = uniform_b * cumulative_bn.max(-1)
+    share_b = jnp.minimum(uniform_b + _HALF, 1 - _HALF) * cumulative_bn.max(-1)
     return jnp.argmax(cumulative_bn > share_b[:, None], axis=-1).astype(jnp.int32)

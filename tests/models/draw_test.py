@@ -62,6 +62,17 @@ def test_ids_without_probability_are_never_drawn():
     np.testing.assert_allclose(logprob_b, np.asarray(expected_bv)[np.arange(512), token_b], atol=2e-6)
 
 
+@pytest.mark.parametrize("rare", [-25.0, -60.0, -87.5])
+def test_numbers_at_the_ends_choose_no_rare_id(rare):
+    """All ids around two of equal weight are rare, some so much that their weights are no normal numbers."""
+    logit_v = np.full(400, rare, np.float32)
+    logit_v[[200, 201]] = 0
+    uniform_b2 = jnp.array([[u, v] for u in (0.0, ALMOST_ONE, 1 - 2**-24) for v in (0.0, ALMOST_ONE)])
+    token_b, logprob_b = jax.jit(draw_tokens)(jnp.tile(logit_v, (6, 1)), uniform_b2)
+    np.testing.assert_array_equal(token_b, 3 * [200, 201])
+    np.testing.assert_allclose(logprob_b, np.log(0.5), atol=1e-6)
+
+
 def test_rare_ids_of_a_large_vocabulary_are_drawn_as_often_as_they_should_be():
     """Half of the weight is spread over 150,000 ids, 3e-6 each; none of them is missed for the precision of a number.
 
