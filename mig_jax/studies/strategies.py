@@ -104,7 +104,9 @@ def analyze(results: Results) -> Analysis:
     for arm, of_arm in found.items():
         accuracy = mean_interval(np.stack([f.correct_qn.mean(1) for f in of_arm]))
         coverage = np.mean([pass_at_k_q(f.correct_qn.astype(float), ks[-1]).mean() for f in of_arm])
-        entropy = np.mean([np.nanmean(f.entropy_q) if np.isfinite(f.entropy_q).any() else np.nan for f in of_arm])
+        entropy = np.mean(
+            [float(np.nanmean(f.entropy_q)) if np.isfinite(f.entropy_q).any() else np.nan for f in of_arm]
+        )
         new, gone = (np.mean([measure(f, start) for f in of_arm]) for measure in (novelty, lost))
         rows.append([LABELS[arm], str(len(of_arm)), str(accuracy), *(f"{x:.3f}" for x in (coverage, entropy))])
         rows[-1] += ["", ""] if arm == "start" else [f"{new:.3f}", f"{gone:.3f}"]
