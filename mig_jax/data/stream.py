@@ -45,7 +45,8 @@ def iterate(
         raise UserError("a source holds no problem")
     shuffled = [grain.MapDataset.source(source).seed(seed + n).shuffle().repeat() for n, source in enumerate(sources)]
     stream = grain.MapDataset.mix(shuffled, list(weights)) if len(shuffled) > 1 else shuffled[0]
-    batches = stream.batch(batch_size, batch_fn=list).map(prepare)
+    # An endless stream has no remainder, but grain's length of batches with one is too large for batches of 1.
+    batches = stream.batch(batch_size, drop_remainder=True, batch_fn=list).map(prepare)
     return _prefetch(batches, read_ahead)
 
 

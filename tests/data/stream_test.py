@@ -35,6 +35,12 @@ def test_stream_is_deterministic_and_reshuffled_every_epoch():
     assert epochs[0] != epochs[1]
 
 
+@pytest.mark.parametrize("read_ahead", [0, 2])
+def test_batches_of_one(read_ahead):
+    batches = _ids(_take(_open(_numbered(3), seed=0, batch_size=1, read_ahead=read_ahead), 4))
+    assert sorted(map(len, batches)) == [1] * 4 and len({id for batch in batches[:3] for id in batch}) == 3
+
+
 # 10 problems in batches of 4: the third batch straddles the end of an epoch, the fifth ends with it.
 @pytest.mark.parametrize("taken", [0, 1, 2, 3, 5])
 def test_resume_is_exact_within_and_across_epochs(taken):
