@@ -41,7 +41,7 @@ def fit(questions=8, remat="layer", state_dtype="float32"):
         rollout={"questions": questions} | SMALL,
         optimizer={"state_dtype": state_dtype, "microbatches": 1 if TINY else 8},
     )
-    report = reports[questions, remat, state_dtype] = compile_run(config, TOPOLOGY)
+    report = reports[questions, remat, state_dtype] = compile_run(config, TOPOLOGY, search=not TINY)
     display(Markdown(render(report)))
 
 
@@ -70,4 +70,5 @@ ipywidgets.interact_manual(fit, **controls)
 # [docs/scaling.md](https://github.com/OWNER/mig_jax/blob/main/docs/scaling.md).
 #
 # **Different on a real pod**: the runtime keeps some memory for itself, fragmentation can add a few percent, and times
-# are lower bounds.
+# are lower bounds. **Different on Colab**: this notebook was run for a 0.5B model on a small slice; how long the 7B
+# takes on Colab's two cores is an estimate.

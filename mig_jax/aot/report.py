@@ -26,8 +26,13 @@ PARTS = ("parameters", "optimizer", "reference", "rollout parameters", "KV cache
 REST = "activations, temporaries"
 
 
-def compile_run(config: Config, topology: str) -> dict[str, Any]:
+def compile_run(config: Config, topology: str, *, search: bool = True) -> dict[str, Any]:
     """Compile what `mig-jax train` would run on a topology, and find how many questions fit.
+
+    Args:
+      config: of the run.
+      topology: its name, see `open_topology`.
+      search: find the most questions that fit, which compiles programs for several numbers of them.
 
     Returns:
       The report, which can be written as JSON. `render` turns it into Markdown.
@@ -52,9 +57,11 @@ def compile_run(config: Config, topology: str) -> dict[str, Any]:
     programs = {name: compiled(name, questions) for name in training.programs(questions)}
     unit = training.question_multiple
     peaks = {name: program.peak_nbytes for name, program in programs.items()}
-    most, limited_by = most_units(
-        lambda name, n: compiled(name, n * unit).peak_nbytes, peaks, available, start=max(questions // unit, 1)
-    )
+    most = limited_by = None
+    if search:
+        most, limited_by = most_units(
+            lambda name, n: compiled(name, n * unit).peak_nbytes, peaks, available, start=max(questions // unit, 1)
+        )
     flops = step_flops(config, shape)
     return {
         "topology": topology,
@@ -71,7 +78,7 @@ def compile_run(config: Config, topology: str) -> dict[str, Any]:
         "hbm_gib": chip.hbm_gib,
         "programs": {name: describe(program, name, config, available) for name, program in programs.items()},
         "unit": unit,
-        "most_questions": most * unit,
+        "most_questions": None if most is None else most * unit,
         "limited_by": limited_by,
         "flops": flops,
         "floor_seconds": {name: count / (len(devices) * chip.tflops * 1e12) for name, count in flops.items()},
@@ -222,6 +229,8 @@ def _conclusions(report: dict[str, Any]) -> list[str]:
             f"rollout.questions must be a multiple of {unit}, so that every device gets the same number of rows of "
             "each micro-batch."
         )
+    if most is None:
+        return [*lines, "The most questions that fit were not searched for."]
     if not most:
         return [*lines, "No number of questions fits."]
     return [*lines, f"At most rollout.questions={most} fits; the limit is the memory of `{report['limited_by']}`."]

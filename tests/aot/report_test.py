@@ -43,6 +43,7 @@ def test_program_that_does_not_fit_is_reported_with_suggestions():
     assert "| all-gather | update | 8 × 2 | 7 | 3.000 |" in page
     assert "rollout.questions must be a multiple of 3" in page
     assert "| update | 2 | 4 |" in page and "No number of questions fits." in page
+    assert "that fit were not searched for" in aot_report.render(report | {"most_questions": None})
 
 
 def test_suggestions_match_the_largest_part():
