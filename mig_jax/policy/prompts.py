@@ -119,5 +119,7 @@ def measure_prompt(policy: Policy, config: Config, problem: Problem) -> images.P
     if policy.image_reader:
         return policy.image_reader.measure(ids, problem.images)
     if problem.images:
-        raise UserError("it has an image, but the model has no vision tower")
+        raise UserError(
+            "it has an image, but this model is read without a vision tower; those of Qwen2.5-VL and Qwen3-VL are read"
+        )
     return images.PromptSize(len(ids), 0)

@@ -219,7 +219,7 @@ def test_unusable_images_are_rejected(policy):
         prompt_rejection_reason(policy, config, Problem("7", "What?", "1", images=(b"no image",)))
     blind = load_policy(tiny.get_config().model, policy.mesh, seed=0)
     problem = open_eval_problems(policy, config)[0]
-    with pytest.raises(ValueError, match="no vision tower"):
+    with pytest.raises(ValueError, match="read without a vision tower"):
         prompt_rejection_reason(blind, config, problem)
     config.model.vision.max_patches = 8
     assert "more than 8 image patches" in prompt_rejection_reason(policy, config, problem)

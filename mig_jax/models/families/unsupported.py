@@ -6,6 +6,7 @@ _FUSED = "queries, keys and values in one matrix"
 # `model_type` → what it has that the decoder has not.
 UNSUPPORTED = {
     "mixtral": _EXPERTS,
+    "qwen2_moe": f"{_EXPERTS} with one that all tokens share",
     "gpt_oss": f"{_EXPERTS}, attention sinks, a window in some layers",
     "llama4": f"{_EXPERTS}, chunked attention",
     "llama4_text": f"{_EXPERTS}, chunked attention",

@@ -231,7 +231,7 @@ REFUSED = {
     "Llama-3.1-8B-Instruct-bnb-4bit": (LLAMA3 | {"quantization_config": BITSANDBYTES}, "quantization_config"),
     "Qwen1.5-MoE-A2.7B": (QWEN2 | {
         "model_type": "qwen2_moe", "num_experts": 60, "shared_expert_intermediate_size": 5632},
-        "'qwen2_moe' (a mixture of experts)"),
+        "'qwen2_moe' (a mixture of experts with one that all tokens share)"),
     "Mixtral-8x7B-v0.1": (MISTRAL | {"model_type": "mixtral", "num_local_experts": 8}, "'mixtral' (a mixture of"),
     "gpt-oss-20b": ({"model_type": "gpt_oss", "num_local_experts": 32, "sliding_window": 128}, "attention sinks"),
     "Llama-4-Scout-17B-16E": ({"model_type": "llama4", "text_config": {}}, "'llama4' (a mixture of experts"),

@@ -49,7 +49,11 @@ def test_unknown_family_is_named_once():
 @pytest.mark.parametrize(
     "raw, changes, want",
     [
-        (QWEN, {"model_type": "qwen2_moe"}, "model_type = 'qwen2_moe' (a mixture of experts)"),
+        (
+            QWEN,
+            {"model_type": "qwen2_moe"},
+            "model_type = 'qwen2_moe' (a mixture of experts with one that all tokens share)",
+        ),
         (MOE, {"decoder_sparse_step": 2}, "decoder_sparse_step = 2 (layers without experts); supported: 1"),
         (MOE, {"mlp_only_layers": [0, 5]}, "mlp_only_layers = [0, 5] (layers without experts); supported: []"),
         (MOE, {"shared_expert_intermediate_size": 512}, "(an expert that all tokens share); supported: 0"),
