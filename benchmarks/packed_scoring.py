@@ -89,12 +89,13 @@ def make_packed(
     @jax.jit
     def score_packed(params):
         model = decoder.bind(config, params)
-        return rewards.score_packed(model, model.unembed_dv(), token_bs, trunk, cuts, answers)[0][0]
+        return rewards.score_packed(model, model.unembed_dv(), token_bs, trunk, cuts, answers, share_lead_in=True)[0][0]
 
     @jax.jit
     def score_on_cache(params, cache):
         model = decoder.bind(config, params)
-        return rewards.score_on_cache(model, model.unembed_dv(), (cache,), trunk, cuts, answers)[0]
+        batch = trunk, cuts, answers
+        return rewards.score_on_cache(model, model.unembed_dv(), (cache,), *batch, share_lead_in=True)[0]
 
     @jax.jit
     def prefill(params):
