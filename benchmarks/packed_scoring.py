@@ -77,7 +77,7 @@ def make_packed(
     answers = rewards.pack_answers(
         inputs.lead_in,
         inputs.variants,
-        inputs.closing,
+        [inputs.closing],
         max_variants=len(inputs.variants),
         max_tokens=len(inputs.variants[0]),
     )
