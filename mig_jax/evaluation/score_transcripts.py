@@ -182,7 +182,8 @@ def _count_steps(format: StepFormat, transcripts: Sequence[Transcript], given: S
         raise UserError(format_errors(title, errors))
     if stepless := [t.response for t, n in zip(transcripts, n_steps, strict=True) if not n]:
         suggested = suggest_format(stepless)
-        hint = f"response_format={suggested}" if suggested else "--steps=paragraph, or another response_format"
+        others = "another response_format, or mig-jax score --steps=paragraph"
+        hint = f"response_format={suggested}" if suggested else others
         wanted = format.describe_steps()
         logging.warning("%d of %d responses have no step (%s); try %s", len(stepless), len(n_steps), wanted, hint)
     if max(n_steps, default=0) > MAX_STEPS:

@@ -1,4 +1,4 @@
-"""One decoder for Llama, Qwen, SmolLM3, Gemma 3 and relatives: a transformer with norms, rotary, grouped attention.
+"""One decoder for Llama, Qwen, SmolLM3, Gemma 3 and relatives, with rotary embeddings and grouped-query attention.
 
     x ← x + Attention(RMSNorm(x))        x ← x + W_down(silu(W_gate y) ⊙ W_up y),  y = RMSNorm(x)
 
@@ -221,13 +221,14 @@ class Decoder(nnx.Module):
         filled: Filled | None = None,
         counted_bt: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache, RouterLoad | None]:
-        """Run the decoder as a call of it does, and return the load of the routers, too.
+        """Run the decoder as `__call__` does, and return the load of the routers, too.
 
         Args:
           counted_bt: `[B, T]` bool, which tokens the load counts; None: no load is computed.
 
         Returns:
-          What a call returns, and the load with a leading axis L; None without `counted_bt` or `DecoderConfig.experts`.
+          What `__call__` returns, and the load with a leading axis L; None without `counted_bt` or
+          `DecoderConfig.experts`.
         """
         slots = cache_slots(kv_cache) if kv_cache else token_bt.shape[1]
         chex.assert_shape(visible_bx, (token_bt.shape[0], slots))
@@ -251,7 +252,7 @@ class Decoder(nnx.Module):
             layer_rope = layer_rope if is_rotated is None else _rotate_if(is_rotated, layer_rope)
             layer_window = window and window._replace(is_on=has_window)
             if filled and growing:
-                layer_cache = *layer_cache, GrowingPart(*growing, *filled, layer=layer_index)
+                layer_cache = *layer_cache, GrowingPart(*growing, filled.slots, filled.widths, layer_index)
             x_btd, new_kv, load = layer(x_btd, layer_rope, visible_bx, layer_cache, layer_window, counted_bt)
             if features is not None and layer_index is not None:
                 x_btd = image_features.add_deepstack(x_btd, features, layer_index)
@@ -282,12 +283,12 @@ class Decoder(nnx.Module):
 
 
 def _select(condition: jax.Array | None, x: Rope, y: Rope) -> Rope:
-    """Return `x` if the condition is true, or None; else `y`."""
+    """Return `x` where the condition is true or None, else `y`."""
     return x if condition is None else Rope(*(jnp.where(condition, a, b) for a, b in zip(x, y, strict=True)))
 
 
 def _rotate_if(is_rotated: jax.Array, rope: Rope) -> Rope:
-    """Return `rope`, or that of angle 0 if `is_rotated` is false."""
+    """Return `rope`, or an embedding that rotates nothing (angle 0) if `is_rotated` is false."""
     return Rope(jnp.where(is_rotated, rope.cos, 1), jnp.where(is_rotated, rope.sin, 0))
 
 

@@ -56,7 +56,7 @@ def _split_blocks(logit_bv: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _invert_cdf(weight_bn: jax.Array, uniform_b: jax.Array) -> jax.Array:
-    """Return the first index of each row whose cumulative weight exceeds the uniform share of all, never one of 0.
+    """Return the first index of each row whose cumulative weight exceeds uniform · total; its weight is never 0.
 
     A number stands for an interval of 2⁻²³, and the share is its middle: that of 0 would choose the first index that is
     possible at all, however unlikely it is.

@@ -86,17 +86,18 @@ class Experts(nnx.Module):
         if self.config.is_normalized:
             weight_btc /= weight_btc.sum(-1, keepdims=True)
         rows = x_btd, weight_btc.astype(x_btd.dtype), expert_btc
-        out_btd = sharding.sum_over_experts(_apply, rows, (self.gate[...], self.up[...], self.down[...]))
-        return out_btd, None if counted_bt is None else _count(prob_bte, expert_btc, counted_bt)
+        out_btd = sharding.sum_over_experts(_run_experts, rows, (self.gate[...], self.up[...], self.down[...]))
+        return out_btd, None if counted_bt is None else _sum_load(prob_bte, expert_btc, counted_bt)
 
 
-def _count(prob_bte: jax.Array, expert_btc: jax.Array, counted_bt: jax.Array) -> RouterLoad:
+def _sum_load(prob_bte: jax.Array, expert_btc: jax.Array, counted_bt: jax.Array) -> RouterLoad:
+    """Return the load of the router by the counted tokens `[B, T]`, from probabilities and chosen experts."""
     chosen_btce = expert_btc[..., None] == jnp.arange(prob_bte.shape[-1])[None, None, None, :]
     counted_bt1 = counted_bt[..., None].astype(jnp.float32)
     return RouterLoad((chosen_btce.any(2) * counted_bt1).sum((0, 1)), (prob_bte * counted_bt1).sum((0, 1)))
 
 
-def _apply(first: jax.Array | int, rows: tuple[jax.Array, ...], experts: tuple[jax.Array, ...]) -> jax.Array:
+def _run_experts(first: jax.Array | int, rows: tuple[jax.Array, ...], experts: tuple[jax.Array, ...]) -> jax.Array:
     """Return the weighted sum of the given experts' outputs for each token, `[B, T, D]`.
 
     Args:

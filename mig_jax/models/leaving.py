@@ -6,7 +6,7 @@ Every shard of the batch keeps as many rows as the others, its own ones, so that
     open        · × × · │ × · × ×
     kept        0     3 │   5 4          two of each shard: those that are open, then others in their order
 
-The rows that leave stay where they are; what becomes of the others is put back over what they were:
+The rows that leave keep their values. The others are decoded in arrays of their own, which are then written back:
 
     few, few_cache, index_sb = leave(state, cache, shards=shards, size=size)
     few, few_chunk = decode(model, few, few_cache[:-1], few_cache[-1], …)
@@ -60,7 +60,7 @@ def leave(
 
 
 def rejoin_state(state: DecodeState, few: DecodeState, index_sb: jax.Array) -> DecodeState:
-    """Return the state of all rows, with that of the few in its place."""
+    """Return the state of all rows, in which the chosen ones have their values of `few`."""
 
     def put(x: jax.Array, y: jax.Array) -> jax.Array:
         return sharding.constrain_batch(_put_rows(x, y, index_sb, axis=0)) if x.ndim else y
@@ -69,7 +69,7 @@ def rejoin_state(state: DecodeState, few: DecodeState, index_sb: jax.Array) -> D
 
 
 def rejoin_chunk(chunk: KVCache, few: KVCache, index_sb: jax.Array) -> KVCache:
-    """Return a chunk of all rows, with that of the few in its place."""
+    """Return the chunk of all rows, in which the chosen ones have their keys and values of `few`."""
     return jax.tree.map(lambda x, y: sharding.constrain_kv_cache(_put_rows(x, y, index_sb, axis=1)), chunk, few)
 
 

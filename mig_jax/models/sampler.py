@@ -21,7 +21,8 @@ from mig_jax.models.decoder import Decoder, Filled, ImageFeatures, KVCache, cach
 from mig_jax.models.draw import draw_tokens
 from mig_jax.models.vision import Images
 
-# Widths in which attention reads a chunk of the cache, each compiled, and tokens below which finer ones do not pay.
+# Number of widths in which attention may read a chunk of the cache, each compiled; and slots below which finer widths
+# save no time.
 READ_WIDTHS, _MIN_READ = 8, 64
 
 
@@ -173,13 +174,14 @@ def decode(
       model: a decoder with its parameters.
       state: from `prefill`, `leave` or an earlier call.
       kv_cache: of the prompts, then full chunks of the completions.
-      chunk: the next one, filled as far as the state has come.
+      chunk: the next one; it already holds the tokens that the state has decoded since it began.
       key: one for the whole completion; use a different one in every training step (`jax.random.fold_in`).
       temperature: divides the logits. 0 takes the most likely token and reports its log-prob at temperature 1.
       stop_ids: every id that ends a completion.
       pad_id: as in `prefill`.
       is_token_v: `[V]` bool, False at ids that are never sampled, as in `rewards.token_logprobs`. None: all may be.
-      leave_at: open rows of a shard that are few enough to go on without the others (`leaving`).
+      leave_at: number of open rows of a shard at which decoding stops, so that they are decoded without the others
+        (`leaving`); 0 to decode until all have ended.
       shards: number of shards that the rows are split into.
       read_widths: most widths in which attention reads the chunk; 1 always reads all of it.
 
@@ -224,7 +226,7 @@ def decode(
 
 
 def _choose_read_widths(width: int, most: int) -> tuple[int, ...]:
-    """Return at most so many equally spaced widths up to that of the chunk, none much narrower than `_MIN_READ`."""
+    """Return at most `most` equally spaced widths up to that of the chunk, none much narrower than `_MIN_READ`."""
     steps = max(1, min(most, width // _MIN_READ))
     return tuple(-(-width * (n + 1) // steps) for n in range(steps))
 

@@ -32,7 +32,7 @@ class Window(NamedTuple):
     is_on: jax.Array | None = None
 
     def limit(self) -> int | jax.Array:
-        """Return the number of tokens that the layer sees at most."""
+        """Return the number of tokens that a token of the layer sees at most; the largest int32 without a window."""
         return self.size if self.is_on is None else jnp.where(self.is_on, self.size, jnp.iinfo(jnp.int32).max)
 
 

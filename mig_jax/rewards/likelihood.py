@@ -111,7 +111,7 @@ def batch_logprobs(
         return x.reshape(parts, rows // parts * length, *x.shape[2:])
 
     has_copies = not callable(head) and head.ndim == 3
-    # An axis of one part would cost time: not all compilers see that it is none.
+    # vmap over one part would cost time: not all compilers remove an axis of size 1.
     if parts == 1:
         only = head[0] if has_copies and not callable(head) else head
         found = of_part(split(hidden_btd)[0], only, split(target_bt)[0])
@@ -149,7 +149,7 @@ def _chunked_logprobs(
         logit_tv = _logits(hidden_td, head)
         if is_token_v is not None:
             logit_tv = jnp.where(is_token_v[None], logit_tv, -jnp.inf)
-        found = [
+        found: list[Any] = [
             _target_logprob(logit_tv if temperature == 1 else logit_tv / temperature, target_t, need_entropy and not n)
             for n, temperature in enumerate(temperatures)
         ]
@@ -239,7 +239,7 @@ OVER_SPELLINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
 def answer_likelihood(
     logprob_kay: jax.Array, scored_ay: jax.Array, *, over_tokens: str = "mean_logprob", over_spellings: str = "max"
 ) -> jax.Array:
-    """Return ℓ_k: the mean log-prob of the answer's tokens, for the variant of the answer that is likeliest.
+    """Return ℓ_k: by default the mean log-prob of the answer's tokens, for the likeliest variant of the answer.
 
         ℓₖ = max over y ∈ Y* of (1/|y|) Σₜ log π(yₜ | x, s₁ … sₖ, lead-in, y₍<ₜ₎)
 
@@ -265,15 +265,15 @@ def answer_likelihood(
     References:
       arXiv 2602.01034, Eq. 9.
     """
-    mean_of_tokens = find_part(over_tokens, OVER_TOKENS, key="over_tokens")
-    best_of_variants = find_part(over_spellings, OVER_SPELLINGS, key="over_spellings")
+    reduce_tokens = find_part(over_tokens, OVER_TOKENS, key="over_tokens")
+    reduce_variants = find_part(over_spellings, OVER_SPELLINGS, key="over_spellings")
     chex.assert_rank(
         [logprob_kay, scored_ay],
         [3, 2],
         custom_message="answer_likelihood takes one response: use jax.vmap for a batch",
     )
-    ell_ka = mean_of_tokens(logprob_kay, scored_ay)
-    return best_of_variants(jnp.where(scored_ay.any(-1)[None], ell_ka, -jnp.inf))
+    ell_ka = reduce_tokens(logprob_kay, scored_ay)
+    return reduce_variants(jnp.where(scored_ay.any(-1)[None], ell_ka, -jnp.inf))
 
 
 def _total(logprob_kay: jax.Array, scored_ay: jax.Array) -> jax.Array:
