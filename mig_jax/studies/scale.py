@@ -7,7 +7,7 @@ training policies of several widths: do the signs of an unstable run grow with w
 import importlib.util
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -154,10 +154,6 @@ def _tables(estimates: Mapping[str, Any], proxies: Mapping[str, Mapping[int, lis
         title = f"Signs of an unstable run, mean over the run ± standard deviation over {count(seeds, 'seed')}"
         tables.append(Table(title, ("metric", *(f"width {w}" for w in widths)), rows))
     return tables
-
-
-def _mean_and_spread(values: Sequence[float]) -> str:
-    return f"{np.mean(values):.4f} ± {np.std(values):.4f}" if values else ""
 
 
 def _compiled_peak(programs: Mapping[str, Any] | None) -> str:

@@ -26,9 +26,9 @@ from mig_jax.text.answers.equations import (
 from mig_jax.text.answers.logic import all_of, same_members
 from mig_jax.text.answers.normalize import is_same_text
 from mig_jax.text.answers.notations import is_same_notation
-from mig_jax.text.answers.quantities import normalize_money, parse_number
+from mig_jax.text.answers.quantities import normalize_money
 from mig_jax.text.answers.regions import Interval, is_condition, region_of
-from mig_jax.text.answers.scalars import Algebra, is_same_scalar, strip_unit, without_blanks
+from mig_jax.text.answers.scalars import Algebra, is_same_scalar
 from mig_jax.text.answers.structure import MAX_DEPTH, Listing, Matrix, Node, Relation, Union_, Value
 
 ASSIGNMENT = re.compile(r"([A-Za-z](?:_\{?[0-9A-Za-z]\}?)?(?: ?\([a-z]\))?) ?= ?([^=]+)")
@@ -58,16 +58,6 @@ def is_same_math(
     if structure.depth(given) > MAX_DEPTH:
         return False
     return _Comparison(algebra).nodes(_read(given), _read(wanted))
-
-
-def canonical_form(formula: str) -> str:
-    """Return a key that is equal for equal formulas, as far as possible without algebra.
-
-    The key of a number is its value; of any other normalized formula, its text without blanks beside symbols. Units are
-    dropped.
-    """
-    number = parse_number(formula)
-    return without_blanks(strip_unit(formula)) if number is None else str(number.value)
 
 
 @functools.lru_cache(maxsize=4096)
