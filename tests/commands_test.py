@@ -27,6 +27,7 @@ from mig_jax.errors import UserError
 from mig_jax.policy.load import find_run_config, load_policy
 from mig_jax.policy.save import save_policy
 from mig_jax.records import transcripts
+from mig_jax.studies import runner
 from mig_jax.text import response_format
 from mig_jax.trainer import train
 from tests import tiny
@@ -326,7 +327,7 @@ def test_wrong_config_file_is_explained_in_one_line(tmp_path, monkeypatch, text,
 def test_only_user_errors_are_shown_without_a_trace(monkeypatch, error, debug, expected):
     """And with --debug they keep it, too. An error that leaves `run_command` is printed with its trace."""
 
-    def fail(command):
+    def fail(command, positional):
         raise error
 
     monkeypatch.setattr(main, "_dispatch", fail)
@@ -443,7 +444,7 @@ def test_study_needs_a_name_and_a_workdir(tmp_path):
 def test_study_runs_what_is_named(tmp_path, monkeypatch):
     """Flags reach the runner: a study of the user's own, seeds, overrides."""
     calls = []
-    monkeypatch.setattr(commands.runner, "run_study", lambda *args, **kwargs: calls.append((args, kwargs)))
+    monkeypatch.setattr(runner, "run_study", lambda *args, **kwargs: calls.append((args, kwargs)))
     file = tmp_path / "mine.py"
     file.write_text("from mig_jax.studies.sparse import STUDY\n")
     flags = ["--seeds=2", "--smoke", "--only=mig,grpo", "--part=1/3", "--config.steps=7"]
