@@ -391,10 +391,11 @@ def _divides(
     nearest = f"{below} or {below + unit}" if below else f"{unit}"
     group = f", with rollout.group_size={group_size}," if group_size > 1 else ""
     of_minibatches = f", optimizer.minibatches={minibatches}" if minibatches > 1 else ""
+    other = "; or set optimizer.microbatches=0, which chooses one that divides" if microbatches > 1 else ""
     return [
         f"{name}={prompts} must be a multiple of {unit}, such as {nearest}, so that{group} each batch shard "
         f"(mesh.data × mesh.fsdp = {devices}) has as many rows of each micro-batch "
-        f"(optimizer.microbatches={microbatches}{of_minibatches})"
+        f"(optimizer.microbatches={microbatches}{of_minibatches}){other}"
     ]
 
 

@@ -16,6 +16,8 @@ from mig_jax.parts import is_own, own_constant, row_part_error
 
 # <<48/2=24>>: a calculator's annotation.
 _CALCULATION = re.compile(r"<<.*?>>")
+# Where ms-swift and verl put a video into a question; its file is in the column `videos`.
+VIDEO_MARK = "<video>"
 # Kinds whose answer is a choice.
 CHOICE_KINDS = ("choice", "nearest_choice")
 
@@ -71,6 +73,8 @@ def read_draft(
     images = read("images", lambda row, column: _read_images(row, column, asked, folder), ())
     if not errors and (error := image_error(asked, len(images))):
         errors.append(f"{row.location}: {error}")
+    if row.values.get("videos") or VIDEO_MARK in asked.question:
+        errors.append(f"{row.location}: the question has a video; videos are not read")
     problem = Problem(
         id=read("id", optional_text) or f"{location.name}:{row.number}",
         question=asked.question,

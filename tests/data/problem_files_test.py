@@ -285,3 +285,12 @@ def test_images_in_tables_and_single_images(tmp_path):
     assert with_image.images == (png(),) and without_image == Problem(
         "rows.parquet:2", "?", "2", source="rows", row=rows[1]
     )
+
+
+@pytest.mark.parametrize("row", [{"question": "<video>What moves?"}, {"question": "What?", "videos": ["a.mp4"]}])
+def test_rows_with_videos_are_refused(tmp_path, row):
+    (tmp_path / "rows.jsonl").write_text(json.dumps({**row, "answer": "1"}))
+    with pytest.raises(ValueError, match="rows.jsonl, row 1: the question has a video; videos are not read"):
+        read_problems("jsonl", str(tmp_path / "rows.jsonl"))
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "?", "videos": [], "answer": "1"}))
+    assert len(read_problems("jsonl", str(tmp_path / "rows.jsonl"))) == 1
