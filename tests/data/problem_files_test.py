@@ -291,6 +291,9 @@ def test_images_in_tables_and_single_images(tmp_path):
 def test_rows_with_videos_are_refused(tmp_path, row):
     (tmp_path / "rows.jsonl").write_text(json.dumps({**row, "answer": "1"}))
     with pytest.raises(ValueError, match="rows.jsonl, row 1: the question has a video; videos are not read"):
-        read_problems("jsonl", str(tmp_path / "rows.jsonl"))
+        read_problems("jsonl", str(tmp_path / "rows.jsonl"), columns={"question": "question", "answer": "answer"})
     (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "?", "videos": [], "answer": "1"}))
-    assert len(read_problems("jsonl", str(tmp_path / "rows.jsonl"))) == 1
+    assert (
+        len(read_problems("jsonl", str(tmp_path / "rows.jsonl"), columns={"question": "question", "answer": "answer"}))
+        == 1
+    )
