@@ -105,10 +105,10 @@ def test_cached_pieces_with_windows_equal_full_forward(family):
         kv_cache = (*kv_cache, new_kv)
         hidden.append(hidden_btd)
     got_btd = jnp.concatenate(hidden, 1)
-    np.testing.assert_allclose(got_btd[valid_bt], want_btd[valid_bt], atol=1e-5)
+    np.testing.assert_allclose(got_btd[valid_bt], want_btd[valid_bt], atol=5e-5)
     for mine, full in zip(jax.tree.map(lambda *parts: jnp.concatenate(parts, 3), *kv_cache), want, strict=True):
         got, expected = (x_lbmsh.swapaxes(2, 3)[:, valid_bt] for x_lbmsh in (mine, full))
-        np.testing.assert_allclose(got, expected, atol=1e-5)
+        np.testing.assert_allclose(got, expected, atol=5e-5)
 
 
 def test_masked_tokens_have_no_influence():

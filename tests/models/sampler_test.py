@@ -168,4 +168,5 @@ def test_decoding_copies_no_cache(params):
     compiled = jax.jit(decode, donate_argnums=(1, 3)).lower(params, *jax.eval_shape(start, params), jax.random.key(0))
     operations = re.findall(r"= f32\[2,12,2,256,4\]\S* ([a-z-]+)\(", compiled.compile().as_text())
     assert set(operations) <= {"parameter", "get-tuple-element", "dynamic-update-slice", "fusion"}
-    assert operations.count("fusion") == 2, "one update of the keys, one of the values"
+    updates = operations.count("fusion") or operations.count("dynamic-update-slice")  # some versions fuse them
+    assert updates == 2, "one update of the keys, one of the values"
