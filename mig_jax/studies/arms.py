@@ -14,6 +14,21 @@ from mig_jax.studies import actions
 from mig_jax.studies.statistics import mean_interval, paired_difference
 from mig_jax.studies.study import Comparison, Results, Run
 
+# Settings of short runs that are evaluated by a run of their own: little besides training is done or written.
+SHORT_RUN: Mapping[str, Any] = MappingProxyType(
+    {
+        "steps": 30,
+        "data.eval_size": 128,
+        "rollout.questions": 16,
+        "optimizer.peak_lr": 6e-4,
+        "eval.at_start": False,
+        "eval.at_end": False,
+        "eval.scored": 0,
+        "checkpoint.every": 20,
+        "log.transcripts_every": 100,
+        "log.writers": (),
+    }
+)
 # Last logged training steps that metrics of behavior are means over.
 LAST = 5
 
@@ -80,11 +95,18 @@ def read_cell(
 def compare(cells: Mapping[str, Cell | None], one: str, other: str, *, what: str) -> Comparison | None:
     """Return the difference in sampled accuracy of two arms, on the seeds that both have; None if there are none."""
     a, b = cells.get(one), cells.get(other)
-    seeds = [seed for seed in a.seeds if seed in b.seeds] if a and b else []
-    if not (a and b and seeds):
+    if not (a and b):
         return None
-    values = [cell.sampled_sq[[cell.seeds.index(seed) for seed in seeds]] for cell in (a, b)]
-    return Comparison(f"{what}, {count(len(seeds), 'seed')}", *paired_difference(*values))
+    pair = pair_by_seed(a.seeds, a.sampled_sq, b.seeds, b.sampled_sq)
+    return Comparison(f"{what}, {count(len(pair[0]), 'seed')}", *paired_difference(*pair)) if len(pair[0]) else None
+
+
+def pair_by_seed(
+    a_seeds: Sequence[int], a_sq: np.ndarray, b_seeds: Sequence[int], b_sq: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of two arms `[S, Q]` for the seeds that both have, in the same order."""
+    seeds = [seed for seed in a_seeds if seed in b_seeds]
+    return a_sq[[a_seeds.index(seed) for seed in seeds]], b_sq[[b_seeds.index(seed) for seed in seeds]]
 
 
 def cell_row(name: str, cell: Cell | None, extra: Sequence[str] = ()) -> list[str]:

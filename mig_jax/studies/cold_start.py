@@ -13,7 +13,7 @@ from mig_jax.policy.save import save_policy
 from mig_jax.records import plot_style
 from mig_jax.records.metrics import column
 from mig_jax.studies import actions
-from mig_jax.studies.arms import CELL_COLUMNS, cell_row, compare, count, read_cell, train_and_evaluate
+from mig_jax.studies.arms import CELL_COLUMNS, SHORT_RUN, cell_row, compare, count, read_cell, train_and_evaluate
 from mig_jax.studies.study import Analysis, Job, Plan, Results, Run, Study, Table
 
 # Standard deviation of the noise, as a share of the root mean square of each parameter.
@@ -124,19 +124,7 @@ STUDY = Study(
     ),
     plan_runs=plan_runs,
     analyze=analyze,
-    settings={
-        "steps": 30,
-        "data.eval_size": 128,
-        "rollout.questions": 16,
-        "optimizer.peak_lr": 6e-4,
-        "eval.at_start": False,
-        "eval.at_end": False,
-        "eval.samples": 2,
-        "eval.scored": 0,
-        "checkpoint.every": 20,
-        "log.transcripts_every": 100,
-        "log.writers": (),
-    },
+    settings={**SHORT_RUN, "eval.samples": 2},
     limits=(
         "One weakened policy for each strength: how it was weakened is not resampled.",
         "Noise on parameters damages everything alike; a base model that was never taught a task is weak otherwise.",

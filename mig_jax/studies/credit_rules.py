@@ -14,7 +14,7 @@ from mig_jax.records import plot_style
 from mig_jax.rewards.numpy_twins import make_credit
 from mig_jax.studies import actions, statistics
 from mig_jax.studies.actions import VALUES
-from mig_jax.studies.arms import CELL_COLUMNS, Cell, cell_row, compare, read_cell, train_and_evaluate
+from mig_jax.studies.arms import CELL_COLUMNS, SHORT_RUN, Cell, cell_row, compare, read_cell, train_and_evaluate
 from mig_jax.studies.gamed import HONEST, group_of, paid, score_gamed
 from mig_jax.studies.statistics import clustered, mean_interval
 from mig_jax.studies.study import Analysis, Plan, Results, Run, Study, Table
@@ -235,19 +235,7 @@ STUDY = Study(
     ),
     plan_runs=plan_runs,
     analyze=analyze,
-    settings={
-        "steps": 30,
-        "data.eval_size": 128,
-        "rollout.questions": 8,
-        "optimizer.peak_lr": 6e-4,
-        "eval.at_start": False,
-        "eval.at_end": False,
-        "eval.samples": 2,
-        "eval.scored": 0,
-        "checkpoint.every": 15,
-        "log.transcripts_every": 100,
-        "log.writers": (),
-    },
+    settings={**SHORT_RUN, "rollout.questions": 8, "eval.samples": 2, "checkpoint.every": 15},
     smoke={"reward.max_steps": 2},
     limits=(
         "One task (chains of digits) and one tiny policy of 165K parameters.",

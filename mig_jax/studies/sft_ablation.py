@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from mig_jax.records import plot_style
 from mig_jax.records.eval_statistics import pass_at_k_q, reported_ks
-from mig_jax.studies.arms import count, train_and_evaluate
+from mig_jax.studies.arms import SHORT_RUN, count, pair_by_seed, train_and_evaluate
 from mig_jax.studies.levels import SLIPS, benchmarks, correct_qn, mixture, sampled_by_problem, start_policy
 from mig_jax.studies.statistics import mean_interval, paired_difference
 from mig_jax.studies.study import Analysis, Comparison, Plan, Results, Run, Study, Table
@@ -40,8 +40,10 @@ def analyze(results: Results) -> Analysis:
     """Compare accuracy and pass@k of the arms level by level."""
     # Arm → level → [S, Q, N], by seed, problem and sample.
     correct: dict[str, dict[int, np.ndarray]] = {}
+    seeds: dict[str, list[int]] = {}
     for arm in ARMS:
         runs = sorted(results.finished(arm=f"{arm}_eval"), key=lambda run: run.seed)
+        seeds[arm] = [run.seed for run in runs]
         by_level = {n: [correct_qn(sampled_by_problem(results, run, n)) for run in runs] for n in LEVELS}
         correct[arm] = {n: np.stack(of_level) for n, of_level in by_level.items() if any(map(len, of_level))}
     correct = {arm: of_arm for arm, of_arm in correct.items() if of_arm}
@@ -51,7 +53,7 @@ def analyze(results: Results) -> Analysis:
         found
         for other in ("no_sft", "strong_sft")
         for level in LEVELS
-        if (found := _compare(correct, "sft", other, level)) is not None
+        if (found := _compare(correct, seeds, "sft", other, level)) is not None
     ]
     ks = _pass_ks(correct)
     return Analysis(
@@ -62,13 +64,15 @@ def analyze(results: Results) -> Analysis:
     )
 
 
-def _compare(correct: Mapping[str, dict[int, np.ndarray]], one: str, other: str, level: int) -> Comparison | None:
+def _compare(
+    correct: Mapping[str, dict[int, np.ndarray]], seeds: Mapping[str, list[int]], one: str, other: str, level: int
+) -> Comparison | None:
     if not (level in correct.get(one, {}) and level in correct.get(other, {})):
         return None
     a, b = (correct[arm][level].mean(2) for arm in (one, other))
-    n = min(len(a), len(b))
-    what = f"{LABELS[one]} − {LABELS[other]}, Level {LEVELS.index(level) + 1}, {count(n, 'seed')}"
-    return Comparison(what, *paired_difference(a[:n], b[:n]))
+    pair = pair_by_seed(seeds[one], a, seeds[other], b)
+    what = f"{LABELS[one]} − {LABELS[other]}, Level {LEVELS.index(level) + 1}, {count(len(pair[0]), 'seed')}"
+    return Comparison(what, *paired_difference(*pair)) if len(pair[0]) else None
 
 
 def _pass_ks(correct: Mapping[str, dict[int, np.ndarray]]) -> list[int]:
@@ -138,19 +142,7 @@ STUDY = Study(
     ),
     plan_runs=plan_runs,
     analyze=analyze,
-    settings={
-        "steps": 30,
-        "data.eval_size": 48,
-        "rollout.questions": 16,
-        "rollout.temperature": 1.2,
-        "optimizer.peak_lr": 6e-4,
-        "eval.at_start": False,
-        "eval.at_end": False,
-        "eval.scored": 0,
-        "checkpoint.every": 20,
-        "log.transcripts_every": 100,
-        "log.writers": (),
-    },
+    settings={**SHORT_RUN, "data.eval_size": 48, "rollout.temperature": 1.2},
     smoke={"data.max_prompt_tokens": 48},
     limits=("Levels are lengths of chains; harder problems of other tasks differ in more than their length.",),
 )

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from mig_jax.records import plot_style
 from mig_jax.records.metrics import column
 from mig_jax.studies import actions
-from mig_jax.studies.arms import CELL_COLUMNS, Cell, cell_row, compare, read_cell, train_and_evaluate
+from mig_jax.studies.arms import CELL_COLUMNS, SHORT_RUN, Cell, cell_row, compare, read_cell, train_and_evaluate
 from mig_jax.studies.statistics import mean_interval
 from mig_jax.studies.study import Analysis, Comparison, Plan, Results, Run, Study, Table
 
@@ -201,19 +201,7 @@ STUDY = Study(
     ),
     plan_runs=plan_runs,
     analyze=analyze,
-    settings={
-        "steps": 30,
-        "data.eval_size": 128,
-        "rollout.questions": 8,
-        "optimizer.peak_lr": 6e-4,
-        "eval.at_start": False,
-        "eval.at_end": False,
-        "eval.samples": 2,
-        "eval.scored": 0,
-        "checkpoint.every": 20,
-        "log.transcripts_every": 100,
-        "log.writers": (),
-    },
+    settings={**SHORT_RUN, "rollout.questions": 8, "eval.samples": 2},
     limits=(
         "One task (chains of digits) and one tiny policy of 165K parameters.",
         "Intervals from a few seeds are narrower than they should be.",

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from mig_jax.records import plot_style
 from mig_jax.records.transcripts import Transcript
 from mig_jax.studies import actions
-from mig_jax.studies.arms import count, train_and_evaluate
+from mig_jax.studies.arms import SHORT_RUN, count, pair_by_seed, train_and_evaluate
 from mig_jax.studies.levels import SLIPS, benchmarks, correct_qn, mixture, sampled_by_problem, start_policy
 from mig_jax.studies.statistics import mean_interval, paired_difference
 from mig_jax.studies.study import Analysis, Comparison, Plan, Results, Run, Study, Table
@@ -60,6 +60,7 @@ def analyze(results: Results) -> Analysis:
     arms = {"start": results.finished(arm="start_eval")}
     arms |= {arm: sorted(results.finished(arm=f"{arm}_eval"), key=lambda run: run.seed) for arm in ARMS}
     rows, accuracy, steps = [], {}, {}
+    seeds = {arm: [run.seed for run in runs] for arm, runs in arms.items()}
     for arm, runs in arms.items():
         for level, terms in LEVELS.items():
             sampled = [sampled_by_problem(results, run, terms) for run in runs]
@@ -73,20 +74,22 @@ def analyze(results: Results) -> Analysis:
             interval = str(mean_interval(accuracy[arm, level]))
             rows.append([name, level, str(len(runs)), interval, *(f"{x:.2f}" for x in shown)])
     comparisons = [
-        Comparison(f"{LABELS[arm]} − {LABELS['default']}, {level}", *_difference(accuracy, arm, level))
+        Comparison(f"{LABELS[arm]} − {LABELS['default']}, {level}", *_difference(accuracy, seeds, arm, level))
         for arm in ARMS
         for level in LEVELS
         if arm != "default" and (arm, level) in accuracy and ("default", level) in accuracy
+        if {*seeds[arm]} & {*seeds["default"]}
     ]
     columns = ("arm", "problems", "seeds", "sampled accuracy, 95 % interval", "steps", "operations a step", "repeats")
     tables = [Table("Steps and accuracy", columns, rows)] if rows else []
     return Analysis(_findings(arms, accuracy, steps), tables, comparisons, _draw(accuracy, steps) if rows else None)
 
 
-def _difference(accuracy: Mapping[tuple[str, str], np.ndarray], arm: str, level: str) -> Any:
-    a, b = accuracy[arm, level], accuracy["default", level]
-    n = min(len(a), len(b))
-    return paired_difference(a[:n], b[:n])
+def _difference(
+    accuracy: Mapping[tuple[str, str], np.ndarray], seeds: Mapping[str, list[int]], arm: str, level: str
+) -> Any:
+    pair = pair_by_seed(seeds[arm], accuracy[arm, level], seeds["default"], accuracy["default", level])
+    return paired_difference(*pair)
 
 
 def _operations_per_step(responses: list[Transcript]) -> float:
@@ -142,18 +145,6 @@ STUDY = Study(
     ),
     plan_runs=plan_runs,
     analyze=analyze,
-    settings={
-        "steps": 30,
-        "data.eval_size": 128,
-        "rollout.questions": 16,
-        "optimizer.peak_lr": 6e-4,
-        "eval.at_start": False,
-        "eval.at_end": False,
-        "eval.samples": 4,
-        "eval.scored": 0,
-        "checkpoint.every": 20,
-        "log.transcripts_every": 100,
-        "log.writers": (),
-    },
+    settings={**SHORT_RUN, "eval.samples": 4},
     limits=("A chain has a smallest step; what can grow without bound in free text can only repeat here.",),
 )

@@ -14,7 +14,7 @@ from mig_jax.records import plot_style
 from mig_jax.records.eval_statistics import pass_at_k_q, reported_ks
 from mig_jax.records.transcripts import Transcript
 from mig_jax.studies import actions
-from mig_jax.studies.arms import count, train_and_evaluate
+from mig_jax.studies.arms import SHORT_RUN, count, pair_by_seed, train_and_evaluate
 from mig_jax.studies.levels import correct_qn, sampled_by_problem, start_policy
 from mig_jax.studies.statistics import mean_interval, paired_difference
 from mig_jax.studies.step_density import MERGED, operations_by_step
@@ -42,11 +42,13 @@ class Found(NamedTuple):
     correct_qn: `[Q, N]` which responses are right.
     entropy_q: `[Q]` entropy of the strategies of the right responses, in nats; nan where none is right.
     of_problem: id → strategies of right responses.
+    seed: of the run.
     """
 
     correct_qn: np.ndarray
     entropy_q: np.ndarray
     of_problem: Mapping[str, Counter]
+    seed: int = 0
 
 
 def plan_runs(plan: Plan) -> list[Run]:
@@ -65,7 +67,7 @@ def read_strategies(results: Results, run: Run) -> Found:
     by_problem = sampled_by_problem(results, run)
     of_problem = {key: count_strategies(responses) for key, responses in by_problem.items()}
     entropy_q = np.array([_entropy(list(counts.values())) for counts in of_problem.values()])
-    return Found(correct_qn(by_problem), entropy_q, of_problem)
+    return Found(correct_qn(by_problem), entropy_q, of_problem, run.seed)
 
 
 def count_strategies(responses: Sequence[Transcript]) -> Counter:
@@ -124,11 +126,11 @@ def _compare_coverage(found: Mapping[str, Sequence[Found]], other: str) -> Compa
     """Return the difference in coverage between MIG without SFT and another arm."""
     if not ("mig" in found and other in found):
         return None
-    n = min(len(found["mig"]), len(found[other]))
     k = found["mig"][0].correct_qn.shape[1]
-    a, b = (np.stack([pass_at_k_q(f.correct_qn.astype(float), k) for f in found[arm][:n]]) for arm in ("mig", other))
-    what = f"pass@{k}: {LABELS['mig']} − {LABELS[other]}, {count(n, 'seed')}"
-    return Comparison(what, *paired_difference(a, b))
+    a, b = (np.stack([pass_at_k_q(f.correct_qn.astype(float), k) for f in found[arm]]) for arm in ("mig", other))
+    pair = pair_by_seed([f.seed for f in found["mig"]], a, [f.seed for f in found[other]], b)
+    what = f"pass@{k}: {LABELS['mig']} − {LABELS[other]}, {count(len(pair[0]), 'seed')}"
+    return Comparison(what, *paired_difference(*pair)) if len(pair[0]) else None
 
 
 def _draw(found: Mapping[str, Sequence[Found]], ks: Sequence[int]) -> Figure:
@@ -154,18 +156,7 @@ STUDY = Study(
     ),
     plan_runs=plan_runs,
     analyze=analyze,
-    settings={
-        "steps": 30,
-        "data.eval_size": 64,
-        "rollout.questions": 16,
-        "optimizer.peak_lr": 6e-4,
-        "eval.at_start": False,
-        "eval.at_end": False,
-        "eval.scored": 0,
-        "checkpoint.every": 20,
-        "log.transcripts_every": 100,
-        "log.writers": (),
-    },
+    settings={**SHORT_RUN, "data.eval_size": 64},
     limits=(
         "Strategies differ in which operations share a step, not in the mathematics.",
         "New means: not among 256 samples of the start policy for the same problem; rare ones may be missed.",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mig_jax.studies.arms import read_cell, train_and_evaluate
+from mig_jax.studies.arms import SHORT_RUN, read_cell, train_and_evaluate
 from mig_jax.studies.levels import SLIPS, start_policy
 from mig_jax.studies.statistics import mean_interval
 from mig_jax.studies.study import Analysis, Plan, Results, Run, Study, Table
@@ -97,19 +97,7 @@ STUDY = Study(
     ),
     plan_runs=plan_runs,
     analyze=analyze,
-    settings={
-        "steps": 20,
-        "data.eval_size": 128,
-        "rollout.questions": 16,
-        "optimizer.peak_lr": 6e-4,
-        "eval.at_start": False,
-        "eval.at_end": False,
-        "eval.samples": 2,
-        "eval.scored": 0,
-        "checkpoint.every": 20,
-        "log.transcripts_every": 100,
-        "log.writers": (),
-    },
+    settings={**SHORT_RUN, "steps": 20, "eval.samples": 2},
     limits=(
         "The learning rate is the same for all points, and a larger weight is a longer update.",
         "The best of many points is a little worse than it looks: it was chosen on the problems it is reported for.",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mig_jax.records.transcripts import Transcript, write_transcripts
-from mig_jax.studies import actions, cold_start, levels, runner, scale, statistics, strategies, weights
+from mig_jax.studies import actions, arms, cold_start, levels, runner, scale, statistics, strategies, weights
 from mig_jax.studies.step_density import operations_by_step
 from mig_jax.studies.study import Plan
 from mig_jax.studies.table import STUDIES
@@ -160,3 +160,10 @@ def test_noise_is_relative_to_each_parameter(tmp_path, monkeypatch):
     cold_start.weaken(job)
     spread = jax.tree.map(lambda noisy, x: float((noisy - x).std() / jnp.abs(x).mean()), saved, params)
     assert spread == {"a": pytest.approx(0.1, rel=0.05), "b": pytest.approx(0.1, rel=0.05)}
+
+
+def test_pairs_have_the_same_seeds():
+    """Also where an arm lacks a seed that is finished in the other."""
+    a_sq, b_sq = np.array([[0.0], [1.0], [2.0]]), np.array([[10.0], [12.0]])
+    pair = arms.pair_by_seed([0, 1, 2], a_sq, [0, 2], b_sq)
+    assert [x.tolist() for x in pair] == [[[0.0], [2.0]], [[10.0], [12.0]]]
