@@ -263,12 +263,12 @@ def values(
 
     Args:
       model: see `Model`.
-      transcripts: see `score`; without images.
+      transcripts: see `score`.
       samples, states_per_batch: see `continuations.continuation_values`, which also says what is returned.
       **overrides: see `load_config`; `seed` and `rollout` change what is sampled.
 
     Raises:
-      UserError: the config or the model cannot be used, rows are wrong, or have images.
+      UserError: the config or the model cannot be used, or rows are wrong.
     """
     config = config_of(model, overrides)
     rows = make_transcripts(transcripts, own_kind=own_constant(config.data.columns.kind))

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from mig_jax.config import Config
 from mig_jax.distributed import sharding
-from mig_jax.errors import UserError
 from mig_jax.evaluation.score_transcripts import encode_transcript, round_up
-from mig_jax.models.sampler import Completions, Prompts
-from mig_jax.policy import encoding
+from mig_jax.models.sampler import Completions
+from mig_jax.policy import encoding, images
 from mig_jax.policy.generate import make_rollout_params_fn, make_sampler
 from mig_jax.policy.load import Policy, check_positions
+from mig_jax.policy.prompts import stack_prompts
 from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout.grading import grade_transcripts
 from mig_jax.text.answers.verifier import Verifier
@@ -29,13 +29,13 @@ class _State(NamedTuple):
     """A started response.
 
     row, k: after step k of a transcript; 0 is the opening of the response.
-    prompt: ids of its prompt.
+    prompt: of the transcript, with its images.
     begun: ids of the response so far.
     """
 
     row: int
     k: int
-    prompt: list[int]
+    prompt: images.Prompt
     begun: list[int]
 
 
@@ -57,7 +57,7 @@ def continuation_values(
     Args:
       policy: continues the responses; its tokenizer has the response format.
       config: length limit, temperature, probes per response (`reward.max_steps`) and prompt.
-      transcripts: responses with their questions and reference answers; without images.
+      transcripts: responses with their questions and reference answers.
       verifier: grades the answers.
       samples: continuations of each state.
       states_per_batch: states that are continued together.
@@ -67,15 +67,13 @@ def continuation_values(
       For each transcript a tuple of shares in [0, 1]; None where no answer could be graded.
 
     Raises:
-      UserError: a transcript has images, or a prompt with its response is longer than the model's positions.
+      UserError: an image cannot be read, or a prompt with its response is longer than the model's positions.
     """
-    if with_images := [n for n, t in enumerate(transcripts, start=1) if t.images]:
-        raise UserError(f"transcript {with_images[0]} has images; only text can be continued")
     states = [state for row, t in enumerate(transcripts) for state in _states(policy, config, row, t)]
     values: list[list[float | None]] = [[] for _ in transcripts]
     if not states:
         return []
-    width = round_up(len(state.prompt) + len(state.begun) for state in states)
+    width = round_up(len(state.prompt.ids) + len(state.begun) for state in states)
     check_positions(
         policy,
         width + config.rollout.max_new_tokens,
@@ -89,8 +87,8 @@ def continuation_values(
     for first in tqdm(range(0, len(states), states_per_batch), desc="continuing", unit="batch"):
         batch = states[first : first + states_per_batch]
         padded = batch + batch[:1] * (states_per_batch - len(batch))
-        ids = [state.prompt + state.begun for state in padded]
-        prompts = sharding.local_rows(Prompts(*encoding.pad_left(ids, width, policy.tokenizer.pad_id)), policy.mesh)
+        stacked = stack_prompts(policy, [state.prompt.append(state.begun) for state in padded], width)
+        prompts = sharding.local_rows(stacked, policy.mesh)
         completions = sampler(params, sharding.to_mesh(prompts, policy.mesh), jax.random.fold_in(key, first))
         responses = _responses(policy, completions, [state for state in batch for _ in range(samples)])
         continued = [
@@ -109,7 +107,7 @@ def _states(policy: Policy, config: Config, row: int, transcript: Transcript) ->
     encoded = encode_transcript(policy, config, row, transcript, max_steps=config.reward.max_steps, steps=())
     cuts = zip(encoded.parsed.cuts, encoded.parsed.prefixes, strict=True)
     begun = [encoding.opening_ids(policy.tokenizer), *([*encoded.response[:cut], *prefix] for cut, prefix in cuts)]
-    return [_State(row, k, list(encoded.prompt.ids), ids) for k, ids in enumerate(begun)]
+    return [_State(row, k, encoded.prompt, ids) for k, ids in enumerate(begun)]
 
 
 def _responses(policy: Policy, completions: Completions, states: Sequence[_State]) -> list[str]:

@@ -61,6 +61,18 @@ class Prompt(NamedTuple):
     ids: list[int]
     images: PromptImages | None = None
 
+    def append(self, ids: Sequence[int]) -> "Prompt":
+        """Return the prompt with more text after it, such as the start of a response."""
+        n, images = len(ids), self.images
+        if images is not None:
+            position_n3 = np.repeat(images.next + np.arange(n, dtype=np.int32)[:, None], 3, axis=1)
+            images = images._replace(
+                index_s=np.concatenate([images.index_s, np.full(n, -1, np.int32)]),
+                position_s3=np.concatenate([images.position_s3, position_n3]),
+                next=images.next + n,
+            )
+        return Prompt([*self.ids, *ids], images)
+
 
 class PromptSize(NamedTuple):
     """Size of a prompt: tokens, those of its images included, and patch slots, windows padded."""

@@ -6,11 +6,14 @@ continuations from it; ℓ is read by probes, under every variant of them.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from mig_jax.config_file import flatten
+from mig_jax.configs import quickstart, scenes
 from mig_jax.records import plot_style
 from mig_jax.records.transcripts import Transcript
 from mig_jax.studies import actions, statistics
@@ -36,15 +39,24 @@ def _scratch(layers: int, width: int, mlp_width: int) -> dict[str, Any]:
     return {**start, **learning, **shape}
 
 
+def _scenes() -> dict[str, Any]:
+    """Return the changes that make configs/scenes.py of the study's config: model, prompts and lengths."""
+    config, base = flatten(scenes.get_config()), flatten(quickstart.get_config())
+    kept = ("model.", "data.", "reward.", "rollout.max_new_tokens")
+    return {key: value for key, value in config.items() if key.startswith(kept) and value != base[key]}
+
+
 class Policy(NamedTuple):
     """A policy and the domain of its states.
 
     held_out: source of the problems.
     taught: changes of the SFT that trains it; None for the quickstart's policy as it is.
+    settings: changes of all its runs.
     """
 
     held_out: str
     taught: Mapping[str, Any] | None
+    settings: Mapping[str, Any] = MappingProxyType({})
 
 
 # Domain and policy → how both are made; those that are made first come first.
@@ -60,6 +72,19 @@ POLICIES: dict[str, Policy] = {
             "optimizer.warmup_steps": 20,
             "optimizer.decay": "cosine",
         },
+    ),
+    "scenes, 0.8M with a vision tower": Policy(
+        "scenes:objects=3-5",
+        {
+            "data.train": "scenes:objects=3-5,slip_prob=0.2,early_guess_prob=0.1",
+            "data.train_size": 40_000,
+            "steps": 1000,
+            "sft.batch_size": 64,
+            "optimizer.peak_lr": 2e-3,
+            "optimizer.warmup_steps": 100,
+            "optimizer.decay": "cosine",
+        },
+        _scenes(),
     ),
     "chains, 165K with more slips": Policy(
         "chain:terms=7", {**_TAUGHT, "data.train": "chain:terms=7,slip_prob=0.42,early_guess_prob=0.2"}
@@ -88,9 +113,10 @@ def plan_runs(plan: Plan) -> list[Run]:
         model = f"{_folder(setting)}/policy" if policy.taught is not None else ""
         data = {}
         if policy.held_out and not plan.smoke:
-            data = {"data.train": policy.held_out, "data.eval": policy.held_out}
+            data = {**policy.settings, "data.train": policy.held_out, "data.eval": policy.held_out}
         if policy.taught is not None:
-            runs.append(Run(model, actions.sft, {} if plan.smoke else policy.taught, arm="policy", setting=setting))
+            taught = {} if plan.smoke else {**policy.settings, **policy.taught}
+            runs.append(Run(model, actions.sft, taught, arm="policy", setting=setting))
         for seed in range(plan.seeds):
             runs += _of_seed(setting, seed, model, data, smoke=plan.smoke)
     return runs
@@ -263,7 +289,7 @@ STUDY = Study(
         "checkpoint.every": 500,
     },
     limits=(
-        "Tiny policies on chains of digits; neither word problems, nor commonsense, nor pictures.",
+        "Tiny policies on chains of digits and on pictures; neither word problems nor commonsense.",
         "A value from 32 continuations has a standard error of up to 0.09, which lowers every correlation.",
         "One policy of each kind: the intervals are over problems, not over trained policies.",
     ),

@@ -1,15 +1,17 @@
 """Monte-Carlo values of started responses."""
 
+import dataclasses
+
 import jax
 import pytest
 
 from mig_jax import api, assets
 from mig_jax.data.problem import Problem
-from mig_jax.errors import UserError
 from mig_jax.evaluation.continuations import _states, continuation_values
 from mig_jax.policy.prompts import encode_prompt
 from mig_jax.records.transcripts import Transcript
 from mig_jax.text.response_format import render_response
+from tests import tiny
 
 QUESTION = "Last digits of 7 +5 -3 *3 +8 -2 +6"
 RIGHT = Transcript(
@@ -43,15 +45,19 @@ def test_states_are_those_that_probes_see(opened):
     texts = [policy.tokenizer.decode_with_ends(state.begun)[0] for state in states]
     assert [(state.row, state.k) for state in states] == [(3, k) for k in range(7)]
     assert texts[:3] == ["<think>\n", "<think>\n### Step 1: 7+5=2\n", "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n"]
-    prompt = encode_prompt(policy, config, Problem("3", QUESTION, "297539", "text")).ids
+    prompt = encode_prompt(policy, config, Problem("3", QUESTION, "297539", "text"))
     assert all(state.prompt == prompt for state in states)
+    assert continuation_values(*opened[:2], [], opened[2]) == []
 
 
-def test_pictures_cannot_be_continued(opened):
-    policy, config, verifier = opened
-    with pytest.raises(UserError, match="transcript 1 has images"):
-        continuation_values(policy, config, [RIGHT.__class__(**{**vars(RIGHT), "images": (b"",)})], verifier)
-    assert continuation_values(policy, config, [], verifier) == []
+@pytest.mark.slow
+def test_responses_to_pictures_are_continued():
+    """A policy with random parameters is never right, but every state has a value."""
+    config = tiny.get_scenes()
+    sampled = api.sample(config, limit=1)
+    given = dataclasses.replace(sampled[0], response=render_response(["one cube", "two cubes"], "2"))
+    (values,) = api.values(config, [given], samples=2, states_per_batch=8)
+    assert sampled[0].images and values == (0.0,) * 3
 
 
 @pytest.mark.slow

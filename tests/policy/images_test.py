@@ -73,6 +73,15 @@ def test_every_unit_of_the_prompt_indexes_its_pixels():
     assert len(images.image_j) == 6 * 16 + 16  # both images, windows padded
 
 
+def test_appended_text_is_as_if_it_was_in_the_prompt():
+    pictures = [noise(24, 40)]
+    begun, whole = READER.read([1, IMAGE, 2], pictures).append([3, 4]), READER.read([1, IMAGE, 2, 3, 4], pictures)
+    assert begun.ids == whole.ids and begun.images.next == whole.images.next
+    for field in ("index_s", "position_s3"):
+        np.testing.assert_array_equal(getattr(begun.images, field), getattr(whole.images, field))
+    assert images.Prompt([1]).append([2]) == images.Prompt([1, 2])
+
+
 def test_padding_is_zero():
     _, images = READER.read([IMAGE], [noise(24, 24)])
     assert len(images.image_j) == 4 * 16 and (images.image_j == 0).sum() == 36
