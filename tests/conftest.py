@@ -4,6 +4,8 @@ import gc
 import os
 import tempfile
 
+from jaxlib.version import __version_info__
+
 # In the environment, so that other workers and subprocesses of tests share it.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="mig_jax_tests_"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -13,6 +15,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 # Tests compile more than they compute.
 FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+FLAGS += " --xla_cpu_parallel_codegen_split_count=1"
+if __version_info__ < (0, 11):  # later versions have neither the emitters that are slow to compile, nor the flag
+    FLAGS += " --xla_cpu_use_fusion_emitters=false"
 if os.environ["JAX_PLATFORMS"] == "cpu":
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 

@@ -1,5 +1,6 @@
 """Packed probes equal a loop with one forward pass for each prefix and variant, with and without a cache."""
 
+import functools
 import itertools
 
 import jax
@@ -29,6 +30,12 @@ SCORES = {
     "max": np.max,
     "logsumexp": lambda ells: np.log(np.sum(np.exp(ells))),
 }
+
+# Compiled: as single operations, each test would compile hundreds.
+STATIC = ("forward", "chunk", "over_tokens", "over_spellings", "share_lead_in")
+score_packed = jax.jit(rewards.score_packed, static_argnames=STATIC)
+score_on_cache = jax.jit(rewards.score_on_cache, static_argnames=STATIC)
+build_branches = jax.jit(probes.build_branches, static_argnames="share_lead_in")
 
 
 def plain_likelihood(
@@ -71,7 +78,7 @@ def pack(prefixes=None, terminator="tag", **sizes):
     slot = jnp.arange(TOKENS.shape[1])[None]
     start, end = jnp.array(START)[:, None], jnp.array(END)[:, None]
     trunk = rewards.Trunk(position_s=jnp.maximum(slot - start, 0), valid_s=(slot >= start) & (slot < end))
-    return trunk, cuts, jax.tree.map(lambda *xs: jnp.stack(xs), *answers)
+    return trunk, cuts, jax.tree.map(lambda *xs: np.stack(xs), *answers)
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +101,11 @@ def assert_equals_loop(ell_bk, forward, unembed, **options):
 def test_packed_equals_loop(packed, seed):
     forward, unembed = toy_model.make_forward(seed)
     trunk, cuts, answers = packed
-    ell_bk, logprob_bs = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers, chunk=5)
+    ell_bk, logprob_bs = score_packed(forward, unembed, TOKENS, trunk, cuts, answers, chunk=5)
     assert_equals_loop(ell_bk, forward, unembed)
 
-    hidden, cache = forward(TOKENS, trunk.position_s, trunk.valid_s, ())
-    ell_on_cache_bk = rewards.score_on_cache(
-        forward, unembed, (cache,), trunk, cuts, answers, chunk=7, share_lead_in=True
-    )
+    hidden, cache = jax.jit(forward)(TOKENS, trunk.position_s, trunk.valid_s, ())
+    ell_on_cache_bk = score_on_cache(forward, unembed, (cache,), trunk, cuts, answers, chunk=7, share_lead_in=True)
     assert_equals_loop(ell_on_cache_bk, forward, unembed)
     for row in range(2):
         plain = np.array(jax.nn.log_softmax(hidden[row] @ unembed))
@@ -114,10 +119,10 @@ def test_prefixes_of_any_length_equal_loop(terminator, seed):
     """Each cut of each row has a prefix of its own length, 0 among them, in packed and cached scoring."""
     forward, unembed = toy_model.make_forward(seed)
     trunk, cuts, answers = pack(PREFIXES, terminator)
-    ell_bk, _ = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers, chunk=5)
+    ell_bk, _ = score_packed(forward, unembed, TOKENS, trunk, cuts, answers, chunk=5)
     assert_equals_loop(ell_bk, forward, unembed, prefixes=PREFIXES, terminator=terminator)
-    _, cache = forward(TOKENS, trunk.position_s, trunk.valid_s, ())
-    ell_on_cache_bk = rewards.score_on_cache(forward, unembed, (cache,), trunk, cuts, answers, share_lead_in=True)
+    _, cache = jax.jit(forward)(TOKENS, trunk.position_s, trunk.valid_s, ())
+    ell_on_cache_bk = score_on_cache(forward, unembed, (cache,), trunk, cuts, answers, share_lead_in=True)
     assert_equals_loop(ell_on_cache_bk, forward, unembed, prefixes=PREFIXES, terminator=terminator)
 
 
@@ -131,22 +136,22 @@ def test_prefixes_of_any_length_equal_loop(terminator, seed):
 def test_options_equal_loop(terminator, over_tokens, over_spellings):
     forward, unembed = toy_model.make_forward()
     options = {"over_tokens": over_tokens, "over_spellings": over_spellings}
-    ell_bk, _ = rewards.score_packed(forward, unembed, TOKENS, *pack(terminator=terminator), **options)
+    ell_bk, _ = score_packed(forward, unembed, TOKENS, *pack(terminator=terminator), **options)
     assert_equals_loop(ell_bk, forward, unembed, terminator=terminator, **options)
 
 
 @pytest.mark.parametrize("options", [{"over_tokens": "mean_prob"}, {"over_tokens": "sum_logprob"}])
 def test_options_change_the_score(packed, options):
     forward, unembed = toy_model.make_forward()
-    plain, _ = rewards.score_packed(forward, unembed, TOKENS, *packed)
-    changed, _ = rewards.score_packed(forward, unembed, TOKENS, *packed, **options)
+    plain, _ = score_packed(forward, unembed, TOKENS, *packed)
+    changed, _ = score_packed(forward, unembed, TOKENS, *packed, **options)
     assert (abs(plain - changed)[packed[1].valid_k] > 1e-3).all()
 
 
 def test_sum_over_spellings_exceeds_their_maximum_if_there_are_several(packed):
     forward, unembed = toy_model.make_forward()
-    plain, _ = rewards.score_packed(forward, unembed, TOKENS, *packed)
-    summed, _ = rewards.score_packed(forward, unembed, TOKENS, *packed, over_spellings="logsumexp")
+    plain, _ = score_packed(forward, unembed, TOKENS, *packed)
+    summed, _ = score_packed(forward, unembed, TOKENS, *packed, over_spellings="logsumexp")
     assert (summed[0] > plain[0] + 1e-4).all()
     np.testing.assert_allclose(summed[1], plain[1], atol=1e-6)
 
@@ -160,14 +165,13 @@ def test_event_of_one_ending_of_one_token_equals_the_tag():
     ]
     for tag, event in zip(*both, strict=True):
         np.testing.assert_array_equal(tag, event)
-    answers = jax.tree.map(lambda x: jnp.stack([x, x]), both[1])
-    ell_bk, _ = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers)
+    answers = jax.tree.map(lambda x: np.stack([x, x]), both[1])
+    ell_bk, _ = score_packed(forward, unembed, TOKENS, trunk, cuts, answers)
     assert np.isfinite(ell_bk).all()
 
 
 def test_event_of_more_endings_is_likelier():
     forward, unembed = toy_model.make_forward()
-    forward = jax.jit(forward)
     trunk, cuts, _ = pack()
     ells = []
     for n in (1, 2, 3, 4):
@@ -175,8 +179,8 @@ def test_event_of_more_endings_is_likelier():
             rewards.pack_answers(LEAD_IN, v, CLOSINGS[:n], max_variants=3, max_tokens=4, terminator="event")
             for v in VARIANTS
         ]
-        answers = jax.tree.map(lambda *xs: jnp.stack(xs), *answers)
-        ells.append(rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers)[0][0])
+        answers = jax.tree.map(lambda *xs: np.stack(xs), *answers)
+        ells.append(score_packed(forward, unembed, TOKENS, trunk, cuts, answers)[0][0])
     assert (ells[0] < ells[1]).all() and (ells[2] < ells[3]).all()
     np.testing.assert_array_equal(ells[1], ells[2])  # the third ending begins like the first
 
@@ -184,13 +188,12 @@ def test_event_of_more_endings_is_likelier():
 def test_ids_without_a_token_equal_a_sliced_output_matrix():
     """For leaves and trunk, without and with prefixes. No id from 23 on has a token, and each would be likely."""
     forward, unembed = toy_model.make_forward()
-    forward = jax.jit(forward)
     padded = jnp.concatenate([unembed, 3 * unembed[:, :5]], axis=1)
     for prefixes in (None, PREFIXES):
         batch = TOKENS, *pack(prefixes, "event")
-        sliced = rewards.score_packed(forward, unembed, *batch)
-        masked = rewards.score_packed(forward, padded, *batch, is_token_v=np.arange(28) < 23)
-        plain = rewards.score_packed(forward, padded, *batch)
+        sliced = score_packed(forward, unembed, *batch)
+        masked = score_packed(forward, padded, *batch, is_token_v=np.arange(28) < 23)
+        plain = score_packed(forward, padded, *batch)
         for found, expected, other in zip(masked, sliced, plain, strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-5)
             assert not np.allclose(found, other, atol=1e-2)
@@ -202,7 +205,6 @@ def test_ell_0_of_a_question_is_that_of_each_of_its_responses():
     Responses write something else after the prompt, which the opening in the leaf replaces.
     """
     forward, unembed = toy_model.make_forward()
-    forward = jax.jit(forward)
     n_questions, group, prompt, opening = 2, 3, 4, (9, 1)
     start_b = np.array([1, 0])  # padding on the left
     token_bs = np.random.default_rng(0).integers(0, 23, size=(n_questions * group, 9))
@@ -215,11 +217,11 @@ def test_ell_0_of_a_question_is_that_of_each_of_its_responses():
         trunk = rewards.Trunk(np.maximum(slot - starts[:, None], 0), slot >= starts[:, None])
         one = np.ones((rows, 1), int)
         cuts = rewards.Cuts(prompt * one, one > 0, np.tile(opening, (rows, 1, 1)), len(opening) * one)
-        _, cache = forward(jnp.array(tokens), jnp.array(trunk.position_s), jnp.array(trunk.valid_s), ())
-        return rewards.score_on_cache(forward, unembed, (cache,), trunk, cuts, answers, share_lead_in=True)
+        _, cache = jax.jit(forward)(jnp.array(tokens), jnp.array(trunk.position_s), jnp.array(trunk.valid_s), ())
+        return score_on_cache(forward, unembed, (cache,), trunk, cuts, answers, share_lead_in=True)
 
     of_questions = score(token_bs[::group, :prompt], start_b, answers)
-    repeated = jax.tree.map(lambda x: jnp.repeat(x, group, axis=0), answers)
+    repeated = jax.tree.map(lambda x: np.repeat(x, group, axis=0), answers)
     of_responses = score(token_bs, np.repeat(start_b, group), repeated)
     assert of_questions.shape == (n_questions, 1)
     np.testing.assert_allclose(of_responses, jnp.repeat(of_questions, group, axis=0), atol=1e-5)
@@ -229,28 +231,27 @@ def test_ell_0_of_a_question_is_that_of_each_of_its_responses():
 def test_wider_arrays_have_the_same_score():
     """Room for more variants, answer tokens and prefix ids is padding alone."""
     forward, unembed = toy_model.make_forward()
-    forward = jax.jit(forward)
     for terminator in rewards.TERMINATORS:
         trunk, cuts, answers = pack(PREFIXES, terminator)
         _, _, wide = pack(PREFIXES, terminator, max_variants=5, max_tokens=7)
         wide_cuts = cuts._replace(prefix_kx=np.pad(cuts.prefix_kx, ((0, 0), (0, 0), (0, 2)), constant_values=13))
-        tight_ell, _ = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers)
-        wide_ell, _ = rewards.score_packed(forward, unembed, TOKENS, trunk, wide_cuts, wide)
+        tight_ell, _ = score_packed(forward, unembed, TOKENS, trunk, cuts, answers)
+        wide_ell, _ = score_packed(forward, unembed, TOKENS, trunk, wide_cuts, wide)
         np.testing.assert_allclose(wide_ell, tight_ell, atol=1e-5)
 
 
 def test_empty_prefixes_are_no_prefixes(packed):
     forward, unembed = toy_model.make_forward()
-    plain, _ = rewards.score_packed(forward, unembed, TOKENS, *packed)
-    empty, _ = rewards.score_packed(forward, unembed, TOKENS, *pack(NO_PREFIXES))
+    plain, _ = score_packed(forward, unembed, TOKENS, *packed)
+    empty, _ = score_packed(forward, unembed, TOKENS, *pack(NO_PREFIXES))
     np.testing.assert_allclose(plain, empty, atol=1e-6)
 
 
 def test_tokens_after_the_cut_have_no_effect(packed):
     """Changing the trunk after cut k leaves ℓ_0 … ℓ_k unchanged, bit for bit."""
     forward, unembed = toy_model.make_forward()
-    before, _ = rewards.score_packed(forward, unembed, TOKENS, *packed)
-    after, _ = rewards.score_packed(forward, unembed, TOKENS.at[0, 5:].set(1), *packed)
+    before, _ = score_packed(forward, unembed, TOKENS, *packed)
+    after, _ = score_packed(forward, unembed, TOKENS.at[0, 5:].set(1), *packed)
     np.testing.assert_array_equal(before[0, :2], after[0, :2])
     assert (before[0, 2:] != after[0, 2:]).all()
 
@@ -258,9 +259,9 @@ def test_tokens_after_the_cut_have_no_effect(packed):
 def test_order_of_variants_has_no_effect(packed):
     forward, unembed = toy_model.make_forward()
     trunk, cuts, answers = packed
-    ell, _ = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, answers)
+    ell, _ = score_packed(forward, unembed, TOKENS, trunk, cuts, answers)
     reversed_answers = jax.tree.map(lambda x: x[:, ::-1], answers)
-    reversed_ell, _ = rewards.score_packed(forward, unembed, TOKENS, trunk, cuts, reversed_answers)
+    reversed_ell, _ = score_packed(forward, unembed, TOKENS, trunk, cuts, reversed_answers)
     np.testing.assert_allclose(ell, reversed_ell, atol=1e-6)
 
 
@@ -268,15 +269,15 @@ def test_scores_have_no_gradient(packed):
     forward, unembed = toy_model.make_forward()
 
     def total(unembed):
-        return sum(x.sum() for x in rewards.score_packed(forward, unembed, TOKENS, *packed))
+        return sum(x.sum() for x in score_packed(forward, unembed, TOKENS, *packed))
 
-    assert (jax.grad(total)(unembed) == 0).all()
+    assert (jax.jit(jax.grad(total))(unembed) == 0).all()
 
 
 def test_mask_of_leaves_is_the_one_drawn_in_the_docstring():
     trunk = rewards.Trunk(jnp.arange(4), jnp.ones(4, bool))
     cuts = rewards.Cuts(jnp.array([2, 3]), jnp.ones(2, bool))
-    branches = probes.build_branches(trunk, cuts, build_one_variant(width=3), share_lead_in=False)
+    branches = build_branches(trunk, cuts, build_one_variant(width=3), share_lead_in=False)
     rows = [line.split("│")[1] for line in probes.__doc__.splitlines() if "│ x" in line]
     drawn = [[mark == "x" for mark in row.split()] for row in rows]
     np.testing.assert_array_equal(jnp.repeat(branches.visible_ks, 3, axis=0), drawn)
@@ -286,7 +287,7 @@ def test_mask_of_leaves_is_the_one_drawn_in_the_docstring():
 def test_padding_of_the_trunk_is_not_visible():
     trunk = rewards.Trunk(jnp.arange(3), jnp.array([False, True, True]))
     cuts = rewards.Cuts(jnp.array([3]), jnp.ones(1, bool))
-    branches = probes.build_branches(trunk, cuts, build_one_variant(width=1), share_lead_in=False)
+    branches = build_branches(trunk, cuts, build_one_variant(width=1), share_lead_in=False)
     np.testing.assert_array_equal(branches.visible_ks, [[False, True, True]])
 
 
@@ -296,10 +297,10 @@ def test_leaves_continue_from_the_greatest_position():
     trunk = rewards.Trunk(position_sx, jnp.array([True, True, True, True, False]))
     cuts = rewards.Cuts(jnp.array([2, 4, 5]), jnp.ones(3, bool))
     expected = jnp.repeat(jnp.array([[2, 3], [4, 5], [4, 5]])[..., None], 3, axis=-1)
-    branches = probes.build_branches(trunk, cuts, build_one_variant(width=2), share_lead_in=False)
+    branches = build_branches(trunk, cuts, build_one_variant(width=2), share_lead_in=False)
     np.testing.assert_array_equal(branches.position_kc, expected)
     answers = rewards.pack_answers((3, 4), [(7,), (8, 9)], [(5,)], max_variants=2, max_tokens=2)
-    leaves = probes.build_leaves(probes.build_branches(trunk, cuts, answers, share_lead_in=True), answers)
+    leaves = probes.build_leaves(build_branches(trunk, cuts, answers, share_lead_in=True), answers)
     np.testing.assert_array_equal(leaves.position_rp, np.repeat(expected + 2, 2, axis=0))
 
 
@@ -313,7 +314,7 @@ def test_branches_write_their_prefix_first():
     prefix_kx, length_k = jnp.array([[11, 0], [0, 0], [11, 12]]), jnp.array([1, 0, 2])
     cuts = rewards.Cuts(jnp.array([2, 3, 3]), jnp.ones(3, bool), prefix_kx, length_k)
     trunk = rewards.Trunk(jnp.arange(3), jnp.ones(3, bool))
-    branches = probes.build_branches(trunk, cuts, answers, share_lead_in=True)
+    branches = build_branches(trunk, cuts, answers, share_lead_in=True)
     np.testing.assert_array_equal(branches.token_kc, [[11, 3, 4, 0], [3, 4, 0, 0], [11, 12, 3, 4]])
     np.testing.assert_array_equal(branches.position_kc, [[2, 3, 4, 5], [3, 4, 5, 6], [3, 4, 5, 6]])
     np.testing.assert_array_equal(branches.length_k, [3, 2, 4])
@@ -337,16 +338,17 @@ def test_what_variants_have_in_common_is_computed_once(variants, share, expected
     forward, unembed = toy_model.make_forward()
     answers = rewards.pack_answers(LEAD_IN, variants, CLOSINGS, max_variants=len(variants), max_tokens=3)
     trunk, cuts, _ = pack()
-    cuts = jax.tree.map(lambda x: x[:, :2], cuts)
+    cuts = jax.tree.map(lambda x: np.asarray(x)[:, :2], cuts)
     shapes = []
 
     def counted(token_rt, *others):
         shapes.append(token_rt.shape)
         return forward(token_rt, *others)
 
-    _, cache = forward(TOKENS, trunk.position_s, trunk.valid_s, ())
-    answers = jax.tree.map(lambda x: jnp.stack([x, x]), answers)
-    rewards.score_on_cache(counted, unembed, (cache,), trunk, cuts, answers, share_lead_in=share)
+    _, cache = jax.eval_shape(forward, TOKENS, trunk.position_s, trunk.valid_s, ())
+    answers = jax.tree.map(lambda x: np.stack([x, x]), answers)
+    score = functools.partial(rewards.score_on_cache, counted, share_lead_in=share)
+    jax.eval_shape(score, unembed, (cache,), trunk, cuts, answers)
     assert shapes == expected
 
 

@@ -3,6 +3,8 @@
 `make_masked_forward` is the same model with a square mask in place of a cache.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,9 @@ import numpy as np
 WIDTH, VOCAB, LAYERS = 16, 23, 2
 
 
+@functools.cache
 def make_forward(seed=0):
-    """Return a `rewards.Forward` with random parameters, and its output matrix `[D, V]`."""
+    """Return a `rewards.Forward` with random parameters, and its output matrix `[D, V]`; the same objects again."""
     embed_vd, unembed_dv, layers = _make_parameters(seed)
 
     def forward(token_rt, position_rt, visible_rx, cache):
