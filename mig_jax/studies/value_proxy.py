@@ -6,14 +6,13 @@ continuations from it; ℓ is read by probes, under every variant of them.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from mig_jax.config_file import flatten
-from mig_jax.configs import quickstart, scenes
+from mig_jax.config_sources import load_config
 from mig_jax.records import plot_style
 from mig_jax.records.transcripts import Transcript
 from mig_jax.studies import actions, statistics
@@ -39,24 +38,25 @@ def _scratch(layers: int, width: int, mlp_width: int) -> dict[str, Any]:
     return {**start, **learning, **shape}
 
 
-def _scenes() -> dict[str, Any]:
-    """Return the changes that make configs/scenes.py of the study's config: model, prompts and lengths."""
-    config, base = flatten(scenes.get_config()), flatten(quickstart.get_config())
-    kept = ("model.", "data.", "reward.", "rollout.max_new_tokens")
-    return {key: value for key, value in config.items() if key.startswith(kept) and value != base[key]}
-
-
 class Policy(NamedTuple):
     """A policy and the domain of its states.
 
     held_out: source of the problems.
     taught: changes of the SFT that trains it; None for the quickstart's policy as it is.
-    settings: changes of all its runs.
+    config: of which it has the shape, the prompts and the lengths; "" for that of the study.
     """
 
     held_out: str
     taught: Mapping[str, Any] | None
-    settings: Mapping[str, Any] = MappingProxyType({})
+    config: str = ""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the changes of all its runs."""
+        if not self.config:
+            return {}
+        config, base = (flatten(cast(Any, load_config(name))) for name in (self.config, "quickstart"))
+        kept = ("model.", "data.", "reward.", "rollout.max_new_tokens")
+        return {key: value for key, value in config.items() if key.startswith(kept) and value != base[key]}
 
 
 # Domain and policy → how both are made; those that are made first come first.
@@ -84,7 +84,7 @@ POLICIES: dict[str, Policy] = {
             "optimizer.warmup_steps": 100,
             "optimizer.decay": "cosine",
         },
-        _scenes(),
+        "scenes",
     ),
     "chains, 165K with more slips": Policy(
         "chain:terms=7", {**_TAUGHT, "data.train": "chain:terms=7,slip_prob=0.42,early_guess_prob=0.2"}
@@ -111,11 +111,11 @@ def plan_runs(plan: Plan) -> list[Run]:
     policies = dict(list(policies.items())[: 2 if plan.smoke else None])
     for setting, policy in policies.items():
         model = f"{_folder(setting)}/policy" if policy.taught is not None else ""
-        data = {}
+        settings, data = {} if plan.smoke else policy.settings(), {}
         if policy.held_out and not plan.smoke:
-            data = {**policy.settings, "data.train": policy.held_out, "data.eval": policy.held_out}
+            data = {**settings, "data.train": policy.held_out, "data.eval": policy.held_out}
         if policy.taught is not None:
-            taught = {} if plan.smoke else {**policy.settings, **policy.taught}
+            taught = {} if plan.smoke else {**settings, **policy.taught}
             runs.append(Run(model, actions.sft, taught, arm="policy", setting=setting))
         for seed in range(plan.seeds):
             runs += _of_seed(setting, seed, model, data, smoke=plan.smoke)
