@@ -243,7 +243,7 @@ def make_scorer(policy: Policy, config: Config, verifier: Verifier) -> Callable[
         options: dict[str, Any] = {"max_steps": n_probes, "process_mask": reward.process_mask}
         parsed = [parse_completion(tokenizer, ids, is_truncated=False, width=width, **options) for ids in rows]
         cuts, steps = stack_steps(parsed, max_steps=n_probes)
-        prompts = [encode_prompt(policy, config, problem) for problem in problems]
+        prompts = [encode_prompt(policy, problem) for problem in problems]
         token_bt, length_b = encoding.pad_right(rows, width, tokenizer.pad_id)
         logprob_bt: Any = np.zeros(token_bt.shape, np.float32)
         completions = Completions(token_bt, logprob_bt, length_b, length_b < 0, cache=())

@@ -217,7 +217,7 @@ def encode_transcript(
     problem = Problem(
         str(index), t.question, t.answer, t.kind, images=t.images, choices=t.choices, source=t.source, history=t.history
     )
-    prompt = encode_prompt(policy, config, problem)
+    prompt = encode_prompt(policy, problem)
     response = tokenizer.encode(_text_after_prompt(t, tokenizer.format))
     # A transcript's text has no end-of-sequence; add one, because parsing removes it.
     ids = response + [tokenizer.eos_ids[0]]

@@ -79,7 +79,7 @@ def _instructions(tokenizer: Tokenizer, system_prompt: str) -> str:
 def encode_prompts(policy: Policy, config: Config, problems: list[Problem]) -> PromptBatch:
     """Encode the prompts of this process's rows. Uses no accelerator, so it may run ahead in a thread."""
     rows = sharding.local_row_indices(policy.mesh, len(problems))
-    encoded = [encode_prompt(policy, config, problems[row]) for row in rows]
+    encoded = [encode_prompt(policy, problems[row]) for row in rows]
     return PromptBatch(problems, stack_prompts(policy, encoded, config.data.max_prompt_tokens))
 
 
@@ -90,7 +90,7 @@ def stack_prompts(policy: Policy, prompts: Sequence[images.Prompt], width: int) 
     return Prompts(token_qs, start_q, stacked)
 
 
-def encode_prompt(policy: Policy, config: Config, problem: Problem) -> images.Prompt:
+def encode_prompt(policy: Policy, problem: Problem) -> images.Prompt:
     """Encode the prompt of one problem.
 
     Raises:
@@ -108,13 +108,12 @@ def add_images(policy: Policy, ids: list[int], image_files: Sequence[bytes]) -> 
     return policy.image_reader.read(ids, image_files) if policy.image_reader else images.Prompt(ids)
 
 
-def measure_prompt(policy: Policy, config: Config, problem: Problem) -> images.PromptSize:
+def measure_prompt(policy: Policy, problem: Problem) -> images.PromptSize:
     """Return how many tokens and patches a prompt takes, without cutting its images into patches.
 
     Raises:
       UserError: an image cannot be read, or the model has no vision tower.
     """
-    del config
     ids = encoding.prompt_ids(policy.tokenizer, problem)
     if policy.image_reader:
         return policy.image_reader.measure(ids, problem.images)

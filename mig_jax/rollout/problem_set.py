@@ -188,7 +188,7 @@ def prompt_rejection_reason(policy: Policy, config: Config, problem: Problem) ->
       UserError: an image cannot be read, or the model has no vision tower.
     """
     try:
-        size = measure_prompt(policy, config, problem)
+        size = measure_prompt(policy, problem)
     except QuestionChangedError:
         return "with a question that the chat template changes"
     except UserError as error:

@@ -45,7 +45,7 @@ def test_states_are_those_that_probes_see(opened):
     texts = [policy.tokenizer.decode_with_ends(state.begun)[0] for state in states]
     assert [(state.row, state.k) for state in states] == [(3, k) for k in range(7)]
     assert texts[:3] == ["<think>\n", "<think>\n### Step 1: 7+5=2\n", "<think>\n### Step 1: 7+5=2\n### Step 2: 2-3=9\n"]
-    prompt = encode_prompt(policy, config, Problem("3", QUESTION, "297539", "text"))
+    prompt = encode_prompt(policy, Problem("3", QUESTION, "297539", "text"))
     assert all(state.prompt == prompt for state in states)
     assert continuation_values(*opened[:2], [], opened[2]) == []
 
