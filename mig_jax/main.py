@@ -273,12 +273,15 @@ def _join_processes(command: str) -> None:
 
 
 def _dispatch(command: str, names: list[str]) -> None:
-    from mig_jax import commands
     from mig_jax.config_sources import local_path
-    from mig_jax.data import sources
-    from mig_jax.trainer import preemption, train
 
     workdir = local_path("--workdir", WORKDIR.value)
+    if command in ("train", "sft"):
+        _train(command, workdir)
+        return
+    from mig_jax import commands
+    from mig_jax.data import sources
+
     if command == "export":
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
         if path := MODEL.value or overrides.get("model.path"):
@@ -290,10 +293,7 @@ def _dispatch(command: str, names: list[str]) -> None:
         _study(names, workdir)
         return
     config = chosen_config(command)
-    if command in ("train", "sft"):
-        with preemption.catch_stop_signals() as should_stop:
-            train.run(config, workdir, mode=command, should_stop=should_stop)
-    elif command == "eval":
+    if command == "eval":
         commands.evaluate(config, workdir)
     elif command == "sample":
         questions, answers = QUESTION.value or [], ANSWER.value or []
@@ -308,6 +308,15 @@ def _dispatch(command: str, names: list[str]) -> None:
         commands.prepare(config, sources.split_names(BENCHMARKS.value or ""))
     elif command == "aot":
         commands.aot(config, TOPOLOGY.value or "", workdir)
+
+
+def _train(command: str, workdir: str) -> None:
+    """Train; what other commands need is not imported, so that the first step begins sooner."""
+    from mig_jax.trainer import preemption, train
+
+    config = chosen_config(command)
+    with preemption.catch_stop_signals() as should_stop:
+        train.run(config, workdir, mode=command, should_stop=should_stop)
 
 
 def _study(names: list[str], workdir: str) -> None:

@@ -68,6 +68,7 @@ def test_defaults_exist_once():
         ("mig_jax.text.answers.verifier", ["jax", "flax", "transformers", "sympy"]),
         ("mig_jax.main", ["jax", "flax", "transformers"]),
         ("mig_jax.integrations", ["jax", "flax", "transformers", "torch"]),
+        pytest.param("mig_jax.trainer.train", ["matplotlib", "transformers", "mig_jax.aot"], marks=pytest.mark.slow),
     ],
 )
 def test_import_is_light(module, absent):

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jax.sharding import PartitionSpec as P
 
 from mig_jax.distributed import sharding
@@ -80,6 +79,8 @@ def _call_on_shards(kernel: Callable, q_rtnh, k_rtmh, v_rtmh, segment_rt) -> jax
 
 
 def _splash(q_rtnh, k_rtmh, v_rtmh, segment_rt, *, is_causal: bool, scale: float, window: int | None) -> jax.Array:
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
     length, heads, head_size = q_rtnh.shape[1:]
     block = min(_BLOCK, _round_up(length, _LANES))
     padding = _round_up(length, block) - length
@@ -99,6 +100,8 @@ def _splash(q_rtnh, k_rtmh, v_rtmh, segment_rt, *, is_causal: bool, scale: float
 
 
 def _make_splash_kernel(length: int, heads: int, block: int, is_causal: bool, window: int | None) -> Callable:
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash  # takes long to import
+
     shape = (length, length)
     mask = splash.CausalMask(shape) if is_causal else splash.FullMask(shape)
     if window is not None:

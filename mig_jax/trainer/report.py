@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mig_jax.parts import own_constant
-from mig_jax.records import metrics, plots
+from mig_jax.records import metrics
 from mig_jax.records.atomic_file import replace_file
 from mig_jax.records.transcripts import read_transcripts
 from mig_jax.trainer import diagnosis
@@ -35,6 +35,8 @@ FILES = {
 
 def write_report(workdir: str) -> None:
     """Plot a run's curves and the gains of its first and last scored transcripts; write and print a summary."""
+    from mig_jax.records import plots  # matplotlib is not loaded before the first step
+
     config, rows = metrics.read_metrics(workdir)
     plots.training_curves({"": rows}, os.path.join(workdir, "curves.png"))
     folder = os.path.join(workdir, "transcripts")

@@ -5,15 +5,17 @@ import dataclasses
 import functools
 import html
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mig_jax.errors import UserError
 from mig_jax.parts import own_constant
-from mig_jax.records import metrics, plots
-from mig_jax.records.plot_style import InlineFigure
+from mig_jax.records import metrics
 from mig_jax.records.transcript_list import TranscriptList
 from mig_jax.records.transcripts import read_transcripts
 from mig_jax.trainer.report import accuracy_line
+
+if TYPE_CHECKING:
+    from mig_jax.records.plot_style import InlineFigure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +68,10 @@ class Run:
         own_kind = own_constant(self.config["data"]["columns"]["kind"])
         return TranscriptList(read_transcripts(os.path.join(folder, files[-1]), own_kind=own_kind) if files else ())
 
-    def curves(self) -> InlineFigure:
+    def curves(self) -> "InlineFigure":
         """Draw the training curves."""
+        from mig_jax.records import plots  # which loads matplotlib
+
         return plots.training_curves({"": self.metrics})
 
     @functools.cached_property
