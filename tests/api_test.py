@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import os
 import re
 
 import jax
 import pytest
 from absl import flags
 from matplotlib.figure import Figure
+from PIL import Image
 
 import mig_jax
 from mig_jax import commands
@@ -82,8 +84,12 @@ def test_training_returns_what_it_wrote(run):
     assert run.metrics[-1]["eval/greedy"] >= 0.5 and run.config["data"]["eval_size"] == 4
     assert run.accuracy.startswith("held-out accuracy (start → end): sampled")
     assert len(run.transcripts) > 1 and run.transcripts[0].gain_k
-    assert isinstance(run.curves(), Figure) and shown(run.curves())["image/png"]
-    assert run.accuracy in shown(run)["text/html"] and "data:image/png;base64," in shown(run)["text/html"]
+    curves, page = run.curves(), shown(run)["text/html"]
+    assert isinstance(curves, Figure) and shown(curves)["image/png"]
+    assert run.accuracy in page and "data:image/png;base64," in page
+    for name in ("curves.png", "gains_first.png", "gains_last.png"):
+        with Image.open(os.path.join(run.workdir, name)) as picture:
+            assert picture.format == "PNG" and min(picture.size) > 100, name
 
 
 @pytest.mark.slow
