@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from mig_jax.records import plot_style
 from mig_jax.records.eval_statistics import pass_at_k_q, reported_ks
+from mig_jax.studies import actions
 from mig_jax.studies.arms import SHORT_RUN, count, pair_by_seed, train_and_evaluate
 from mig_jax.studies.levels import SLIPS, benchmarks, correct_qn, mixture, sampled_by_problem, start_policy
 from mig_jax.studies.statistics import mean_interval, paired_difference
@@ -19,7 +20,7 @@ ARMS: dict[str, Mapping[str, Any]] = {
     "no_sft": {"loss.gamma": 0.0},
     "strong_sft": {"loss.gamma": 1.0},
 }
-LABELS = {"sft": "γ = 0.1", "no_sft": "γ = 0", "strong_sft": "γ = 1"}
+LABELS = {"start": "start policy", "sft": "γ = 0.1", "no_sft": "γ = 0", "strong_sft": "γ = 1"}
 START = "start/levels"
 SAMPLES = 64
 
@@ -27,9 +28,11 @@ SAMPLES = 64
 def plan_runs(plan: Plan) -> list[Run]:
     """Return the start policy; then, seed by seed, the arms, each evaluated on all levels."""
     levels = LEVELS[:2] if plan.smoke else LEVELS
-    runs = [start_policy(START, mixture(LEVELS, SLIPS), plan)]
     changes = {"data.train": mixture(levels), "data.eval": f"chain:terms={levels[0]}"}
     evaluation = {"eval.benchmarks": benchmarks(levels)} | ({} if plan.smoke else {"eval.samples": SAMPLES})
+    # Fewer steps do not teach to write answers of all lengths.
+    runs = [start_policy(START, mixture(LEVELS, SLIPS), plan, steps=600)]
+    runs.append(Run(f"{START}_eval", actions.evaluate, evaluation, arm="start_eval", model=START))
     for seed in range(plan.seeds):
         for arm, loss in ARMS.items():
             runs += train_and_evaluate(arm, "", seed, {**changes, **loss}, model=START, evaluation=evaluation)
@@ -41,7 +44,7 @@ def analyze(results: Results) -> Analysis:
     # Arm → level → [S, Q, N], by seed, problem and sample.
     correct: dict[str, dict[int, np.ndarray]] = {}
     seeds: dict[str, list[int]] = {}
-    for arm in ARMS:
+    for arm in LABELS:
         runs = sorted(results.finished(arm=f"{arm}_eval"), key=lambda run: run.seed)
         seeds[arm] = [run.seed for run in runs]
         by_level = {n: [correct_qn(sampled_by_problem(results, run, n)) for run in runs] for n in LEVELS}
