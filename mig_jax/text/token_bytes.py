@@ -1,8 +1,12 @@
-"""The bytes of each token, read from the tokenizer's vocabulary."""
+"""The bytes of each token, read from the tokenizer's vocabulary, and their text."""
 
+import codecs
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mig_jax.errors import UserError
 
@@ -47,6 +51,33 @@ def _bytes_reader(decoder: dict[str, Any] | None) -> Callable[[str], bytes]:
         f"the bytes of its tokens are unknown with the decoder {json.dumps(decoder)}: use a byte-level tokenizer, or a "
         "SentencePiece one with byte fallback"
     )
+
+
+def decode_pieces(pieces: Sequence[bytes]) -> tuple[str, list[int]]:
+    """Return the text of T tokens, and `[T]` how many of its characters are complete after each of them.
+
+    Args:
+      pieces: bytes of the tokens. What is not UTF-8 becomes U+FFFD.
+    """
+    joined = b"".join(pieces)
+    try:
+        text = joined.decode()
+    except UnicodeDecodeError:
+        return _decode_one_by_one(pieces)
+    byte_end_t = list(itertools.accumulate(map(len, pieces)))
+    if len(text) == len(joined):
+        return text, byte_end_t
+    begins_character = np.frombuffer(joined, np.uint8) & 0xC0 != 0x80
+    byte_ends = np.append(np.flatnonzero(begins_character)[1:], len(joined))  # of each character
+    return text, np.searchsorted(byte_ends, byte_end_t, side="right").tolist()
+
+
+def _decode_one_by_one(pieces: Sequence[bytes]) -> tuple[str, list[int]]:
+    """Decode bytes that are not UTF-8 as a whole, several times slower."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    parts = [decoder.decode(piece) for piece in pieces]
+    parts[-1] += decoder.decode(b"", final=True)
+    return "".join(parts), list(itertools.accumulate(map(len, parts)))
 
 
 def byte_characters() -> list[str]:

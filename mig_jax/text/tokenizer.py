@@ -1,11 +1,10 @@
 """Text ↔ ids, with the position in the text where each sampled token ends.
 
 The ends of steps must be known in the sampled tokens, and re-encoding their text may give other tokens. So completions
-are decoded token by token, as bytes. A character belongs to the token that brings its last byte, so the texts of the
-tokens, concatenated, are the text.
+are decoded as the bytes of their tokens. A character belongs to the token that brings its last byte, so the texts of
+the tokens, concatenated, are the text.
 """
 
-import codecs
 import dataclasses
 import functools
 import json
@@ -22,7 +21,7 @@ from mig_jax.text import chat_template, hub, stop_ids, tokenizer_files
 from mig_jax.text.prompts import PromptStyle
 from mig_jax.text.response_format import TRIAL_ANSWERS
 from mig_jax.text.step_format import MIG, SPACES, StepFormat
-from mig_jax.text.token_bytes import byte_characters, read_token_bytes
+from mig_jax.text.token_bytes import byte_characters, decode_pieces, read_token_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -122,16 +121,9 @@ class Tokenizer:
           The text, and `[T]` how many of its characters are complete after each token. The last of these counts is
           always the length of the text.
         """
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        parts, char_end_t, length = [], [], 0
-        for token in ids:
-            parts.append(decoder.decode(self.token_bytes[token] if 0 <= token < self.vocab_size else b""))
-            length += len(parts[-1])
-            char_end_t.append(length)
-        parts.append(decoder.decode(b"", final=True))
-        if char_end_t:
-            char_end_t[-1] += len(parts[-1])
-        return "".join(parts), char_end_t
+        known = range(self.vocab_size)
+        pieces = [self.token_bytes[id] if id in known else b"" for id in ids]
+        return decode_pieces(pieces)
 
     def chat_prompt(self, messages: list[dict[str, Any]]) -> list[int]:
         """Return the ids of a chat up to the start of the assistant's turn.

@@ -9,7 +9,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 from mig_jax.errors import UserError
-from mig_jax.text import response_format, stop_ids, tokenizer
+from mig_jax.text import response_format, stop_ids, token_bytes, tokenizer
 from mig_jax.text.prompts import PromptStyle
 from mig_jax.text.response_format import TRIAL_ANSWERS
 from mig_jax.text.step_format import MIG, SPACES
@@ -79,6 +79,13 @@ def test_character_ends_with_the_token_of_its_last_byte(characters, byte_pairs):
 )
 def test_any_ids_decode(characters, ids, text, char_end_t):
     assert characters.decode_with_ends(ids) == (text, char_end_t)
+
+
+def test_text_is_decoded_at_once_as_it_is_byte_by_byte():
+    data = (SCRIPTS + RESPONSE).encode()
+    for size in (1, 2, 3, 5):
+        pieces = [data[i : i + size] for i in range(0, len(data), size)]
+        assert token_bytes.decode_pieces(pieces) == token_bytes._decode_one_by_one(pieces)
 
 
 def test_cuts_are_the_first_token_boundary_at_or_after_a_character(characters):
