@@ -77,6 +77,7 @@ def dependent_policy() -> Params:
 # --------------------------------------------------------------------------------------------------------- one response
 
 
+@jax.jit
 def logprobs(params: Params) -> jax.Array:
     """Return the log-prob of each token of each response, `[R, T]`; 0 at padding, and where there is no choice."""
 
@@ -118,7 +119,7 @@ def groups_of_likelihoods() -> rewards.Group:
 def enumerate_batches(params: Params, groups: int) -> tuple[jax.Array, jax.Array]:
     """Return all batches of `groups` groups of two, `[P, B]` indices of responses, and their probabilities `[P]`."""
     index_pb = np.array(list(itertools.product(range(len(RESPONSES)), repeat=2 * groups)))
-    return jnp.asarray(index_pb), jnp.exp(logprobs(params).sum(1)[index_pb].sum(1))
+    return jnp.asarray(index_pb), jnp.exp(np.asarray(logprobs(params)).sum(1)[index_pb].sum(1))
 
 
 @functools.partial(jax.jit, static_argnames=("mask", "advantage", "scale", "credit_level"))
@@ -180,6 +181,12 @@ def expected_gradient(
     return jax.grad(expected_loss)(params)
 
 
+@functools.partial(jax.jit, static_argnames="aggregate")
+def weigh_tokens(batch: losses.Batch, *, aggregate: str) -> losses.TokenWeights:
+    """Return the token weights of batches with a leading axis P."""
+    return jax.vmap(functools.partial(losses.stream_token_weights, aggregate=aggregate))(batch)
+
+
 def process_gradient(
     params: Params,
     *,
@@ -200,7 +207,7 @@ def process_gradient(
     index_pb, probability_p = enumerate_batches(old_params, groups)
     options = {"mask": mask, "advantage": advantage, "scale": scale, "credit_level": credit_level}
     batch = make_batches(index_pb, logprobs(old_params), **options)
-    weights = jax.vmap(functools.partial(losses.stream_token_weights, aggregate=aggregate))(batch)
+    weights = weigh_tokens(batch, aggregate=aggregate)
     return expected_gradient(params, index_pb, probability_p, batch, weights, loss_settings(**settings))
 
 
@@ -228,6 +235,7 @@ def gradient_of_token_mean(params: Params, *, mask: str, groups: int) -> Params:
 # ------------------------------------------------------------------------------------------------------------------ KL
 
 
+@functools.partial(jax.jit, static_argnames="weighted")
 def kl_by_sampling(params: Params, old_params: Params, ref_params: Params, *, weighted: bool = True) -> jax.Array:
     """Return the expectation over all responses of the KL term that the loss adds, summed over tokens.
 
@@ -243,6 +251,7 @@ def kl_by_sampling(params: Params, old_params: Params, ref_params: Params, *, we
     return probability_r @ kl_rt.sum(1)
 
 
+@functools.partial(jax.jit, static_argnames="reverse")
 def exact_kl(params: Params, old_params: Params, ref_params: Params, *, reverse: bool = False) -> jax.Array:
     """Return Σ over decisions of P(π_old reaches it) · KL(πθ ‖ π_ref) there; of KL(π_ref ‖ πθ) if `reverse`."""
 

@@ -30,14 +30,15 @@ def loss_of(logprob_bt, batch, *, aggregate="responses", sft_logprob_bt=None, **
 @pytest.fixture
 def case():
     batch = random_batch(with_sampler_weights=True)
-    return batch.old_logprob_bt + 0.05 * jax.random.normal(jax.random.key(1), batch.old_logprob_bt.shape), batch
+    noise = np.random.default_rng(1).normal(size=batch.old_logprob_bt.shape)
+    return jnp.asarray(batch.old_logprob_bt + 0.05 * noise.astype(np.float32)), batch
 
 
 @pytest.fixture
 def far_case(case):
     """Ratios beyond all bounds."""
     logprob, batch = case
-    return logprob + jnp.where(jnp.arange(6)[None] % 2 == 0, 0.5, -0.5), batch
+    return jnp.asarray(logprob + np.where(np.arange(6)[None] % 2 == 0, 0.5, -0.5).astype(np.float32)), batch
 
 
 # -------------------------------------------------------------------------------------------------------- aggregates
@@ -126,14 +127,16 @@ def test_cap_of_importance_weights_must_be_positive():
 
 def test_sampler_weights_of_one_are_no_weights(case):
     logprob, batch = case
-    ones, none = (loss_of(logprob, batch._replace(sampler_weight_bt=x)) for x in (jnp.ones((4, 6)), None))
+    ones, none = (loss_of(logprob, batch._replace(sampler_weight_bt=x)) for x in (np.ones((4, 6), np.float32), None))
     jax.tree.map(np.testing.assert_array_equal, ones, none)
     assert loss_of(logprob, batch)[0] != none[0]
 
 
 def test_sampler_weights_scale_the_policy_gradients_and_the_kl_alone(case):
     logprob, batch = case
-    once, twice = (loss_of(logprob, batch._replace(sampler_weight_bt=jnp.full((4, 6), x)))[1] for x in (1.0, 2.0))
+    once, twice = (
+        loss_of(logprob, batch._replace(sampler_weight_bt=np.full((4, 6), x, np.float32)))[1] for x in (1.0, 2.0)
+    )
     scaled = {"loss/process", "loss/outcome", "kl/reference"}
     assert all(twice[name] == (2 if name in scaled else 1) * once[name] for name in once if name != "loss/total")
 
@@ -160,7 +163,7 @@ def test_policy_gradient_and_kl_are_unbiased_for_any_sampler():
         kl = jnp.sum(jnp.exp(logprob) * (logprob - ref[:, 0]))
         return 0.2 * kl - (0.7 + 1.3) * jnp.sum(jnp.exp(logprob) * advantage)
 
-    found, expected = (jax.value_and_grad(x)(logits) for x in (expected_loss, exact_loss))
+    found, expected = (jax.jit(jax.value_and_grad(x))(logits) for x in (expected_loss, exact_loss))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), found, expected)
 
 
@@ -204,18 +207,20 @@ def test_metrics_by_hand(aggregate):
     """
     ratio, entropy = np.array([1.0, 2.0, 0.5, 1.25]), np.array([1.0, 2.0, 4.0, 8.0])
     batch = random_batch(rows=1)._replace(
-        full_mask_bt=jnp.arange(6)[None] < 4, cot_mask_bt=jnp.arange(6)[None] < 3,
-        old_logprob_bt=jnp.full((1, 6), -1.0),
+        full_mask_bt=jnp.asarray(np.arange(6)[None] < 4), cot_mask_bt=jnp.asarray(np.arange(6)[None] < 3),
+        old_logprob_bt=np.full((1, 6), -1.0, np.float32),
         process_advantage_bt=jnp.array([[1.0, 1.0, 1.0, 0, 0, 0]]),
         outcome_advantage_bt=jnp.array([[-1.0, -1.0, -1.0, -1.0, 0, 0]]),
     )  # fmt: skip
-    logprob_bt = jnp.pad(jnp.array(np.log(ratio) - 1, jnp.float32), (0, 2), constant_values=-7.0)[None]
-    entropy_bt = jnp.pad(jnp.array(entropy, jnp.float32), (0, 2), constant_values=99.0)[None]
+    logprob_bt = jnp.array(np.pad(np.log(ratio) - 1, (0, 2), constant_values=-7.0)[None], jnp.float32)
+    entropy_bt = jnp.array(np.pad(entropy, (0, 2), constant_values=99.0)[None], jnp.float32)
     token_weights = losses.stream_token_weights(batch, aggregate=aggregate)
+
+    total_loss = jax.jit(losses.total_loss, static_argnames="config")
 
     def metrics_of(batch, **changes):
         config = dataclasses.replace(LOSS_CONFIG, **changes)
-        return losses.total_loss(logprob_bt, entropy_bt, logprob_bt, batch, token_weights, config)[1]
+        return total_loss(logprob_bt, entropy_bt, logprob_bt, batch, token_weights, config)[1]
 
     metrics = metrics_of(batch)
     np.testing.assert_allclose(metrics["policy/entropy"], 15 / 4, rtol=1e-6)
@@ -314,7 +319,7 @@ def test_padding_has_no_effect(case, aggregate, policy_loss, ratio):
         return jax.value_and_grad(lambda x: loss_of(x, batch, **variant), has_aux=True)(logprob_bt)
 
     def pad_with(value, x_bt):
-        return jnp.where(batch.full_mask_bt, x_bt, value)
+        return jnp.asarray(np.where(batch.full_mask_bt, x_bt, np.float32(value)))
 
     nan_batch = batch._replace(
         old_logprob_bt=pad_with(jnp.nan, batch.old_logprob_bt),

@@ -24,20 +24,21 @@ def random_batch(seed=0, rows=4, width=6, with_reference=True, with_sampler_weig
     cot = full & (np.arange(width)[None] < length[:, None] - 1)
 
     def noise():
-        return jnp.array(rng.normal(size=(rows, width)), jnp.float32)
+        return rng.normal(size=(rows, width)).astype(np.float32)
 
-    return losses.Batch(
-        token_bs=jnp.zeros((rows, width + 2), jnp.int32),
-        start_b=jnp.zeros(rows, jnp.int32),
-        full_mask_bt=jnp.array(full),
-        cot_mask_bt=jnp.array(cot),
-        old_logprob_bt=noise() * 0.1 - 1,
-        ref_logprob_bt=noise() * 0.1 - 1 if with_reference else None,
-        process_advantage_bt=jnp.where(cot, noise(), 0.0),
-        outcome_advantage_bt=jnp.where(full, noise(), 0.0),
-        gate_b=jnp.arange(rows) % 2 == 0,
-        sampler_weight_bt=jnp.exp(0.3 * noise()) if with_sampler_weights else None,
+    batch = losses.Batch(
+        token_bs=np.zeros((rows, width + 2), np.int32),
+        start_b=np.zeros(rows, np.int32),
+        full_mask_bt=full,
+        cot_mask_bt=cot,
+        old_logprob_bt=noise() * np.float32(0.1) - 1,
+        ref_logprob_bt=noise() * np.float32(0.1) - 1 if with_reference else None,
+        process_advantage_bt=np.where(cot, noise(), np.float32(0)),
+        outcome_advantage_bt=np.where(full, noise(), np.float32(0)),
+        gate_b=np.arange(rows) % 2 == 0,
+        sampler_weight_bt=np.exp(np.float32(0.3) * noise()) if with_sampler_weights else None,
     )
+    return jax.tree.map(jnp.asarray, batch)
 
 
 def toy_params():
