@@ -62,10 +62,10 @@ def test_prices_sum_to_price_times_steps(seed):
     n_g = np.where(group.valid_gk[:, 1:], group.steps_gk, 0).sum(1)
     for name in rewards.CREDITS:
         plain = compiled(name)(group).reward_g
-        every = compiled(name, step_price=0.5)(group).reward_g
-        excess = compiled(name, excess_step_price=0.5)(group).reward_g
-        np.testing.assert_allclose(plain - every, 0.5 * n_g, atol=1e-4)
-        np.testing.assert_allclose(plain - excess, 0.5 * np.maximum(0, n_g - n_g.mean()), atol=1e-4)
+        every = compiled(name, step_price=0.25)(group).reward_g
+        excess = compiled(name, excess_step_price=0.25)(group).reward_g
+        np.testing.assert_allclose(plain - every, 0.25 * n_g, atol=1e-4)
+        np.testing.assert_allclose(plain - excess, 0.25 * np.maximum(0, n_g - n_g.mean()), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", rewards.CREDITS)
