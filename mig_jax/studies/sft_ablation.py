@@ -130,6 +130,8 @@ def _draw(correct: Mapping[str, dict[int, np.ndarray]], ks: Sequence[int]) -> Fi
         right.plot(ks, [_pass_at(of_arm[hardest], k) for k in ks], color=color, marker="o", ms=4, label=LABELS[arm])
     left.set(xlabel="level", ylabel="held-out accuracy, sampled", ylim=(-0.02, 1.02))
     right.set(xlabel="k", ylabel="pass@k of the hardest level", ylim=(-0.02, 1.02), xscale="log")
+    right.set_xticks(ks, [str(k) for k in ks])
+    right.minorticks_off()
     for ax in (left, right):
         ax.spines[["top", "right"]].set_visible(False)
     left.legend(frameon=False, fontsize=8)

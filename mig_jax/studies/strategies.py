@@ -142,6 +142,8 @@ def _draw(found: Mapping[str, Sequence[Found]], ks: Sequence[int]) -> Figure:
         ax.plot(ks, curve, color=plot_style.COLORS[number % len(plot_style.COLORS)], marker="o", ms=4)
         ax.lines[-1].set_label(LABELS[arm])
     ax.set(xlabel="k", ylabel="pass@k", xscale="log", ylim=(-0.02, 1.02))
+    ax.set_xticks(ks, [str(k) for k in ks])
+    ax.minorticks_off()
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8)
     return figure
