@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import pathlib
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,9 +55,9 @@ def make_pixels(grids=GRIDS, slots=SLOTS, seed=1):
     position_j2 = np.concatenate([layout.position_j2 for layout in layouts])
     rest = slots - len(image_j)
     return Pixels(
-        jnp.array(np.pad(patch_jc, ((0, rest), (0, 0)), constant_values=1e3), jnp.float32)[None],
-        jnp.array(np.pad(position_j2, ((0, rest), (0, 0))))[None],
-        jnp.array(np.pad(image_j, (0, rest), constant_values=-1))[None],
+        np.pad(patch_jc, ((0, rest), (0, 0)), constant_values=1e3)[None].astype(np.float32),
+        np.pad(position_j2, ((0, rest), (0, 0)))[None].astype(np.int32),
+        np.pad(image_j, (0, rest), constant_values=-1)[None].astype(np.int32),
     )
 
 
@@ -67,8 +66,13 @@ quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimizati
 
 
 @functools.partial(quick_jit, static_argnums=0)
-def encode(config, params, pixels):
+def encode_compiled(config, params, pixels):
     return decoder.bind(config, params).vision(pixels)
+
+
+def encode(*args):
+    """Return the features as a numpy array, which compiles nothing when it is cut."""
+    return np.asarray(encode_compiled(*args))
 
 
 def units_of(pixels, image):
@@ -102,11 +106,15 @@ def test_logits_equal_transformers():
     valid_qs = stored["valid_qs"]
     np.testing.assert_array_equal(stacked.position_qs3[valid_qs], stored["position_qs3"][valid_qs])
 
-    stacked = stacked._replace(feature_qid=quick_jit(lambda pixels: model.vision(pixels))(stacked.pixels))
-    position_qs3, is_valid_qs = sampler.row_positions(jnp.array(start_q), width, stacked)
-    features = sampler.row_features(stacked, *token_qs.shape)
-    hidden_qsd, _ = model(jnp.array(token_qs), position_qs3, is_valid_qs, features=features)
-    logits_qsv = jnp.einsum("qsd,dv->qsv", hidden_qsd, model.unembed_dv())
+    @quick_jit
+    def logits(token_qs, start_q, stacked):
+        stacked = stacked._replace(feature_qid=model.vision(stacked.pixels))
+        position_qs3, is_valid_qs = sampler.row_positions(start_q, width, stacked)
+        features = sampler.row_features(stacked, *token_qs.shape)
+        hidden_qsd, _ = model(token_qs, position_qs3, is_valid_qs, features=features)
+        return jnp.einsum("qsd,dv->qsv", hidden_qsd, model.unembed_dv())
+
+    logits_qsv = np.asarray(logits(token_qs, start_q, stacked))
     np.testing.assert_allclose(logits_qsv[valid_qs], stored["logits_qsv"][valid_qs], atol=3e-5)
 
 
@@ -115,15 +123,15 @@ def test_logits_equal_transformers():
 
 def test_window_layer_equals_full_layer_with_windows_as_images():
     pixels = make_pixels()
-    params = jax.tree.map(lambda x: x[0], random_params(CONFIG)["vision"]["layers"])
+    params = jax.tree.map(lambda x: jnp.array(np.asarray(x)[0]), random_params(CONFIG)["vision"]["layers"])
     layer = quick_jit(bind_layer(params))
     x_qjd = jnp.array(np.random.default_rng(2).normal(size=(1, SLOTS, VISION.width)), jnp.float32)
-    rope = qwen2_vl.patch_rope(pixels.position_qj2, VISION.width // VISION.heads)
+    rope = jax.jit(qwen2_vl.patch_rope, static_argnums=1)(pixels.position_qj2, VISION.width // VISION.heads)
     image_qj, valid_n = pixels.image_qj, np.asarray(pixels.image_qj[0]) >= 0
-    window_qn = jnp.where(image_qj >= 0, jnp.arange(SLOTS)[None] // VISION.patches_per_window, -1)
+    window_qn = np.where(image_qj >= 0, np.arange(SLOTS, dtype=np.int32)[None] // VISION.patches_per_window, -1)
     got = layer(x_qjd, rope, image_qj, jnp.array(False))
     want = layer(x_qjd, rope, window_qn, jnp.array(True))
-    np.testing.assert_allclose(got[0][valid_n], want[0][valid_n], atol=1e-5)
+    np.testing.assert_allclose(*(np.asarray(x)[0][valid_n] for x in (got, want)), atol=1e-5)
     assert not np.allclose(got, layer(x_qjd, rope, image_qj, jnp.array(True)), atol=1e-2)
 
 
@@ -138,7 +146,7 @@ def bind_layer(params):
 
 def test_images_do_not_see_each_other():
     pixels, params = make_pixels(), random_params(CONFIG)
-    other = pixels._replace(patch_qjc=jnp.where(pixels.image_qj[..., None] == 1, 7.0, pixels.patch_qjc))
+    other = pixels._replace(patch_qjc=np.where(pixels.image_qj[..., None] == 1, np.float32(7), pixels.patch_qjc))
     before_id, after_id = (encode(CONFIG, params, x)[0] for x in (pixels, other))
     first, second = units_of(pixels, 0), units_of(pixels, 1)
     np.testing.assert_array_equal(before_id[first], after_id[first])
@@ -148,7 +156,7 @@ def test_images_do_not_see_each_other():
 @pytest.mark.parametrize("full_layers", [(), (1,)])
 def test_patch_is_visible_to_its_window_or_its_image(full_layers):
     pixels, params, config = make_pixels(), random_params(CONFIG), with_layers(*full_layers)
-    other = pixels._replace(patch_qjc=pixels.patch_qjc.at[0, 0].add(1.0))
+    other = pixels._replace(patch_qjc=pixels.patch_qjc + (np.arange(SLOTS) == 0)[:, None].astype(np.float32))
     changed_i = np.any(np.asarray(encode(config, params, pixels) != encode(config, params, other))[0], axis=-1)
     units_of_window = VISION.patches_per_window // VISION.patches_per_unit
     want = units_of(pixels, 0) if full_layers else np.arange(units_of_window)
@@ -166,8 +174,8 @@ def test_padding_changes_nothing():
 def test_questions_are_independent_and_may_have_no_image():
     params = random_params(CONFIG)
     with_images, other = make_pixels(), make_pixels(GRIDS[::-1], seed=3)
-    without = Pixels(jnp.zeros_like(other.patch_qjc), 0 * other.position_qj2, jnp.full_like(other.image_qj, -1))
-    together = jax.tree.map(lambda *parts: jnp.concatenate(parts), with_images, without, other)
+    without = Pixels(np.zeros_like(other.patch_qjc), 0 * other.position_qj2, np.full_like(other.image_qj, -1))
+    together = jax.tree.map(lambda *parts: np.concatenate(parts), with_images, without, other)
     feature_qid = encode(CONFIG, params, together)
     assert np.isfinite(feature_qid).all()
     for got, alone in ((feature_qid[0], with_images), (feature_qid[2], other)):
@@ -182,21 +190,17 @@ def test_gradients_are_finite_and_reach_every_parameter():
     target = jnp.array(np.random.default_rng(4).normal(size=(1, SLOTS // 4, CONFIG.width)), jnp.float32)
     is_unit = (pixels.image_qj[:, ::4] >= 0)[..., None]
 
-    @quick_jit
-    def gradient(params):
-        return jax.grad(lambda p: jnp.sum(jnp.where(is_unit, decoder.bind(CONFIG, p).vision(pixels) * target, 0)))(
-            params
-        )
+    def total(params, pixels):
+        return jnp.sum(jnp.where(is_unit, decoder.bind(CONFIG, params).vision(pixels) * target, 0))
 
-    found = gradient(params)["vision"]
-    chex.assert_tree_all_finite(found)
+    found = quick_jit(jax.grad(total))(params, pixels)["vision"]
     for path, leaf in jax.tree_util.tree_leaves_with_path(found):
-        assert np.abs(leaf).max() > 1e-4, path
+        assert np.isfinite(leaf).all() and np.abs(leaf).max() > 1e-4, path
 
 
 def test_remat_policies_recompute_more_and_more():
     def count_products(policy):
-        config, pixels = dataclasses.replace(CONFIG, remat=policy), make_pixels()
+        config, pixels = dataclasses.replace(CONFIG, remat=policy), jax.tree.map(jnp.asarray, make_pixels())
         features = jax.grad(lambda p: decoder.bind(config, p).vision(pixels).sum())
         return str(jax.make_jaxpr(features)(decoder.abstract_params(config))).count("dot_general")
 
@@ -204,17 +208,17 @@ def test_remat_policies_recompute_more_and_more():
 
 
 def test_bfloat16_is_close_and_stays_bfloat16():
-    pixels, params = make_pixels(), jax.tree.map(lambda x: x * 0.5, random_params(CONFIG))
+    pixels, params = make_pixels(), jax.tree.map(lambda x: np.asarray(x) * np.float32(0.5), random_params(CONFIG))
     want = encode(CONFIG, params, pixels)
     got = encode(dataclasses.replace(CONFIG, dtype="bfloat16"), params, pixels)
     assert got.dtype == jnp.bfloat16
     units = units_of(pixels, 0)
-    assert np.abs(got.astype(jnp.float32) - want)[0][units].max() < 0.05 * np.abs(want[0][units]).max()
+    assert np.abs(got.astype(np.float32) - want)[0][units].max() < 0.05 * np.abs(want[0][units]).max()
 
 
 def test_sharded_tower_equals_one_device():
     mesh, params = sharding.make_mesh({"fsdp": 4, "tensor": 2}), random_params(CONFIG)
-    pixels = jax.tree.map(lambda x: jnp.concatenate([x] * 4), make_pixels())
+    pixels = jax.tree.map(lambda x: np.concatenate([x] * 4), make_pixels())
     want = encode(CONFIG, params, pixels)
     sharded = jax.device_put(params, sharding.shardings(params, decoder.param_axes(CONFIG), mesh))
     assert len(sharded["vision"]["layers"]["attention"]["qkv"].sharding.device_set) == 8

@@ -24,7 +24,9 @@ FILE = "model.safetensors"
 
 def random_params(config):
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda x: jnp.array(rng.normal(size=x.shape), x.dtype), decoder.abstract_params(config))
+    return jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape).astype(x.dtype)), decoder.abstract_params(config)
+    )
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def saved(tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_round_trip_is_exact_in_the_dtype_on_disk(config, dtype, tmp_path):
     params = random_params(config)
-    rounded = jax.tree.map(lambda x: x.astype(dtype).astype(jnp.float32), params)
+    rounded = jax.tree.map(lambda x: np.asarray(x).astype(jnp.dtype(dtype)).astype(np.float32), params)
     hf_weights.save(params, config, tmp_path / "new" / "folder", dtype=dtype)
     assert hf_config.read_config(tmp_path / "new" / "folder") == config
     chex.assert_trees_all_equal(hf_weights.load(tmp_path / "new" / "folder", config), rounded)
@@ -57,7 +59,7 @@ def test_loaded_parameters_have_the_dtype_of_the_config(tmp_path):
 def test_layout_equals_torch_linear_layers(saved):
     """Outputs first, heads outermost; single numbers are compared, also of square matrices."""
     _, tensors, _ = saved
-    layer = jax.tree.map(lambda x: np.asarray(x[1]), random_params(TIED)["layers"])
+    layer = jax.tree.map(lambda x: np.asarray(x)[1], random_params(TIED)["layers"])
     attention, prefix = layer["attention"], "model.layers.1."
     assert tensors[prefix + "self_attn.q_proj.weight"][3 * 6 + 5, 7] == attention["query"][7, 3, 5]
     assert tensors[prefix + "self_attn.k_proj.weight"][1 * 6 + 2, 4] == attention["key"][4, 1, 2]
