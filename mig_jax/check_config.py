@@ -13,6 +13,7 @@ from mig_jax import check_parts, rewards
 from mig_jax.config import (
     RENAMED_KEYS,
     Config,
+    ModelConfig,
     ModelInitConfig,
     NonNegativeFloat,
     NonNegativeInt,
@@ -24,6 +25,7 @@ from mig_jax.data import problem_files, sources
 from mig_jax.data.choices import FORMS as CHOICE_FORMS
 from mig_jax.errors import UserError
 from mig_jax.models import adapters, attention, remat
+from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.qwen2_vl import VisionConfig
 from mig_jax.rollout.grading import READINGS
 from mig_jax.text import prompt_options, step_format
@@ -213,6 +215,12 @@ def _model(config: Config) -> list[str]:
     unknown = set(model.lora.modules) - set(adapters.PROJECTIONS)
     if model.lora.rank and (unknown or not model.lora.modules):
         errors.append(f"model.lora.modules={tuple(model.lora.modules)}: choose from {', '.join(adapters.PROJECTIONS)}")
+    of_mlp = [name for name in model.lora.modules if name in adapters.PROJECTIONS and name not in adapters.ATTENTION]
+    if model.lora.rank and of_mlp and _has_experts(model):
+        errors.append(
+            f"model.lora.modules={tuple(model.lora.modules)}: in a mixture of experts only attention can have "
+            f"adapters; choose from {', '.join(adapters.ATTENTION)}"
+        )
     if model.lora.rank and model.lora.save == "adapter" and not model.path:
         errors.append("model.lora.save='adapter' needs a base model to load them onto; model.path is empty")
     if model.vision.min_pixels > model.vision.max_pixels:
@@ -233,6 +241,20 @@ def _model(config: Config) -> list[str]:
             "model.init.qkv_bias and model.init.qk_norm are both on: no model family has both, so it could not be saved"
         )
     return errors
+
+
+def _has_experts(model: ModelConfig) -> bool:
+    """Return whether the model is known to be a mixture of experts, from the config or from a local config.json."""
+    if not model.path:
+        return model.init.experts.count > 0
+    path = os.path.expanduser(model.path)
+    for folder in (path, os.path.join(path, "model")):
+        if os.path.isfile(os.path.join(folder, "config.json")):
+            try:
+                return hf_config.read_config(folder).experts is not None
+            except UserError:  # reported with the file when the model is loaded
+                return False
+    return False
 
 
 def _may_be_model(path: str) -> bool:

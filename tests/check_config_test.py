@@ -2,10 +2,12 @@
 
 import importlib
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
 
+from mig_jax import assets
 from mig_jax.check_config import ConfigError, check_config
 from mig_jax.models import adapters
 from tests import tiny
@@ -52,6 +54,12 @@ VIOLATIONS = {
         "model__vision__max_pixels": 98,
     },
     "model.lora.modules=('head',): choose from query": {"model__lora__rank": 2, "model__lora__modules": ("head",)},
+    "model.lora.modules=('query', 'up'): in a mixture of experts only attention can have adapters; choose from query, "
+    "key, value, out": {
+        "model__lora__rank": 2,
+        "model__lora__modules": ("query", "up"),
+        "model__init__experts__count": 4,
+    },
     "model.lora.save='adapter' needs a base model": {"model__lora__rank": 2, "model__lora__save": "adapter"},
     "model.param_dtype='int8': choose one of": {"model__param_dtype": "int8"},
     "sft.batch_size=15 must be a multiple of 16, such as 16, so that each batch shard": {
@@ -134,6 +142,21 @@ def test_missing_package_of_lora_is_named(monkeypatch):
     with pytest.raises(ConfigError, match=r"model\.lora\.rank=2: LoRA needs qwix"):
         check_config(tiny.get_config(model__lora__rank=2), mode="train", n_devices=8)
     check_config(tiny.get_config(), mode="train", n_devices=8)
+
+
+@pytest.mark.parametrize("place", ["", "model"], ids=["model folder", "workdir of a run"])
+def test_adapters_of_experts_are_refused_with_the_other_errors(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(adapters, "missing_package", lambda: None)
+    (tmp_path / place).mkdir(exist_ok=True)
+    shutil.copy(assets.SHAPES / "qwen3_30b_a3b" / "config.json", tmp_path / place)
+    config = tiny.get_config(model__path=str(tmp_path), model__lora__rank=2, steps=0)
+    with pytest.raises(ConfigError, match=r"(?s)steps=0.*model\.lora\.modules=.*in a mixture of experts only"):
+        check_config(config, mode="train", n_devices=8)
+    config.model.lora.modules, config.steps = adapters.ATTENTION, 1
+    check_config(config, mode="train", n_devices=8)
+    (tmp_path / place / "config.json").write_text('{"model_type": "other"}')  # refused when it is loaded
+    config.model.lora.modules = ("up",)
+    check_config(config, mode="train", n_devices=8)
 
 
 def test_all_violations_come_at_once():

@@ -111,6 +111,8 @@ def load_policy(model: ModelConfig, mesh: Mesh, *, seed: int, format: StepFormat
     if base_path:
         config = _stored_config(base_path, model, mesh)
         tokenizer = tokenizer.limit_to(config.vocab_size)
+        if model.lora.rank and not adapted:
+            _adapted_config(config, model.lora)  # refuse before parameters are loaded
         params = hf_weights.load(base_path, config, shardings=_param_shardings(config, mesh))
     else:
         config = _random_config(model, tokenizer, mesh)

@@ -9,7 +9,6 @@ import pytest
 from mig_jax.errors import UserError
 from mig_jax.models import decoder, families
 from mig_jax.models.decoder import DecoderConfig
-from mig_jax.models.families.family import Family
 from mig_jax.models.rope import RopeScaling
 from tests.models.families import published
 from tests.models.families.published import read
@@ -155,16 +154,3 @@ def test_layers_of_smollm3_without_a_rotary_embedding():
 def test_mimo_is_written_as_qwen2():
     raw = QWEN25_05B | {"model_type": "mimo", "attention_bias": True, "num_nextn_predict_layers": 1}
     assert read(raw) == read(QWEN25_05B) and families.family_of(read(raw), preferred="mimo") == "qwen2"
-
-
-def test_adding_a_family(monkeypatch):
-    """A family like Llama is one `Family` and one line of `FAMILIES`."""
-    mistral = Family(
-        "MistralForCausalLM", default_max_positions=4096, default_head_size=64, qk_norm=True, qkv_bias=True
-    )
-    monkeypatch.setitem(families.FAMILIES, "mistral", mistral)
-    bare = {k: v for k, v in SMOLLM2_135M.items() if k != "max_position_embeddings"} | {"model_type": "mistral"}
-    config = read(bare | {"hidden_size": 512})
-    assert (config.head_size, config.max_positions, config.qk_norm, config.qkv_bias) == (64, 4096, True, True)
-    assert families.raw_config(config)["architectures"] == ["MistralForCausalLM"]
-    assert read(families.raw_config(config)) == config
