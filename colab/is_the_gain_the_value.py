@@ -3,9 +3,13 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/mig_jax/blob/main/colab/is_the_gain_the_value.ipynb)
 #
-# The likelihood ℓ of the answer after a step is cheap: one probe. The **value** of the same place is what one would
-# like to know: how often the policy finishes correctly from there. It costs many continuations. This notebook measures
-# both for Qwen2.5-0.5B-Instruct on GSM8K, and how well one orders the other. TPU v5e-1 or T4 runtime, ten minutes.
+# A step is rewarded for how much more likely it made the reference answer: ℓ, the answer's mean log-prob per token,
+# which one probe gives. What one would like to know is the **value**: how often the policy answers correctly if it goes
+# on from this step. That takes many continuations. This notebook measures both after every step of 32 responses of
+# Qwen2.5-0.5B-Instruct to GSM8K, and how well ℓ orders the values.
+#
+# Choose a TPU v5e-1 or T4 runtime, then press *Runtime → Run all*. After about ten minutes the last cell draws value
+# against ℓ, one dot for each step, and prints their rank correlation (1: the same order, 0: no relation).
 #
 # **Different on a real TPU or T4**: all of this notebook was run on a CPU, with a tiny model and the packages that Colab
 # has. Not tried: the 0.5B model, so ten minutes are an estimate; GSM8K and the model come over the network. A T4 has no
@@ -44,6 +48,8 @@ else:
 
 # %% [markdown]
 # ## Responses, ℓ after each step, and values
+#
+# The first four responses are shown. Darker blue: the step made the answer more likely.
 
 # %%
 policy = mig_jax.load_policy(MODEL, **OPTIONS)

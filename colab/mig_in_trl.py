@@ -5,7 +5,11 @@
 #
 # TRL's `GRPOTrainer` rewards whole responses. `MIGTrainer` is the same trainer with one more advantage, on the tokens
 # of each reasoning step: how much more likely the step made the reference answer. The probes run in the trainer's own
-# torch model, all of a response in one pass. T4 runtime, about ten minutes for 20 steps.
+# torch model, all of a response in one pass.
+#
+# Choose a T4 runtime, then press *Runtime → Run all*. In about ten minutes Qwen2.5-0.5B-Instruct is trained for 20 steps
+# on GSM8K with LoRA. The last cell draws its accuracy, and the likelihood of the reference answer before the first step
+# and after the last: steps that help lift the second above the first.
 #
 # **Different on a real T4**: all of this notebook was run with a tiny model on a CPU, with TRL 1.16. Not tried: the 0.5B
 # model, so ten minutes are an estimate; GSM8K and the model come over the network. A T4 has no bfloat16 units, so the
@@ -104,10 +108,22 @@ trainer = MIGTrainer(
 )
 trainer.train()
 
+# %% [markdown]
+# ## What was learned
+#
+# 20 steps show that it runs; for a difference in accuracy train for some hundred.
+
 # %%
 log = [row for row in trainer.state.log_history if "mig/process" in row]
-for key in ("rewards/accuracy/mean", "mig/process", "mig/ell_first", "mig/ell_last"):
-    plt.plot([row[key] for row in log], label=key)
-plt.xlabel("step")
-plt.legend()
+charts = {
+    "share of right answers": {"rewards/accuracy/mean": "accuracy"},
+    "process reward of a response": {"mig/process": "sum of gains"},
+    "ℓ, nats per token": {"mig/ell_first": "before the first step", "mig/ell_last": "after the last step"},
+}
+figure, axes = plt.subplots(1, 3, figsize=(13, 3.2), layout="constrained")
+for (unit, lines), ax in zip(charts.items(), axes):
+    for key, label in lines.items():
+        ax.plot(range(1, len(log) + 1), [row[key] for row in log], label=label)
+    ax.set(xlabel="step of training", ylabel=unit)
+    ax.legend()
 plt.show()

@@ -5,7 +5,8 @@
 #
 # A response solves a problem in steps. Its answer is right or wrong: one bit at the end. `mig_jax` gives a reward to
 # **each step**: how much more likely it made the reference answer than the best that any earlier step had reached.
-# This notebook shows it from the first formula to your own transcripts. CPU runtime, about two minutes.
+# This notebook shows it from the first formula to your own transcripts. Press *Runtime → Run all* on a CPU runtime: about
+# two minutes.
 #
 # **Different on Colab**: all of this notebook was run on two CPU cores with the packages that Colab has, but not on
 # Colab itself; its CPU is about as fast. A GPU or TPU runtime works as well, and is no faster for so small a model.

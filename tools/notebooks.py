@@ -34,6 +34,8 @@ def to_notebook(source: str) -> nbformat.NotebookNode:
     }
     for n, cell in enumerate(notebook.cells):
         cell.id = f"cell-{n}"
+        if title := cell.metadata.pop("title", ""):
+            cell.source = f"# @title {title}\n{cell.source}"  # Colab shows it above the cell
     return notebook
 
 
