@@ -96,9 +96,9 @@ def test_leaf_of_another_rank_is_replicated():
 
 def inputs():
     rng = np.random.default_rng(0)
-    token_bt = jnp.array(rng.integers(0, CONFIG.vocab_size, (ROWS, LENGTH)))
-    valid_bt = jnp.array(rng.random((ROWS, LENGTH)) < 0.8)
-    return token_bt, jnp.cumsum(valid_bt, axis=1), valid_bt
+    token_bt = rng.integers(0, CONFIG.vocab_size, (ROWS, LENGTH), np.int32)
+    valid_bt = rng.random((ROWS, LENGTH)) < 0.8
+    return tuple(map(jnp.asarray, (token_bt, np.cumsum(valid_bt, axis=1, dtype=np.int32), valid_bt)))
 
 
 def update(tx, state, token_bt, position_bt, valid_bt):
@@ -160,8 +160,8 @@ def test_training_on_eight_devices_equals_one(shape, on_one_device):
 def test_few_kv_heads_are_replicated_and_query_heads_split(kv_heads, tensor):
     """Equals one device without sending heads: one sum after attention, one after the MLP, one of embeddings."""
     config = dataclasses.replace(CONFIG, kv_heads=kv_heads)
-    params = decoder.init_params(config, jax.random.key(0))
-    one = decoder.bind(config, params)(*inputs())[0]
+    params = jax.jit(decoder.init_params, static_argnums=0)(config, jax.random.key(0))
+    one = jax.jit(lambda params, *rows: decoder.bind(config, params)(*rows)[0])(params, *inputs())
     mesh = sharding.make_mesh({"tensor": tensor}, devices=jax.devices()[:tensor])
     sharded = jax.device_put(params, sharding.shardings(params, decoder.param_axes(config), mesh))
     attention = jax.tree.map(lambda x: x.sharding, sharded["layers"]["attention"])

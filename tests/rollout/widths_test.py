@@ -78,14 +78,14 @@ def test_merged_batches_are_as_wide_as_both():
 def narrow_batch():
     """Return a batch of 4 rows with prompts of 3 and completions of at most 8 tokens."""
     batch = random_batch(rows=4, width=LIMIT)
-    token_bs = jnp.arange(4 * (PROMPT + LIMIT)).reshape(4, -1) % 20 + 40
-    return batch._replace(token_bs=token_bs, start_b=jnp.array([0, 1, 2, 0]))
+    token_bs = np.arange(4 * (PROMPT + LIMIT), dtype=np.int32).reshape(4, -1) % 20 + 40
+    return batch._replace(token_bs=jnp.asarray(token_bs), start_b=jnp.array([0, 1, 2, 0]))
 
 
 @pytest.fixture(scope="module")
 def policy():
     config = decoder.DecoderConfig(vocab_size=97, width=8, layers=1, heads=1, kv_heads=1, head_size=8, mlp_width=8)
-    params = decoder.init_params(config, jax.random.key(0))
+    params = jax.jit(decoder.init_params, static_argnums=0)(config, jax.random.key(0))
     return Policy(
         tokenizers.build_character_tokenizer(), config, sharding.make_mesh({}, devices=jax.devices()[:1]), params
     )

@@ -22,9 +22,10 @@ from tests import tiny
 
 def state_of(step):
     """Parameters that tell their step, and make up most of their file."""
-    count, skipped, in_a_row = (jnp.array(n) for n in (step, 1, 2))
-    params = {"wide": step + jax.random.normal(jax.random.key(step), (64, 64)), "bias": jnp.full(3, float(step))}
-    return TrainState(count, params, (jnp.full(3, step / 2),), skipped, in_a_row)
+    count, skipped, in_a_row = (np.array(n, np.int32) for n in (step, 1, 2))
+    wide = step + np.random.default_rng(step).normal(size=(64, 64)).astype(np.float32)
+    params = {"wide": wide, "bias": np.full(3, step, np.float32)}
+    return jax.tree.map(jnp.asarray, TrainState(count, params, (np.full(3, step / 2, np.float32),), skipped, in_a_row))
 
 
 def open_checkpoints(workdir, **keep):
@@ -167,11 +168,14 @@ def on_mesh(shape, devices, dtype="float32", state_dtype=""):
 def test_any_mesh_reads_what_another_has_written(tmp_path, is_narrower):
     """Eight devices, one, eight otherwise; parameters and moments, or moments alone, in a narrower dtype."""
     written = on_mesh({"fsdp": 8}, jax.devices())
-    written = written._replace(opt_state=jax.tree.map(lambda x: x + jnp.ones_like(x), written.opt_state))
+    add_one = jax.jit(lambda state: jax.tree.map(lambda x: x + jnp.ones_like(x), state))
+    written = written._replace(opt_state=add_one(written.opt_state))
     assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(written.params))
     with open_checkpoints(tmp_path, keep=1, keep_best=0) as checkpoints:
         checkpoints.save(written, {"done": 1, "stream": {}}, {}, score=None)
-    narrower = jax.tree.map(lambda x: x.astype(jnp.bfloat16) if x.dtype == jnp.float32 else x, written)
+    narrower = jax.tree.map(
+        lambda x: np.asarray(x).astype(jnp.bfloat16 if x.dtype == jnp.float32 else x.dtype), written
+    )
     as_wide = (
         ({}, jax.devices()[:1], ("float32", ""), written),
         ({"data": 2, "tensor": 4}, jax.devices(), ("float32", ""), written),
