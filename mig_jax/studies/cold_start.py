@@ -17,18 +17,20 @@ from mig_jax.studies.arms import CELL_COLUMNS, SHORT_RUN, cell_row, compare, cou
 from mig_jax.studies.study import Analysis, Job, Plan, Results, Run, Study, Table
 
 # Standard deviation of the noise, as a share of the root mean square of each parameter.
-STRENGTHS = (0.12, 0.15, 0.18)
+STRENGTHS = (0.12, 0.15, 0.18, 0.2)
 ARMS: dict[str, Mapping[str, Any]] = {
     "mig_sft": {},
     "mig": {"loss.gamma": 0.0},
     "grpo": {"loss.alpha": 0.0, "loss.gamma": 0.0},
     "outcome_sft": {"loss.alpha": 0.0},
+    "mig_step": {"reward.credit_level": "step"},
 }
 LABELS = {
     "mig_sft": "MIG with SFT: α, β and γ",
     "mig": "MIG alone: α and β",
     "grpo": "GRPO: β alone",
     "outcome_sft": "outcome and SFT: β and γ",
+    "mig_step": "MIG with SFT and step credit",
 }
 # Share of right and well-formed samples from which the gate of SFT counts as open.
 OPEN = 0.01
