@@ -94,7 +94,7 @@ def files(workdir: Path) -> dict[str, bytes]:
     return {str(p.relative_to(workdir)): p.read_bytes() for p in sorted(workdir.rglob("*")) if p.is_file()}
 
 
-@pytest.mark.parametrize("batches", [1, 4])
+@pytest.mark.parametrize("batches", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_interrupted_and_resumed_equals_uninterrupted(evaluated, data_dir, tmp_path, monkeypatch, batches):
     grade, done = evaluator.grade_transcripts, []
 

@@ -57,9 +57,10 @@ def test_every_kernel_equals_plain_attention(kernel, is_causal, monkeypatch):
     length = 150  # not a multiple of the tiles of either kernel
     q, k, v = qkv(2, length)
     segment_rt = segments(2, length, left_padded=is_causal)
-    is_real = (segment_rt >= (1 if is_causal else 0))[..., None, None]
-    mask_rtt = segment_rt[:, :, None] == segment_rt[:, None, :]
-    mask_rtt = jnp.tril(mask_rtt) if is_causal else mask_rtt
+    segments_rt = np.asarray(segment_rt)
+    is_real = (segments_rt >= (1 if is_causal else 0))[..., None, None]
+    mask_rtt = segments_rt[:, :, None] == segments_rt[:, None, :]
+    mask_rtt = np.tril(mask_rtt) if is_causal else mask_rtt
 
     def ours(q, k, v):
         out = attention.attend_within(q, k, v, segment_rt, is_causal=is_causal, kernel=kernel)
@@ -108,10 +109,11 @@ def test_every_kernel_has_windows(kernel, is_on, monkeypatch):
     monkeypatch.setattr(flash_attention, "_dot_product", jax.nn.dot_product_attention)
     length, size, scale = 150, 20, 0.1
     qkv_rtnh = tuple(qkv(2, length))
-    visible_rt = segments(2, length, left_padded=True) > 0
-    mask_rtt = jnp.tril(visible_rt[:, :, None] == visible_rt[:, None, :])
+    visible_rt = np.asarray(segments(2, length, left_padded=True)) > 0
+    mask_rtt = np.tril(visible_rt[:, :, None] == visible_rt[:, None, :])
     if is_on is not False:
-        mask_rtt &= jnp.triu(jnp.ones_like(mask_rtt), 1 - size)
+        mask_rtt &= np.triu(np.ones_like(mask_rtt), 1 - size)
+    visible_rt = jnp.array(visible_rt)
     scaled = HEAD_SIZE**0.5 * scale
 
     def ours(q, k, v, is_on):
@@ -158,9 +160,10 @@ def test_windows_with_a_cache(per_row, is_on, monkeypatch):
         return attention.attend(q, new_kv, kv_cache, visible_rs, kernel="xla", window=window)
 
     got = attend(q, tuple(new_kv), (shared, own), visible_rs)
-    repeated = (jnp.repeat(x, per_row, axis=0) for x in shared)
-    parts = ((*(x.swapaxes(1, 2) for x in cached), new) for *cached, new in zip(repeated, own, new_kv, strict=True))
-    key, value = (jnp.concatenate(of_one, axis=1) for of_one in parts)
+    repeated = (np.repeat(x, per_row, axis=0) for x in shared)
+    cached = zip(repeated, map(np.asarray, own), strict=True)
+    parts = ((*(x.swapaxes(1, 2) for x in pair), new) for pair, new in zip(cached, new_kv, strict=True))
+    key, value = (np.concatenate(of_one, axis=1) for of_one in parts)
     # The number of each token among the visible ones of its sequence.
     seen_rx = np.concatenate([visible_rs, np.ones((sequences, length), bool)], axis=1)
     number_rx = np.cumsum(seen_rx, axis=1)
@@ -196,10 +199,10 @@ def test_models_use_the_kernel_of_their_config():
     pixels = Pixels(jnp.ones((2, 16, vision.values_per_patch)), jnp.ones((2, 16, 2), int), jnp.zeros((2, 16), int))
     for kernel in ("xla", "splash"):
         config = decoder.DecoderConfig(**shape, vision=vision, attention=kernel)
-        model = decoder.bind(config, decoder.init_params(config, jax.random.key(0)))
+        params, bind = decoder.abstract_params(config), functools.partial(decoder.bind, config)
         programs = (
-            jax.make_jaxpr(lambda: model(token_bt, token_bt, token_bt > 0)[0])(),  # noqa: B023
-            jax.make_jaxpr(lambda: model.vision(pixels))(),  # noqa: B023
+            jax.make_jaxpr(lambda p: bind(p)(token_bt, token_bt, token_bt > 0)[0])(params),  # noqa: B023
+            jax.make_jaxpr(lambda p: bind(p).vision(pixels))(params),  # noqa: B023
         )
         assert ["pallas_call" in str(program) for program in programs] == [kernel == "splash"] * 2
 
@@ -217,17 +220,18 @@ def test_shared_cache_equals_a_copy_for_each_sequence(per_row, length, block, mo
     q, *new_kv = qkv(sequences, length)
     shared = tuple(random_array(rows, KV_HEADS, slots, HEAD_SIZE, seed=i + 5) for i in range(2))
     own = tuple(random_array(sequences, KV_HEADS, 4, HEAD_SIZE, seed=i + 7) for i in range(2))
-    visible_rs = jnp.array(np.random.default_rng(0).random((sequences, slots + 4)) < 0.6)
-    visible_rs = visible_rs.at[: sequences // 2, block:].set(False)  # some chunks see the first block alone
+    visible_rs = np.random.default_rng(0).random((sequences, slots + 4)) < 0.6
+    visible_rs[: sequences // 2, block:] = False  # some chunks see the first block alone
     attend = jax.jit(functools.partial(attention.attend, kernel="xla"))
     got = attend(q, tuple(new_kv), (shared, own), visible_rs)
 
-    repeated = (jnp.repeat(x, per_row, axis=0) for x in shared)
-    parts = ((*(x.swapaxes(1, 2) for x in cached), new) for *cached, new in zip(repeated, own, new_kv, strict=True))
-    key, value = (jnp.concatenate(of_one, axis=1) for of_one in parts)
-    cache_rts = jnp.broadcast_to(visible_rs[:, None], (sequences, length, slots + 4))
-    causal_rtt = jnp.broadcast_to(jnp.tri(length, dtype=bool), (sequences, length, length))
-    want = jax.jit(plain_attention)(q, key, value, jnp.concatenate([cache_rts, causal_rtt], axis=2))
+    repeated = (np.repeat(x, per_row, axis=0) for x in shared)
+    cached = zip(repeated, map(np.asarray, own), strict=True)
+    parts = ((*(x.swapaxes(1, 2) for x in pair), new) for pair, new in zip(cached, new_kv, strict=True))
+    key, value = (np.concatenate(of_one, axis=1) for of_one in parts)
+    cache_rts = np.broadcast_to(visible_rs[:, None], (sequences, length, slots + 4))
+    causal_rtt = np.broadcast_to(np.tri(length, dtype=bool), (sequences, length, length))
+    want = jax.jit(plain_attention)(q, key, value, np.concatenate([cache_rts, causal_rtt], axis=2))
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
