@@ -16,7 +16,8 @@ _NAMES = {
     "arrays": ("Answers", "Credit", "Cuts", "Group", "Trunk"),
     "credit": ("GATES", "credit_arg_errors", "make_credit"),
     "gains": ("CREDITS", "CreditRule", "watermark_falls", "watermark_gains"),
-    "likelihood": ("OVER_SPELLINGS", "OVER_TOKENS", "Head", "answer_likelihood", "batch_logprobs", "token_logprobs"),
+    "likelihood": ("OVER_SPELLINGS", "OVER_TOKENS", "answer_likelihood"),
+    "logprobs": ("Head", "batch_logprobs", "token_logprobs"),
     "pairs": ("Pair", "pairs_likelihood", "probe_pairs"),
     "probes": ("Forward", "score_on_cache", "score_packed"),
     "trees": ("Tree", "lay_tree", "stack_trees", "tree_mask"),
@@ -28,14 +29,8 @@ if TYPE_CHECKING:
     from mig_jax.rewards.arrays import Answers, Credit, Cuts, Group, Trunk
     from mig_jax.rewards.credit import GATES, credit_arg_errors, make_credit
     from mig_jax.rewards.gains import CREDITS, CreditRule, watermark_falls, watermark_gains
-    from mig_jax.rewards.likelihood import (
-        OVER_SPELLINGS,
-        OVER_TOKENS,
-        Head,
-        answer_likelihood,
-        batch_logprobs,
-        token_logprobs,
-    )
+    from mig_jax.rewards.likelihood import OVER_SPELLINGS, OVER_TOKENS, answer_likelihood
+    from mig_jax.rewards.logprobs import Head, batch_logprobs, token_logprobs
     from mig_jax.rewards.pairs import Pair, pairs_likelihood, probe_pairs
     from mig_jax.rewards.probes import Forward, score_on_cache, score_packed
     from mig_jax.rewards.trees import Tree, lay_tree, stack_trees, tree_mask

@@ -36,9 +36,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from mig_jax.rewards import likelihood
 from mig_jax.rewards.arrays import Answers, Array, Cuts, Trunk
-from mig_jax.rewards.likelihood import Head
+from mig_jax.rewards.likelihood import answer_likelihood
+from mig_jax.rewards.logprobs import Head, batch_logprobs
 
 
 class Forward(Protocol):
@@ -74,6 +74,7 @@ def score_packed(
     answers: Answers,
     *,
     chunk: int = 512,
+    block: int | None = None,
     parts: int = 1,
     over_tokens: str = "mean_logprob",
     over_spellings: str = "max",
@@ -87,7 +88,8 @@ def score_packed(
       head: `[D, V]` output matrix, or a function from hidden states to logits; see `token_logprobs`.
       token_bs: `[B, S]` token ids of the trunks.
       trunk, cuts, answers: with a leading axis B on every field.
-      chunk, parts: tokens of a part of the rows whose logits are in memory at once, see `batch_logprobs`.
+      chunk, block, parts: tokens of a part of the rows, and columns, whose logits are in memory at once, see
+        `batch_logprobs`.
       over_tokens, over_spellings: as in `answer_likelihood`.
       is_token_v: as in `token_logprobs`.
       share_lead_in: as in `score_on_cache`.
@@ -110,14 +112,15 @@ def score_packed(
         cuts,
         answers,
         chunk=chunk,
+        block=block,
         parts=parts,
         over_tokens=over_tokens,
         over_spellings=over_spellings,
         is_token_v=is_token_v,
         share_lead_in=share_lead_in,
     )
-    options: dict[str, Any] = {"chunk": chunk, "parts": parts, "is_token_v": is_token_v}
-    (logprob_bs,), _ = likelihood.batch_logprobs(hidden_bsd[:, :-1], head, token_bs[:, 1:], **options)
+    options: dict[str, Any] = {"chunk": chunk, "block": block, "parts": parts, "is_token_v": is_token_v}
+    (logprob_bs,), _ = batch_logprobs(hidden_bsd[:, :-1], head, token_bs[:, 1:], **options)
     return ell_bk, jax.lax.stop_gradient(jnp.pad(logprob_bs, ((0, 0), (1, 0))))
 
 
@@ -130,6 +133,7 @@ def score_on_cache(
     answers: Answers,
     *,
     chunk: int = 512,
+    block: int | None = None,
     parts: int = 1,
     over_tokens: str = "mean_logprob",
     over_spellings: str = "max",
@@ -147,7 +151,8 @@ def score_on_cache(
       cache: keys and values of the S slots of the trunks, passed to `forward` as they are. Its entries have B rows, or
         B / n rows of which each is shared by n neighboring responses.
       trunk, cuts, answers: with a leading axis B on every field.
-      chunk, parts: leaf tokens of a part of the rows whose logits are in memory at once, see `batch_logprobs`.
+      chunk, block, parts: leaf tokens of a part of the rows, and columns, whose logits are in memory at once, see
+        `batch_logprobs`.
       over_tokens, over_spellings: as in `answer_likelihood`.
       is_token_v: as in `token_logprobs`.
       share_lead_in: compute the lead-in of a cut once for all variants. `forward` is then called twice, the second time
@@ -163,15 +168,16 @@ def score_on_cache(
     hidden_bkayd = _scored_hidden(forward, cache, branches, cuts, answers, share_lead_in=share_lead_in)
     rows, n_cuts, n_variants, n_scored, width = hidden_bkayd.shape
     target = jnp.broadcast_to(answers.target_aye[:, None], (rows, n_cuts, *answers.target_aye.shape[1:]))
-    (logprob,), _ = likelihood.batch_logprobs(
+    (logprob,), _ = batch_logprobs(
         hidden_bkayd.reshape(rows, -1, width),
         head,
         target.reshape(rows, -1, target.shape[-1]),
         chunk=chunk,
+        block=block,
         parts=parts,
         is_token_v=is_token_v,
     )
-    ell = functools.partial(likelihood.answer_likelihood, over_tokens=over_tokens, over_spellings=over_spellings)
+    ell = functools.partial(answer_likelihood, over_tokens=over_tokens, over_spellings=over_spellings)
     logprob_bkay = logprob.reshape(rows, n_cuts, n_variants, n_scored)
     return jax.lax.stop_gradient(jax.vmap(ell)(logprob_bkay, jnp.asarray(answers.scored_ay)))
 

@@ -18,6 +18,7 @@ from mig_jax.policy import encoding
 from mig_jax.policy.completions import ParsedCompletion, stack_cuts
 from mig_jax.policy.generate import encode_images
 from mig_jax.policy.load import Policy
+from mig_jax.policy.logprobs import vocab_block
 
 
 class Scores(NamedTuple):
@@ -127,6 +128,7 @@ def make_likelihood_fn(policy: Policy, reward: RewardConfig, *, chunk: int) -> C
             model.unembed_dv(),
             is_token_v=policy.is_token_v,
             chunk=chunk,
+            block=vocab_block(policy),
             share_lead_in=True,
             **options,
         )
