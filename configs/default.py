@@ -124,7 +124,7 @@ def get_config() -> ConfigDict:
     a.excess_step_price = 0.0  # subtracted for every step beyond the mean number of steps of the group
     a.gate = "all"  # responses that earn process reward: all, correct, or kept (last likelihood near the mark)
     a.gate_tolerance = 0.0  # kept: the last likelihood is at most this far below the mark; in nats
-    w.credit_level = "trajectory"  # trajectory: one advantage per response; step: the gain-to-go of each step
+    w.credit_level = "step"  # step: the gain-to-go of each step; trajectory: one advantage per response (the paper)
     w.step_discount = 1.0  # step: a gain counts this much less for each step before it, 0 to 1
     w.process_mask = "closing"  # tokens of the process stream: closing (reasoning and its closing tag), or think
     w.advantage = "group_mean"  # baseline of both rewards: group_mean, leave_one_out, or no_baseline

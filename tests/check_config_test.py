@@ -106,7 +106,10 @@ VIOLATIONS = {
         "reward__step_discount": 1.5,
         "reward__credit_level": "step",
     },  # fmt: skip
-    "reward.step_discount needs reward.credit_level='step'": {"reward__step_discount": 0.5},
+    "reward.step_discount needs reward.credit_level='step'": {
+        "reward__step_discount": 0.5,
+        "reward__credit_level": "trajectory",
+    },
     'overlong_buffer needs the outcome "overlong" in reward.outcomes': {"reward__outcome_args__overlong_buffer": 8},
     "reward.outcome_args.overlong_buffer=41 is more than rollout.max_new_tokens=40": {
         "reward__outcomes": {"overlong": 1.0},

@@ -14,13 +14,15 @@ from mig_jax.studies import actions
 from mig_jax.studies.statistics import mean_interval, paired_difference
 from mig_jax.studies.study import Comparison, Results, Run
 
-# Settings of short runs that are evaluated by a run of their own: little besides training is done or written.
+# Settings of short runs that are evaluated by a run of their own: little besides training is done or written. Credit is
+# by trajectory, as in the paper; step credit is an arm.
 SHORT_RUN: Mapping[str, Any] = MappingProxyType(
     {
         "steps": 30,
         "data.eval_size": 128,
         "rollout.questions": 16,
         "optimizer.peak_lr": 6e-4,
+        "reward.credit_level": "trajectory",
         "eval.at_start": False,
         "eval.at_end": False,
         "eval.scored": 0,

@@ -43,7 +43,8 @@ def make_batch(outcome=OUTCOME, ell_bk=ELL, is_truncated=NOT_TRUNCATED, **change
 
 
 def test_batch_by_hand():
-    batch, metrics, _, has_signal_q = make_batch(reward__process_eps__nats=0.0, reward__outcome_eps=0.0)
+    by_hand = {"reward__process_eps__nats": 0.0, "reward__outcome_eps": 0.0, "reward__credit_level": "trajectory"}
+    batch, metrics, _, has_signal_q = make_batch(**by_hand)
     # Outcome 2, 1, 1, 0: mean 1, standard deviation √½. Process 3, 1.5, 0.5, 0: mean 1.25.
     np.testing.assert_allclose(batch.outcome_advantage_bt[:, 0], np.array([1, 0, 0, -1]) * 2**0.5, rtol=1e-5, atol=1e-6)
     process = np.array([3, 1.5, 0.5, 0])
@@ -78,7 +79,7 @@ def make_falling_batch(**options):
 @pytest.mark.parametrize(
     "change",
     [
-        {"reward__credit": "segment_progress"}, {"reward__credit_level": "step"}, {"reward__advantage": "no_baseline"},
+        {"reward__credit": "segment_progress"}, {"reward__credit_level": "trajectory"}, {"reward__advantage": "no_baseline"},
         {"reward__advantage": "leave_one_out"}, {"reward__process_scale": "none"}, {"reward__outcome_scale": "none"},
         {"reward__process_eps__nats": 1.0}, {"reward__outcome_eps": 1.0},
         {"reward__credit_args__threshold": 0.75}, {"reward__credit_args__drawdown": 0.5},
