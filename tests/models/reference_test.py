@@ -2,6 +2,7 @@
 
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,10 +31,13 @@ NAMES = [
 def test_logits_equal_transformers(name):
     folder = FOLDER / name
     config = hf_config.read_config(folder)
-    model = decoder.bind(config, hf_weights.load(folder, config))
     with np.load(folder / "logits.npz") as file:
         token_bt, position_bt, want_btv = (file[name] for name in ("token_bt", "position_bt", "logits_btv"))
-    valid_bt = jnp.ones(token_bt.shape, bool)
-    hidden_btd, _ = model(jnp.array(token_bt), jnp.array(position_bt), valid_bt)
-    logits_btv = jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv())
+
+    @jax.jit
+    def logits(params, *rows):
+        model = decoder.bind(config, params)
+        return jnp.einsum("btd,dv->btv", model(*rows)[0], model.unembed_dv())
+
+    logits_btv = logits(hf_weights.load(folder, config), token_bt, position_bt, np.ones(token_bt.shape, bool))
     np.testing.assert_allclose(logits_btv, want_btv, atol=2e-5)
