@@ -20,7 +20,7 @@ from mig_jax.models.sampler import Completions, Prompts
 from mig_jax.policy.completions import ParsedCompletion, parse_completions
 from mig_jax.policy.generate import Sampler, make_encode_images_fn, make_rollout_params_fn, make_sampler
 from mig_jax.policy.load import Policy, strip_adapters
-from mig_jax.policy.logprobs import make_logprob_fn
+from mig_jax.policy.logprobs import make_logprob_fn, vocab_block
 from mig_jax.policy.prompts import PromptBatch
 from mig_jax.records.transcripts import Transcript
 from mig_jax.rollout import widths
@@ -62,7 +62,8 @@ class RolloutFunctions(NamedTuple):
 def make_rollout_functions(policy: Policy, config: Config) -> RolloutFunctions:
     """Return the compiled functions of a rollout."""
     r, row_sharding = config.rollout, sharding.batch_sharding(policy.mesh)
-    logprob_options: dict[str, Any] = {"temperature": r.temperature, "chunk": config.optimizer.logprob_tokens}
+    chunk = config.optimizer.logprob_tokens
+    logprob_options: dict[str, Any] = {"temperature": r.temperature, "chunk": chunk, "block": vocab_block(policy)}
     ref_logprobs = make_logprob_fn(strip_adapters(policy), **logprob_options)
     logprobs = make_logprob_fn(policy, **logprob_options)
 
@@ -77,7 +78,7 @@ def make_rollout_functions(policy: Policy, config: Config) -> RolloutFunctions:
         rollout_params=make_rollout_params_fn(policy, gather=r.gather_params),
         encode_images=make_encode_images_fn(policy),
         sample=make_sampler(policy, r, group_size=r.group_size, temperature=r.temperature),
-        likelihood=make_likelihood_fn(policy, config.reward, chunk=config.optimizer.logprob_tokens),
+        likelihood=make_likelihood_fn(policy, config.reward, chunk=chunk),
         make_train_batch=make_train_batch_fn(config, row_sharding, group_size=r.group_size),
         ref_logprobs=jax.jit(ref_logprobs, out_shardings=row_sharding),
         recompute_logprobs=jax.jit(recompute_logprobs, out_shardings=row_sharding),
