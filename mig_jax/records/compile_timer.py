@@ -88,10 +88,13 @@ def _listen() -> None:
         _is_listening.set()
 
 
-def count_programs() -> int:
-    """Return the number of programs that this process has compiled since the first call of this function."""
+def compiled_programs() -> list[str]:
+    """Return the names of the programs that this process has compiled since the first call of this function.
+
+    A program is named as often as it was compiled, for every size; so are those that were read from disk.
+    """
     _listen()
-    return len(_programs)
+    return list(_programs)
 
 
 @contextlib.contextmanager

@@ -190,7 +190,7 @@ class LogWindow:
         self._steps: list[Mapping[str, Any]] = []
         self._updates: list[Mapping[str, Any]] = []
         self._verifier, self._restarts_before = verifier, verifier.restarts
-        self._programs_before = compile_timer.count_programs()
+        self._programs_before = len(compile_timer.compiled_programs())
 
     def add(self, rollout_metrics: Mapping[str, Any], updates: Sequence[Mapping[str, Any]] = ()) -> None:
         """Add the metrics of one step: those of its rollout, and those of each of its updates.
@@ -209,6 +209,10 @@ class LogWindow:
         """Add what a stopped run had added; `state` is that of `state()`."""
         self._steps += state["steps"]
         self._updates += state["updates"]
+
+    def compiled_programs(self) -> list[str]:
+        """Return the names of the programs that were compiled in these steps."""
+        return compile_timer.compiled_programs()[self._programs_before :]
 
     def summary(self) -> dict[str, float]:
         """Return a row of metrics.
@@ -229,7 +233,7 @@ class LogWindow:
         verifier = {"verifier/timeouts": timeouts, "verifier/restarts": restarts}
         means = {name: float(np.mean(x)) for name, x in _by_name([*steps, *updates]).items() if name not in seconds}
         counters = {name: float(updates[-1][name]) for name in COUNTERS if updates and name in updates[-1]}
-        compiled = {"time/programs_compiled": compile_timer.count_programs() - self._programs_before}
+        compiled = {"time/programs_compiled": len(self.compiled_programs())}
         return means | counters | throughput | verifier | compiled | shares | peak_memory()
 
 

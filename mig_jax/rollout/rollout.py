@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from mig_jax.rollout import widths
 from mig_jax.rollout.batch import make_outcome, make_train_batch_fn
 from mig_jax.rollout.grading import GradedAnswers, grade_completions
 from mig_jax.rollout.outcome_rewards import Earned, OutcomeRewards, make_samples
-from mig_jax.rollout.scoring import Scores, build_probes, make_likelihood_fn, stack_steps
+from mig_jax.rollout.scoring import ProbedSteps, Scores, build_probes, make_likelihood_fn, stack_steps
 from mig_jax.text.answers.verifier import Grade, Verifier
 from mig_jax.text.step_format import MIG, StepFormat
 
@@ -94,6 +95,8 @@ class Rollout:
       verifier: grades answers.
       kl_reference: maps the current parameters to those of the KL reference, without adapters; None without KL.
       outcome_rewards: computes outcome rewards; None for new ones of the config.
+      on_shapes: called with the shapes of a batch as soon as they are known, before scoring, if they are new: a
+        `Batch` of `jax.ShapeDtypeStruct`s.
     """
 
     def __init__(
@@ -104,9 +107,11 @@ class Rollout:
         *,
         kl_reference: Callable[[Any], Any] | None = None,
         outcome_rewards: OutcomeRewards | None = None,
+        on_shapes: Callable[[Batch], None] | None = None,
     ):
         self.policy, self.config, self.verifier, self.kl_reference = policy, config, verifier, kl_reference
         self.outcome_rewards = outcome_rewards or OutcomeRewards(config)
+        self.on_shapes, self._known_shapes = on_shapes, set()
         self.compiled = make_rollout_functions(policy, config)
 
     def __call__(self, params: Any, prompt_batch: PromptBatch, key: jax.Array) -> RolloutResult:
@@ -121,20 +126,23 @@ class Rollout:
             prompts = sharding.to_mesh(widths.cut_prompts(prompt_batch.prompts, longest), self.policy.mesh)
             prompts = fns.encode_images(rollout_params, prompts)
             completions = fns.sample(rollout_params, prompts, key)
+            watch.lap("rollout")
             parsed = parse_completions(self.policy, completions, max_steps=w.max_steps, process_mask=w.process_mask)
-        watch.lap("rollout")
 
+        limit = completions.token_bt.shape[1]
+        width = widths.choose_width(max(len(completion.ids) for completion in parsed), limit)
         with self.memory_of("scoring"):
             # The accelerator scores while the host grades.
             cuts, steps = self.to_mesh(stack_steps(parsed, max_steps=w.max_steps))
+            self.announce_shapes(params, prompts, completions, steps, width)
             ell_bk = self.start_scoring(rollout_params, prompts, completions, cuts, problems)
             completions, rollout_params = completions._replace(cache=()), None  # free their memory for the update
+            watch.lap("host")
             repeated = [problem for problem in problems for _ in range(len(parsed) // len(problems))]
             step_format = self.policy.tokenizer.format
             graded = grade_completions(self.verifier, repeated, parsed, reading=w.reading, format=step_format)
             is_correct = [grade.is_correct for grade in graded.grades]
-            width = completions.token_bt.shape[1]
-            samples = make_samples(repeated, parsed, graded.answers, is_correct, max_tokens=width)
+            samples = make_samples(repeated, parsed, graded.answers, is_correct, max_tokens=limit)
             earned = self.outcome_rewards(samples, group_size=self.config.rollout.group_size)
             watch.lap("grade")
             jax.block_until_ready(ell_bk)
@@ -142,17 +150,33 @@ class Rollout:
 
         is_well_formed = [completion.response.is_well_formed for completion in parsed]
         outcome = self.to_mesh(make_outcome(is_correct, is_well_formed, earned.reward_b, earned.is_valid_b))
-        width = widths.choose_width(max(len(completion.ids) for completion in parsed), width)
         made = fns.make_train_batch(prompts, completions, outcome, steps, ell_bk, width=width)
         with self.memory_of("reference"):
             batch = self.add_logprobs(params, made.batch)
             metrics, has_signal_q, scores = sharding.to_host((made.metrics, made.has_signal_q, made.scores))
+        watch.lap("make_batch")
         # A mean over nothing is nan: it is left out.
         metrics = {name: float(value) for name, value in metrics.items() if not np.isnan(value)}
         metrics |= text_metrics(repeated, parsed, graded.grades, scores, step_format) | earned.metrics
-        watch.lap("make_batch")
         transcripts = make_transcripts(repeated, parsed, graded, scores, earned)
+        watch.lap("host")
         return RolloutResult(batch, metrics | watch.seconds, transcripts, has_signal_q)
+
+    def announce_shapes(
+        self, params: Any, prompts: Prompts, completions: Completions, steps: ProbedSteps, width: int
+    ) -> None:
+        """Call `on_shapes` with the shapes of the batch that will be made of these completions, if they are new."""
+        sizes = prompts.token_qs.shape[1], width
+        if self.on_shapes is None or sizes in self._known_shapes:
+            return
+        self._known_shapes.add(sizes)
+        rows, ell_bk = len(completions.token_bt), None
+        if self.config.loss.alpha:
+            ell_bk = jax.ShapeDtypeStruct(steps.valid_bk.shape, "float32", sharding=steps.valid_bk.sharding)
+        outcome = self.to_mesh(make_outcome([None] * rows, [False] * rows, np.zeros(rows), np.zeros(rows)))
+        make_batch = functools.partial(self.compiled.make_train_batch, width=width)
+        made = jax.eval_shape(make_batch, prompts, completions._replace(cache=()), outcome, steps, ell_bk)
+        self.on_shapes(jax.eval_shape(self.add_logprobs, params, made.batch))
 
     def start_scoring(
         self,
@@ -196,9 +220,9 @@ class Stopwatch:
         self.last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """Record the time since the last lap as `time/NAME`."""
+        """Add the time since the last lap to `time/NAME`."""
         now = time.perf_counter()
-        self.seconds[f"time/{name}"] = now - self.last
+        self.seconds[f"time/{name}"] = self.seconds.get(f"time/{name}", 0.0) + now - self.last
         self.last = now
 
 

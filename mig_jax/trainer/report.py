@@ -1,6 +1,7 @@
 """Write the plots and the report of a run; print its accuracy, what went wrong, and where its files are."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -78,6 +79,19 @@ def warn_after_step(workdir: str, *, done: int, every: int) -> None:
         return
     config, rows = metrics.read_metrics(workdir)
     _warn(_diagnose(config, rows if due == diagnosis.FIRST_STEPS else diagnosis.recent(rows)))
+
+
+def report_late_programs(names: Sequence[str], *, done: int) -> None:
+    """Print what was compiled after the first row of metrics: "step 7: compiled make_train_batch, train_step".
+
+    Args:
+      names: of the programs, one for each size.
+      done: steps done.
+    """
+    counts = Counter(names)
+    if counts:
+        listed = ", ".join(f"{name} × {n}" if n > 1 else name for name, n in counts.items())
+        tqdm.write(f"step {done:>5}  compiled {listed}")
 
 
 def warn_after_evaluation(workdir: str) -> None:

@@ -35,6 +35,7 @@ from mig_jax.trainer.checkpointing import Checkpoints
 from mig_jax.trainer.fingerprints import check_fingerprints, fingerprint_params
 from mig_jax.trainer.keys import purpose_key
 from mig_jax.trainer.kl_reference import make_kl_reference
+from mig_jax.trainer.report import report_late_programs
 from mig_jax.trainer.update import build_update
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class RunState:
     prompt_batches: iterator over prompt batches, read ahead.
     done: number of steps done.
     eval_pending: an evaluation is due after step `done` and has not been made.
+    has_logged: a row of metrics of steps was written.
     fingerprints: of what checkpoints do not hold, see `fingerprints`.
     """
 
@@ -71,10 +73,10 @@ class RunState:
         self.eval_pending = config.eval.at_start
         # Round-tripped through JSON (tuples become lists), to compare equal to the stored config.
         self.config_record = json.loads(json.dumps(config.to_dict() | {"mode": mode}))
-        self.make_batch = _make_batch_maker(config, mode, policy, verifier, outcome_rewards)
+        self.make_batch = _make_batch_maker(config, mode, policy, verifier, outcome_rewards, self.compile_update)
         self.train_state, self.update = build_update(policy, config, mode)
         self.evaluator = Evaluator(policy, config, verifier)
-        self.window = LogWindow(verifier)
+        self.window, self.has_logged = LogWindow(verifier), False
 
     def open_files(self, policy: Policy, stack: contextlib.ExitStack) -> None:
         """Open checkpoints and metrics, and resume if there is a checkpoint; `stack` closes them."""
@@ -117,6 +119,10 @@ class RunState:
         self.done += 1
         return result.batch
 
+    def compile_update(self, batch: Batch) -> None:
+        """Compile the update for a batch of these shapes, while scoring compiles and answers are graded."""
+        self.update.compile_ahead(self.train_state, batch)
+
     def step_key(self, purpose: str) -> jax.Array:
         """Return the random key of the current step for a purpose, see `keys`."""
         return jax.random.fold_in(purpose_key(self.config.seed, purpose), self.done)
@@ -128,6 +134,9 @@ class RunState:
         with explain_out_of_memory("update", self.config):
             row = self.window.summary()
         self.metrics.write(self.done, row)
+        if multihost.is_main_process() and self.has_logged:
+            report_late_programs(self.window.compiled_programs(), done=self.done)
+        self.has_logged = True
         self.window = LogWindow(self.verifier)
         limit = self.config.optimizer.max_skipped
         return nonfinite.error_of(row, batch, limit=limit, workdir=self.workdir, done=self.done)
@@ -283,7 +292,12 @@ def first_of_each_group(transcripts: Sequence[Transcript], group_size: int) -> l
 
 
 def _make_batch_maker(
-    config: Config, mode: str, policy: Policy, verifier: Verifier, outcome_rewards: OutcomeRewards | None
+    config: Config,
+    mode: str,
+    policy: Policy,
+    verifier: Verifier,
+    outcome_rewards: OutcomeRewards | None,
+    on_shapes: Callable[[Batch], None],
 ) -> Callable:
     """Return what turns the next prompts into a `RolloutResult`, by a rollout or from SFT targets.
 
@@ -295,6 +309,15 @@ def _make_batch_maker(
     kl_reference = None
     if config.loss.kl_coef:
         kl_reference = make_kl_reference(policy, on_host=config.loss.kl_reference_on_host)
-    rollout = Rollout(policy, config, verifier, kl_reference=kl_reference, outcome_rewards=outcome_rewards)
+    # A batch of several rollouts may be wider than each. A GPU's compiler tries kernels, in memory that rollouts use.
+    is_ahead = not config.rollout.max_resamples and policy.mesh.devices.flat[0].platform != "gpu"
+    rollout = Rollout(
+        policy,
+        config,
+        verifier,
+        kl_reference=kl_reference,
+        outcome_rewards=outcome_rewards,
+        on_shapes=on_shapes if is_ahead else None,
+    )
     row_sharding = sharding.batch_sharding(policy.mesh)
     return Resampler(rollout, row_sharding, max_resamples=config.rollout.max_resamples)

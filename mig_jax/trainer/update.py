@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import optax
+from jax.sharding import Mesh
 
 from mig_jax.config import Config
 from mig_jax.distributed import sharding
@@ -83,38 +85,74 @@ def build_loss(config: Config, settings: losses.LossSettings, *, has_experts: bo
     return router.add_balance(loss_fn, coef=coef)
 
 
-def build_update(policy: Policy, config: Config, mode: str) -> tuple[TrainState, Callable]:
-    """Return the initial state, on the mesh, and the function (state, batch) -> (state, metrics of each update).
+class Update:
+    """All updates of a batch: (state, batch) -> (state, metrics of each update). Donates the state.
 
-    The function makes all updates of a batch: `optimizer.updates_per_rollout` passes over its
-    `optimizer.minibatches`. `policy.params` are donated.
+    Args:
+      step: compiled functions of one update.
+      mesh: of the run.
+      order: index of the mini-batch of each update.
+      is_reported: whether a metric, by its name, is returned.
+    """
+
+    def __init__(self, step: "CompiledStep", mesh: Mesh, *, order: Sequence[int], is_reported: Callable[[str], bool]):
+        self.step, self.mesh, self.order, self.is_reported = step, mesh, order, is_reported
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile update")
+        self._compiling: Future | None = None
+
+    def compile_ahead(self, state: TrainState, batch: losses.Batch) -> None:
+        """Compile in a thread, which the next call waits for. The compiler works without Python's lock.
+
+        Args:
+          state: of the run; only its shapes and shardings are used.
+          batch: shapes of the batch.
+        """
+        state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+        def compile_step() -> None:
+            with jax.set_mesh(self.mesh):
+                part = batch if len(set(self.order)) == 1 else jax.eval_shape(self.step.take_minibatch, batch, 0)
+                part = sharding.with_shardings(part, sharding.batch_sharding(self.mesh))
+                self.step.update.lower(state, part).compile()
+
+        self._compiling = self._thread.submit(compile_step)
+
+    def __call__(self, state: TrainState, batch: losses.Batch) -> tuple[TrainState, list[dict[str, jax.Array]]]:
+        if self._compiling:
+            self._compiling.result()
+            self._compiling = None
+        rows = []
+        for n in self.order:
+            part = batch if len(set(self.order)) == 1 else self.step.take_minibatch(batch, n)
+            state, metrics = self.step.update(state, part)
+            rows.append({name: value for name, value in metrics.items() if self.is_reported(name)})
+        return state, rows
+
+
+def build_update(policy: Policy, config: Config, mode: str) -> tuple[TrainState, Update]:
+    """Return the initial state, on the mesh, and what makes all updates of a batch.
+
+    These are `optimizer.updates_per_rollout` passes over its `optimizer.minibatches`. `policy.params` are donated.
     """
     step, o = build_step(policy, config, mode), config.optimizer
 
     def is_reported(name: str) -> bool:
         return mode == "train" or name.startswith(SFT_METRICS)
 
-    def update(state: TrainState, batch: losses.Batch) -> tuple[TrainState, list[dict[str, jax.Array]]]:
-        rows = []
-        for n in list(range(o.minibatches)) * o.updates_per_rollout:
-            part = batch if o.minibatches == 1 else step.take_minibatch(batch, n)
-            state, metrics = step.update(state, part)
-            rows.append({name: value for name, value in metrics.items() if is_reported(name)})
-        return state, rows
-
-    return step.init(policy.params), update
+    order = list(range(o.minibatches)) * o.updates_per_rollout
+    return step.init(policy.params), Update(step, policy.mesh, order=order, is_reported=is_reported)
 
 
 class CompiledStep(NamedTuple):
     """The compiled functions of an update.
 
     init: params -> the state before the first update; donates the parameters.
-    update: (state, batch) -> (state, metrics); donates the state.
+    update: (state, batch) -> (state, metrics), of `jax.jit`; donates the state.
     take_minibatch: (batch, n) -> its n-th of `optimizer.minibatches` parts.
     """
 
     init: Callable[[Any], TrainState]
-    update: Callable
+    update: Any
     take_minibatch: Callable
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 from collections import Counter
 
 import jax
@@ -17,6 +16,7 @@ from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.policy.load import load_policy
 from mig_jax.records import metrics, transcripts
+from mig_jax.records.compile_timer import compiled_programs
 from mig_jax.trainer import checkpointing, train
 from mig_jax.trainer.export import export
 from mig_jax.trainer.kl_reference import make_kl_reference
@@ -34,31 +34,23 @@ def run_and_read(workdir, config, mode="train"):
 
 
 @contextlib.contextmanager
-def counting_compilations():
-    """Yield a list that gets, for each row of metrics, the messages about the programs compiled until then."""
-    messages, compiled_by_row = [], []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())
-    write = metrics.MetricsWriter.write
+def counting_programs():
+    """Yield a list that gets, for each row of metrics, how often each program was compiled until then."""
+    before, programs_by_row, write = len(compiled_programs()), [], metrics.MetricsWriter.write
 
     def counting_write(self, step, values):
-        compiled_by_row.append([message for message in messages if message.startswith("Compiling ")])
+        programs_by_row.append(Counter(compiled_programs()[before:]))
         write(self, step, values)
 
-    logger = logging.getLogger("jax")
-    logger.addHandler(handler)
-    try:
-        with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(metrics.MetricsWriter, "write", counting_write)
-            yield compiled_by_row
-    finally:
-        logger.removeHandler(handler)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics.MetricsWriter, "write", counting_write)
+        yield programs_by_row
 
 
-def assert_compiled_in_the_first_step(compiled_by_row, n_rows):
-    assert len(compiled_by_row) == n_rows
-    assert sum("train_step" in message for message in compiled_by_row[1]) == 1
-    assert compiled_by_row[-1] == compiled_by_row[1], compiled_by_row[-1][len(compiled_by_row[1]) :]
+def assert_compiled_in_the_first_step(programs_by_row, n_rows):
+    assert len(programs_by_row) == n_rows
+    assert programs_by_row[1]["train_step"] == 1
+    assert programs_by_row[-1] == programs_by_row[1], programs_by_row[-1] - programs_by_row[1]
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +62,8 @@ def mig_run(tmp_path_factory):
     (data_dir / "gsm8k" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     config = tiny.get_quickstart(log__transcripts_every=1, log__transcripts=32, data__dir=str(data_dir))
     config.data.train, config.data.eval = "3 chain:terms=7 + 1 gsm8k", "chain:terms=7"
-    with counting_compilations() as compiled_by_row:
-        return workdir, run_and_read(workdir, config), compiled_by_row
+    with counting_programs() as programs_by_row:
+        return workdir, run_and_read(workdir, config), programs_by_row
 
 
 def test_mixture_is_trained_on(mig_run):
@@ -143,9 +135,9 @@ def test_nothing_is_compiled_later_with_a_reference_and_two_updates(tmp_path):
     config = tiny.get_quickstart(
         steps=5, checkpoint__every=2, loss__kl_coef=0.1, optimizer__updates_per_rollout=2, optimizer__microbatches=2
     )
-    with counting_compilations() as compiled_by_row:
+    with counting_programs() as programs_by_row:
         run_and_read(tmp_path, config)
-    assert_compiled_in_the_first_step(compiled_by_row, 7)
+    assert_compiled_in_the_first_step(programs_by_row, 7)
 
 
 def test_resume_with_another_config_is_refused(mig_run):
