@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mig_jax.models.cache import GrowingPart, KeyValue
 from mig_jax.models.flash_attention import cudnn_attention, splash_attention
 from mig_jax.models.window import Window
 
@@ -38,26 +39,6 @@ from mig_jax.models.window import Window
 _MASKED = -1e30
 # Queries per row of keys whose scores are in memory at once, and slots of keys, where many sequences share a row.
 _MAX_QUERIES, _KEY_BLOCK = 128, 256
-
-KeyValue = tuple[jax.Array, jax.Array]
-
-
-class GrowingPart(NamedTuple):
-    """The part of a cache that decoding fills. One layer of it is read, and few more slots than are filled.
-
-    A slice of a layer in a loop over layers would copy all slots on CPUs.
-
-    key_lbmsh, value_lbmsh: `[L, B, M, S, H]`, of all layers.
-    filled: `[]` int32, number of slots that hold tokens.
-    widths: numbers of slots that may be read, in ascending order; the last is S.
-    layer: `[]` int32, index of the layer.
-    """
-
-    key_lbmsh: jax.Array
-    value_lbmsh: jax.Array
-    filled: jax.Array
-    widths: tuple[int, ...]
-    layer: jax.Array
 
 
 def attend(
@@ -210,12 +191,7 @@ def _attend_growing(q_rtnh: jax.Array, part: GrowingPart, mask: jax.Array, scale
     """Attend to the filled slots of a layer of a part; see `_attend_part`."""
 
     def attend_to(width: int) -> _PartialSoftmax:
-        def read(x_lbmsh: jax.Array) -> jax.Array:
-            _, *rows_and_heads, _, head_size = x_lbmsh.shape
-            size = (1, *rows_and_heads, width, head_size)
-            return jax.lax.dynamic_slice(x_lbmsh, (part.layer, 0, 0, 0, 0), size)[0]
-
-        return _attend_part(q_rtnh, (read(part.key_lbmsh), read(part.value_lbmsh)), mask[..., :width], scale)
+        return _attend_part(q_rtnh, part.read(width), mask[..., :width], scale)
 
     index = (part.filled > np.array(part.widths[:-1], np.int32)).sum()
     return jax.lax.switch(index, [functools.partial(attend_to, width) for width in part.widths])

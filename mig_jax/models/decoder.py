@@ -15,7 +15,8 @@ Sources: Llama (arXiv 2302.13971), Qwen2 (2407.10671), Qwen3 (2505.09388), RoPE 
 
 import functools
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import chex
 import jax
@@ -25,37 +26,14 @@ from flax import nnx, traverse_util
 
 from mig_jax.distributed import sharding
 from mig_jax.models import adapters, image_features, remat
-from mig_jax.models.attention import GrowingPart, KeyValue, attend
+from mig_jax.models.attention import attend
+from mig_jax.models.cache import GrowingCache, GrowingPart, KeyValue, KVCache, cache_slots
 from mig_jax.models.decoder_config import DecoderConfig
 from mig_jax.models.experts import Experts, RouterLoad
 from mig_jax.models.image_features import ImageFeatures
 from mig_jax.models.layers import ACTIVATIONS, Initializer, rms_norm
 from mig_jax.models.rope import Rope, apply_rope, attention_factor, make_rope, rope_frequencies
 from mig_jax.models.window import Window, make_window
-
-
-class KVCache(NamedTuple):
-    """Keys, already rotated, and values of S tokens of B rows: `[L, B, M, S, H]` each."""
-
-    key_lbmsh: jax.Array
-    value_lbmsh: jax.Array
-
-
-class Filled(NamedTuple):
-    """How far the last part of a cache is filled, so that attention costs no more than that.
-
-    slots: `[]` int32, number of slots that hold tokens.
-    widths: numbers of slots that attention may read, in ascending order; the last is that of all. Each is compiled.
-    """
-
-    slots: jax.Array
-    widths: tuple[int, ...]
-
-
-def cache_slots(cache: tuple[KVCache, ...]) -> int:
-    """Return S, summed over all parts of a cache."""
-    return sum(part.key_lbmsh.shape[3] for part in cache)
-
 
 # ------------------------------------------------------------------------------------------------------------- modules
 
@@ -161,7 +139,7 @@ class Layer(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """Tokens to hidden states. Logits are computed where they are needed (`rewards.likelihood`), in chunks."""
+    """Tokens to hidden states. Logits are computed where they are needed (`rewards.logprobs`), in chunks."""
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
         self.config = config
@@ -191,7 +169,8 @@ class Decoder(nnx.Module):
         kv_cache: tuple[KVCache, ...] = (),
         *,
         features: ImageFeatures | None = None,
-        filled: Filled | None = None,
+        growing: GrowingCache | None = None,
+        layers: Sequence[Any] | None = None,
     ) -> tuple[jax.Array, KVCache]:
         """Run B sequences of T new tokens, each causal in itself, after the tokens of the cache.
 
@@ -203,12 +182,14 @@ class Decoder(nnx.Module):
           kv_cache: parts in the order of their tokens; not modified. A part may have fewer rows than there are
             sequences: neighboring sequences then share a row, as samples share their prompt.
           features: outputs of `vision` that replace image tokens, and add to their hidden states.
-          filled: of the last part of the cache; None if it is full.
+          growing: the last part of the cache, if it is not full.
+          layers: from `split_layers`, of the same `kv_cache`, to unroll the layers; None to scan over them.
 
         Returns:
           `[B, T, D]` hidden states after the final norm, and the keys and values of the T new tokens only.
         """
-        return self.run(token_bt, position_bt, visible_bx, kv_cache, features=features, filled=filled)[:2]
+        options: dict[str, Any] = {"features": features, "growing": growing, "layers": layers}
+        return self.run(token_bt, position_bt, visible_bx, kv_cache, **options)[:2]
 
     def run(
         self,
@@ -218,7 +199,8 @@ class Decoder(nnx.Module):
         kv_cache: tuple[KVCache, ...] = (),
         *,
         features: ImageFeatures | None = None,
-        filled: Filled | None = None,
+        growing: GrowingCache | None = None,
+        layers: Sequence[Any] | None = None,
         counted_bt: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache, RouterLoad | None]:
         """Run the decoder as `__call__` does, and return the load of the routers, too.
@@ -230,20 +212,16 @@ class Decoder(nnx.Module):
           What `__call__` returns, and the load with a leading axis L; None without `counted_bt` or
           `DecoderConfig.experts`.
         """
-        slots = cache_slots(kv_cache) if kv_cache else token_bt.shape[1]
-        chex.assert_shape(visible_bx, (token_bt.shape[0], slots))
+        has_cache = bool(kv_cache or growing)
+        slots = cache_slots(kv_cache) + (growing.widths[-1] if growing else 0)
+        chex.assert_shape(visible_bx, (token_bt.shape[0], slots if has_cache else token_bt.shape[1]))
         c = self.config
         frequencies = rope_frequencies(c.head_size, c.rope_theta, c.rope_scaling)
         factor, is_interleaved = attention_factor(c.rope_scaling), c.interleaved_sections
         rope = make_rope(position_bt, frequencies, c.rope_sections, factor, is_interleaved=is_interleaved)
-        window_rope, window = self._window(position_bt, visible_bx, has_cache=bool(kv_cache))
-        # None, not an array, where all layers are alike: the program is then the same as without these fields.
-        is_rotated_l = ~np.isin(np.arange(c.layers), c.no_rope_layers) if c.no_rope_layers else None
-        has_window_l = ~np.isin(np.arange(c.layers), c.full_layers) if c.window and c.full_layers else None
-        needs_index = filled or image_features.count_deepstack(features, c.width)
-        layer_l = np.arange(c.layers) if needs_index else None
-        full_parts, growing = (kv_cache[:-1], kv_cache[-1]) if filled else (kv_cache, None)
-        graphdef, params = nnx.split(self.layers)
+        window_rope, window = self._window(position_bt, visible_bx, has_cache=has_cache)
+        needs_index = growing or image_features.count_deepstack(features, c.width)
+        graphdef, _ = nnx.split(self.layers)
 
         def run_layer(x_btd, inputs):
             layer_params, layer_cache, is_rotated, has_window, layer_index = inputs
@@ -251,8 +229,8 @@ class Decoder(nnx.Module):
             layer_rope = rope if window_rope is None else _select(has_window, window_rope, rope)
             layer_rope = layer_rope if is_rotated is None else _rotate_if(is_rotated, layer_rope)
             layer_window = window and window._replace(is_on=has_window)
-            if filled and growing:
-                layer_cache = *layer_cache, GrowingPart(*growing, filled.slots, filled.widths, layer_index)
+            if growing:
+                layer_cache = *layer_cache, growing.of_layer(layer_index)
             x_btd, new_kv, load = layer(x_btd, layer_rope, visible_bx, layer_cache, layer_window, counted_bt)
             if features is not None and layer_index is not None:
                 x_btd = image_features.add_deepstack(x_btd, features, layer_index)
@@ -262,9 +240,29 @@ class Decoder(nnx.Module):
         if c.scaled_embedding:
             x_btd *= jnp.asarray(c.width**0.5, x_btd.dtype)
         x_btd = sharding.constrain_batch(x_btd if features is None else image_features.insert(x_btd, features))
-        per_layer = params, full_parts, is_rotated_l, has_window_l, layer_l
-        x_btd, (new_kv, load) = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, per_layer)
+        if layers is None:
+            per_layer = self._layer_inputs(kv_cache, needs_index=bool(needs_index))
+            x_btd, (new_kv, load) = jax.lax.scan(remat.checkpoint(run_layer, c.remat), x_btd, per_layer)
+        else:
+            outputs = []
+            for inputs in layers:
+                x_btd, output = run_layer(x_btd, inputs)
+                outputs.append(output)
+            new_kv, load = jax.tree.map(lambda *xs: jnp.stack(xs), *outputs)
         return rms_norm(x_btd, self.norm, c.norm_eps, is_shifted=c.shifted_norms), KVCache(*new_kv), load
+
+    def _layer_inputs(self, kv_cache: tuple[KVCache, ...], *, needs_index: bool) -> Any:
+        """Return what the layers differ in, with a leading axis L."""
+        c, layer_l = self.config, np.arange(self.config.layers)
+        # None, not an array, where all layers are alike: the program is then the same as without these fields.
+        is_rotated_l = ~np.isin(layer_l, c.no_rope_layers) if c.no_rope_layers else None
+        has_window_l = ~np.isin(layer_l, c.full_layers) if c.window and c.full_layers else None
+        return nnx.split(self.layers)[1], kv_cache, is_rotated_l, has_window_l, layer_l if needs_index else None
+
+    def split_layers(self, kv_cache: tuple[KVCache, ...]) -> list[Any]:
+        """Return parameters and cache of each layer, to slice them once, before a loop over tokens."""
+        inputs = self._layer_inputs(kv_cache, needs_index=True)
+        return [jax.tree.map(lambda x, n=n: x[n], inputs) for n in range(self.config.layers)]
 
     def _window(
         self, position_bt: jax.Array, visible_bx: jax.Array, *, has_cache: bool

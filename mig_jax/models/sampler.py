@@ -10,20 +10,22 @@ the cache together holds token s of the row, and scoring reuses the cache as it 
 more slots than are filled. A row's random numbers depend on its index and on the token's, not on other rows.
 """
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mig_jax.distributed import sharding
-from mig_jax.models.decoder import Decoder, Filled, ImageFeatures, KVCache, cache_slots
+from mig_jax.models.cache import GrowingCache, KVCache, cache_slots, join_layers, split_by_layer
+from mig_jax.models.decoder import Decoder, ImageFeatures
 from mig_jax.models.draw import draw_tokens
 from mig_jax.models.vision import Images
 
-# Number of widths in which attention may read a chunk of the cache, each compiled; and slots below which finer widths
-# save no time.
-READ_WIDTHS, _MIN_READ = 8, 64
+# Most widths in which attention may read a chunk of the cache, each compiled; and slots below which finer widths save
+# no time.
+_READ_WIDTHS, _MIN_READ = 8, 64
 
 
 class Prompts(NamedTuple):
@@ -166,7 +168,7 @@ def decode(
     is_token_v: np.ndarray | None = None,
     leave_at: int = 0,
     shards: int = 1,
-    read_widths: int = READ_WIDTHS,
+    platform: str = "tpu",
 ) -> tuple[DecodeState, KVCache]:
     """Decode tokens until the chunk is full, or no shard has more than `leave_at` open rows.
 
@@ -183,7 +185,8 @@ def decode(
       leave_at: number of open rows of a shard at which decoding stops, so that they are decoded without the others
         (`leaving`); 0 to decode until all have ended.
       shards: number of shards that the rows are split into.
-      read_widths: most widths in which attention reads the chunk; 1 always reads all of it.
+      platform: "cpu", "gpu" or "tpu". On CPUs the layers are unrolled: in a loop over them XLA copies parameters and
+        cache of each layer for each token.
 
     Returns:
       The state after these tokens, and the chunk with their keys and values.
@@ -192,14 +195,21 @@ def decode(
     prompt_slots, full_slots, width = cache_slots(kv_cache[:1]), cache_slots(kv_cache), cache_slots((chunk,))
     first = full_slots - prompt_slots  # index of the first token of the chunk
     slot_1s = jnp.arange(full_slots + width)[None, :]
-    widths = _choose_read_widths(width, read_widths)
+    widths = _choose_read_widths(width, platform)
+    layers = model.split_layers(kv_cache) if platform == "cpu" else None
+    split, join = (split_by_layer, join_layers) if layers else (_same, _same)
 
-    def is_running(carry: tuple[DecodeState, KVCache]) -> jax.Array:
-        state, _ = carry
+    def write(cache: Any, last: Any, t: jax.Array) -> Any:
+        put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=t - 1 - first, axis=-2)
+        return jax.tree.map(put, cache, last)
+
+    def is_running(carry: tuple[DecodeState, Any, Any]) -> jax.Array:
+        state, *_ = carry
         return (state.t < first + width) & (count_open(state.is_open_b, shards=shards) > leave_at)
 
-    def decode_token(carry: tuple[DecodeState, KVCache]) -> tuple[DecodeState, KVCache]:
-        state, chunk = carry
+    def decode_token(carry: tuple[DecodeState, Any, Any]) -> tuple[DecodeState, Any, Any]:
+        state, cache, last = carry
+        growing = GrowingCache(write(cache, last, state.t), state.t - first, widths)
         logit_bv = jnp.einsum("bd,dv->bv", state.hidden_bd, unembed_dv, preferred_element_type=jnp.float32)
         if is_token_v is not None:
             logit_bv = jnp.where(is_token_v, logit_bv, -jnp.inf)
@@ -208,8 +218,8 @@ def decode(
         token_b = jnp.where(state.is_open_b, sampled_b, pad_id)
         is_stop_b = (token_b[:, None] == jnp.array(stop_ids)[None, :]).any(1)
         visible_bs = (slot_1s >= state.start_b[:, None]) & (slot_1s < prompt_slots + state.t)
-        position_b1, filled = (state.position_b + state.t)[:, None], Filled(state.t - first, widths)
-        hidden_b1d, new_kv = model(token_b[:, None], position_b1, visible_bs, (*kv_cache, chunk), filled=filled)
+        position_b1 = (state.position_b + state.t)[:, None]
+        hidden_b1d, new_kv = model(token_b[:, None], position_b1, visible_bs, kv_cache, growing=growing, layers=layers)
         next_state = state._replace(
             t=state.t + 1,
             hidden_bd=hidden_b1d[:, 0],
@@ -218,16 +228,26 @@ def decode(
             length_b=state.length_b + state.is_open_b,
             is_open_b=state.is_open_b & ~is_stop_b,
         )
-        return next_state, jax.tree.map(
-            lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, state.t - first, axis=3), chunk, new_kv
-        )
+        return next_state, growing.cache, split(new_kv)
 
-    return jax.lax.while_loop(is_running, decode_token, (state, chunk))
+    # Each token writes keys and values of the one before it: what is read then depends on what is written, so that no
+    # order of operations needs a copy of the cache. The first token writes what is there.
+    last = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, state.t - 1 - first, 1, axis=3), chunk)
+    state, cache, last = jax.lax.while_loop(is_running, decode_token, (state, split(chunk), split(last)))
+    return state, join(write(cache, last, state.t))
 
 
-def _choose_read_widths(width: int, most: int) -> tuple[int, ...]:
-    """Return at most `most` equally spaced widths up to that of the chunk, none much narrower than `_MIN_READ`."""
-    steps = max(1, min(most, width // _MIN_READ))
+def _same(cache: Any) -> Any:
+    return cache
+
+
+def _choose_read_widths(width: int, platform: str) -> tuple[int, ...]:
+    """Return the numbers of slots of the chunk that attention may read, none much narrower than `_MIN_READ`."""
+    if platform == "gpu":  # the host would wait for each branch, so that layers are not launched ahead
+        return (width,)
+    if platform == "cpu":  # less than the whole chunk is copied first: a quarter takes about as long as all of it
+        return *(n for n in (width // 16, width // 8, width // 4) if n >= _MIN_READ), width
+    steps = max(1, min(_READ_WIDTHS, width // _MIN_READ))
     return tuple(-(-width * (n + 1) // steps) for n in range(steps))
 
 

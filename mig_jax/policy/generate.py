@@ -98,8 +98,7 @@ class Sampler:
             stop_ids=tokenizer.eos_ids,
             pad_id=tokenizer.pad_id,
             is_token_v=policy.is_token_v,
-            # On a GPU the host waits for each branch, so that layers are not launched ahead.
-            read_widths=1 if policy.mesh.devices.flat[0].platform == "gpu" else sampler.READ_WIDTHS,
+            platform=policy.mesh.devices.flat[0].platform,
         )
 
         @jax.jit
