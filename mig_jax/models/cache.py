@@ -53,7 +53,8 @@ class GrowingCache(NamedTuple):
         """Return what a layer reads; its index is an int where layers are unrolled."""
         if isinstance(self.cache, KVCache):
             return GrowingPart(*self.cache, self.filled, self.widths, layer)
-        return GrowingPart(*self.cache[layer], self.filled, self.widths)
+        key_bmsh, value_bmsh = self.cache[layer]
+        return GrowingPart(key_bmsh, value_bmsh, self.filled, self.widths)
 
 
 def cache_slots(cache: tuple[KVCache, ...]) -> int:
