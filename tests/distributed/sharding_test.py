@@ -98,7 +98,7 @@ def inputs():
     rng = np.random.default_rng(0)
     token_bt = rng.integers(0, CONFIG.vocab_size, (ROWS, LENGTH), np.int32)
     valid_bt = rng.random((ROWS, LENGTH)) < 0.8
-    return tuple(map(jnp.asarray, (token_bt, np.cumsum(valid_bt, axis=1, dtype=np.int32), valid_bt)))
+    return tuple(map(jax.device_put, (token_bt, np.cumsum(valid_bt, axis=1, dtype=np.int32), valid_bt)))
 
 
 def update(tx, state, token_bt, position_bt, valid_bt):

@@ -31,14 +31,14 @@ def loss_of(logprob_bt, batch, *, aggregate="responses", sft_logprob_bt=None, **
 def case():
     batch = random_batch(with_sampler_weights=True)
     noise = np.random.default_rng(1).normal(size=batch.old_logprob_bt.shape)
-    return jnp.asarray(batch.old_logprob_bt + 0.05 * noise.astype(np.float32)), batch
+    return jax.device_put(batch.old_logprob_bt + 0.05 * noise.astype(np.float32)), batch
 
 
 @pytest.fixture
 def far_case(case):
     """Ratios beyond all bounds."""
     logprob, batch = case
-    return jnp.asarray(logprob + np.where(np.arange(6)[None] % 2 == 0, 0.5, -0.5).astype(np.float32)), batch
+    return jax.device_put(logprob + np.where(np.arange(6)[None] % 2 == 0, 0.5, -0.5).astype(np.float32)), batch
 
 
 # -------------------------------------------------------------------------------------------------------- aggregates
@@ -207,13 +207,13 @@ def test_metrics_by_hand(aggregate):
     """
     ratio, entropy = np.array([1.0, 2.0, 0.5, 1.25]), np.array([1.0, 2.0, 4.0, 8.0])
     batch = random_batch(rows=1)._replace(
-        full_mask_bt=jnp.asarray(np.arange(6)[None] < 4), cot_mask_bt=jnp.asarray(np.arange(6)[None] < 3),
+        full_mask_bt=jax.device_put(np.arange(6)[None] < 4), cot_mask_bt=jax.device_put(np.arange(6)[None] < 3),
         old_logprob_bt=np.full((1, 6), -1.0, np.float32),
         process_advantage_bt=jnp.array([[1.0, 1.0, 1.0, 0, 0, 0]]),
         outcome_advantage_bt=jnp.array([[-1.0, -1.0, -1.0, -1.0, 0, 0]]),
     )  # fmt: skip
-    logprob_bt = jnp.array(np.pad(np.log(ratio) - 1, (0, 2), constant_values=-7.0)[None], jnp.float32)
-    entropy_bt = jnp.array(np.pad(entropy, (0, 2), constant_values=99.0)[None], jnp.float32)
+    logprob_bt = jax.device_put(np.pad(np.log(ratio) - 1, (0, 2), constant_values=-7.0)[None].astype(np.float32))
+    entropy_bt = jax.device_put(np.pad(entropy, (0, 2), constant_values=99.0)[None].astype(np.float32))
     token_weights = losses.stream_token_weights(batch, aggregate=aggregate)
 
     total_loss = jax.jit(losses.total_loss, static_argnames="config")
@@ -319,7 +319,7 @@ def test_padding_has_no_effect(case, aggregate, policy_loss, ratio):
         return jax.value_and_grad(lambda x: loss_of(x, batch, **variant), has_aux=True)(logprob_bt)
 
     def pad_with(value, x_bt):
-        return jnp.asarray(np.where(batch.full_mask_bt, x_bt, np.float32(value)))
+        return jax.device_put(np.where(batch.full_mask_bt, x_bt, np.float32(value)))
 
     nan_batch = batch._replace(
         old_logprob_bt=pad_with(jnp.nan, batch.old_logprob_bt),

@@ -38,7 +38,7 @@ def random_batch(seed=0, rows=4, width=6, with_reference=True, with_sampler_weig
         gate_b=np.arange(rows) % 2 == 0,
         sampler_weight_bt=np.exp(np.float32(0.3) * noise()) if with_sampler_weights else None,
     )
-    return jax.tree.map(jnp.asarray, batch)
+    return jax.device_put(batch)
 
 
 def toy_params():

@@ -18,7 +18,7 @@ HEADS, KV_HEADS, HEAD_SIZE = 4, 2, 16
 
 
 def random_array(*shape, seed=0):
-    return jnp.array(np.random.default_rng([seed, *shape]).normal(size=shape), jnp.float32)
+    return jax.device_put(np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32))
 
 
 def qkv(rows, length, heads=HEADS, kv_heads=KV_HEADS, head_size=HEAD_SIZE):
@@ -37,9 +37,9 @@ def segments(rows, length, *, left_padded):
     slot_t, rng = np.arange(length)[None], np.random.default_rng(1)
     first = rng.integers(1, length // 2, (rows, 1))
     if left_padded:
-        return jnp.array(slot_t >= first, jnp.int32)
+        return jax.device_put((slot_t >= first).astype(np.int32))
     last = rng.integers(length // 2, length, (rows, 1))
-    return jnp.array(np.where(slot_t < first, 0, np.where(slot_t < last, 1, -1)), jnp.int32)
+    return jax.device_put(np.where(slot_t < first, 0, np.where(slot_t < last, 1, -1)).astype(np.int32))
 
 
 def interpret_pallas(monkeypatch):
@@ -113,7 +113,7 @@ def test_every_kernel_has_windows(kernel, is_on, monkeypatch):
     mask_rtt = np.tril(visible_rt[:, :, None] == visible_rt[:, None, :])
     if is_on is not False:
         mask_rtt &= np.triu(np.ones_like(mask_rtt), 1 - size)
-    visible_rt = jnp.array(visible_rt)
+    visible_rt = jax.device_put(visible_rt)
     scaled = HEAD_SIZE**0.5 * scale
 
     def ours(q, k, v, is_on):
@@ -150,7 +150,7 @@ def test_windows_with_a_cache(per_row, is_on, monkeypatch):
     shared = (random_array(rows, KV_HEADS, slots, HEAD_SIZE, seed=i) for i in range(2))
     own = (random_array(sequences, KV_HEADS, 4, HEAD_SIZE, seed=i) for i in range(2))
     q, *new_kv = qkv(sequences, length)
-    visible_rs = jnp.array(np.random.default_rng(2).random((sequences, slots + 4)) < 0.6)
+    visible_rs = np.random.default_rng(2).random((sequences, slots + 4)) < 0.6
     shared, own = tuple(shared), tuple(own)
     on = None if is_on is None else jnp.array(is_on)
 
@@ -169,7 +169,7 @@ def test_windows_with_a_cache(per_row, is_on, monkeypatch):
     number_rx = np.cumsum(seen_rx, axis=1)
     distance_rtx = number_rx[:, -length:, None] - number_rx[:, None, :]
     mask_rtx = seen_rx[:, None] & (distance_rtx >= 0) & ((distance_rtx < size) | (is_on is False))
-    want = jax.jit(plain_attention)(q, key, value, jnp.array(mask_rtx))
+    want = jax.jit(plain_attention)(q, key, value, mask_rtx)
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 

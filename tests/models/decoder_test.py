@@ -38,7 +38,7 @@ def random_params(config, seed=0):
     """Return parameters far from their initial values, including norms and biases."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda x: jnp.array(rng.normal(size=x.shape) * 0.4, jnp.float32), decoder.abstract_params(config)
+        lambda x: jax.device_put((rng.normal(size=x.shape) * 0.4).astype(np.float32)), decoder.abstract_params(config)
     )
 
 
@@ -172,7 +172,7 @@ def test_only_differences_of_positions_matter():
 
 
 def loss(config, params, valid_bt):
-    token_bt, position_bt, _ = map(jnp.asarray, inputs())
+    token_bt, position_bt, _ = map(jax.device_put, inputs())
     model = decoder.bind(config, params)
     hidden_btd, _ = model(token_bt, position_bt, valid_bt)
     return (jnp.einsum("btd,dv->btv", hidden_btd, model.unembed_dv()) ** 2).mean()

@@ -24,7 +24,7 @@ def test_numbers_choose_ids_in_order():
     weight_v = np.zeros(201)
     weight_v[[3, 70, 130, 131, 199]] = 4, 2, 0.5, 0.5, 1
     first, second = [0.0, 0.74, 0.76, ALMOST_ONE], [0.0, 0.3, 0.7, ALMOST_ONE]
-    uniform_b2 = jnp.array([[u, v] for u in first for v in second])
+    uniform_b2 = np.array([[u, v] for u in first for v in second])
     token_b, logprob_b = jax.jit(draw_tokens)(np.tile(log_of(weight_v), (16, 1)), uniform_b2)
     np.testing.assert_array_equal(token_b, 2 * [3, 3, 70, 70] + 2 * [130, 131, 199, 199])
     np.testing.assert_allclose(logprob_b, np.log(weight_v[token_b] / 8), atol=1e-6)
@@ -55,7 +55,7 @@ def test_ids_without_probability_are_never_drawn():
     logit_bv = 3 * rng.normal(size=(512, 1000)).astype(np.float32)
     logit_bv[rng.random(logit_bv.shape) < 0.9] = -np.inf
     logit_bv[:, 500] = 0  # at least one
-    uniform_b2 = jnp.array(rng.choice([0.0, 1e-7, 0.5, ALMOST_ONE], size=(512, 2)), jnp.float32)
+    uniform_b2 = rng.choice([0.0, 1e-7, 0.5, ALMOST_ONE], size=(512, 2)).astype(np.float32)
     token_b, logprob_b = jax.jit(draw_tokens)(logit_bv, uniform_b2)
     assert np.isfinite(logit_bv[np.arange(512), token_b]).all()
     expected_bv = jax.nn.log_softmax(logit_bv)
@@ -67,7 +67,7 @@ def test_numbers_at_the_ends_choose_no_rare_id(rare):
     """All ids around two of equal weight are rare, some so much that their weights are no normal numbers."""
     logit_v = np.full(400, rare, np.float32)
     logit_v[[200, 201]] = 0
-    uniform_b2 = jnp.array([[u, v] for u in (0.0, ALMOST_ONE, 1 - 2**-24) for v in (0.0, ALMOST_ONE)])
+    uniform_b2 = np.array([[u, v] for u in (0.0, ALMOST_ONE, 1 - 2**-24) for v in (0.0, ALMOST_ONE)])
     token_b, logprob_b = jax.jit(draw_tokens)(np.tile(logit_v, (6, 1)), uniform_b2)
     np.testing.assert_array_equal(token_b, 3 * [200, 201])
     np.testing.assert_allclose(logprob_b, np.log(0.5), atol=1e-6)
@@ -87,7 +87,7 @@ def test_rare_ids_of_a_large_vocabulary_are_drawn_as_often_as_they_should_be():
     size = np.where(block == 74, 24, 128)
     first_u = (vocab + first_id + size / 2) / (2 * vocab)
     for second, offset in ((1e-4, 0), (ALMOST_ONE, size - 1)):
-        uniform_b2 = jnp.asarray(np.stack([first_u, np.full(30, second)], axis=1), jnp.float32)
+        uniform_b2 = np.stack([first_u, np.full(30, second)], axis=1).astype(np.float32)
         token_b, _ = jax.jit(draw_tokens)(np.tile(log_of(weight_v), (30, 1)), uniform_b2)
         np.testing.assert_array_equal(token_b, first_id + offset)
 
@@ -103,8 +103,8 @@ def test_greedy_takes_the_first_of_the_most_likely():
 def test_sharded_logits_give_the_same_tokens_and_stay_sharded():
     rows, vocab = 8, 5 * 128 * 4 - 4 * 28
     rng = np.random.default_rng(0)
-    logit_bv = jnp.array(rng.normal(size=(rows, vocab)), jnp.float32)
-    uniform_b2 = jnp.array(rng.random((rows, 2)), jnp.float32)
+    logit_bv = jax.device_put(rng.normal(size=(rows, vocab)).astype(np.float32))
+    uniform_b2 = jax.device_put(rng.random((rows, 2)).astype(np.float32))
     expected_b, expected_logprob_b = jax.jit(draw_tokens)(logit_bv, uniform_b2)
     mesh = sharding.make_mesh({"data": 2, "tensor": 4})
     spec = jax.sharding.PartitionSpec("data", "tensor")

@@ -43,7 +43,7 @@ SLOTS = 8 * 16
 def random_params(config, seed=0):
     """Return parameters far from their initial values, including norms and biases."""
     rng, shapes = np.random.default_rng(seed), decoder.abstract_params(config)
-    return jax.tree.map(lambda x: jnp.array(rng.normal(size=x.shape) * 0.4, jnp.float32), shapes)
+    return jax.tree.map(lambda x: jax.device_put((rng.normal(size=x.shape) * 0.4).astype(np.float32)), shapes)
 
 
 def make_pixels(grids=GRIDS, slots=SLOTS, seed=1):
@@ -123,16 +123,16 @@ def test_logits_equal_transformers():
 
 def test_window_layer_equals_full_layer_with_windows_as_images():
     pixels = make_pixels()
-    params = jax.tree.map(lambda x: jnp.array(np.asarray(x)[0]), random_params(CONFIG)["vision"]["layers"])
+    params = jax.tree.map(lambda x: np.asarray(x)[0], random_params(CONFIG)["vision"]["layers"])
     layer = quick_jit(bind_layer(params))
-    x_qjd = jnp.array(np.random.default_rng(2).normal(size=(1, SLOTS, VISION.width)), jnp.float32)
+    x_qjd = np.random.default_rng(2).normal(size=(1, SLOTS, VISION.width)).astype(np.float32)
     rope = jax.jit(qwen2_vl.patch_rope, static_argnums=1)(pixels.position_qj2, VISION.width // VISION.heads)
     image_qj, valid_n = pixels.image_qj, np.asarray(pixels.image_qj[0]) >= 0
     window_qn = np.where(image_qj >= 0, np.arange(SLOTS, dtype=np.int32)[None] // VISION.patches_per_window, -1)
-    got = layer(x_qjd, rope, image_qj, jnp.array(False))
-    want = layer(x_qjd, rope, window_qn, jnp.array(True))
+    got = layer(x_qjd, rope, image_qj, False)
+    want = layer(x_qjd, rope, window_qn, True)
     np.testing.assert_allclose(*(np.asarray(x)[0][valid_n] for x in (got, want)), atol=1e-5)
-    assert not np.allclose(got, layer(x_qjd, rope, image_qj, jnp.array(True)), atol=1e-2)
+    assert not np.allclose(got, layer(x_qjd, rope, image_qj, True), atol=1e-2)
 
 
 def bind_layer(params):
@@ -187,7 +187,7 @@ def test_questions_are_independent_and_may_have_no_image():
 
 def test_gradients_are_finite_and_reach_every_parameter():
     pixels, params = make_pixels(), random_params(CONFIG)
-    target = jnp.array(np.random.default_rng(4).normal(size=(1, SLOTS // 4, CONFIG.width)), jnp.float32)
+    target = np.random.default_rng(4).normal(size=(1, SLOTS // 4, CONFIG.width)).astype(np.float32)
     is_unit = (pixels.image_qj[:, ::4] >= 0)[..., None]
 
     def total(params, pixels):
@@ -200,7 +200,7 @@ def test_gradients_are_finite_and_reach_every_parameter():
 
 def test_remat_policies_recompute_more_and_more():
     def count_products(policy):
-        config, pixels = dataclasses.replace(CONFIG, remat=policy), jax.tree.map(jnp.asarray, make_pixels())
+        config, pixels = dataclasses.replace(CONFIG, remat=policy), jax.device_put(make_pixels())
         features = jax.grad(lambda p: decoder.bind(config, p).vision(pixels).sum())
         return str(jax.make_jaxpr(features)(decoder.abstract_params(config))).count("dot_general")
 

@@ -44,7 +44,7 @@ SLOTS = 40
 def random_params(config, seed=0):
     """Return parameters far from their initial values, including norms and biases."""
     rng, shapes = np.random.default_rng(seed), decoder.abstract_params(config)
-    return jax.tree.map(lambda x: jnp.array(rng.normal(size=x.shape) * 0.4, jnp.float32), shapes)
+    return jax.tree.map(lambda x: jax.device_put((rng.normal(size=x.shape) * 0.4).astype(np.float32)), shapes)
 
 
 def make_pixels(grids=GRIDS, slots=SLOTS, seed=1):
@@ -130,9 +130,9 @@ def test_order_of_the_image_processor():
 
 def test_positions_are_interpolated_between_aligned_corners():
     """A grid of 3 × 3 whose values are row + 10 · column; an image of 5 × 2 patches, and one of a single patch."""
-    table_pd = jnp.array([[row + 10.0 * column] for row in range(3) for column in range(3)])
-    position_qj2 = jnp.array([[[row, column] for row in range(5) for column in range(2)] + [[0, 0]]])
-    size_qj2 = jnp.array([[[5, 2]] * 10 + [[1, 1]]])
+    table_pd = np.array([[row + 10.0 * column] for row in range(3) for column in range(3)])
+    position_qj2 = np.array([[[row, column] for row in range(5) for column in range(2)] + [[0, 0]]])
+    size_qj2 = np.array([[[5, 2]] * 10 + [[1, 1]]])
     got = np.asarray(jax.jit(qwen3_vl.interpolate)(table_pd, position_qj2, size_qj2))
     np.testing.assert_allclose(got[0, :, 0], [0, 20, 0.5, 20.5, 1, 21, 1.5, 21.5, 2, 22, 0], atol=1e-6)
 

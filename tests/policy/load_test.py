@@ -41,9 +41,9 @@ def test_sampler_and_trainer_logprobs_agree(start, temperature):
     sample = Sampler(start, kv_cache_chunks=1, group_size=6, max_new_tokens=74, temperature=temperature)
     completions = sample(start.params, sampler.Prompts(prompts, starts), jax.random.key(0))
     batch = random_batch()._replace(
-        token_bs=jnp.asarray(np.concatenate([np.repeat(prompts, 6, axis=0), completions.token_bt], axis=1)),
-        start_b=jnp.asarray(np.repeat(starts, 6)),
-        full_mask_bt=jnp.asarray(np.arange(74)[None] < np.asarray(completions.length_b)[:, None]),
+        token_bs=jax.device_put(np.concatenate([np.repeat(prompts, 6, axis=0), completions.token_bt], axis=1)),
+        start_b=jax.device_put(np.repeat(starts, 6)),
+        full_mask_bt=jax.device_put(np.arange(74)[None] < np.asarray(completions.length_b)[:, None]),
     )
     logprobs = jax.jit(make_logprob_fn(start, temperature=temperature, chunk=32, need_entropy=True))
     logprob, entropy, _ = logprobs(start.params, batch)
@@ -201,7 +201,7 @@ def sizes(jaxpr):
 
 
 def test_logprob_gradient_is_the_same_at_any_chunk(start):
-    batch = random_batch()._replace(token_bs=jnp.asarray(np.arange(40, 72, dtype=np.int32).reshape(4, 8)))
+    batch = random_batch()._replace(token_bs=jax.device_put(np.arange(40, 72, dtype=np.int32).reshape(4, 8)))
 
     def gradient(chunk):
         logprobs = make_logprob_fn(start, temperature=1.0, chunk=chunk, need_sft=False)

@@ -60,9 +60,9 @@ def draw_sample(policy, temperature):
     draw = Sampler(policy, kv_cache_chunks=1, group_size=6, max_new_tokens=40, temperature=temperature)
     completions = draw(policy.params, prompts, jax.random.key(0))
     batch = random_batch()._replace(
-        token_bs=jnp.asarray(np.concatenate([np.repeat(prompts.token_qs, 6, axis=0), completions.token_bt], axis=1)),
-        start_b=jnp.asarray(np.repeat(prompts.start_q, 6)),
-        full_mask_bt=jnp.asarray(np.arange(40)[None] < np.asarray(completions.length_b)[:, None]),
+        token_bs=jax.device_put(np.concatenate([np.repeat(prompts.token_qs, 6, axis=0), completions.token_bt], axis=1)),
+        start_b=jax.device_put(np.repeat(prompts.start_q, 6)),
+        full_mask_bt=jax.device_put(np.arange(40)[None] < np.asarray(completions.length_b)[:, None]),
     )
     return completions, batch
 
@@ -118,7 +118,7 @@ def test_gradient_of_a_padded_model_is_finite_where_padding_is_no_token(padded):
     width = batch.full_mask_bt.shape[1]
     tokens = np.array(batch.token_bs)
     tokens[:, -width:][~np.asarray(batch.full_mask_bt)] = padding_id
-    batch = batch._replace(token_bs=jnp.asarray(tokens))
+    batch = batch._replace(token_bs=jax.device_put(tokens))
     assert (tokens == padding_id).sum() > 0
     logprobs = make_logprob_fn(padded, temperature=1.0, chunk=16, need_sft=False)
     value, gradient = jax.jit(jax.value_and_grad(lambda params: logprobs(params, batch)[0].sum()))(padded.params)

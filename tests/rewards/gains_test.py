@@ -23,7 +23,7 @@ def make_group(ell_gk, valid_gk=None, steps_gk=None, is_correct_g=None):
     valid_gk = np.ones(ell_gk.shape, bool) if valid_gk is None else np.array(valid_gk)
     steps_gk = valid_gk[:, 1:].astype(int) if steps_gk is None else np.array(steps_gk)
     is_correct_g = np.ones(len(ell_gk), bool) if is_correct_g is None else np.array(is_correct_g)
-    return rewards.Group(*map(jnp.asarray, (ell_gk, valid_gk, steps_gk, 10 * steps_gk, is_correct_g)))
+    return rewards.Group(*map(jax.device_put, (ell_gk, valid_gk, steps_gk, 10 * steps_gk, is_correct_g)))
 
 
 def random_group(seed, n=64, k=8):

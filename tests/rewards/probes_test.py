@@ -43,14 +43,14 @@ def plain_likelihood(
 ):
     """Return ℓ_k with one sequence for every cut, its prefix, and every variant, and with every softmax written out."""
     slots = 20  # one shape, so that it compiles once; padding on the right has no effect
-    valid, positions = jnp.ones((1, slots), bool), jnp.arange(slots)[None]
+    valid, positions = np.ones((1, slots), bool), np.arange(slots)[None]
     ell_k = []
     for cut, prefix in zip(CUTS[row], prefixes[row], strict=True):
         ells = []
         for variant in VARIANTS[row]:
-            context = TOKENS[row, START[row] : cut].tolist() + list(prefix) + list(LEAD_IN)
+            context = np.asarray(TOKENS)[row, START[row] : cut].tolist() + list(prefix) + list(LEAD_IN)
             tokens = context + list(variant) + list(CLOSINGS[0])
-            padded = jnp.array(tokens + [0] * (slots - len(tokens)))[None]
+            padded = np.array(tokens + [0] * (slots - len(tokens)))[None]
             logits = np.array(forward(padded, positions, valid, ())[0][0] @ unembed, np.float64)
             prob = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
             ending = len(context) + len(variant)
@@ -68,16 +68,16 @@ def pack(prefixes=None, terminator="tag", **sizes):
     """Return trunk, cuts and answers of both rows; cuts of row 1 are padded."""
     sizes = {"max_variants": 3, "max_tokens": 4} | sizes
     answers = [rewards.pack_answers(LEAD_IN, v, CLOSINGS, terminator=terminator, **sizes) for v in VARIANTS]
-    cut_bk = jnp.array([cuts + (1,) * (4 - len(cuts)) for cuts in CUTS])
-    valid_bk = jnp.array([[k < len(cuts) for k in range(4)] for cuts in CUTS])
+    cut_bk = np.array([cuts + (1,) * (4 - len(cuts)) for cuts in CUTS])
+    valid_bk = np.array([[k < len(cuts) for k in range(4)] for cuts in CUTS])
     cuts = rewards.Cuts(cut_bk, valid_bk)
     if prefixes:
         rows = [row + ((),) * (4 - len(row)) for row in prefixes]
         ids = np.array([[ids + (22,) * (4 - len(ids)) for ids in row] for row in rows])
         cuts = cuts._replace(prefix_kx=ids, prefix_length_k=np.array([[len(ids) for ids in row] for row in rows]))
-    slot = jnp.arange(TOKENS.shape[1])[None]
-    start, end = jnp.array(START)[:, None], jnp.array(END)[:, None]
-    trunk = rewards.Trunk(position_s=jnp.maximum(slot - start, 0), valid_s=(slot >= start) & (slot < end))
+    slot = np.arange(TOKENS.shape[1])[None]
+    start, end = np.array(START)[:, None], np.array(END)[:, None]
+    trunk = rewards.Trunk(position_s=np.maximum(slot - start, 0), valid_s=(slot >= start) & (slot < end))
     return trunk, cuts, jax.tree.map(lambda *xs: np.stack(xs), *answers)
 
 
@@ -217,7 +217,7 @@ def test_ell_0_of_a_question_is_that_of_each_of_its_responses():
         trunk = rewards.Trunk(np.maximum(slot - starts[:, None], 0), slot >= starts[:, None])
         one = np.ones((rows, 1), int)
         cuts = rewards.Cuts(prompt * one, one > 0, np.tile(opening, (rows, 1, 1)), len(opening) * one)
-        _, cache = jax.jit(forward)(jnp.array(tokens), jnp.array(trunk.position_s), jnp.array(trunk.valid_s), ())
+        _, cache = jax.jit(forward)(tokens, trunk.position_s, trunk.valid_s, ())
         return score_on_cache(forward, unembed, (cache,), trunk, cuts, answers, share_lead_in=True)
 
     of_questions = score(token_bs[::group, :prompt], start_b, answers)

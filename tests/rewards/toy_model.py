@@ -41,10 +41,10 @@ def make_masked_forward(seed=0):
 def _make_parameters(seed):
     rng = np.random.default_rng(seed)
 
-    def matrix(*shape):
-        return jnp.array(rng.normal(size=shape) / np.sqrt(shape[0]), jnp.float32)
+    def matrix(*shape, scale=1):
+        return jax.device_put((rng.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32) * np.float32(scale))
 
-    embed_vd, unembed_dv = matrix(VOCAB, WIDTH) * 4, matrix(WIDTH, VOCAB) * 4
+    embed_vd, unembed_dv = matrix(VOCAB, WIDTH, scale=4), matrix(WIDTH, VOCAB, scale=4)
     return embed_vd, unembed_dv, [tuple(matrix(WIDTH, WIDTH) for _ in range(4)) for _ in range(LAYERS)]
 
 

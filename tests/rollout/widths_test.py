@@ -79,7 +79,7 @@ def narrow_batch():
     """Return a batch of 4 rows with prompts of 3 and completions of at most 8 tokens."""
     batch = random_batch(rows=4, width=LIMIT)
     token_bs = np.arange(4 * (PROMPT + LIMIT), dtype=np.int32).reshape(4, -1) % 20 + 40
-    return batch._replace(token_bs=jnp.asarray(token_bs), start_b=jnp.array([0, 1, 2, 0]))
+    return batch._replace(token_bs=jax.device_put(token_bs), start_b=jnp.array([0, 1, 2, 0]))
 
 
 @pytest.fixture(scope="module")

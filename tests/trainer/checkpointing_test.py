@@ -25,7 +25,7 @@ def state_of(step):
     count, skipped, in_a_row = (np.array(n, np.int32) for n in (step, 1, 2))
     wide = step + np.random.default_rng(step).normal(size=(64, 64)).astype(np.float32)
     params = {"wide": wide, "bias": np.full(3, step, np.float32)}
-    return jax.tree.map(jnp.asarray, TrainState(count, params, (np.full(3, step / 2, np.float32),), skipped, in_a_row))
+    return jax.device_put(TrainState(count, params, (np.full(3, step / 2, np.float32),), skipped, in_a_row))
 
 
 def open_checkpoints(workdir, **keep):

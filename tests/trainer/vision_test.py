@@ -73,7 +73,7 @@ def batch_of(prompts, completions):
         gate_b=np.arange(rows) % 2 == 0,
         images=prompts.images,
     )
-    return jax.tree.map(jnp.asarray, batch)
+    return jax.device_put(batch)
 
 
 def test_the_samplers_logprobs_are_the_trainers(policy, rollout):
@@ -106,7 +106,7 @@ def test_what_is_seen_matters(policy, rollout):
     batch = batch_of(*rollout)
     logprobs = jax.jit(make_logprob_fn(policy, temperature=1.0, chunk=8))
     swapped = batch._replace(
-        images=batch.images._replace(feature_qid=jnp.asarray(np.asarray(batch.images.feature_qid)[::-1]))
+        images=batch.images._replace(feature_qid=jax.device_put(np.asarray(batch.images.feature_qid)[::-1]))
     )
     found, other = (np.asarray(logprobs(policy.params, x)[0]) for x in (batch, swapped))
     assert np.abs(found - other).max() > 1e-3
@@ -135,7 +135,7 @@ def test_probes_equal_prompts_written_out(policy, rollout):
         max_tokens=4,
         terminator="tag",
     )
-    answers = jax.tree.map(lambda x: jnp.asarray(np.repeat(x, 3, axis=0)), answers)
+    answers = jax.tree.map(lambda x: jax.device_put(np.repeat(x, 3, axis=0)), answers)
     cut_bk = jnp.array([[0, 2, 5]] * 12)
     position_bs, valid_bs = sampler.row_positions(jnp.repeat(prompts.start_q, 3), width + 20, prompts.images)
     model = decoder.bind(policy.config, policy.params)

@@ -25,7 +25,7 @@ FILE = "model.safetensors"
 def random_params(config):
     rng = np.random.default_rng(0)
     return jax.tree.map(
-        lambda x: jnp.asarray(rng.normal(size=x.shape).astype(x.dtype)), decoder.abstract_params(config)
+        lambda x: jax.device_put(rng.normal(size=x.shape).astype(x.dtype)), decoder.abstract_params(config)
     )
 
 
