@@ -106,7 +106,7 @@ trainer = MIGTrainer(
     process=mig_reward(tokenizer, answers="answer", credit_level="step", alpha=1.0),
     **options,
 )
-trainer.train()
+_ = trainer.train()
 
 # %% [markdown]
 # ## What was learned

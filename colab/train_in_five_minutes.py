@@ -66,7 +66,10 @@ import mig_jax
 from mig_jax import assets
 
 TINY = "MIG_JAX_TINY" in os.environ  # set by the tests
-STEPS, SEEDS, EVAL_SIZE = (2, [0], 4) if TINY else (40, [0, 1], 128)
+STEPS, SEEDS, DATA, ROLLOUT = 40, [0, 1], {"eval_size": 128}, {"temperature": 1.4}
+if TINY:
+    STEPS, SEEDS, DATA = 2, [0], {"eval_size": 4, "train_size": 16}
+    ROLLOUT |= {"questions": 2, "group_size": 4}
 FOLDER = tempfile.mkdtemp()
 METHODS = {"MIG": {}, "GRPO": {"alpha": 0.0, "gamma": 0.0}}
 
@@ -79,8 +82,8 @@ for method, loss in METHODS.items():
             steps=STEPS,
             seed=seed,
             loss=loss,
-            rollout={"temperature": 1.4},
-            data={"eval_size": EVAL_SIZE},
+            rollout=ROLLOUT,
+            data=DATA,
             log={"writers": ("tensorboard", "live.py:Curves")},
         )
 
