@@ -11,11 +11,11 @@
 # on GSM8K with LoRA. The last cell draws its accuracy, and the likelihood of the reference answer before the first step
 # and after the last: steps that help lift the second above the first.
 #
-# **Different on a real T4**: all of this notebook was run with a tiny model on a CPU, with TRL 1.16. Not tried: the 0.5B
-# model, so ten minutes are an estimate; GSM8K and the model come over the network. A T4 has no bfloat16 units, so the
-# model computes in float32.
+# **Different on a real T4**: all of this notebook was run with a tiny model on a CPU, with TRL 1.16 and the packages that
+# Colab has. Not tried: the 0.5B model, so ten minutes are an estimate; GSM8K and the model come over the network. A T4 has
+# no bfloat16 units, so the model computes in float32.
 
-# %% Install: about a minute on Colab; torch, jax, flax and numpy stay as they are
+# %% Install: about a minute on Colab; torch, jax, flax and numpy stay as they are, datasets and pyarrow get newer
 REPOSITORY = "https://github.com/OWNER/mig_jax"  # @param {type: "string"}
 import importlib.util
 
