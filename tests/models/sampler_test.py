@@ -1,5 +1,6 @@
 """Sampling: log-probs and cache equal those of a full forward pass; stop ids, keys, groups and temperature."""
 
+import dataclasses
 import functools
 import re
 
@@ -149,6 +150,29 @@ def test_probes_on_the_rollout_cache_equal_packed_scoring(params):
     np.testing.assert_allclose(ell_bk, packed_ell_bk, atol=1e-5)
     is_sampled = jnp.arange(12)[None] < completions.length_b[:, None]
     np.testing.assert_allclose(completions.logprob_bt, jnp.where(is_sampled, logprob_bs[:, 5:], 0.0), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_unrolled_layers_decode_the_same():
+    """As on CPUs, with layers that differ, and fewer slots read than the chunk has."""
+    config = dataclasses.replace(CONFIG, window=6, full_layers=(1,), no_rope_layers=(0,))
+    params, prompts = (
+        decoder.init_params(config, jax.random.key(1)),
+        sampler.Prompts(jnp.array(PROMPTS), jnp.array(START)),
+    )
+
+    @functools.partial(jax.jit, static_argnames="platform")
+    def sample(params, platform):
+        model = decoder.bind(config, params)
+        state, cache = sampler.prefill(model, prompts, group_size=4, max_new_tokens=300, pad_id=0)
+        options = {"temperature": 1.0, "stop_ids": (99,), "pad_id": 0, "platform": platform}
+        chunk = sampler.empty_chunk(cache, 12, 300)
+        return sampler.decode(model, state, (cache,), chunk, jax.random.key(0), **options)
+
+    (state, chunk), (want_state, want_chunk) = sample(params, "cpu"), sample(params, "tpu")
+    np.testing.assert_array_equal(state.token_bt, want_state.token_bt)
+    np.testing.assert_allclose(state.logprob_bt, want_state.logprob_bt, atol=1e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), chunk, want_chunk)
 
 
 @pytest.mark.parametrize(("platform", "shape", "arrays"), [("tpu", "2,12,2,256,4", 2), ("cpu", "12,2,256,4", 4)])
