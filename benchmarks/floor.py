@@ -253,7 +253,8 @@ class Parts:
             return call
 
         self.run.rollout.compiled = self.compiled._replace(
-            sample=timed("sampling", self.compiled.sample), likelihood=timed("scoring", self.compiled.likelihood)
+            sample=step_cost.AtOnce(timed("sampling", self.compiled.sample)),
+            likelihood=timed("scoring", self.compiled.likelihood),
         )
 
     def _stop_timing(self) -> None:

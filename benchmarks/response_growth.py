@@ -33,7 +33,7 @@ from mig_jax.text.answers.verifier import Verifier
 AXES = {
     "response": ([256, 512, 1024, 2048, 4096, 8192], [512, 2048, 8192]),
     "group_size": ([2, 4, 8, 16, 32], [8, 32]),
-    "steps": ([4, 8, 16, 32], [16, 64]),
+    "steps": ([4, 16, 64], [16, 64]),
 }
 LABELS = {"response": "response, tokens", "group_size": "group size G", "steps": "steps K"}
 PARTS = ("sampling", "scoring", "update")

@@ -112,12 +112,27 @@ def draw_problems(args: argparse.Namespace) -> list[Problem]:
     return [Problem(f"{n}", "?" * (args.prompt - 8), a[0], "text", variants=(*a[1:],)) for n, a in enumerate(answers)]
 
 
-def forced_sampler(sample: Callable[..., Completions], tokenizer: Tokenizer, args: argparse.Namespace) -> Callable:
+class AtOnce:
+    """A sampler like `generate.Sampler` from a function that samples, which `start` calls and waits for."""
+
+    def __init__(self, sample: Callable[..., Completions]):
+        self.sample = sample
+
+    def __call__(self, *arguments: Any) -> Completions:
+        return self.sample(*arguments)
+
+    def start(self, *arguments: Any) -> Callable[[], Completions]:
+        completions = self.sample(*arguments)
+        return lambda: completions
+
+
+def forced_sampler(sample: Callable[..., Completions], tokenizer: Tokenizer, args: argparse.Namespace) -> AtOnce:
     """Return a sampler that samples, then puts responses of `--response` tokens in the place of what it sampled.
 
     Half of the answers are one of the reference answers, so that groups have signal.
     """
-    text = [f"{n}" + "=" * (args.response // args.steps - 8) for n in range(args.steps)]
+    # 32 tokens are left for the answer and what is around it.
+    text = [f"{n}" + "=" * ((args.response - 32) // args.steps - 8) for n in range(args.steps)]
     missing = args.response - 1 - len(tokenizer.encode(render_response(text, "1" * args.answer)))
     if missing < 0:
         raise ValueError(f"{args.steps} steps do not fit into {args.response} tokens")
@@ -136,7 +151,7 @@ def forced_sampler(sample: Callable[..., Completions], tokenizer: Tokenizer, arg
             is_truncated_b=jnp.zeros_like(sampled.is_truncated_b),
         )
 
-    return sample_forced
+    return AtOnce(sample_forced)
 
 
 class Run:
