@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mig_jax import rewards
 from mig_jax.config import Config
 from mig_jax.data.problem import Problem
 from mig_jax.distributed import sharding
@@ -28,7 +27,7 @@ from mig_jax.rollout import widths
 from mig_jax.rollout.batch import make_outcome, make_train_batch_fn
 from mig_jax.rollout.grading import GradedAnswers, grade_completions
 from mig_jax.rollout.outcome_rewards import Earned, OutcomeRewards, make_samples
-from mig_jax.rollout.scoring import ProbedSteps, Scores, build_probes, make_likelihood_fn, stack_steps
+from mig_jax.rollout.scoring import ProbedSteps, Probes, Scores, build_probes, make_likelihood_fn, stack_steps
 from mig_jax.text.answers.verifier import Grade, Verifier
 from mig_jax.text.step_format import MIG, StepFormat
 
@@ -125,17 +124,19 @@ class Rollout:
             rollout_params = fns.rollout_params(params)
             prompts = sharding.to_mesh(widths.cut_prompts(prompt_batch.prompts, longest), self.policy.mesh)
             prompts = fns.encode_images(rollout_params, prompts)
-            completions = fns.sample(rollout_params, prompts, key)
+            finish = fns.sample.start(rollout_params, prompts, key)
+            probes = self.make_probes(problems)  # while the accelerator decodes
+            completions = finish()
             watch.lap("rollout")
             parsed = parse_completions(self.policy, completions, max_steps=w.max_steps, process_mask=w.process_mask)
 
         limit = completions.token_bt.shape[1]
         width = widths.choose_width(max(len(completion.ids) for completion in parsed), limit)
         with self.memory_of("scoring"):
-            # The accelerator scores while the host grades.
             cuts, steps = self.to_mesh(stack_steps(parsed, max_steps=w.max_steps))
             self.announce_shapes(params, prompts, completions, steps, width)
-            ell_bk = self.start_scoring(rollout_params, prompts, completions, cuts, problems)
+            # The accelerator scores while the host grades.
+            ell_bk = fns.likelihood(rollout_params, prompts, completions, cuts, probes) if probes else None
             completions, rollout_params = completions._replace(cache=()), None  # free their memory for the update
             watch.lap("host")
             repeated = [problem for problem in problems for _ in range(len(parsed) // len(problems))]
@@ -178,20 +179,12 @@ class Rollout:
         made = jax.eval_shape(make_batch, prompts, completions._replace(cache=()), outcome, steps, ell_bk)
         self.on_shapes(jax.eval_shape(self.add_logprobs, params, made.batch))
 
-    def start_scoring(
-        self,
-        rollout_params: Any,
-        prompts: Prompts,
-        completions: Completions,
-        cuts: rewards.Cuts,
-        problems: Sequence[Problem],
-    ) -> jax.Array | None:
-        """Return the answer likelihoods `[B, K+1]`, still being computed; None if the process stream is off."""
+    def make_probes(self, problems: Sequence[Problem]) -> Probes | None:
+        """Return the probes of prompts, on the mesh; None if the process stream is off."""
         if not self.config.loss.alpha:
             return None
         limit = self.config.data.max_answer_tokens
-        probes = self.to_mesh(build_probes(self.policy, self.config.reward, problems, max_answer_tokens=limit))
-        return self.compiled.likelihood(rollout_params, prompts, completions, cuts, probes)
+        return self.to_mesh(build_probes(self.policy, self.config.reward, problems, max_answer_tokens=limit))
 
     def add_logprobs(self, params: Any, batch: Batch) -> Batch:
         """Return the batch with the log-probs that the loss compares with, where the config asks for them."""

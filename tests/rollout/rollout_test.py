@@ -1,5 +1,7 @@
 """What a rollout reads off its texts: early answers, paid time-outs, and the steps of transcripts."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -86,6 +88,6 @@ def test_out_of_memory_names_the_program_and_its_options(monkeypatch):
         def too_large(*arguments):
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 12884901888 bytes.")
 
-        rollout.compiled = rollout.compiled._replace(sample=too_large)
+        rollout.compiled = rollout.compiled._replace(sample=SimpleNamespace(start=too_large))
         with pytest.raises(UserError, match=r"memory in sampling \(asked for 12.0 GiB more\).*rollout.questions"):
             rollout(policy.params, encode_prompts(policy, config, problems), jax.random.key(0))
