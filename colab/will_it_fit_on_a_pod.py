@@ -8,7 +8,7 @@
 # needs. No parameter is downloaded and no TPU is used; the figures are those of the TPU compiler. **Compiled is not
 # run.**
 #
-# Press *Runtime → Run all* on a CPU runtime. The chart comes after about six minutes. Then change questions, mesh,
+# Press *Runtime → Run all* on a CPU runtime. The chart comes after about five minutes. Then change questions, mesh,
 # rematerialization or the type of Adam's moments below, and press *Compile*.
 
 # %% Install: about two minutes on Colab, with the compiler for TPUs
@@ -105,5 +105,5 @@ _ = ipywidgets.interact_manual.options(manual_name="Compile")(fit, **controls)
 # [docs/scaling.md](https://github.com/OWNER/mig_jax/blob/main/docs/scaling.md).
 #
 # **Different on a real pod**: the runtime keeps some memory for itself, fragmentation can add a few percent, and times
-# are lower bounds. **Different on Colab**: this notebook was run for a small model on four chips, with the newest jax. Of
-# the 7B run, scoring alone took 98 seconds of one core of a shared machine; six minutes for all are an estimate.
+# are lower bounds. **Different on Colab**: here the whole notebook was run with the newest jax, in 277 seconds of CPU
+# time on two shared cores; with Colab's jax only a small model was compiled for four chips.
