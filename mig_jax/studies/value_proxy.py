@@ -78,7 +78,7 @@ POLICIES: dict[str, Policy] = {
         {
             "data.train": "scenes:objects=3-5,slip_prob=0.2,early_guess_prob=0.1",
             "data.train_size": 40_000,
-            "steps": 1000,
+            "steps": 400,
             "sft.batch_size": 64,
             "optimizer.peak_lr": 2e-3,
             "optimizer.warmup_steps": 100,
