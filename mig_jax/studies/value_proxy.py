@@ -29,11 +29,11 @@ _TAUGHT = {"steps": 80, "optimizer.peak_lr": 1e-3, "optimizer.warmup_steps": 10}
 _SLIPS = "slip_prob=0.2,early_guess_prob=0.2"
 
 
-def _scratch(layers: int, width: int, mlp_width: int) -> dict[str, Any]:
+def _scratch(layers: int, width: int, mlp_width: int, *, steps: int) -> dict[str, Any]:
     """Return the changes that train a policy of another size from random parameters."""
     shape = {"layers": layers, "width": width, "mlp_width": mlp_width, "heads": 4, "kv_heads": 2, "head_size": 16}
     shape = {f"model.init.{key}": value for key, value in shape.items()}
-    learning = {"steps": 1500, "optimizer.peak_lr": 2e-3, "optimizer.warmup_steps": 100, "optimizer.decay": "cosine"}
+    learning = {"steps": steps, "optimizer.peak_lr": 2e-3, "optimizer.warmup_steps": 100, "optimizer.decay": "cosine"}
     start = {"model.path": "", "model.tokenizer": "characters", "data.train": f"chain:terms=7,{_SLIPS}"}
     return {**start, **learning, **shape}
 
@@ -89,8 +89,8 @@ POLICIES: dict[str, Policy] = {
     "chains, 165K with more slips": Policy(
         "chain:terms=7", {**_TAUGHT, "data.train": "chain:terms=7,slip_prob=0.42,early_guess_prob=0.2"}
     ),
-    "chains, 90K": Policy("chain:terms=7", _scratch(2, 56, 168)),
-    "chains, 500K": Policy("chain:terms=7", _scratch(4, 96, 288)),
+    "chains, 90K": Policy("chain:terms=7", _scratch(2, 56, 168, steps=1500)),
+    "chains, 500K": Policy("chain:terms=7", _scratch(4, 96, 288, steps=600)),
 }
 # Probe variant → changes; the first one is the default, by which states are sampled.
 PROBES: dict[str, Mapping[str, Any]] = {
