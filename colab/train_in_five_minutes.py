@@ -9,7 +9,7 @@
 #
 # Press *Runtime → Run all* on a CPU runtime: four runs of 40 steps, with live curves, in six to eight minutes. On one CPU
 # core the share of right samples rose from 0.01 to about 0.35 with MIG (both seeds), and fell to 0.00 with GRPO (both):
-# the picture below.
+# the picture below, still with the paper's credit; the default of today, step credit, learns faster.
 #
 # **Different on Colab**: all of this notebook was run on two CPU cores with the packages that Colab has, but not on
 # Colab itself; its two cores may be slower. On another CPU, or with another version of jax, the curves differ.

@@ -41,7 +41,7 @@ STARTS = {"slips_58": 0.58, "hot": None, "slips_20": 0.2, "slips_42": 0.42, "sli
 HOT = {"rollout.temperature": 1.4}
 GIVEN = "given"
 START_LABELS = {
-    **{start: f"taught with {slip_prob:.0%} slips" for start, slip_prob in STARTS.items() if slip_prob},
+    **{start: f"taught {slip_prob:.0%} slips" for start, slip_prob in STARTS.items() if slip_prob},
     "hot": "temperature 1.4",
     GIVEN: "given policy",
 }
@@ -110,7 +110,7 @@ def _findings(starts: Mapping[str, float], comparisons: Mapping[tuple[str, str],
             if of_start == start
         ]
         if parts:
-            lines.append(f"Start {_name(start, share)}; MIG against the others: {'; '.join(parts)}.")
+            lines.append(f"Start {_name(start, share)}; MIG minus the others: {'; '.join(parts)}.")
     return lines
 
 
@@ -120,7 +120,7 @@ def _name(start: str, share: float) -> str:
 
 
 def _verdict(found: Comparison) -> str:
-    return "is behind" if found.low > 0 else "is ahead" if found.high < 0 else "differs by less than the interval tells"
+    return "is behind" if found.low > 0 else "is ahead" if found.high < 0 else "does not differ significantly"
 
 
 def _table(title: str, cells: Mapping[str, Cell | None]) -> Table:
@@ -178,8 +178,8 @@ def _draw(results: Results, starts: Mapping[str, float], cells: Mapping[str, Map
             training.plot(curves[0][0], mean, color=color, lw=1.6, label=f"{LABELS[arm]} ({len(curves)})")
     for place, share in enumerate(starts.values()):
         reached.plot([place - 0.35, place + 0.35], [share, share], color=plot_style.FAINT, ls=":", lw=1.2)
-    ticks = [f"{share:.1%}\n{START_LABELS[start]}" for start, share in starts.items()]
-    reached.set_xticks(range(len(starts)), ticks, fontsize=8)
+    ticks = [f"{share:.1%} {START_LABELS[start]}".replace(" ", "\n", 1) for start, share in starts.items()]
+    reached.set_xticks(range(len(starts)), ticks, fontsize=7)
     reached.set(xlabel="right samples at the start (dotted)", ylabel="held-out accuracy, sampled")
     training.set(xlabel=f"training step, {START_LABELS[first]}", ylabel="share of right samples, mean over (n) seeds")
     for ax in (reached, training):

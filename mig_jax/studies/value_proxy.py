@@ -233,7 +233,7 @@ def _measure(states: States) -> dict[str, Interval]:
 
 
 def _verdict(rho: Interval) -> str:
-    return "above" if rho.low > TARGET else "below" if rho.high < TARGET else "not told apart from"
+    return "above" if rho.low > TARGET else "below" if rho.high < TARGET else "not significantly different from"
 
 
 def _compare_probes(setting: str, states: States, probe: str) -> Comparison:

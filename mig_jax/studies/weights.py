@@ -56,7 +56,7 @@ def analyze(results: Results) -> Analysis:
     columns = ("α", "β", "γ", "seeds", "sampled accuracy, 95 % interval", "std over seeds", "worst seed", "well formed")
     findings = [
         f"The best of {len(cells)} points is α, β, γ = {', '.join(f'{w:g}' for w in ranked[0])}, with {best:.3f}.",
-        f"{len(stable)} points are within {STABLE} of it in every seed.",
+        f"Within {STABLE} of it in every seed: {len(stable)} of {len(cells)} points.",
         *(_effect(by_seed, axis, letter) for axis, letter in enumerate("αβγ")),
     ]
     numbers = {"accuracy": {name_point(*point): by_seed[point].tolist() for point in ranked}}
@@ -99,7 +99,7 @@ STUDY = Study(
     analyze=analyze,
     settings={**SHORT_RUN, "steps": 20, "eval.samples": 2},
     limits=(
-        "The learning rate is the same for all points, and a larger weight is a longer update.",
+        "The learning rate is the same for all points, and a larger weight is a larger update.",
         "The best of many points is a little worse than it looks: it was chosen on the problems it is reported for.",
     ),
 )
