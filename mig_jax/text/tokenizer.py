@@ -121,9 +121,7 @@ class Tokenizer:
           The text, and `[T]` how many of its characters are complete after each token. The last of these counts is
           always the length of the text.
         """
-        known = range(self.vocab_size)
-        pieces = [self.token_bytes[id] if id in known else b"" for id in ids]
-        return decode_pieces(pieces)
+        return decode_pieces([self.token_bytes[id] if 0 <= id < self.vocab_size else b"" for id in ids])
 
     def chat_prompt(self, messages: list[dict[str, Any]]) -> list[int]:
         """Return the ids of a chat up to the start of the assistant's turn.
