@@ -79,8 +79,9 @@ def make_falling_batch(**options):
 @pytest.mark.parametrize(
     "change",
     [
-        {"reward__credit": "segment_progress"}, {"reward__credit_level": "trajectory"}, {"reward__advantage": "no_baseline"},
-        {"reward__advantage": "leave_one_out"}, {"reward__process_scale": "none"}, {"reward__outcome_scale": "none"},
+        {"reward__credit": "segment_progress"}, {"reward__credit_level": "trajectory"},
+        {"reward__advantage": "no_baseline"}, {"reward__advantage": "leave_one_out"},
+        {"reward__process_scale": "none"}, {"reward__outcome_scale": "none"},
         {"reward__process_eps__nats": 1.0}, {"reward__outcome_eps": 1.0},
         {"reward__credit_args__threshold": 0.75}, {"reward__credit_args__drawdown": 0.5},
         {"reward__credit_args__step_price": 0.5}, {"reward__credit_args__excess_step_price": 0.5},
