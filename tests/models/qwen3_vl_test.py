@@ -8,17 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
-from transformers import Qwen2VLImageProcessorPil
 
 from mig_jax.distributed import sharding
-from mig_jax.models import decoder, image_features, qwen3_vl, sampler
+from mig_jax.models import decoder, image_features, qwen3_vl
 from mig_jax.models.decoder import ImageFeatures
-from mig_jax.models.huggingface import config as hf_config
-from mig_jax.models.huggingface import weights as hf_weights
 from mig_jax.models.qwen3_vl import VisionConfig
 from mig_jax.models.vision import Grid, Pixels
-from mig_jax.policy import encoding, images
+from tests.models.stored_logits import check_logits, quick_jit
 
 REFERENCE = pathlib.Path(__file__).parent / "qwen3_vl_reference"
 VISION = VisionConfig(
@@ -62,10 +58,6 @@ def make_pixels(grids=GRIDS, slots=SLOTS, seed=1):
     )
 
 
-# Compilation takes much longer than computation here.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
 @functools.partial(quick_jit, static_argnums=0)
 def encode_compiled(config, params, pixels):
     return decoder.bind(config, params).vision(pixels)
@@ -86,33 +78,7 @@ def units_of(pixels, image):
 
 def test_logits_equal_transformers():
     """Two prompts of different lengths with two images each, of more and fewer patches than learned positions."""
-    config = hf_config.read_config(REFERENCE)
-    model = decoder.bind(config, hf_weights.load(REFERENCE, config))
-    stored = np.load(REFERENCE / "logits.npz")
-    processor = Qwen2VLImageProcessorPil(patch_size=4, min_pixels=64, max_pixels=6400)
-    reader = images.ImageReader(config.vision, processor, max_patches=100)
-    prompts = ([1, 2, 91, 90, 92, 3, 4, 5, 91, 90, 92, 6, 7], [8, 91, 90, 92, 91, 90, 92, 9])
-    read = [
-        reader.read(ids, [Image.fromarray(stored[f"image_{q}_{i}"]) for i in range(2)]) for q, ids in enumerate(prompts)
-    ]
-    width = stored["token_qs"].shape[1]
-    token_qs, start_q = encoding.pad_left([prompt.ids for prompt in read], width, pad_id=93)
-    stacked = reader.stack(read, width)
-    np.testing.assert_array_equal(token_qs, stored["token_qs"])
-    np.testing.assert_array_equal(stacked.next_q, stored["next_q"])
-    valid_qs = stored["valid_qs"]
-    np.testing.assert_array_equal(stacked.position_qs3[valid_qs], stored["position_qs3"][valid_qs])
-
-    @quick_jit
-    def logits(token_qs, start_q, stacked):
-        stacked = stacked._replace(feature_qid=model.vision(stacked.pixels))
-        position_qs3, is_valid_qs = sampler.row_positions(start_q, width, stacked)
-        features = sampler.row_features(stacked, *token_qs.shape)
-        hidden_qsd, _ = model(token_qs, position_qs3, is_valid_qs, features=features)
-        return jnp.einsum("qsd,dv->qsv", hidden_qsd, model.unembed_dv())
-
-    logits_qsv = np.asarray(logits(token_qs, start_q, stacked))
-    np.testing.assert_allclose(logits_qsv[valid_qs], stored["logits_qsv"][valid_qs], atol=3e-5)
+    check_logits(REFERENCE, max_patches=100)
 
 
 # --- the tower ---
