@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     m.param_dtype = "float32"  # of parameters; float32 keeps master parameters beside bfloat16 activations
     m.save_dtype = ""  # of the saved model: float32, bfloat16 or float16; "": as the parameters
     m.attention = ""  # kernel of training and prefill: xla, splash (TPU), cudnn (GPU, bfloat16); "": by device
-    m.remat = "none"  # what the backward pass recomputes to save memory: none, layer or matmuls (models/remat.py)
+    m.remat = ""  # what the backward pass recomputes: none, layer or matmuls (models/remat.py); "": by device
     m.init = ConfigDict()  # shape of the model, when model.path is ""
     m.init.layers = 4
     m.init.width = 128

@@ -37,7 +37,7 @@ CHOICES = {
     "model.compute_dtype": ("float32", "bfloat16"),
     "model.param_dtype": ("float32", "bfloat16"),
     "model.save_dtype": ("", "float32", "bfloat16", "float16"),
-    "model.remat": tuple(remat.POLICIES),
+    "model.remat": ("", *remat.POLICIES),
     "model.lora.save": ("merged", "adapter"),
     "reward.overlong": ("keep", "mask"),
     "reward.reading": READINGS,
@@ -162,7 +162,8 @@ def _values(config: Config) -> list[str]:
     errors = []
     for key, choices in CHOICES.items():
         if _read(config, key) not in choices:
-            errors.append(f"{key}={_read(config, key)!r}: choose one of {', '.join(choices)}")
+            named = ", ".join(choice or '""' for choice in choices)
+            errors.append(f"{key}={_read(config, key)!r}: choose one of {named}")
     if config.loss.clip_low > 1:
         errors.append(
             f"loss.clip_low={config.loss.clip_low}: must be at most 1: the ratio's lower bound is 1 - clip_low"

@@ -18,7 +18,7 @@ VIOLATIONS = {
     "loss.aggregate='rows'": {"loss__aggregate": "rows"},
     "optimizer.decay='linear'": {"optimizer__decay": "linear"},
     "model.compute_dtype='float16'": {"model__compute_dtype": "float16"},
-    "model.remat='all': choose one of none, matmuls, layer": {"model__remat": "all"},
+    "model.remat='all': choose one of \"\", none, matmuls, layer": {"model__remat": "all"},
     "steps=0: must be more than 0": {"steps": 0},
     "log.profile_steps: there is no step 0; steps are 1 to": {"log__profile_steps": (1, 0)},
     "rollout.temperature=0.0: must be more than 0": {"rollout__temperature": 0.0},

@@ -72,7 +72,7 @@ def compile_run(config: Config, topology: str, *, search: bool = True) -> dict[s
         "mesh": mesh,
         "weights": sum(math.prod(x.shape) for x in jax.tree.leaves(decoder.abstract_params(shape))),
         "unused_weights": unused_expert_params(shape),
-        "model": training.config.model.to_dict() | {"attention": shape.attention},
+        "model": training.config.model.to_dict() | {"attention": shape.attention, "remat": shape.remat},
         "rollout": config.rollout.to_dict(),
         "optimizer": config.optimizer.to_dict(),
         "hbm_gib": chip.hbm_gib,
@@ -162,7 +162,7 @@ def suggestions(part: str, program: str, config: Config) -> list[str]:
             + fewer
             + (["reward.max_variants lower", "reward.max_steps lower"] if program == "score" else [])
         )
-    remat = {"none": ["model.remat=matmuls"], "matmuls": ["model.remat=layer"], "layer": []}[m.remat]
+    remat = {"matmuls": ["model.remat=layer"], "layer": []}.get(m.remat, ["model.remat=matmuls"])
     return compute_dtype + remat + [f"optimizer.microbatches={2 * o.microbatches}", *fewer]
 
 

@@ -19,6 +19,7 @@ _PROBES = ("lower", "reward.max_variants"), ("lower", "reward.max_steps")
 _CACHE, _LOGITS = ("raise", "rollout.kv_cache_chunks"), ("lower", "optimizer.logprob_tokens")
 _MOMENTS, _DEVICES = ("set", "optimizer.state_dtype=bfloat16"), ("raise", "mesh.fsdp")
 _REMAT, _REFERENCE = ("set", "model.remat=layer"), ("set", "loss.kl_reference_on_host=True")
+_CHOSEN = ("optimizer.microbatches", "model.remat")  # for the device, where they are 0 or ""
 # Program -> the options that shrink it, the most effective first: what to do, and the key. Moments are in memory while
 # a rollout is sampled and scored, too.
 SUGGESTIONS = {
@@ -71,7 +72,7 @@ def _suggest(program: str, config: Config) -> list[str]:
         if action == "lower" and value == 1:
             is_done = True
         if not is_done:
-            shown = "chosen for the device" if key == "optimizer.microbatches" and not value else repr(value)
+            shown = "chosen for the device" if key in _CHOSEN and not value else repr(value)
             suggestions.append(f"{action} {option} (now {shown})")
     if jax.default_backend() == "gpu" and "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:
         suggestions.append("or give JAX more than 75 % of the GPU's memory: XLA_PYTHON_CLIENT_MEM_FRACTION=0.9")

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from mig_jax.config import Config, ModelConfig, ModelLoraConfig
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
-from mig_jax.models import decoder, families, kernel_choice, lora
+from mig_jax.models import decoder, families, kernel_choice, lora, remat
 from mig_jax.models.experts import ExpertsConfig
 from mig_jax.models.huggingface import config as hf_config
 from mig_jax.models.huggingface import gguf as gguf_file
@@ -279,7 +279,7 @@ def _compute_options(model: ModelConfig, mesh: Mesh, head_size: int) -> dict[str
     return {
         "dtype": dtype,
         "param_dtype": model.param_dtype,
-        "remat": model.remat,
+        "remat": model.remat or remat.default_policy(device),
         "attention": kernel_choice.choose_kernel(model.attention, device=device, dtype=dtype, head_size=head_size),
     }
 

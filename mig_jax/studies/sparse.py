@@ -25,7 +25,9 @@ ARMS: dict[str, Mapping[str, Any]] = {
     "outcome_sft": {"loss.alpha": 0.0},
     "process": {"loss.beta": 0.0, "loss.gamma": 0.0},
     "accuracy": {"loss.alpha": 0.0, "loss.gamma": 0.0, "reward.outcomes": {"accuracy": 1.0}},
+    "gamma": {"loss.alpha": 0.0, "loss.beta": 0.0},
     "mig_step": {"reward.credit_level": "step"},
+    "mig_step_event": {"reward.credit_level": "step", "reward.terminator": "event"},
 }
 LABELS = {
     "mig": "MIG: α, β and γ",
@@ -33,11 +35,13 @@ LABELS = {
     "outcome_sft": "outcome and SFT: β and γ",
     "process": "process stream: α alone",
     "accuracy": "β alone, without the format reward",
+    "gamma": "SFT stream: γ alone",
     "mig_step": "MIG with step credit",
+    "mig_step_event": "MIG with step credit, any ending",
 }
 # Name → slips of a step in the solutions that the start policy has learned; None: the quickstart's policy, sampled at
 # temperature 1.4. The order is that of the runs.
-STARTS = {"slips_58": 0.58, "hot": None, "slips_20": 0.2, "slips_42": 0.42, "slips_30": 0.3}
+STARTS = {"slips_58": 0.58, "hot": None, "slips_20": 0.2, "slips_42": 0.42, "slips_30": 0.3, "slips_10": 0.1}
 HOT = {"rollout.temperature": 1.4}
 GIVEN = "given"
 START_LABELS = {

@@ -35,7 +35,7 @@ def test_messages_of_all_devices(message, size):
 
 def test_only_what_is_left_to_do_is_suggested():
     before = explain("RESOURCE_EXHAUSTED", optimizer__logprob_tokens=4)
-    assert "raise optimizer.microbatches (now 1), set model.remat=layer (now 'none')" in before
+    assert "raise optimizer.microbatches (now 1), set model.remat=layer (now chosen for the device)" in before
     assert "optimizer.logprob_tokens" in before and "kl_reference_on_host" not in before
     after = explain(
         "RESOURCE_EXHAUSTED",

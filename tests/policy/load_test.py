@@ -15,7 +15,7 @@ from safetensors import numpy as safetensors
 from mig_jax.distributed import sharding
 from mig_jax.errors import UserError
 from mig_jax.learning import losses
-from mig_jax.models import decoder, sampler
+from mig_jax.models import decoder, remat, sampler
 from mig_jax.policy import load as policies
 from mig_jax.policy.generate import Sampler
 from mig_jax.policy.load import Policy, check_run_lengths, load_policy
@@ -168,6 +168,8 @@ def test_compute_dtype_and_remat_reach_the_model(start):
     assert policy.config.dtype == "bfloat16" and policy.config.remat == "layer"
     assert decoder.bind(policy.config, policy.params).unembed_dv().dtype == jnp.bfloat16
     assert {x.dtype for x in jax.tree.leaves(policy.params)} == {jnp.dtype("float32")}
+    assert start.config.remat == "matmuls"  # the default on CPUs
+    assert remat.default_policy(SimpleNamespace(platform="tpu")) == "none"
 
 
 def test_loss_and_gradient_never_hold_every_logit():
