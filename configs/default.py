@@ -136,7 +136,7 @@ def get_config() -> ConfigDict:
     e.probability = 0.001  # segment_progress
     w.max_steps = 16  # K, probes of a response; of more steps, K are probed, evenly spread, the last one among them
     w.max_variants = 4  # A, variants of the reference answer that are probed
-    w.terminator = "tag"  # what is scored after the answer: tag (the closing tag), or event (one token of any ending)
+    w.terminator = "event"  # what is scored after the answer: event (any ending, one token), or tag (closing tag)
     w.over_tokens = "mean_logprob"  # likelihood of a variant from its tokens: mean_logprob, mean_prob, or sum_logprob
     w.over_spellings = "max"  # likelihood of the answer from its variants: max, or logsumexp
 

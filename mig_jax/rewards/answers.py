@@ -20,7 +20,7 @@ def pack_answers(
     *,
     max_variants: int,
     max_tokens: int,
-    terminator: str = "tag",
+    terminator: str = "event",
 ) -> Answers:
     """Pack the variants of one answer into arrays of fixed shape, with numpy on the host.
 

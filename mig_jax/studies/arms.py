@@ -15,7 +15,7 @@ from mig_jax.studies.statistics import mean_interval, paired_difference
 from mig_jax.studies.study import Comparison, Results, Run
 
 # Settings of short runs that are evaluated by a run of their own: little besides training is done or written. Credit is
-# by trajectory, as in the paper; step credit is an arm.
+# by trajectory, as in the paper, and the closing tag is scored; step credit is an arm, and any ending, too.
 SHORT_RUN: Mapping[str, Any] = MappingProxyType(
     {
         "steps": 30,
@@ -23,6 +23,7 @@ SHORT_RUN: Mapping[str, Any] = MappingProxyType(
         "rollout.questions": 16,
         "optimizer.peak_lr": 6e-4,
         "reward.credit_level": "trajectory",
+        "reward.terminator": "tag",
         "eval.at_start": False,
         "eval.at_end": False,
         "eval.scored": 0,

@@ -92,9 +92,9 @@ POLICIES: dict[str, Policy] = {
     "chains, 90K": Policy("chain:terms=7", _scratch(2, 56, 168, steps=1500)),
     "chains, 500K": Policy("chain:terms=7", _scratch(4, 96, 288, steps=600)),
 }
-# Probe variant → changes; the first one is the default, by which states are sampled.
+# Probe variant → changes; the first one is that of the samples, with which the others are compared.
 PROBES: dict[str, Mapping[str, Any]] = {
-    "default": {},
+    "tag": {"reward.terminator": "tag"},
     "mean_prob": {"reward.over_tokens": "mean_prob"},
     "sum": {"reward.over_tokens": "sum_logprob"},
     "event": {"reward.terminator": "event"},
@@ -102,6 +102,7 @@ PROBES: dict[str, Mapping[str, Any]] = {
     "spellings, max": {"reward.max_variants": 4},
     "spellings, logsumexp": {"reward.max_variants": 4, "reward.over_spellings": "logsumexp"},
 }
+BASE = next(iter(PROBES))
 
 
 def plan_runs(plan: Plan) -> list[Run]:
@@ -111,9 +112,10 @@ def plan_runs(plan: Plan) -> list[Run]:
     policies = dict(list(policies.items())[: 2 if plan.smoke else None])
     for setting, policy in policies.items():
         model = f"{_folder(setting)}/policy" if policy.taught is not None else ""
-        settings, data = {} if plan.smoke else policy.settings(), {}
+        settings = {} if plan.smoke else policy.settings()
+        data = {**settings, **PROBES[BASE]}
         if policy.held_out and not plan.smoke:
-            data = {**settings, "data.train": policy.held_out, "data.eval": policy.held_out}
+            data |= {"data.train": policy.held_out, "data.eval": policy.held_out}
         if policy.taught is not None:
             taught = {} if plan.smoke else {**settings, **policy.taught}
             runs.append(Run(model, actions.sft, taught, arm="policy", setting=setting))
@@ -172,10 +174,10 @@ def read_states(results: Results, setting: str) -> States | None:
         lines = (results.folder(run.name) / VALUES).read_text(encoding="utf-8").splitlines()
         values += [json.loads(line) for line in lines]
         for probe in PROBES:
-            arm = "samples" if probe == "default" else probe
+            arm = "samples" if probe == BASE else probe
             for of_seed in results.finished(arm=arm, setting=setting, seed=seed):
                 scored.setdefault(probe, []).extend(results.transcripts(of_seed))
-    transcripts = scored["default"]
+    transcripts = scored[BASE]
     complete = {probe: of_probe for probe, of_probe in scored.items() if len(of_probe) == len(transcripts)}
     ids = {key: number for number, key in enumerate(dict.fromkeys(t.id or t.question for t in transcripts))}
     known = [
@@ -210,7 +212,7 @@ def analyze(results: Results) -> Analysis:
         for probe, ell_n in states.ell_n.items():
             of_probe = clustered(statistics.spearman, states.problem_n, ell_n, states.value_n)
             probes.append([f"{setting}: {probe}", str(of_probe)])
-            if probe != "default":
+            if probe != BASE:
                 comparisons.append(_compare_probes(setting, states, probe))
     tables = [Table("ℓ against the value", ("policy", "states / problems", *_MEASURES), rows)] if rows else []
     tables += [Table("By probe variant", ("policy: variant", "Spearman ρ"), probes)] if probes else []
@@ -228,7 +230,7 @@ _MEASURES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], float]] = {
 
 
 def _measure(states: States) -> dict[str, Interval]:
-    columns = (states.ell_n["default"], states.value_n, states.position_n)
+    columns = (states.ell_n[BASE], states.value_n, states.position_n)
     return {name: clustered(measure, states.problem_n, *columns) for name, measure in _MEASURES.items()}
 
 
@@ -237,13 +239,13 @@ def _verdict(rho: Interval) -> str:
 
 
 def _compare_probes(setting: str, states: States, probe: str) -> Comparison:
-    """Return how much higher the rank correlation of a probe variant is than that of the default, by problem."""
+    """Return how much higher the rank correlation of a probe variant is than that of the first, by problem."""
 
     def difference(a: np.ndarray, b: np.ndarray, value: np.ndarray) -> float:
         return statistics.spearman(a, value) - statistics.spearman(b, value)
 
-    columns = (states.ell_n[probe], states.ell_n["default"], states.value_n)
-    return Comparison(f"{setting}: ρ of {probe} − default", *clustered(difference, states.problem_n, *columns))
+    columns = (states.ell_n[probe], states.ell_n[BASE], states.value_n)
+    return Comparison(f"{setting}: ρ of {probe} − {BASE}", *clustered(difference, states.problem_n, *columns))
 
 
 def _draw(found: Mapping[str, States]) -> Figure:
@@ -251,7 +253,7 @@ def _draw(found: Mapping[str, States]) -> Figure:
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     by_ell, by_position = figure.subplots(1, 2, sharey=True)
     for color, (setting, states) in zip(plot_style.COLORS, found.items(), strict=False):
-        for ax, x_n in ((by_ell, states.ell_n["default"]), (by_position, states.position_n)):
+        for ax, x_n in ((by_ell, states.ell_n[BASE]), (by_position, states.position_n)):
             x, y = _by_quantile(x_n, states.value_n)
             ax.plot(x, y, color=color, marker="o", ms=3, lw=1.2, label=setting)
     by_ell.set(xlabel="ℓ of the reference answer, nats per token", ylabel="value: share of right continuations")

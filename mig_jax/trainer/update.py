@@ -97,6 +97,7 @@ class Update:
 
     def __init__(self, step: "CompiledStep", mesh: Mesh, *, order: Sequence[int], is_reported: Callable[[str], bool]):
         self.step, self.mesh, self.order, self.is_reported = step, mesh, order, is_reported
+        self._is_whole = len(set(order)) == 1  # one mini-batch: the batch
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile update")
         self._compiling: Future | None = None
 
@@ -111,7 +112,7 @@ class Update:
 
         def compile_step() -> None:
             with jax.set_mesh(self.mesh):
-                part = batch if len(set(self.order)) == 1 else jax.eval_shape(self.step.take_minibatch, batch, 0)
+                part = batch if self._is_whole else jax.eval_shape(self.step.take_minibatch, batch, 0)
                 part = sharding.with_shardings(part, sharding.batch_sharding(self.mesh))
                 self.step.update.lower(state, part).compile()
 
@@ -123,7 +124,7 @@ class Update:
             self._compiling = None
         rows = []
         for n in self.order:
-            part = batch if len(set(self.order)) == 1 else self.step.take_minibatch(batch, n)
+            part = batch if self._is_whole else self.step.take_minibatch(batch, n)
             state, metrics = self.step.update(state, part)
             rows.append({name: value for name, value in metrics.items() if self.is_reported(name)})
         return state, rows

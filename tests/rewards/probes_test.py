@@ -336,7 +336,9 @@ def test_branches_write_their_prefix_first():
 def test_what_variants_have_in_common_is_computed_once(variants, share, expected):
     """Two rows of two cuts: four lead-ins of two tokens, then eight leaves; a single pass unless it is asked for."""
     forward, unembed = toy_model.make_forward()
-    answers = rewards.pack_answers(LEAD_IN, variants, CLOSINGS, max_variants=len(variants), max_tokens=3)
+    answers = rewards.pack_answers(
+        LEAD_IN, variants, CLOSINGS, max_variants=len(variants), max_tokens=3, terminator="tag"
+    )
     trunk, cuts, _ = pack()
     cuts = jax.tree.map(lambda x: np.asarray(x)[:, :2], cuts)
     shapes = []
@@ -354,7 +356,7 @@ def test_what_variants_have_in_common_is_computed_once(variants, share, expected
 
 def test_pack_answers_leaves_out_variants_that_do_not_fit():
     variants = [(1, 1, 1), (7,), (7,), (8,), (9,)]  # and repetitions
-    answers = rewards.pack_answers(LEAD_IN, variants, CLOSINGS, max_variants=2, max_tokens=2)
+    answers = rewards.pack_answers(LEAD_IN, variants, CLOSINGS, max_variants=2, max_tokens=2, terminator="tag")
     np.testing.assert_array_equal(answers.token_ap, [[3, 4, 7, 5, 0], [3, 4, 8, 5, 0]])
     np.testing.assert_array_equal(answers.target_aye, [[[7], [5], [6], [-1]], [[8], [5], [6], [-1]]])
     np.testing.assert_array_equal(answers.scored_ay, [[True, True, True, False]] * 2)

@@ -72,14 +72,20 @@ def spelled(rollout):
     return score(rollout, problems=SPELLED)
 
 
-def written_likelihood(policy, prompt, response, lead_in, answer):
-    """Return the mean log-prob of an answer with its closing tag by one forward pass over the whole text."""
+def written_likelihood(policy, prompt, response, lead_in, answer, terminator="event"):
+    """Return the mean log-prob of an answer with its ending, by a forward pass over the whole text for each ending."""
     encode = policy.tokenizer.encode
     context = [*prompt, *response, *encode(lead_in)]
-    target = [*encode(answer), *encode(policy.tokenizer.format.close)]
-    padding = WRITTEN_WIDTH - len(context + target)
-    ids = jnp.array([[0] * padding + context + target])
-    return float(last_logprobs(policy.config, policy.params, ids, jnp.array([padding]), n=len(target)).mean())
+    endings = [encode(policy.tokenizer.format.close)]
+    if terminator == "event":  # the first token of each ending
+        endings = [encode(space + policy.tokenizer.format.close)[:1] for space in ("", " ", "\n")]
+    found = []
+    for ending in endings:
+        target = [*encode(answer), *ending]
+        padding = WRITTEN_WIDTH - len(context + target)
+        ids = jnp.array([[0] * padding + context + target])
+        found.append(last_logprobs(policy.config, policy.params, ids, jnp.array([padding]), n=len(target)))
+    return float(jnp.append(found[0][:-1], jax.nn.logsumexp(jnp.stack(found)[:, -1])).mean())
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="n")
@@ -91,8 +97,9 @@ def last_logprobs(config, params, ids, start_b, *, n):
     return rewards.token_logprobs(hidden[0, -n:], model.unembed_dv(), ids[0, -n:])[0]
 
 
-def test_likelihoods_equal_those_written_out(rollout):
-    assert_written_out(rollout)
+@pytest.mark.parametrize("terminator", ["event", "tag"])
+def test_likelihoods_equal_those_written_out(rollout, terminator):
+    assert_written_out(rollout, terminator)
 
 
 @pytest.mark.slow
@@ -146,20 +153,20 @@ def score_at(rollout, cut_k):
     return np.array(likelihood(policy.params, prompts, completions, cuts, probes))
 
 
-def assert_written_out(rollout):
+def assert_written_out(rollout, terminator):
     """Check that every probe equals one forward pass over its text, and that ℓ₀ is one number for a group."""
     _, policy, problems, prompts, completions = rollout
-    ell_bk, steps, parsed = score(rollout, reward__max_variants=1)
+    ell_bk, steps, parsed = score(rollout, reward__max_variants=1, reward__terminator=terminator)
     assert ell_bk.shape == steps.valid_bk.shape
     for row in (0, 3, GROUP, GROUP + 1):
         q = row // GROUP
         prompt = np.array(prompts.token_qs[q])[int(prompts.start_q[q]) :].tolist()
         lead_in = policy.tokenizer.format.lead_in
-        opened = written_likelihood(policy, prompt, [], f"<think>\n{lead_in}", problems[q].answer)
+        opened = written_likelihood(policy, prompt, [], f"<think>\n{lead_in}", problems[q].answer, terminator)
         assert ell_bk[row, 0] == pytest.approx(opened, abs=1e-4)
         for k, cut in enumerate(parsed[row].cuts, start=1):
             response = np.array(completions.token_bt[row, :cut]).tolist()
-            expected = written_likelihood(policy, prompt, response, lead_in, problems[q].answer)
+            expected = written_likelihood(policy, prompt, response, lead_in, problems[q].answer, terminator)
             assert ell_bk[row, k] == pytest.approx(expected, abs=1e-4)
     first_qg = ell_bk[:, 0].reshape(-1, GROUP)
     assert (first_qg == first_qg[:, :1]).all() and first_qg[0, 0] != first_qg[1, 0]
@@ -186,7 +193,7 @@ def test_fewer_probes_are_a_choice_of_cuts(rollout, every):
 @pytest.mark.parametrize(
     "change",
     [
-        {"reward__terminator": "event"},
+        {"reward__terminator": "tag"},
         {"reward__over_tokens": "mean_prob"},
         pytest.param({"reward__over_tokens": "sum_logprob"}, marks=pytest.mark.slow),
         {"reward__over_spellings": "logsumexp"},

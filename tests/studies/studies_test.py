@@ -57,13 +57,13 @@ def read_results(workdir):
 def test_sparse_tells_arms_apart(faked, monkeypatch, tmp_path):
     monkeypatch.setattr(fakes, "SKILL", {"mig": 0.9, "grpo": 0.1, "start": 0.02})
     monkeypatch.setattr(sparse, "STARTS", {"slips_58": 0.58, "hot": None})
-    monkeypatch.setattr(statistics, "RESAMPLES", 2000)  # ten tests need small p-values
+    monkeypatch.setattr(statistics, "RESAMPLES", 2000)  # fourteen tests need small p-values
     finish(sparse.STUDY, tmp_path)
     results = read_results(tmp_path)
     by_name = {c["what"].partition(", ")[0]: c for c in results["comparisons"]}
     grpo, sft = by_name["MIG − GRPO: β alone"], by_name["MIG − outcome and SFT: β and γ"]
     assert grpo["low"] > 0.5 and grpo["p_holm"] < 0.05 and sft["low"] > 0
-    assert len(results["comparisons"]) == 10 and "GRPO is behind" in results["findings"][0]
+    assert len(results["comparisons"]) == 14 and "GRPO is behind" in results["findings"][0]
     assert results["tables"][0]["rows"][0][:2] == ["MIG: α, β and γ", "2"]
 
 
