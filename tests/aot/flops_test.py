@@ -46,9 +46,10 @@ def count_token_flops(shape, visible):
     return total
 
 
+@pytest.mark.parametrize("terminator, ending", [("event", 1), ("tag", 3)])
 @pytest.mark.parametrize("window", [None, 4])
-def test_flops_of_every_program(window):
-    """The layers 0 and 2 have the window, if there is one."""
+def test_flops_of_every_program(window, terminator, ending):
+    """The layers 0 and 2 have the window, if there is one; an answer has one token of any ending, or its closing tag."""
     shape = dataclasses.replace(SHAPE, window=window, full_layers=(1,) if window else ())
     token_flops = functools.partial(count_token_flops, shape)
     prompt, logits = range(5), matmul(1, 8, 31)
@@ -57,16 +58,17 @@ def test_flops_of_every_program(window):
         "decode": 6 * sum(token_flops(5 + t + 1) + logits for t in range(4)),
         "update": 3 * 6 * (sum(token_flops(t + 1) for t in range(5 + 4 - 1)) + 4 * logits),
     }
-    # A leaf: six tokens of lead-in, two of answer, three of closing tag. The last one is only predicted.
+    # A leaf: six tokens of lead-in, two of answer, those of its ending. The last one is only predicted.
     # Those of the two questions come after the prompt, and write three tokens of the opening themselves.
-    cuts = [7, 9]
+    cuts, scored = [7, 9], 2 + ending
     # Both variants share what comes before the answer.
     branch = sum(token_flops(cut + p + 1) for cut in cuts for p in range(6))
-    leaf = sum(token_flops(cut + p + 1) for cut in cuts for p in range(6, 6 + 2 + 3 - 1))
+    leaf = sum(token_flops(cut + p + 1) for cut in cuts for p in range(6, 6 + scored - 1))
     opening = sum(token_flops(5 + p + 1) for p in range(3 + 6))
-    opened = sum(token_flops(5 + p + 1) for p in range(3 + 6, 3 + 6 + 2 + 3 - 1))
-    expected["score"] = 6 * (branch + 2 * (leaf + len(cuts) * 5 * logits)) + 2 * (opening + 2 * (opened + 5 * logits))
-    assert step_flops(get_config(), shape) == pytest.approx(expected)
+    opened = sum(token_flops(5 + p + 1) for p in range(3 + 6, 3 + 6 + scored - 1))
+    expected["score"] = 6 * (branch + 2 * (leaf + len(cuts) * scored * logits))
+    expected["score"] += 2 * (opening + 2 * (opened + scored * logits))
+    assert step_flops(get_config(reward__terminator=terminator), shape) == pytest.approx(expected)
 
 
 def test_options_change_flops():
@@ -74,8 +76,7 @@ def test_options_change_flops():
     grpo = step_flops(get_config(loss__alpha=0.0, loss__kl_coef=0.1, optimizer__updates_per_rollout=2), SHAPE)
     assert "score" not in grpo
     assert grpo["reference"] * 3 == plain["update"] and grpo["update"] == 2 * plain["update"]
-    event = step_flops(get_config(reward__terminator="event"), SHAPE)
-    assert event["score"] < plain["score"]
+    assert step_flops(get_config(reward__terminator="tag"), SHAPE)["score"] > plain["score"]
     recomputed = step_flops(get_config(loss__old_logprobs="recomputed"), SHAPE)
     assert recomputed["recompute"] == grpo["reference"]
     adapted = step_flops(get_config(), dataclasses.replace(SHAPE, lora=LoraConfig(1, 1.0, ("up",))))
