@@ -159,27 +159,27 @@ KERNELS = {"xla": _xla_attention, "splash": splash_attention, "cudnn": cudnn_att
 class _PartialSoftmax(NamedTuple):
     """A softmax over some of the keys, float32, to be merged with that over others.
 
-    numerator_rtnh: Σ exp(score − max) · value.
-    denominator_rtn: Σ exp(score − max).
-    max_rtn: the largest score.
+    numerator: `[…, H]`, Σ exp(score − max) · value.
+    denominator: `[…]`, Σ exp(score − max).
+    max: `[…]`, the largest score.
     """
 
-    numerator_rtnh: jax.Array
-    denominator_rtn: jax.Array
-    max_rtn: jax.Array
+    numerator: jax.Array
+    denominator: jax.Array
+    max: jax.Array
 
 
 def _merge_softmax(a: _PartialSoftmax, b: _PartialSoftmax) -> _PartialSoftmax:
     """Return the softmax over the keys of both."""
-    max_rtn = jnp.maximum(a.max_rtn, b.max_rtn)
-    scale_a, scale_b = jnp.exp(a.max_rtn - max_rtn), jnp.exp(b.max_rtn - max_rtn)
-    numerator_rtnh = a.numerator_rtnh * scale_a[..., None] + b.numerator_rtnh * scale_b[..., None]
-    return _PartialSoftmax(numerator_rtnh, a.denominator_rtn * scale_a + b.denominator_rtn * scale_b, max_rtn)
+    largest = jnp.maximum(a.max, b.max)
+    scale_a, scale_b = jnp.exp(a.max - largest), jnp.exp(b.max - largest)
+    numerator = a.numerator * scale_a[..., None] + b.numerator * scale_b[..., None]
+    return _PartialSoftmax(numerator, a.denominator * scale_a + b.denominator * scale_b, largest)
 
 
 def _normalize(softmax: _PartialSoftmax) -> jax.Array:
-    """Return the average of the values, `[R, T, N, H]`."""
-    return softmax.numerator_rtnh / softmax.denominator_rtn[..., None]
+    """Return the average of the values, `[…, H]`."""
+    return softmax.numerator / softmax.denominator[..., None]
 
 
 def _by_head(k_rtmh: jax.Array, v_rtmh: jax.Array) -> KeyValue:
@@ -234,50 +234,64 @@ def _join_chunks(x: jax.Array) -> jax.Array:
 
 def _attend_blocks(q_bgtnh: jax.Array, kv: KeyValue, mask_bgts: jax.Array, scale: float) -> _PartialSoftmax:
     """Attend as `_attend_rows`, in blocks of keys, from the first to the last that is visible to any sequence."""
-    slots = kv[0].shape[2]
+    slots, kv_heads = kv[0].shape[2], kv[0].shape[1]
     if slots <= _KEY_BLOCK:
         return _attend_rows(q_bgtnh, kv, mask_bgts, scale)
     is_bool = mask_bgts.dtype == bool
     is_seen_s = (mask_bgts if is_bool else mask_bgts >= 0).any((0, 1, 2))
     first, last = jnp.argmax(is_seen_s) // _KEY_BLOCK, (slots - 1 - jnp.argmax(is_seen_s[::-1])) // _KEY_BLOCK
+    q_bmgnth = _stack(q_bgtnh, kv_heads)
 
     def add_block(number: jax.Array, softmax: _PartialSoftmax) -> _PartialSoftmax:
         # The last block overlaps the one before it, where S is not a multiple of blocks.
         start = jnp.minimum(number * _KEY_BLOCK, slots - _KEY_BLOCK)
-        key_bmsh, value_bmsh = (jax.lax.dynamic_slice_in_dim(x_bmsh, start, _KEY_BLOCK, axis=2) for x_bmsh in kv)
+        block = tuple(jax.lax.dynamic_slice_in_dim(x_bmsh, start, _KEY_BLOCK, axis=2) for x_bmsh in kv)
         mask = jax.lax.dynamic_slice_in_dim(mask_bgts, start, _KEY_BLOCK, axis=3)
         is_new_s = start + jnp.arange(_KEY_BLOCK) >= number * _KEY_BLOCK
         mask = jnp.where(is_new_s[None, None, None], mask, False if is_bool else -1)
-        return _merge_softmax(softmax, _attend_rows(q_bgtnh, (key_bmsh, value_bmsh), mask, scale))
+        return _merge_softmax(softmax, _attend_stacked(q_bmgnth, block, mask, scale))
 
-    none = jnp.zeros(q_bgtnh.shape[:-1])
-    start = _PartialSoftmax(jnp.zeros(q_bgtnh.shape), none, none + _MASKED)
-    return jax.lax.fori_loop(first, last + 1, add_block, start)
+    none = jnp.zeros(q_bmgnth.shape[:-1])
+    start = _PartialSoftmax(jnp.zeros(q_bmgnth.shape), none, none + _MASKED)
+    return _unstack(jax.lax.fori_loop(first, last + 1, add_block, start))
 
 
 def _attend_rows(q_bgtnh: jax.Array, kv: KeyValue, mask_bgts: jax.Array, scale: float) -> _PartialSoftmax:
     """Attend from G sequences to each of B rows of keys; the fields of the result are `[B, G, T, N, …]`."""
-    key_bmsh, value_bmsh = kv
+    return _unstack(_attend_stacked(_stack(q_bgtnh, kv[0].shape[1]), kv, mask_bgts, scale))
+
+
+def _stack(q_bgtnh: jax.Array, kv_heads: int) -> jax.Array:
+    """Return `[B, M, G, N/M, T, H]`: all queries of a row that share a key head are next to each other."""
     rows, per_row, length, heads, head_size = q_bgtnh.shape
-    kv_heads = key_bmsh.shape[1]
-    # All queries of a row that share a key head are stacked into one matrix of Z = G · N/M · T rows, so that all large
-    # arrays are batches of plain matrices, in the backward pass too.
-    q_split = q_bgtnh.reshape(rows, per_row, length, kv_heads, heads // kv_heads, head_size)
-    q_stacked = q_split.transpose(0, 3, 1, 4, 2, 5)  # [B, M, G, N/M, T, H]
-    q_bmzh = q_stacked.reshape(rows, kv_heads, -1, head_size)
+    return q_bgtnh.reshape(rows, per_row, length, kv_heads, heads // kv_heads, head_size).transpose(0, 3, 1, 4, 2, 5)
+
+
+def _unstack(softmax: _PartialSoftmax) -> _PartialSoftmax:
+    """Reshape fields `[B, M, G, N/M, T, …]` to `[B, G, T, N, …]`."""
+
+    def unstack(x: jax.Array) -> jax.Array:
+        x = jnp.moveaxis(x, (1, 3), (3, 4))
+        return x.reshape(*x.shape[:3], -1, *x.shape[5:])
+
+    return jax.tree.map(unstack, softmax)
+
+
+def _attend_stacked(q_bmgnth: jax.Array, kv: KeyValue, mask_bgts: jax.Array, scale: float) -> _PartialSoftmax:
+    """Attend from stacked queries; the fields of the result are stacked, too.
+
+    The queries of a row and key head are one matrix of Z = G · N/M · T rows, so that all large arrays are batches of
+    plain matrices, in the backward pass too.
+    """
+    key_bmsh, value_bmsh = kv
+    stacked, head_size = q_bmgnth.shape[:-1], q_bmgnth.shape[-1]
+    q_bmzh = q_bmgnth.reshape(*stacked[:2], -1, head_size)
     score_bmzs = jnp.einsum("bmzh,bmsh->bmzs", q_bmzh, key_bmsh, preferred_element_type=jnp.float32) * scale
     if mask_bgts.dtype != bool:  # computed here, for one chunk: it is the only mask with an axis for each token
-        mask_bgts = jnp.arange(length)[None, None, :, None] <= mask_bgts
-    score = jnp.where(mask_bgts[:, None, :, None], score_bmzs.reshape(*q_stacked.shape[:-1], -1), _MASKED)
-    largest = jax.lax.stop_gradient(score.max(-1, keepdims=True))
-    weight = jnp.exp(score - largest)
-    weight_bmzs = weight.astype(q_bgtnh.dtype).reshape(*q_bmzh.shape[:-1], -1)
+        mask_bgts = jnp.arange(stacked[4])[None, None, :, None] <= mask_bgts
+    score = jnp.where(mask_bgts[:, None, :, None], score_bmzs.reshape(*stacked, -1), _MASKED)
+    largest = jax.lax.stop_gradient(score.max(-1))
+    weight = jnp.exp(score - largest[..., None])
+    weight_bmzs = weight.astype(q_bmgnth.dtype).reshape(*q_bmzh.shape[:-1], -1)
     out_bmzh = jnp.einsum("bmzs,bmsh->bmzh", weight_bmzs, value_bmsh, preferred_element_type=jnp.float32)
-
-    def unstack(x):
-        """Reshape `[B, M, G, N/M, T, …]` to `[B, G, T, N, …]`."""
-        return jnp.moveaxis(x, (1, 3), (3, 4)).reshape(rows, per_row, length, heads, *x.shape[5:])
-
-    return _PartialSoftmax(
-        unstack(out_bmzh.reshape(q_stacked.shape)), unstack(weight.sum(-1)), unstack(largest[..., 0])
-    )
+    return _PartialSoftmax(out_bmzh.reshape(q_bmgnth.shape), weight.sum(-1), largest)

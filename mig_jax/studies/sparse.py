@@ -92,10 +92,12 @@ def analyze(results: Results) -> Analysis:
         if arm != "mig"
         and (found := compare(cells[start], "mig", arm, what=f"MIG − {LABELS[arm]}, {_name(start, starts[start])}"))
     }
+    endings = [_compare_endings(_name(start, share), cells[start]) for start, share in starts.items()]
+    endings = [found for found in endings if found]
     return Analysis(
-        findings=_findings(starts, comparisons),
+        findings=_findings(starts, comparisons) + [f"{found.what}: {_describe(found)}." for found in endings],
         tables=[_table(_name(start, starts[start]), cells[start]) for start in starts if any(cells[start].values())],
-        comparisons=list(comparisons.values()),
+        comparisons=[*comparisons.values(), *endings],
         figure=_draw(results, starts, cells)
         if any(cell for of_start in cells.values() for cell in of_start.values())
         else None,
@@ -104,18 +106,28 @@ def analyze(results: Results) -> Analysis:
     )
 
 
+def _compare_endings(name: str, cells: Mapping[str, Cell | None]) -> Comparison | None:
+    """Compare both values of `reward.terminator` from a start policy."""
+    return compare(cells, "mig_step_event", "mig_step", what=f"Step credit, any ending − the closing tag, {name}")
+
+
 def _findings(starts: Mapping[str, float], comparisons: Mapping[tuple[str, str], Comparison]) -> list[str]:
     """Return a sentence for each start and each other arm that was compared with MIG."""
     lines = []
     for start, share in starts.items():
         parts = [
-            f"{LABELS[arm].split(':')[0]} {_verdict(found)} ({found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}])"
+            f"{LABELS[arm].split(':')[0]} {_verdict(found)} ({_describe(found)})"
             for (of_start, arm), found in comparisons.items()
             if of_start == start
         ]
         if parts:
             lines.append(f"Start {_name(start, share)}; MIG minus the others: {'; '.join(parts)}.")
     return lines
+
+
+def _describe(found: Comparison) -> str:
+    """Return a difference with its interval."""
+    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
 def _name(start: str, share: float) -> str:
@@ -169,20 +181,23 @@ def _draw(results: Results, starts: Mapping[str, float], cells: Mapping[str, Map
     reached, training = figure.subplots(1, 2)
     first = next(start for start in starts if any(cells[start].values()))
     for number, arm in enumerate(ARMS):
-        color = plot_style.COLORS[number % len(plot_style.COLORS)]
+        again, number_of_color = divmod(number, len(plot_style.COLORS))
+        color, marker, line = plot_style.COLORS[number_of_color], "os"[again], "-:"[again]
         for place, start in enumerate(starts):
             if cell := cells[start][arm]:
                 i = mean_interval(cell.sampled_sq)
                 errors = [[max(0.0, i.mean - i.low)], [max(0.0, i.high - i.mean)]]
                 x = place + 0.1 * (number - (len(ARMS) - 1) / 2)
-                reached.errorbar([x], [i.mean], errors, color=color, marker="o", ms=5, lw=0, elinewidth=1.2, capsize=2)
+                reached.errorbar(
+                    [x], [i.mean], errors, color=color, marker=marker, ms=5, lw=0, elinewidth=1.2, capsize=2
+                )
         curves = [column(results.rows(run), "reward/accuracy") for run in results.finished(arm=arm, setting=first)]
         if curves:
             mean = np.mean([values for _, values in curves], axis=0)
-            training.plot(curves[0][0], mean, color=color, lw=1.6, label=f"{LABELS[arm]} ({len(curves)})")
+            training.plot(curves[0][0], mean, color=color, ls=line, lw=1.6, label=f"{LABELS[arm]} ({len(curves)})")
     for place, share in enumerate(starts.values()):
         reached.plot([place - 0.35, place + 0.35], [share, share], color=plot_style.FAINT, ls=":", lw=1.2)
-    ticks = [f"{share:.1%} {START_LABELS[start]}".replace(" ", "\n", 1) for start, share in starts.items()]
+    ticks = [f"{share:.1%} {START_LABELS[start]}".replace(" ", "\n", 2) for start, share in starts.items()]
     reached.set_xticks(range(len(starts)), ticks, fontsize=7)
     reached.set(xlabel="right samples at the start (dotted)", ylabel="held-out accuracy, sampled")
     training.set(xlabel=f"training step, {START_LABELS[first]}", ylabel="share of right samples, mean over (n) seeds")

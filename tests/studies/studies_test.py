@@ -63,7 +63,7 @@ def test_sparse_tells_arms_apart(faked, monkeypatch, tmp_path):
     by_name = {c["what"].partition(", ")[0]: c for c in results["comparisons"]}
     grpo, sft = by_name["MIG − GRPO: β alone"], by_name["MIG − outcome and SFT: β and γ"]
     assert grpo["low"] > 0.5 and grpo["p_holm"] < 0.05 and sft["low"] > 0
-    assert len(results["comparisons"]) == 14 and "GRPO is behind" in results["findings"][0]
+    assert len(results["comparisons"]) == 16 and "GRPO is behind" in results["findings"][0]
     assert results["tables"][0]["rows"][0][:2] == ["MIG: α, β and γ", "2"]
 
 
