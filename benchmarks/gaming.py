@@ -385,7 +385,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="", help="folder or .gguf file of another model")
     parser.add_argument("--problems", type=int, default=24)
-    parser.add_argument("--terminator", default="tag", help="reward.terminator")
+    parser.add_argument("--terminator", default="event", help="reward.terminator")
     parser.add_argument("--out", default="", help="file for the table in JSON")
     args = parser.parse_args()
 

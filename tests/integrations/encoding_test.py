@@ -12,8 +12,8 @@ RESPONSE = "<think>\n### Step 1: a\n### Step 2: b\n</think>\n<answer>3</answer>"
 
 
 def probes(*args, **kwargs):
-    """Return the text of each probe of one response, with its continuation in brackets."""
-    (row,) = encode(TOKENIZER, *([x] for x in args), **kwargs)
+    """Return the text of each probe of one response, with its continuation in brackets; it ends in the closing tag."""
+    (row,) = encode(TOKENIZER, *([x] for x in args), **({"terminator": "tag"} | kwargs))
     return [f"{TOKENIZER.decode(pair.context)}[{TOKENIZER.decode(pair.continuation)}]" for pair in row.pairs()]
 
 
