@@ -287,8 +287,8 @@ def main() -> None:
         policy = step_cost.widen_vocabulary(load_policy(config.model, mesh, seed=0), args.vocab)
         parts = Parts(step_cost.Run(policy, config, verifier, step_cost.draw_problems(args), args))
         tokenizer = policy.tokenizer
-        lead_in, closing = (len(tokenizer.encode(text)) for text in (tokenizer.format.lead_in, tokenizer.format.close))
-        amounts = count_amounts(args, policy.config, lead_in + args.answer + closing - 1)
+        lead_in = len(tokenizer.encode(tokenizer.format.lead_in))
+        amounts = count_amounts(args, policy.config, lead_in + args.answer)
         rates = Rates(policy.config, args)
         for n in range(args.warm_up + args.rounds):
             parts()

@@ -80,6 +80,7 @@ def make_packed(
         [inputs.closing],
         max_variants=len(inputs.variants),
         max_tokens=len(inputs.variants[0]),
+        terminator="tag",
     )
     slots, cuts = len(inputs.token_s), len(inputs.cut_k)
     trunk = rewards.Trunk(np.arange(slots), np.ones(slots, bool))

@@ -211,10 +211,10 @@ def report_tokens(tokenizer: Tokenizer, args: argparse.Namespace) -> None:
 
     An update counts as three forward passes over prompt and response.
     """
-    lead_in, closing = (len(tokenizer.encode(text)) for text in (tokenizer.format.lead_in, tokenizer.format.close))
+    lead_in = len(tokenizer.encode(tokenizer.format.lead_in))
     grpo = args.prompt / args.group_size + args.response + 3 * (args.prompt + args.response)
-    # The last token of a closing tag is a target, never an input.
-    probes = (args.steps + 1 / args.group_size) * args.variants * (lead_in + args.answer + closing - 1)
+    # The ending is one token, a target and never an input.
+    probes = (args.steps + 1 / args.group_size) * args.variants * (lead_in + args.answer)
     print(f"tokens per response: GRPO {grpo:.0f}, probes {probes:.0f}, MIG / GRPO {1 + probes / grpo:.2f}")
 
 

@@ -14,16 +14,17 @@ from mig_jax.studies import actions
 from mig_jax.studies.statistics import mean_interval, paired_difference
 from mig_jax.studies.study import Comparison, Results, Run
 
-# Settings of short runs that are evaluated by a run of their own: little besides training is done or written. Credit is
-# by trajectory, as in the paper, and the closing tag is scored; step credit is an arm, and any ending, too.
+# Credit of arms that set nothing else: by trajectory, as in the paper, and with the closing tag scored. With --config,
+# which replaces the settings of a study, it is a change of each run, so that arms differ in nothing else.
+BASELINE: Mapping[str, Any] = MappingProxyType({"reward.credit_level": "trajectory", "reward.terminator": "tag"})
+# Settings of short runs that are evaluated by a run of their own: little besides training is done or written.
 SHORT_RUN: Mapping[str, Any] = MappingProxyType(
     {
         "steps": 30,
         "data.eval_size": 128,
         "rollout.questions": 16,
         "optimizer.peak_lr": 6e-4,
-        "reward.credit_level": "trajectory",
-        "reward.terminator": "tag",
+        **BASELINE,
         "eval.at_start": False,
         "eval.at_end": False,
         "eval.scored": 0,

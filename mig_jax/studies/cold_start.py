@@ -13,7 +13,16 @@ from mig_jax.policy.save import save_policy
 from mig_jax.records import plot_style
 from mig_jax.records.metrics import column
 from mig_jax.studies import actions
-from mig_jax.studies.arms import CELL_COLUMNS, SHORT_RUN, cell_row, compare, count, read_cell, train_and_evaluate
+from mig_jax.studies.arms import (
+    BASELINE,
+    CELL_COLUMNS,
+    SHORT_RUN,
+    cell_row,
+    compare,
+    count,
+    read_cell,
+    train_and_evaluate,
+)
 from mig_jax.studies.study import Analysis, Job, Plan, Results, Run, Study, Table
 
 # Standard deviation of the noise, as a share of the root mean square of each parameter.
@@ -53,6 +62,7 @@ def weaken(job: Job) -> None:
 def plan_runs(plan: Plan) -> list[Run]:
     """Return the weakened policies with their evaluations; then, seed by seed, all arms from each of them."""
     runs, strengths = [], STRENGTHS[:1] if plan.smoke else STRENGTHS
+    baseline = BASELINE if plan.config else {}
     for strength in strengths:
         name, setting = f"weak/{strength}", str(strength)
         runs.append(Run(name, weaken, arm="weak", setting=setting, options={"strength": strength}))
@@ -60,7 +70,7 @@ def plan_runs(plan: Plan) -> list[Run]:
     for seed in range(plan.seeds):
         for strength in strengths:
             for arm, changes in ARMS.items():
-                runs += train_and_evaluate(arm, str(strength), seed, changes, model=f"weak/{strength}")
+                runs += train_and_evaluate(arm, str(strength), seed, {**baseline, **changes}, model=f"weak/{strength}")
     return runs
 
 

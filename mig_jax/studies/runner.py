@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from mig_jax.check_config import ConfigError
+from mig_jax.check_config import COMPUTE_ONLY, ConfigError
 from mig_jax.config_file import flatten
 from mig_jax.config_sources import load_config
 from mig_jax.errors import UserError
@@ -210,7 +210,8 @@ def _check_study(root: Path, study: Study, plan: Plan, overrides: Mapping[str, A
       UserError: it does not.
     """
     base = flatten(cast(Any, load_config(plan.config or study.config)))
-    base = {key: str(value).replace(PACKAGE, "mig_jax") for key, value in base.items()}
+    set_here = {*COMPUTE_ONLY, *(() if plan.config else study.settings)}  # whatever the config has for them
+    base = {key: str(value).replace(PACKAGE, "mig_jax") for key, value in base.items() if key not in set_here}
     kept = {"study": study.name, "smoke": plan.smoke, "model": plan.model, "config": Path(plan.config).name}
     kept |= {"overrides": dict(overrides), "base": base}
     mine, path = json.loads(json.dumps(kept, default=str)), root / "study.json"

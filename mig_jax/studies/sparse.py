@@ -14,7 +14,16 @@ from matplotlib.figure import Figure
 from mig_jax.records import plot_style
 from mig_jax.records.metrics import column
 from mig_jax.studies import actions
-from mig_jax.studies.arms import CELL_COLUMNS, SHORT_RUN, Cell, cell_row, compare, read_cell, train_and_evaluate
+from mig_jax.studies.arms import (
+    BASELINE,
+    CELL_COLUMNS,
+    SHORT_RUN,
+    Cell,
+    cell_row,
+    compare,
+    read_cell,
+    train_and_evaluate,
+)
 from mig_jax.studies.statistics import mean_interval
 from mig_jax.studies.study import Analysis, Comparison, Plan, Results, Run, Study, Table
 
@@ -37,7 +46,7 @@ LABELS = {
     "accuracy": "β alone, without the format reward",
     "gamma": "SFT stream: γ alone",
     "mig_step": "MIG with step credit",
-    "mig_step_event": "MIG with step credit, any ending",
+    "mig_step_event": "MIG with step credit and any ending",
 }
 # Name → slips of a step in the solutions that the start policy has learned; None: the quickstart's policy, sampled at
 # temperature 1.4. The order is that of the runs.
@@ -58,6 +67,7 @@ def plan_runs(plan: Plan) -> list[Run]:
 
     With --config or --model, the policy that they name is the only start.
     """
+    baseline = BASELINE if plan.config else {}
     starts = {GIVEN: None} if plan.config or plan.model else dict(list(STARTS.items())[: 2 if plan.smoke else None])
     models = {start: f"start/{start}" if slip_prob else "" for start, slip_prob in starts.items()}
     extra = {start: HOT if start == "hot" else {} for start in starts}
@@ -72,7 +82,7 @@ def plan_runs(plan: Plan) -> list[Run]:
         for start in starts:
             needed: dict[str, Any] = {"model": models[start], "after": (f"start/{start}_eval",)}
             for arm, changes in ARMS.items():
-                changed = {**extra[start], **changes}
+                changed = {**baseline, **extra[start], **changes}
                 runs += train_and_evaluate(arm, start, seed, changed, evaluation=extra[start], **needed)
     return runs
 

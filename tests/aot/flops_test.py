@@ -49,7 +49,7 @@ def count_token_flops(shape, visible):
 @pytest.mark.parametrize("terminator, ending", [("event", 1), ("tag", 3)])
 @pytest.mark.parametrize("window", [None, 4])
 def test_flops_of_every_program(window, terminator, ending):
-    """The layers 0 and 2 have the window, if there is one; an answer has one token of any ending, or its closing tag."""
+    """The layers 0 and 2 have the window, if there is one. An answer ends with a token of any ending, or its tag."""
     shape = dataclasses.replace(SHAPE, window=window, full_layers=(1,) if window else ())
     token_flops = functools.partial(count_token_flops, shape)
     prompt, logits = range(5), matmul(1, 8, 31)

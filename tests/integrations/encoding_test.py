@@ -1,8 +1,12 @@
 """Texts and ids to probes, in several formats; no model is needed."""
 
+import inspect
+
 import numpy as np
 import pytest
+from mig_jax.configs import default
 
+from mig_jax import rewards
 from mig_jax.errors import UserError
 from mig_jax.integrations import encode, stack
 from mig_jax.text.tokenizer import build_character_tokenizer
@@ -23,6 +27,16 @@ def test_probes_are_written_as_the_policy_would():
         "1+2<think>\n### Step 1: a\n</think>\n<answer>[3</answer>]",
         "1+2<think>\n### Step 1: a\n### Step 2: b\n</think>\n<answer>[3</answer>]",
     ]
+
+
+def test_any_ending_is_scored_as_in_training_by_default():
+    """As the config says, and as `pack_answers` does: the same answer with each ending."""
+    default_of = inspect.signature(rewards.pack_answers).parameters["terminator"].default
+    assert default_of == default.get_config().reward.terminator == "event"
+    assert encode(TOKENIZER, ["1+2"], [RESPONSE], ["3"])[0].answers.target_aye.shape[2] > 1
+    texts = probes("1+2", RESPONSE, "3", terminator="event")
+    endings = [text.partition("[")[2] for text in texts]
+    assert len(set(endings)) > 1 and len(endings) == 3 * len(set(endings))
 
 
 def test_formats_have_their_own_tags():

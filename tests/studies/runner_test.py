@@ -141,6 +141,16 @@ def test_changed_defaults_are_refused_where_runs_are_left(tmp_path):
         runner.run_study(STUDY, str(tmp_path), Plan(3), say=lambda line: None)
 
 
+def test_defaults_that_do_not_matter_may_change(tmp_path):
+    """How something is computed, and what the study sets itself."""
+    study = dataclasses.replace(STUDY, settings={**STUDY.settings, "reward.terminator": "tag"})
+    runner.run_study(study, str(tmp_path), Plan(1), say=lambda line: None)
+    stored = json.loads((tmp_path / "study.json").read_text())
+    stored["base"] |= {"model.remat": "layer", "reward.terminator": "tag"}  # of an older version
+    (tmp_path / "study.json").write_text(json.dumps(stored))
+    runner.run_study(study, str(tmp_path), Plan(2), say=lambda line: None)
+
+
 def test_changes_of_arms_are_strongest(tmp_path):
     results = run(tmp_path, overrides={"steps": 7, "rollout.group_size": 2})
     config = runner.config_of(STUDY, Plan(2), results.planned[1], results, {"steps": 7, "rollout.group_size": 2})

@@ -13,7 +13,7 @@ from mig_jax.configs import default
 from mig_jax.errors import UserError
 from mig_jax.parts import find_part
 from mig_jax.records.transcripts import Transcript
-from mig_jax.studies import actions, credit_rules, gamed, runner, sparse, statistics, value_proxy
+from mig_jax.studies import actions, cold_start, credit_rules, gamed, runner, sparse, statistics, value_proxy
 from mig_jax.studies.study import Plan
 from mig_jax.studies.table import STUDIES, overview
 from mig_jax.text.step_format import find_format
@@ -57,7 +57,7 @@ def read_results(workdir):
 def test_sparse_tells_arms_apart(faked, monkeypatch, tmp_path):
     monkeypatch.setattr(fakes, "SKILL", {"mig": 0.9, "grpo": 0.1, "start": 0.02})
     monkeypatch.setattr(sparse, "STARTS", {"slips_58": 0.58, "hot": None})
-    monkeypatch.setattr(statistics, "RESAMPLES", 2000)  # fourteen tests need small p-values
+    monkeypatch.setattr(statistics, "RESAMPLES", 2000)  # sixteen tests need small p-values
     finish(sparse.STUDY, tmp_path)
     results = read_results(tmp_path)
     by_name = {c["what"].partition(", ")[0]: c for c in results["comparisons"]}
@@ -72,6 +72,17 @@ def test_given_policies_replace_those_of_a_study():
         assert {run.setting for run in sparse.plan_runs(plan)} == {"given"}
         assert {run.setting for run in value_proxy.plan_runs(plan)} == {"given"}
         assert not [run for run in sparse.plan_runs(plan) if run.action is actions.sft]
+
+
+@pytest.mark.parametrize("study", [sparse, cold_start])
+def test_arms_differ_in_what_they_name_whatever_config_is_given(study):
+    """A config replaces the settings of a study, which say how credit is given where an arm does not."""
+    runs = [run for run in study.plan_runs(Plan(1, config="quickstart")) if run.action is actions.train]
+    found = {run.arm: (run.changes["reward.credit_level"], run.changes["reward.terminator"]) for run in runs}
+    assert found["mig"] == ("trajectory", "tag") and found["mig_step"] == ("step", "tag")
+    assert found.get("mig_step_event", ("step", "event")) == ("step", "event")
+    (samples,) = [run for run in value_proxy.plan_runs(Plan(1, config="quickstart")) if run.arm == "samples"]
+    assert samples.changes["reward.terminator"] == value_proxy.STUDY.settings["reward.terminator"] == "tag"
 
 
 def test_value_proxy_finds_a_known_correlation(faked, monkeypatch, tmp_path):
