@@ -56,6 +56,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--all", action="store_true", help="decode every row to the limit")
     args = parser.parse_args()
+    if args.rows % 8:
+        parser.error("--rows must be a multiple of 8, the samples of a prompt")
     hazard = 1 - 0.5 ** (10 / args.limit)
     if not args.all:
         force_lengths(hazard, args.tail)

@@ -4,7 +4,7 @@
     python examples/smollm2_steps.py                          # writes the rows to /tmp/smollm2_steps
     mig-jax sft --config=examples/smollm2_steps.py --workdir=/tmp/smollm2_steps/sft
     mig-jax study value_proxy --config=examples/smollm2_steps.py:words --model=/tmp/smollm2_steps/sft/model \
-      --workdir=/tmp/smollm2_steps/words --seeds=2            # or :commonsense, in another workdir
+      --workdir=/tmp/smollm2_steps/words --config.eval.problems=24     # or :commonsense, in another workdir
 
 The word problems are those of gsm_symbolic that are short, of its twelve most frequent kinds. CommonsenseQA has no
 solutions: two steps are written for each question, which name the answer and another choice, and take the answer.
@@ -58,7 +58,8 @@ def commonsense(lines: Iterable[str]) -> list[dict[str, Any]]:
     rng, rows = random.Random(0), []
     for row in map(json.loads, lines):
         options = row["options"].strip().split("\n")
-        if len(row["question"]) > 120 or [option[0] for option in options] != list(LETTERS):
+        is_usual = [option[0] for option in options] == list(LETTERS) and row["answer"][:1] in LETTERS
+        if len(row["question"]) > 120 or not is_usual:
             continue
         text, right = {option[0]: option[3:].strip() for option in options}, row["answer"][0]
         pair = [text[right], text[rng.choice([letter for letter in LETTERS if letter != right])]]
