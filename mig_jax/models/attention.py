@@ -245,11 +245,11 @@ def _attend_blocks(q_bgtnh: jax.Array, kv: KeyValue, mask_bgts: jax.Array, scale
     def add_block(number: jax.Array, softmax: _PartialSoftmax) -> _PartialSoftmax:
         # The last block overlaps the one before it, where S is not a multiple of blocks.
         start = jnp.minimum(number * _KEY_BLOCK, slots - _KEY_BLOCK)
-        block = tuple(jax.lax.dynamic_slice_in_dim(x_bmsh, start, _KEY_BLOCK, axis=2) for x_bmsh in kv)
+        key_bmsh, value_bmsh = (jax.lax.dynamic_slice_in_dim(x_bmsh, start, _KEY_BLOCK, axis=2) for x_bmsh in kv)
         mask = jax.lax.dynamic_slice_in_dim(mask_bgts, start, _KEY_BLOCK, axis=3)
         is_new_s = start + jnp.arange(_KEY_BLOCK) >= number * _KEY_BLOCK
         mask = jnp.where(is_new_s[None, None, None], mask, False if is_bool else -1)
-        return _merge_softmax(softmax, _attend_stacked(q_bmgnth, block, mask, scale))
+        return _merge_softmax(softmax, _attend_stacked(q_bmgnth, (key_bmsh, value_bmsh), mask, scale))
 
     none = jnp.zeros(q_bmgnth.shape[:-1])
     start = _PartialSoftmax(jnp.zeros(q_bmgnth.shape), none, none + _MASKED)
