@@ -295,7 +295,7 @@ STUDY = Study(
         "checkpoint.every": 500,
     },
     limits=(
-        "Tiny policies on chains of digits and on pictures; neither word problems nor commonsense.",
+        "Tiny policies on chains of digits and on pictures; a pretrained model of yours: --config and --model.",
         "A value from 32 continuations has a standard error of up to 0.09, which lowers every correlation.",
         "One policy of each kind: the intervals are over problems, not over trained policies.",
     ),
