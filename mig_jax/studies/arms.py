@@ -14,8 +14,7 @@ from mig_jax.studies import actions
 from mig_jax.studies.statistics import mean_interval, paired_difference
 from mig_jax.studies.study import Comparison, Results, Run
 
-# Credit of arms that set nothing else: by trajectory, as in the paper, and with the closing tag scored. With --config,
-# which replaces the settings of a study, it is a change of each run, so that arms differ in nothing else.
+# Credit of arms that set nothing else: by trajectory, as in the paper, and with the closing tag scored.
 BASELINE: Mapping[str, Any] = MappingProxyType({"reward.credit_level": "trajectory", "reward.terminator": "tag"})
 # Settings of short runs that are evaluated by a run of their own: little besides training is done or written.
 SHORT_RUN: Mapping[str, Any] = MappingProxyType(

@@ -62,7 +62,6 @@ def weaken(job: Job) -> None:
 def plan_runs(plan: Plan) -> list[Run]:
     """Return the weakened policies with their evaluations; then, seed by seed, all arms from each of them."""
     runs, strengths = [], STRENGTHS[:1] if plan.smoke else STRENGTHS
-    baseline = BASELINE if plan.config else {}
     for strength in strengths:
         name, setting = f"weak/{strength}", str(strength)
         runs.append(Run(name, weaken, arm="weak", setting=setting, options={"strength": strength}))
@@ -70,7 +69,7 @@ def plan_runs(plan: Plan) -> list[Run]:
     for seed in range(plan.seeds):
         for strength in strengths:
             for arm, changes in ARMS.items():
-                runs += train_and_evaluate(arm, str(strength), seed, {**baseline, **changes}, model=f"weak/{strength}")
+                runs += train_and_evaluate(arm, str(strength), seed, changes, model=f"weak/{strength}")
     return runs
 
 
@@ -136,6 +135,7 @@ STUDY = Study(
     ),
     plan_runs=plan_runs,
     analyze=analyze,
+    baseline=BASELINE,
     settings={**SHORT_RUN, "eval.samples": 2},
     limits=(
         "One weakened policy for each strength: how it was weakened is not resampled.",

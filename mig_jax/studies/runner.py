@@ -108,13 +108,18 @@ def run_study(
 
 def config_of(study: Study, plan: Plan, run: Run, results: Results, overrides: Mapping[str, Any]) -> Any:
     """Return the config of a run: the study's, then --smoke, the overrides, and the changes of the run."""
-    changes: dict[str, Any] = {} if plan.config else dict(study.settings)
+    changes: dict[str, Any] = dict(_settings(study, plan))
     changes |= {**tiny.SMOKE, **study.smoke} if plan.smoke else {}
     changes |= {"model.path": plan.model, "model.tokenizer": ""} if plan.model else {}
     changes |= {**overrides, **run.changes, "seed": run.seed}
     if run.model:
         changes |= {"model.path": str(results.folder(run.model) / "model"), "model.tokenizer": ""}
     return load_config(plan.config or study.config, **changes)
+
+
+def _settings(study: Study, plan: Plan) -> Mapping[str, Any]:
+    """Return the changes of the config that all runs have in common."""
+    return {**({} if plan.config else study.settings), **study.baseline}
 
 
 def _run_all(
@@ -210,8 +215,8 @@ def _check_study(root: Path, study: Study, plan: Plan, overrides: Mapping[str, A
       UserError: it does not.
     """
     base = flatten(cast(Any, load_config(plan.config or study.config)))
-    set_here = {*COMPUTE_ONLY, *(() if plan.config else study.settings)}  # whatever the config has for them
-    base = {key: str(value).replace(PACKAGE, "mig_jax") for key, value in base.items() if key not in set_here}
+    free = {*COMPUTE_ONLY, *_settings(study, plan)}  # how it is computed, and what the study sets itself
+    base = {key: str(value).replace(PACKAGE, "mig_jax") for key, value in base.items() if key not in free}
     kept = {"study": study.name, "smoke": plan.smoke, "model": plan.model, "config": Path(plan.config).name}
     kept |= {"overrides": dict(overrides), "base": base}
     mine, path = json.loads(json.dumps(kept, default=str)), root / "study.json"

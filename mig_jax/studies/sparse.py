@@ -67,7 +67,6 @@ def plan_runs(plan: Plan) -> list[Run]:
 
     With --config or --model, the policy that they name is the only start.
     """
-    baseline = BASELINE if plan.config else {}
     starts = {GIVEN: None} if plan.config or plan.model else dict(list(STARTS.items())[: 2 if plan.smoke else None])
     models = {start: f"start/{start}" if slip_prob else "" for start, slip_prob in starts.items()}
     extra = {start: HOT if start == "hot" else {} for start in starts}
@@ -82,7 +81,7 @@ def plan_runs(plan: Plan) -> list[Run]:
         for start in starts:
             needed: dict[str, Any] = {"model": models[start], "after": (f"start/{start}_eval",)}
             for arm, changes in ARMS.items():
-                changed = {**baseline, **extra[start], **changes}
+                changed = {**extra[start], **changes}
                 runs += train_and_evaluate(arm, start, seed, changed, evaluation=extra[start], **needed)
     return runs
 
@@ -230,6 +229,7 @@ STUDY = Study(
     ),
     plan_runs=plan_runs,
     analyze=analyze,
+    baseline=BASELINE,
     settings={**SHORT_RUN, "rollout.questions": 8, "eval.samples": 2},
     limits=(
         "One task (chains of digits) and one tiny policy of 165K parameters.",

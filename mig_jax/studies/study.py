@@ -138,6 +138,7 @@ class Study:
     analyze: reads what finished runs wrote; some may be missing.
     config: name of the config of all runs, unless --config names another.
     settings: changes of that config, for all runs.
+    baseline: changes of any config, that of --config, too: what runs have that set nothing else.
     smoke: changes for --smoke, besides `tiny.SMOKE`.
     limits: what the study cannot tell.
     """
@@ -149,6 +150,7 @@ class Study:
     analyze: Callable[["Results"], Analysis]
     config: str = "quickstart"
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    baseline: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     smoke: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     limits: Sequence[str] = ()
 

@@ -106,19 +106,15 @@ BASE = next(iter(PROBES))
 
 
 def plan_runs(plan: Plan) -> list[Run]:
-    """Return, for each policy, its SFT, and for each seed samples, their values, and their scores by probe variant.
-
-    With --config, too, samples are scored as `BASE` says: the variants are compared with it.
-    """
+    """Return, for each policy, its SFT, and for each seed samples, their values, and their scores by probe variant."""
     runs = []
     policies = {"given": Policy("", None)} if plan.model or plan.config else POLICIES
     policies = dict(list(policies.items())[: 2 if plan.smoke else None])
     for setting, policy in policies.items():
         model = f"{_folder(setting)}/policy" if policy.taught is not None else ""
-        settings = {} if plan.smoke else policy.settings()
-        data = {**settings, **(PROBES[BASE] if plan.config else {})}
+        settings, data = {} if plan.smoke else policy.settings(), {}
         if policy.held_out and not plan.smoke:
-            data |= {"data.train": policy.held_out, "data.eval": policy.held_out}
+            data = {**settings, "data.train": policy.held_out, "data.eval": policy.held_out}
         if policy.taught is not None:
             taught = {} if plan.smoke else {**settings, **policy.taught}
             runs.append(Run(model, actions.sft, taught, arm="policy", setting=setting))
@@ -286,8 +282,8 @@ STUDY = Study(
     ),
     plan_runs=plan_runs,
     analyze=analyze,
+    baseline=PROBES[BASE],
     settings={
-        **PROBES[BASE],
         "eval.at_start": False,
         "eval.at_end": False,
         "log.writers": (),

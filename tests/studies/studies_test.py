@@ -1,6 +1,7 @@
 """The studies: their grids, what they find in known results, and --smoke."""
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mig_jax.errors import UserError
 from mig_jax.parts import find_part
 from mig_jax.records.transcripts import Transcript
 from mig_jax.studies import actions, cold_start, credit_rules, gamed, runner, sparse, statistics, value_proxy
-from mig_jax.studies.study import Plan
+from mig_jax.studies.study import Plan, Results
 from mig_jax.studies.table import STUDIES, overview
 from mig_jax.text.step_format import find_format
 from mig_jax.trainer.preemption import Preempted
@@ -77,12 +78,20 @@ def test_given_policies_replace_those_of_a_study():
 @pytest.mark.parametrize("study", [sparse, cold_start])
 def test_arms_differ_in_what_they_name_whatever_config_is_given(study):
     """A config replaces the settings of a study, which say how credit is given where an arm does not."""
-    runs = [run for run in study.plan_runs(Plan(1, config="quickstart")) if run.action is actions.train]
-    found = {run.arm: (run.changes["reward.credit_level"], run.changes["reward.terminator"]) for run in runs}
+    found = rewards_of(study)
     assert found["mig"] == ("trajectory", "tag") and found["mig_step"] == ("step", "tag")
     assert found.get("mig_step_event", ("step", "event")) == ("step", "event")
-    (samples,) = [run for run in value_proxy.plan_runs(Plan(1, config="quickstart")) if run.arm == "samples"]
-    assert samples.changes["reward.terminator"] == value_proxy.STUDY.settings["reward.terminator"] == "tag"
+    assert rewards_of(value_proxy)["samples"][1] == "tag" and rewards_of(value_proxy)["event"][1] == "event"
+
+
+def rewards_of(study):
+    """Return credit level and terminator of each arm, where a config is given."""
+    plan, found = Plan(1, config="default"), {}
+    for run in study.plan_runs(plan):
+        plain = dataclasses.replace(run, model="")
+        reward = runner.config_of(study.STUDY, plan, plain, Results(plan, [], Path()), {}).reward
+        found[run.arm] = reward.credit_level, reward.terminator
+    return found
 
 
 def test_value_proxy_finds_a_known_correlation(faked, monkeypatch, tmp_path):
